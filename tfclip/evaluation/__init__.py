@@ -1,0 +1,1 @@
+"""Measuring: zero-shot, multi-label, retrieval."""

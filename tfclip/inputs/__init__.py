@@ -1,0 +1,1 @@
+"""One way in: pictures and texts become tensors here, in training and in serving."""

@@ -1,0 +1,1 @@
+"""Encoders: towers, heads, losses and the dual encoder."""

@@ -1,0 +1,1 @@
+"""Packed data: the record schema, the shards, the manifest, the reader."""

@@ -1,0 +1,1 @@
+"""Raw data in: one file per data set, each yields samples."""
