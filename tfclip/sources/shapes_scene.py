@@ -1,0 +1,271 @@
+"""One drawn scene: which shapes it holds, where they lie, and its pixels."""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+# Hue in degrees, saturation, value. Hues lie 45 degrees or more apart, jitter is 6.
+COLOURS = {
+    "red": (0, 0.90, 0.85),
+    "green": (128, 0.80, 0.62),
+    "blue": (226, 0.88, 0.85),
+    "yellow": (53, 0.92, 0.95),
+    "purple": (284, 0.75, 0.66),
+    "cyan": (181, 0.85, 0.88),
+}
+BACKGROUNDS = ("plain", "shaded", "grainy", "striped", "cloudy")
+LARGEST = {1: 0.70, 2: 0.55, 3: 0.48, 4: 0.42}
+SMALLEST = 0.18
+LEAST_VISIBLE = 0.75
+OVERSAMPLING = 3
+
+
+def _regular(corners: int, radius: float, turn: float = 0.0) -> list[tuple[float, float]]:
+    angles = (2 * math.pi * k / corners + turn - math.pi / 2 for k in range(corners))
+    return [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
+
+
+def _star(outer: float, inner: float) -> list[tuple[float, float]]:
+    tips, dents = _regular(5, outer), _regular(5, inner, math.pi / 5)
+    return [point for pair in zip(tips, dents, strict=True) for point in pair]
+
+
+def _cross(arm: float, half: float) -> list[tuple[float, float]]:
+    corner = [(half, -arm), (half, -half), (arm, -half)]
+    turned = [(corner, 1, 0), (corner, 0, 1), (corner, -1, 0), (corner, 0, -1)]
+    return [(x * c - y * s, x * s + y * c) for points, c, s in turned for x, y in points]
+
+
+# Outline and hole of every shape, scaled so that the six look equally big at one diameter (2.0).
+SHAPES: dict[str, tuple[list[tuple[float, float]], ...]] = {
+    "circle": (_regular(60, 1.0),),
+    "square": (_regular(4, 1.24, math.pi / 4),),
+    "triangle": (_regular(3, 1.25),),
+    "star": (_star(1.22, 0.5),),
+    "cross": (_cross(1.06, 0.34),),
+    "ring": (_regular(60, 1.05), _regular(60, 0.55)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One drawn shape.
+
+    `diameter` is a share of the picture's side; `box` holds left, top, right, bottom of the
+    visible pixels (right and bottom exclusive).
+    """
+
+    colour: str
+    shape: str
+    diameter: float
+    box: tuple[int, int, int, int]
+    difficult: bool = False
+
+    @property
+    def name(self) -> str:
+        """Colour and shape as a class name, for example "red circle"."""
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a picture of `size` x `size` pixels shows, the lowest item first."""
+
+    items: tuple[Item, ...]
+    background: str
+    size: int
+
+
+@dataclass(slots=True)
+class _Placed:
+    pair: str
+    x: float
+    y: float
+    radius: float
+    alpha: Image.Image
+    visible: np.ndarray
+    area: int
+    difficult: bool = False
+
+    @property
+    def colour(self) -> str:
+        return self.pair.split()[0]
+
+    @property
+    def share(self) -> float:
+        return np.count_nonzero(self.visible) / self.area
+
+
+def choose_pairs(rng: Random, first: str, number: int, allowed: Sequence[str]) -> list[str]:
+    """Draw the colour-shape pairs of a scene that holds `first`.
+
+    Half of the scenes have all colours and all shapes different, so that "red, blue, circle,
+    square" does not tell which is which; in the others the items share colours or shapes.
+    """
+    pairs = [first]
+    different = rng.random() < 0.5
+    while len(pairs) < number:
+        colours, shapes = zip(*(pair.split() for pair in pairs), strict=True)
+        like = rng.choice(pairs)
+        kind = "different" if different else rng.choices(("colour", "shape", "same"), (45, 45, 10))
+        fits = [pair for pair in allowed if _fits(pair, kind[0], like, colours, shapes)]
+        pairs.append(rng.choice(fits or allowed))
+    rng.shuffle(pairs)
+    return pairs
+
+
+def _fits(pair: str, kind: str, like: str, colours: Sequence[str], shapes: Sequence[str]) -> bool:
+    colour, shape = pair.split()
+    if kind == "same":
+        return pair == like
+    if kind == "colour":
+        return colour == like.split()[0] and shape not in shapes
+    if kind == "shape":
+        return shape == like.split()[1] and colour not in colours
+    return colour not in colours and shape not in shapes
+
+
+def draw_scene(
+    rng: Random, pairs: Sequence[str], size: int, difficult: str | None = None
+) -> tuple[Image.Image, Scene]:
+    """Draw `pairs` at free places, each well visible, and `difficult` tiny or mostly covered.
+
+    Returns the RGB picture of `size` x `size` pixels and what it shows.
+    """
+    placed = None
+    while placed is None:
+        placed = _place_all(rng, pairs, size)
+    if difficult is not None:
+        placed = _add_difficult(rng, placed, difficult, size)
+    background = rng.choice(BACKGROUNDS)
+    picture = _background(rng, background, size)
+    items = []
+    for each in placed:
+        picture.paste(_shade(rng, each.colour), mask=each.alpha)
+        left, right = _extent(each.visible.any(axis=0))
+        top, bottom = _extent(each.visible.any(axis=1))
+        diameter = 2 * each.radius / size
+        items.append(Item(*each.pair.split(), diameter, (left, top, right, bottom), each.difficult))
+    return picture, Scene(tuple(items), background, size)
+
+
+def _extent(line: np.ndarray) -> tuple[int, int]:
+    inside = np.flatnonzero(line)
+    return int(inside[0]), int(inside[-1]) + 1
+
+
+def _place_all(rng: Random, pairs: Sequence[str], size: int) -> list[_Placed] | None:
+    placed: list[_Placed] = []
+    for pair in pairs:
+        diameter = rng.uniform(SMALLEST, LARGEST[len(pairs)])
+        for _ in range(20):
+            new = _cut(rng, pair, diameter, size)
+            if all(_apart(new, old) for old in placed):
+                left = [old.visible & ~new.visible for old in placed]
+                if all(
+                    np.count_nonzero(mask) >= LEAST_VISIBLE * old.area
+                    for mask, old in zip(left, placed, strict=True)
+                ):
+                    for mask, old in zip(left, placed, strict=True):
+                        old.visible = mask
+                    placed.append(new)
+                    break
+        else:
+            return None
+    return placed
+
+
+def _apart(new: _Placed, old: _Placed) -> bool:
+    """Whether two items can be told apart where they meet.
+
+    Items of one colour would melt into one outline, so they do not touch. Of others neither holds
+    the other's centre: a disc in the middle of a circle would turn that into a ring.
+    """
+    distance = math.hypot(new.x - old.x, new.y - old.y)
+    if new.colour == old.colour:
+        return distance > 1.25 * (new.radius + old.radius)
+    return distance > 1.1 * max(new.radius, old.radius)
+
+
+def _add_difficult(rng: Random, placed: list[_Placed], pair: str, size: int) -> list[_Placed]:
+    """Add one item below the others, mostly covered, or a tiny one on top of the background."""
+    covered = np.logical_or.reduce([each.visible for each in placed])
+    same = [each for each in placed if each.colour == pair.split()[0]]
+    tiny = rng.random() < 0.5
+    for attempt in range(200):
+        tiny = tiny or attempt >= 60
+        new = _cut(rng, pair, rng.uniform(0.07, 0.11) if tiny else rng.uniform(0.2, 0.35), size)
+        new.visible, new.difficult = new.visible & ~covered, True
+        allowed = new.share == 1.0 if tiny else 0.12 <= new.share <= 0.35
+        if allowed and all(_apart(new, each) for each in same):
+            return [new, *placed]
+    return placed
+
+
+def _cut(rng: Random, pair: str, diameter: float, size: int) -> _Placed:
+    """Cut a shape, slightly turned, out of a mask of the picture's size, wholly inside it."""
+    radius, angle = diameter * size / 2, math.radians(rng.uniform(-18, 18))
+    cos, sin = radius * math.cos(angle), radius * math.sin(angle)
+    contours = [
+        [(x * cos - y * sin, x * sin + y * cos) for x, y in contour]
+        for contour in SHAPES[pair.split()[1]]
+    ]
+    xs, ys = zip(*contours[0], strict=True)
+    x = rng.uniform(1 - min(xs), size - 1 - max(xs))
+    y = rng.uniform(1 - min(ys), size - 1 - max(ys))
+    left, top = int(x + min(xs)), int(y + min(ys))
+    wide, high = int(x + max(xs)) + 1 - left, int(y + max(ys)) + 1 - top
+    patch = Image.new("L", (wide * OVERSAMPLING, high * OVERSAMPLING))
+    for fill, contour in zip((255, 0), contours, strict=False):
+        points = [((x + u - left) * OVERSAMPLING, (y + v - top) * OVERSAMPLING) for u, v in contour]
+        ImageDraw.Draw(patch).polygon(points, fill=fill)
+    alpha = Image.new("L", (size, size))
+    alpha.paste(patch.reduce(OVERSAMPLING), (left, top))
+    mask = np.asarray(alpha) >= 64
+    return _Placed(pair, x, y, radius, alpha, mask, int(np.count_nonzero(mask)))
+
+
+def _shade(rng: Random, colour: str) -> tuple[int, int, int]:
+    hue, saturation, value = COLOURS[colour]
+    hue = (hue + rng.uniform(-6, 6)) / 360 % 1
+    saturation = min(1.0, saturation + rng.uniform(-0.08, 0.08))
+    value = min(1.0, value + rng.uniform(-0.08, 0.08))
+    return _rgb(hue, saturation, value)
+
+
+def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
+
+
+def _background(rng: Random, kind: str, size: int) -> Image.Image:
+    """Paint a background of low saturation, so that every item stands out."""
+    value, hue, saturation = rng.uniform(0.2, 0.95), rng.random(), rng.uniform(0.0, 0.13)
+    first = np.array(_rgb(hue, saturation, value), np.float32)
+    if kind == "plain":
+        return Image.new("RGB", (size, size), tuple(int(part) for part in first))
+    if kind == "grainy":
+        noise = np.random.default_rng(rng.getrandbits(32))
+        grain = noise.standard_normal((size, size, 1), np.float32) * rng.uniform(6, 18)
+        return Image.fromarray(np.clip(first + grain, 0, 255).astype(np.uint8))
+    other = min(0.97, max(0.15, value + rng.choice((-1, 1)) * rng.uniform(0.12, 0.3)))
+    second = np.array(_rgb(hue + rng.uniform(-0.1, 0.1), saturation, other), np.float32)
+    if kind == "cloudy":
+        noise = np.random.default_rng(rng.getrandbits(32))
+        cells = rng.randint(4, 9)
+        blobs = Image.fromarray(noise.integers(0, 256, (cells, cells), np.uint8))
+        mix = np.asarray(blobs.resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
+    else:
+        angle = rng.uniform(0, math.pi)
+        line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+        mix = line[None, :] * math.cos(angle) + line[:, None] * math.sin(angle)
+        if kind == "striped":
+            mix = np.clip(np.sin(mix * 2 * math.pi * rng.uniform(4, 12)) * 3 + 0.5, 0, 1)
+        else:
+            mix = mix + 0.5
+    painted = first + (second - first) * mix[..., None]
+    return Image.fromarray(np.clip(painted, 0, 255).astype(np.uint8))
