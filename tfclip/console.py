@@ -1,0 +1,239 @@
+"""How every command parses its flags, reports progress, prints its result and fails.
+
+A command module describes itself with `Command` and ends with
+
+    if __name__ == "__main__":
+        sys.exit(run("tfclip.export", Command(ExportFlags, main)))
+
+`ExportFlags` is a frozen dataclass that imports no TensorFlow and raises ValueError from its
+`__post_init__`; `main(flags)` imports what works, and returns the result as a dict. A field
+`run: tyro.conf.Positional[Path]` is a word, every other field a `--flag`; the string below a field
+is its help.
+
+Where a word selects what to do, give a dict. The selecting word is removed before the flags are
+parsed; `before` names the words that stand in front of it:
+
+    run("tfclip.make_records", {"flickr8k": Command(PackFlags, partial(pack_source, "flickr8k")),
+                                "verify": Command(VerifyFlags, verify)}, kind="source")
+    run("tfclip.evaluate", {"voc": Command(VocFlags, voc)}, kind="benchmark", before=("RUN",))
+
+`flags` may be an instance instead of a class: its values are then the defaults of the flags.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import tyro
+from tqdm import tqdm
+
+from tfclip.naming import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What one command is: its flags (a frozen dataclass, or an instance that holds the defaults),
+    the function that does the work and returns the result, and one line for the overview."""
+
+    flags: Any
+    main: Callable[[Any], dict | None]
+    summary: str = ""
+
+    def described(self) -> str:
+        """Return `summary`, or else the first line of the docstring of the flags."""
+        return self.summary or (self.flags.__doc__ or "").strip().split("\n")[0]
+
+
+class CommandFailed(Exception):
+    """The command ran and its answer is a failure: one line, an exit code of its own, a result.
+
+    For instance 3: too many pictures were skipped. A user's mistake is a ValueError or OSError.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1, result: dict | None = None):
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.result = result
+
+
+EVERYWHERE = """Every command also takes
+  --json    print the result as JSON, as the last line on standard output
+  --debug   show the traceback of an error"""
+
+
+def run(
+    prog: str,
+    commands: Command | Mapping[str, Command],
+    argv: Sequence[str] | None = None,
+    *,
+    kind: str = "command",
+    before: Sequence[str] = (),
+) -> int:
+    """Parse the command line, do the work, and return the exit code.
+
+    0: done. 2: a mistake in the flags or in what they point at (any ValueError or OSError), told
+    in one line on standard error. 130: interrupted. 1: anything unexpected. `CommandFailed`
+    brings its own. A traceback is shown only with `--debug`.
+
+    Args:
+        prog: the module that is run, "tfclip.fit".
+        commands: one command, or one for each selecting word.
+        argv: the words after the module; the process's own by default.
+        kind: what the selecting word names, for the error about an unknown one.
+        before: names of the words that stand before the selecting one.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    as_json, debug = "--json" in argv, "--debug" in argv
+    argv = [word for word in argv if word not in ("--json", "--debug")]
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow loads
+    try:
+        if isinstance(commands, Command):
+            command = commands
+        else:
+            name, argv = _select(prog, commands, argv, kind, before)
+            command = commands[name]
+            prog = " ".join([prog, *before, name])
+        flags = _parse(prog, command, argv)
+        # Under --json standard output holds the result alone, whatever a library prints.
+        with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+            result = command.main(flags)
+        if as_json:
+            print(json_text(result or {}), flush=True)
+        return 0
+    except SystemExit as stop:  # --help, and what tyro ends itself
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, CommandFailed) and as_json and error.result is not None:
+            print(json_text(error.result), flush=True)
+        if isinstance(error, CommandFailed | ValueError | OSError):
+            say(f"error: {_one_line(error)}")
+            return error.exit_code if isinstance(error, CommandFailed) else 2
+        say(f"error: {type(error).__name__}: {_one_line(error)} (--debug shows where)")
+        return 1
+
+
+def _select(
+    prog: str, commands: Mapping[str, Command], argv: list[str], kind: str, before: Sequence[str]
+) -> tuple[str, list[str]]:
+    """Return the selecting word and the other words; without one, print the overview or raise."""
+    words = [word for word in argv[: len(before) + 1] if not word.startswith("-")]
+    usage = " ".join([f"python -m {prog}", *before, kind.upper()])
+    if len(words) <= len(before):
+        asks = [word for word in argv if word in ("-h", "--help")]
+        if asks and words and words[-1] in commands:  # `evaluate voc --help` needs no run
+            return words[-1], [*before, *asks]
+        overview = "\n".join(f"  {name:16} {c.described()}" for name, c in commands.items())
+        if asks:
+            print(f"usage: {usage} [--flags]\n\n{overview}\n\n{usage} --help shows the flags.")
+            raise SystemExit(0)
+        raise ValueError(f"missing: {kind}; run {usage}, with one of: {', '.join(commands)}")
+    name = words[-1]
+    if name not in commands:
+        raise unknown(kind, name, commands)
+    return name, argv[: len(before)] + argv[len(before) + 1 :]
+
+
+def _parse(prog: str, command: Command, argv: list[str]) -> Any:
+    """Return the flags of one command. Tyro's boxed messages become one ValueError."""
+    given = not isinstance(command.flags, type)
+    flags_type = type(command.flags) if given else command.flags
+    boxed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(boxed):
+            return tyro.cli(
+                flags_type,
+                prog=prog,
+                args=argv,
+                description=f"{inspect.cleandoc(flags_type.__doc__ or '')}\n\n{EVERYWHERE}",
+                default=command.flags if given else tyro.MISSING_NONPROP,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        mistake = _cause(stop)
+        if mistake is not None:
+            raise mistake from None
+        raise ValueError(f"{_unboxed(boxed.getvalue())}; see python -m {prog} --help") from None
+
+
+def _cause(stop: BaseException) -> Exception | None:
+    """Return the error that a flags dataclass itself raised, if that is what ended the parsing."""
+    error = stop.__context__
+    while error is not None:
+        frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if isinstance(error, ValueError | OSError) and "__post_init__" in frames:
+            return error
+        error = error.__context__
+    return None
+
+
+def _unboxed(text: str) -> str:
+    """Return the first sentences of a message that tyro drew in a box, in one line."""
+    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    told = []
+    for line in lines:
+        if line.startswith(("For full helptext", "Argument helptext", "Got errors")):
+            break
+        told.append(line if line.strip("─") else ";")
+    return " ".join(" ".join(told).replace(" ;", ";").rstrip("; .").split())
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an error without line breaks."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return strict JSON: not-a-number and infinities become null, paths strings, arrays lists."""
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # numpy's arrays and scalars
+        value = value.tolist()
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def say(text: str) -> None:
+    """Print a line on standard error: standard output belongs to the result."""
+    tqdm.write(text, file=sys.stderr)
+
+
+def progress(iterable: Iterable, *, total: int | None, what: str) -> Iterator:
+    """Yield from `iterable` under a progress bar on standard error, shown after two seconds.
+
+    Args:
+        iterable: what to go through.
+        total: how many items there are; None when nobody knows.
+        what: the bar's label, "packing train".
+    """
+    # Where nobody watches, a line every ten seconds keeps the log short.
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    yield from tqdm(
+        iterable, total=total, desc=what, delay=2, mininterval=interval, file=sys.stderr
+    )
