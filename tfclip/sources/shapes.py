@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tqdm import tqdm
-
+from tfclip.console import progress
 from tfclip.sources import shapes_formats as formats
 from tfclip.sources.shapes_grammar import write_captions, write_regions
 from tfclip.sources.shapes_scene import COLOURS, SHAPES, choose_pairs, draw_scene
@@ -88,8 +87,8 @@ def draw_shapes(
             task for split in counts for task in _tasks(split, counts[split], root, parameters)
         ]
         drawn: dict[str, list[formats.Drawn]] = {split: [] for split in counts}
-        done = _draw_all(tasks, workers or len(os.sched_getaffinity(0)))
-        done = tqdm(done, total=len(tasks), desc="drawing", delay=2)
+        done = _draw_all(tasks, workers or min(8, os.cpu_count() or 1))
+        done = progress(done, total=len(tasks), what="drawing shapes")
         for task, picture in zip(tasks, done, strict=True):
             drawn[task.split].append(picture)
         flickr = {split: drawn[f"flickr8k/{split}"] for split in ("train", "dev", "test")}

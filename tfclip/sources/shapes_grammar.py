@@ -39,7 +39,7 @@ FRAMES = (
     "a photo of {}.",
     "a picture of {}",
     "an image showing {}",
-    "here is {}",
+    "this shows {}",
     "we see {}",
 )
 
@@ -91,8 +91,9 @@ def _relational(rng: Random, scene: Scene) -> tuple[str, tuple[Item, Item]] | No
     where = relation(first, second, scene.size)
     if where is None:
         return None
-    nouns = _article(_noun(rng, first)), _article(_noun(rng, second))
-    return f"{nouns[0]} {rng.choice(RELATIONS[where])} {nouns[1]}", (first, second)
+    one, other = _article(_noun(rng, first)), _noun(rng, second)
+    other = f"another {other}" if first.name == second.name else _article(other)
+    return f"{one} {rng.choice(RELATIONS[where])} {other}", (first, second)
 
 
 def _listing(rng: Random, scene: Scene) -> str:

@@ -43,12 +43,12 @@ def _cross(arm: float, half: float) -> list[tuple[float, float]]:
 
 # Outline and hole of every shape, scaled so that the six look equally big at one diameter (2.0).
 SHAPES: dict[str, tuple[list[tuple[float, float]], ...]] = {
-    "circle": (_regular(60, 1.0),),
+    "circle": (_regular(40, 1.0),),
     "square": (_regular(4, 1.24, math.pi / 4),),
     "triangle": (_regular(3, 1.25),),
     "star": (_star(1.22, 0.5),),
     "cross": (_cross(1.06, 0.34),),
-    "ring": (_regular(60, 1.05), _regular(60, 0.55)),
+    "ring": (_regular(40, 1.05), _regular(40, 0.55)),
 }
 
 
@@ -83,22 +83,36 @@ class Scene:
 
 @dataclass(slots=True)
 class _Placed:
+    """A shape at its place; the pixels come with `cut`, after the cheap tests on the geometry."""
+
     pair: str
     x: float
     y: float
     radius: float
-    alpha: Image.Image
-    visible: np.ndarray
-    area: int
+    contours: list[list[tuple[float, float]]]
     difficult: bool = False
+    corner: tuple[int, int] = (0, 0)
+    alpha: Image.Image | None = None
+    visible: np.ndarray | None = None
+    area: int = 0
 
     @property
     def colour(self) -> str:
         return self.pair.split()[0]
 
-    @property
-    def share(self) -> float:
-        return np.count_nonzero(self.visible) / self.area
+    def cut(self, size: int) -> None:
+        """Cut the antialiased outline and the mask of its pixels in the whole picture."""
+        xs, ys = zip(*self.contours[0], strict=True)
+        left, top = int(min(xs)), int(min(ys))
+        wide, high = int(max(xs)) + 1 - left, int(max(ys)) + 1 - top
+        patch = Image.new("L", (wide * OVERSAMPLING, high * OVERSAMPLING))
+        for fill, contour in zip((255, 0), self.contours, strict=False):
+            points = [((x - left) * OVERSAMPLING, (y - top) * OVERSAMPLING) for x, y in contour]
+            ImageDraw.Draw(patch).polygon(points, fill=fill)
+        self.corner, self.alpha = (left, top), patch.reduce(OVERSAMPLING)
+        self.visible = np.zeros((size, size), bool)
+        self.visible[top : top + high, left : left + wide] = np.asarray(self.alpha) >= 64
+        self.area = int(np.count_nonzero(self.visible))
 
 
 def choose_pairs(rng: Random, first: str, number: int, allowed: Sequence[str]) -> list[str]:
@@ -146,7 +160,7 @@ def draw_scene(
     picture = _background(rng, background, size)
     items = []
     for each in placed:
-        picture.paste(_shade(rng, each.colour), mask=each.alpha)
+        picture.paste(_shade(rng, each.colour), each.corner, each.alpha)
         left, right = _extent(each.visible.any(axis=0))
         top, bottom = _extent(each.visible.any(axis=1))
         diameter = 2 * each.radius / size
@@ -163,21 +177,26 @@ def _place_all(rng: Random, pairs: Sequence[str], size: int) -> list[_Placed] | 
     placed: list[_Placed] = []
     for pair in pairs:
         diameter = rng.uniform(SMALLEST, LARGEST[len(pairs)])
-        for _ in range(20):
-            new = _cut(rng, pair, diameter, size)
-            if all(_apart(new, old) for old in placed):
-                left = [old.visible & ~new.visible for old in placed]
-                if all(
-                    np.count_nonzero(mask) >= LEAST_VISIBLE * old.area
-                    for mask, old in zip(left, placed, strict=True)
-                ):
-                    for mask, old in zip(left, placed, strict=True):
-                        old.visible = mask
-                    placed.append(new)
-                    break
-        else:
+        if not any(
+            _lay_on_top(placed, _propose(rng, pair, diameter, size), size) for _ in range(30)
+        ):
             return None
     return placed
+
+
+def _lay_on_top(placed: list[_Placed], new: _Placed, size: int) -> bool:
+    """Add `new` above the others if all of them stay well visible."""
+    if not all(_apart(new, old) for old in placed):
+        return False
+    new.cut(size)
+    left = [old.visible & ~new.visible for old in placed]
+    for mask, old in zip(left, placed, strict=True):
+        if np.count_nonzero(mask) < LEAST_VISIBLE * old.area:
+            return False
+    for mask, old in zip(left, placed, strict=True):
+        old.visible = mask
+    placed.append(new)
+    return True
 
 
 def _apart(new: _Placed, old: _Placed) -> bool:
@@ -193,41 +212,37 @@ def _apart(new: _Placed, old: _Placed) -> bool:
 
 
 def _add_difficult(rng: Random, placed: list[_Placed], pair: str, size: int) -> list[_Placed]:
-    """Add one item below the others, mostly covered, or a tiny one on top of the background."""
+    """Add one item below the others, mostly covered, or a tiny one where nothing else is."""
     covered = np.logical_or.reduce([each.visible for each in placed])
     same = [each for each in placed if each.colour == pair.split()[0]]
     tiny = rng.random() < 0.5
     for attempt in range(200):
         tiny = tiny or attempt >= 60
-        new = _cut(rng, pair, rng.uniform(0.07, 0.11) if tiny else rng.uniform(0.2, 0.35), size)
+        diameter = rng.uniform(0.07, 0.11) if tiny else rng.uniform(0.2, 0.35)
+        new = _propose(rng, pair, diameter, size)
+        if not all(_apart(new, each) for each in same):
+            continue
+        new.cut(size)
         new.visible, new.difficult = new.visible & ~covered, True
-        allowed = new.share == 1.0 if tiny else 0.12 <= new.share <= 0.35
-        if allowed and all(_apart(new, each) for each in same):
+        share = np.count_nonzero(new.visible) / new.area
+        if share == 1.0 if tiny else 0.12 <= share <= 0.35:
             return [new, *placed]
     return placed
 
 
-def _cut(rng: Random, pair: str, diameter: float, size: int) -> _Placed:
-    """Cut a shape, slightly turned, out of a mask of the picture's size, wholly inside it."""
+def _propose(rng: Random, pair: str, diameter: float, size: int) -> _Placed:
+    """Put a shape, slightly turned, anywhere wholly inside the picture."""
     radius, angle = diameter * size / 2, math.radians(rng.uniform(-18, 18))
     cos, sin = radius * math.cos(angle), radius * math.sin(angle)
-    contours = [
+    turned = [
         [(x * cos - y * sin, x * sin + y * cos) for x, y in contour]
         for contour in SHAPES[pair.split()[1]]
     ]
-    xs, ys = zip(*contours[0], strict=True)
+    xs, ys = zip(*turned[0], strict=True)
     x = rng.uniform(1 - min(xs), size - 1 - max(xs))
     y = rng.uniform(1 - min(ys), size - 1 - max(ys))
-    left, top = int(x + min(xs)), int(y + min(ys))
-    wide, high = int(x + max(xs)) + 1 - left, int(y + max(ys)) + 1 - top
-    patch = Image.new("L", (wide * OVERSAMPLING, high * OVERSAMPLING))
-    for fill, contour in zip((255, 0), contours, strict=False):
-        points = [((x + u - left) * OVERSAMPLING, (y + v - top) * OVERSAMPLING) for u, v in contour]
-        ImageDraw.Draw(patch).polygon(points, fill=fill)
-    alpha = Image.new("L", (size, size))
-    alpha.paste(patch.reduce(OVERSAMPLING), (left, top))
-    mask = np.asarray(alpha) >= 64
-    return _Placed(pair, x, y, radius, alpha, mask, int(np.count_nonzero(mask)))
+    contours = [[(x + u, y + v) for u, v in contour] for contour in turned]
+    return _Placed(pair, x, y, radius, contours)
 
 
 def _shade(rng: Random, colour: str) -> tuple[int, int, int]:
@@ -259,7 +274,7 @@ def _background(rng: Random, kind: str, size: int) -> Image.Image:
         cells = rng.randint(4, 9)
         blobs = Image.fromarray(noise.integers(0, 256, (cells, cells), np.uint8))
         mix = np.asarray(blobs.resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
-    else:
+    else:  # striped or shaded: along a line of any direction
         angle = rng.uniform(0, math.pi)
         line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
         mix = line[None, :] * math.cos(angle) + line[:, None] * math.sin(angle)
