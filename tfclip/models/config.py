@@ -1,0 +1,74 @@
+"""What a dual encoder is made of, as data: saved with every model, enough to build it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+HEADS = ("linear",)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture of a `DualEncoder`; holds no path and nothing that only training needs.
+
+    `image_options` and `text_options` override the defaults of the named tower (see
+    `models.registry`); a pretrained text tower stores its resolved sizes there, so that the model
+    can be rebuilt without the folder it came from.
+    """
+
+    image_tower: str = "efficientnet-b5"
+    text_tower: str = "bert-small"
+    image_size: int = 224
+    embed_dim: int = 256
+    context_length: int = 32
+    vocabulary_size: int = 8000
+    head: str = "linear"
+    initial_logit_scale: float = 1 / 0.07
+    precision: str = "float32"
+    image_options: Mapping = field(default_factory=dict)
+    text_options: Mapping = field(default_factory=dict)
+
+    def __post_init__(self):
+        """Refuse what no model can be built from.
+
+        Raises:
+            ValueError: naming the field, what was received and what is allowed.
+        """
+        for name, low, high in (
+            ("image_size", 8, 4096),
+            ("embed_dim", 1, 65_536),
+            ("context_length", 3, 4096),
+            ("vocabulary_size", 5, 10_000_000),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be {low}..{high}. Received: {getattr(self, name)}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}."
+            )
+        if self.head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}. Received: {self.head!r}.")
+        if not 1 <= self.initial_logit_scale <= 100:
+            raise ValueError(
+                f"initial_logit_scale must be 1..100. Received: {self.initial_logit_scale}."
+            )
+
+    def to_dict(self) -> dict:
+        """The fields as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> ModelConfig:
+        """Build from `to_dict`'s result.
+
+        Raises:
+            ValueError: for a field that this version does not know.
+        """
+        known = {f.name for f in fields(cls)}
+        if strange := sorted(set(values) - known):
+            raise ValueError(
+                f"The model was written by another version: unknown fields {', '.join(strange)}."
+            )
+        return cls(**values)

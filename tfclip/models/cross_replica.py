@@ -1,0 +1,59 @@
+"""Sums and gathers over the replicas of a `tf.distribute` strategy; identities on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def replica_count() -> int:
+    """The number N of replicas that run this step together."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def gather_rows(rows: tf.Tensor) -> tf.Tensor:
+    """All replicas' rows, in replica order: (R, ...) -> (G, ...), with exact gradients.
+
+    A row's gradient is the sum of what every replica's loss says of it. Rows must be float32 or
+    integers: gathering bfloat16 raises on CPU devices.
+    """
+    if replica_count() == 1:
+        return rows
+    return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+
+
+def sum_over_replicas(values):
+    """The sum over replicas of each tensor in a (nested) structure."""
+    if replica_count() == 1:
+        return values
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def reduce_and_clip(gradients: Sequence, clip_norm: float | None, loss_scale=None):
+    """Gradients of the global batch, clipped by their global norm, ready for `optimizer.apply`.
+
+    Clipping has to see the reduced gradient: Keras' own `global_clipnorm` clips on each replica
+    before the reduce, which trains something else without an error. Embedding gradients are made
+    dense first, because the norm of an IndexedSlices with repeated rows is not that of its sum.
+    The optimizer sums over the replicas once more when it applies, so N divides here.
+
+    Args:
+        gradients: one per variable, already scaled so that their sum over replicas is the
+            gradient of the global loss; an entry may be None.
+        clip_norm: largest global norm, or None for no clipping.
+        loss_scale: () float32 factor in the gradients (float16), kept in the result.
+
+    Returns:
+        The gradients in the same order, and their global norm before clipping, () float32.
+    """
+    dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+    present = sum_over_replicas([g for g in dense if g is not None])
+    scale = 1.0 if loss_scale is None else loss_scale
+    norm = tf.linalg.global_norm(present) / scale
+    factor = 1.0 / replica_count()
+    if clip_norm is not None:
+        # A norm of inf or nan stays in the product, so that the loss-scaling optimizer sees it.
+        factor *= clip_norm / tf.maximum(norm, clip_norm)
+    summed = iter(present)
+    return [None if g is None else next(summed) * tf.cast(factor, g.dtype) for g in dense], norm
