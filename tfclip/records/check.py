@@ -1,0 +1,185 @@
+"""Is this a usable picture? Decode it, and make it a plain RGB JPEG. Pillow only."""
+
+import re
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+"""What is opened. Pillow reads more, and starts other programs for some of it."""
+MAX_BYTES = 100_000_000
+MAX_PIXELS = 80_000_000
+"""Larger pictures are refused before they are decoded: 240 MB as RGB."""
+QUALITY = 95
+
+_ORIENTATION = ExifTags.Base.Orientation
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# In the coded data of a JPEG, FF is followed by 00 (a stuffed FF), by a restart marker, or by more
+# FF (fill bytes); anything else ends it.
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_END_OF_IMAGE = 0xD9
+_NEXT_SEGMENTS = frozenset([0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)])
+
+
+class BadPicture(ValueError):
+    """A picture that cannot be used; the message is the reason, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A decodable picture: an RGB JPEG with its size, and the size of the picture it came from
+    (as displayed: after the rotation that EXIF asks for)."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    original_width: int
+    original_height: int
+
+
+def check_picture(image: Path | bytes, image_size: int | None = None) -> Checked:
+    """Decode a picture completely and return it as an RGB JPEG.
+
+    A baseline RGB JPEG without a rotation passes through byte for byte. All else (PNG, GIF, BMP,
+    WebP; CMYK, grey, 16 bit, transparent, rotated, progressive, the first picture of an animation)
+    is converted with quality 95: turned as EXIF says, transparent over white.
+
+    Args:
+        image: a file or its content.
+        image_size: pictures whose short side is longer are shrunk to this many pixels
+            (antialiased), none is enlarged. None keeps every size.
+
+    Raises:
+        BadPicture: missing, empty, too large, of another format, truncated or damaged.
+    """
+    data = image if isinstance(image, bytes) else _content(image)
+    if not data:
+        raise BadPicture("empty file")
+    try:
+        return _checked(data, image_size)
+    except BadPicture:
+        raise
+    except Image.UnidentifiedImageError:
+        raise BadPicture("not a picture (JPEG, PNG, GIF, BMP or WebP)") from None
+    except Image.DecompressionBombError:
+        raise BadPicture(f"more than {MAX_PIXELS:,} pixels") from None
+    # Decoders of untrusted bytes raise nearly anything: struct.error, zlib.error, SyntaxError...
+    except Exception as error:
+        raise BadPicture(f"damaged: {' '.join(str(error).split())[:200]}") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise BadPicture("no such file")
+        if path.stat().st_size > MAX_BYTES:
+            raise BadPicture(f"more than {MAX_BYTES:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadPicture(f"unreadable: {error.strerror}") from None
+
+
+def _checked(data: bytes, image_size: int | None) -> Checked:
+    with Image.open(BytesIO(data), formats=FORMATS) as picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise BadPicture(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+        orientation = _orientation(picture)
+        if orientation > 4:
+            width, height = height, width
+        wanted = _shrunk(width, height, image_size)
+        # A scaled decode (1/2, 1/4, 1/8, still larger than wanted) reads all the coded data, so it
+        # sees the damage that a full decode sees, in a fraction of the time.
+        if picture.format in ("JPEG", "MPO") and wanted != (width, height):
+            picture.draft(None, tuple(2 * side for side in _turned(wanted, orientation)))
+        picture.load()
+        keep = picture.mode == "RGB" and orientation == 1 and wanted == (width, height)
+        if keep and picture.format in ("JPEG", "MPO") and is_plain_jpeg(data):
+            return Checked(data, width, height, width, height)
+        rgb = _rgb(picture)
+    if orientation != 1:
+        rgb = rgb.transpose(_TURNS[orientation])
+    if rgb.size != wanted:
+        # Antialiased like Lanczos, sharper than the bilinear triangle, and 2.5 times as fast.
+        rgb = rgb.resize(wanted, Image.Resampling.HAMMING)
+    out = BytesIO()
+    rgb.save(out, "JPEG", quality=QUALITY)
+    return Checked(out.getvalue(), *wanted, width, height)
+
+
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return size[::-1] if orientation > 4 else size
+
+
+def _shrunk(width: int, height: int, image_size: int | None) -> tuple[int, int]:
+    """Return the size with the short side at most `image_size`, in the same proportions."""
+    short = min(width, height)
+    if image_size is None or short <= image_size:
+        return width, height
+    return max(1, round(width * image_size / short)), max(1, round(height * image_size / short))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return 1 (upright) to 8, as the EXIF block of the file says; anything odd is upright."""
+    block = picture.info.get("exif")
+    if not block:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        value = exif.get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block does not make a picture unusable
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """Return 8-bit RGB; what is transparent shows white behind it."""
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    if picture.mode.startswith("I"):  # 16-bit grey: the high byte, as PNG decoders strip it
+        grey = np.asarray(picture).astype(np.int64) >> 8
+        picture = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def is_plain_jpeg(data: bytes) -> bool:
+    """Return whether these bytes are a sequential Huffman-coded JPEG in one scan, up to its end.
+
+    Decoders disagree about the rest: Pillow forgives a stray marker in the picture and a missing
+    end, TensorFlow refuses both.
+
+    Raises:
+        BadPicture: a stray marker in the coded data, or no end of it.
+    """
+    at, frame = 2, None
+    while data[at : at + 1] == b"\xff":
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = marker
+        at += 2 + length
+        if marker == 0xDA:
+            break
+    end = _END_OF_SCAN.search(data, at)
+    if end is None:
+        raise BadPicture("damaged: the JPEG has no end")
+    marker = data[end.start() + 1]
+    if marker != _END_OF_IMAGE and marker not in _NEXT_SEGMENTS:
+        raise BadPicture(f"damaged: marker FF{marker:02X} within the picture")
+    return frame in (0xC0, 0xC1) and marker == _END_OF_IMAGE
