@@ -1,0 +1,97 @@
+"""What a source yields: samples, and what had to be rejected."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from tfclip.naming import unknown
+
+
+class Region(NamedTuple):
+    """A phrase and its box: left, top, width and height in pixels of the original picture."""
+
+    phrase: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture and all that is said about it.
+
+    Attributes:
+        key: "source/id", unique within a split.
+        image: the file, or its content.
+        captions: sentences about the whole picture, exactly as found.
+        regions: phrases with boxes of positive area, not clipped to the picture.
+        labels: the classes present and counted, in the order of the source's `class_names`.
+        difficult: the classes present only as "difficult", in the same order.
+        split: the split it was read from.
+        coordinates_size: width and height of the frame that the boxes are in; None: the file's own.
+        dropped: captions and regions that were left out of this sample, one reason for each.
+    """
+
+    key: str
+    image: Path | bytes
+    captions: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
+    labels: tuple[str, ...] = ()
+    difficult: tuple[str, ...] = ()
+    split: str = "train"
+    coordinates_size: tuple[int, int] | None = None
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An input that cannot become a sample, yielded in its place."""
+
+    key: str
+    reason: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened data set.
+
+    Attributes:
+        name: as in the registry.
+        counts: for every split the number of items that `read` yields, rejected ones included.
+        read: gives the items of a split, one at a time, always in the same order.
+        class_names: what labels can be; empty for a source without labels.
+    """
+
+    name: str
+    counts: dict[str, int]
+    read: Callable[[str], Iterator[Sample | Rejected]]
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What can be asked of a source when it is opened."""
+
+    seed: int = 0
+    """Decides the split of a set that comes without one (visual_genome, flickr8k)."""
+    splits: tuple[str, ...] = ()
+    """The splits to read; all there are by default."""
+    id_lists: Mapping[str, Path] = field(default_factory=dict)
+    """visual_genome: a file of image ids, one per line, for every split."""
+    phrases_as_captions: bool = False
+    """visual_genome: give the region phrases as captions of the whole picture too."""
+
+
+def choose_splits(found: Iterable[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the `wanted` splits, or all that were `found` when none is asked for.
+
+    Raises ValueError, naming the splits there are, when a wanted one is not among them.
+    """
+    found = tuple(found)
+    for split in wanted:
+        if split not in found:
+            raise unknown("split", split, found)
+    return tuple(dict.fromkeys(wanted)) or found
