@@ -21,8 +21,10 @@ COLOURS = {
 BACKGROUNDS = ("plain", "shaded", "grainy", "striped", "cloudy")
 LARGEST = {1: 0.70, 2: 0.55, 3: 0.48, 4: 0.42}
 SMALLEST = 0.18
-LEAST_VISIBLE = 0.75
+LEAST_VISIBLE = 0.75  # share of an item's pixels
 OVERSAMPLING = 3
+
+_Contours = Sequence[Sequence[tuple[float, float]]]
 
 
 def _regular(corners: int, radius: float, turn: float = 0.0) -> list[tuple[float, float]]:
@@ -42,7 +44,7 @@ def _cross(arm: float, half: float) -> list[tuple[float, float]]:
 
 
 # Outline and hole of every shape, scaled so that the six look equally big at one diameter (2.0).
-SHAPES: dict[str, tuple[list[tuple[float, float]], ...]] = {
+SHAPES: dict[str, _Contours] = {
     "circle": (_regular(40, 1.0),),
     "square": (_regular(4, 1.24, math.pi / 4),),
     "triangle": (_regular(3, 1.25),),
@@ -89,7 +91,7 @@ class _Placed:
     x: float
     y: float
     radius: float
-    contours: list[list[tuple[float, float]]]
+    contours: _Contours  # around (x, y): the outline and perhaps a hole
     difficult: bool = False
     corner: tuple[int, int] = (0, 0)
     alpha: Image.Image | None = None
@@ -103,11 +105,12 @@ class _Placed:
     def cut(self, size: int) -> None:
         """Cut the antialiased outline and the mask of its pixels in the whole picture."""
         xs, ys = zip(*self.contours[0], strict=True)
-        left, top = int(min(xs)), int(min(ys))
-        wide, high = int(max(xs)) + 1 - left, int(max(ys)) + 1 - top
+        left, top = int(self.x + min(xs)), int(self.y + min(ys))
+        wide, high = int(self.x + max(xs)) + 1 - left, int(self.y + max(ys)) + 1 - top
+        across, down = self.x - left, self.y - top
         patch = Image.new("L", (wide * OVERSAMPLING, high * OVERSAMPLING))
         for fill, contour in zip((255, 0), self.contours, strict=False):
-            points = [((x - left) * OVERSAMPLING, (y - top) * OVERSAMPLING) for x, y in contour]
+            points = [((across + x) * OVERSAMPLING, (down + y) * OVERSAMPLING) for x, y in contour]
             ImageDraw.Draw(patch).polygon(points, fill=fill)
         self.corner, self.alpha = (left, top), patch.reduce(OVERSAMPLING)
         self.visible = np.zeros((size, size), bool)
@@ -176,10 +179,10 @@ def _extent(line: np.ndarray) -> tuple[int, int]:
 def _place_all(rng: Random, pairs: Sequence[str], size: int) -> list[_Placed] | None:
     placed: list[_Placed] = []
     for pair in pairs:
-        diameter = rng.uniform(SMALLEST, LARGEST[len(pairs)])
-        if not any(
-            _lay_on_top(placed, _propose(rng, pair, diameter, size), size) for _ in range(30)
-        ):
+        radius = rng.uniform(SMALLEST, LARGEST[len(pairs)]) * size / 2
+        contours = _turn(rng, pair, radius)
+        tries = (_propose(rng, pair, radius, contours, size) for _ in range(30))
+        if not any(_lay_on_top(placed, new, size) for new in tries):
             return None
     return placed
 
@@ -218,8 +221,8 @@ def _add_difficult(rng: Random, placed: list[_Placed], pair: str, size: int) -> 
     tiny = rng.random() < 0.5
     for attempt in range(200):
         tiny = tiny or attempt >= 60
-        diameter = rng.uniform(0.07, 0.11) if tiny else rng.uniform(0.2, 0.35)
-        new = _propose(rng, pair, diameter, size)
+        radius = (rng.uniform(0.07, 0.11) if tiny else rng.uniform(0.2, 0.35)) * size / 2
+        new = _propose(rng, pair, radius, _turn(rng, pair, radius), size)
         if not all(_apart(new, each) for each in same):
             continue
         new.cut(size)
@@ -230,18 +233,21 @@ def _add_difficult(rng: Random, placed: list[_Placed], pair: str, size: int) -> 
     return placed
 
 
-def _propose(rng: Random, pair: str, diameter: float, size: int) -> _Placed:
-    """Put a shape, slightly turned, anywhere wholly inside the picture."""
-    radius, angle = diameter * size / 2, math.radians(rng.uniform(-18, 18))
+def _turn(rng: Random, pair: str, radius: float) -> _Contours:
+    """Scale a shape to its radius and turn it slightly."""
+    angle = math.radians(rng.uniform(-18, 18))
     cos, sin = radius * math.cos(angle), radius * math.sin(angle)
-    turned = [
+    return [
         [(x * cos - y * sin, x * sin + y * cos) for x, y in contour]
         for contour in SHAPES[pair.split()[1]]
     ]
-    xs, ys = zip(*turned[0], strict=True)
+
+
+def _propose(rng: Random, pair: str, radius: float, contours: _Contours, size: int) -> _Placed:
+    """Put a shape anywhere wholly inside the picture."""
+    xs, ys = zip(*contours[0], strict=True)
     x = rng.uniform(1 - min(xs), size - 1 - max(xs))
     y = rng.uniform(1 - min(ys), size - 1 - max(ys))
-    contours = [[(x + u, y + v) for u, v in contour] for contour in turned]
     return _Placed(pair, x, y, radius, contours)
 
 
@@ -258,29 +264,29 @@ def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
 
 
 def _background(rng: Random, kind: str, size: int) -> Image.Image:
-    """Paint a background of low saturation, so that every item stands out."""
+    """Paint two shades of a nearly grey colour, so that every item stands out."""
     value, hue, saturation = rng.uniform(0.2, 0.95), rng.random(), rng.uniform(0.0, 0.13)
-    first = np.array(_rgb(hue, saturation, value), np.float32)
+    first = Image.new("RGB", (size, size), _rgb(hue, saturation, value))
     if kind == "plain":
-        return Image.new("RGB", (size, size), tuple(int(part) for part in first))
+        return first
+    step = rng.choice((-1, 1)) * rng.uniform(0.12, 0.3)
+    other = _rgb(hue, saturation, min(0.98, max(0.12, value + step)))
+    first.paste(other, mask=_mixture(rng, kind, size))
+    return first
+
+
+def _mixture(rng: Random, kind: str, size: int) -> Image.Image:
+    """How much of the second shade lies where."""
+    noise = np.random.default_rng(rng.getrandbits(32))
     if kind == "grainy":
-        noise = np.random.default_rng(rng.getrandbits(32))
-        grain = noise.standard_normal((size, size, 1), np.float32) * rng.uniform(6, 18)
-        return Image.fromarray(np.clip(first + grain, 0, 255).astype(np.uint8))
-    other = min(0.97, max(0.15, value + rng.choice((-1, 1)) * rng.uniform(0.12, 0.3)))
-    second = np.array(_rgb(hue + rng.uniform(-0.1, 0.1), saturation, other), np.float32)
+        return Image.fromarray(noise.integers(0, 256, (size, size), np.uint8))
     if kind == "cloudy":
-        noise = np.random.default_rng(rng.getrandbits(32))
         cells = rng.randint(4, 9)
         blobs = Image.fromarray(noise.integers(0, 256, (cells, cells), np.uint8))
-        mix = np.asarray(blobs.resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
-    else:  # striped or shaded: along a line of any direction
-        angle = rng.uniform(0, math.pi)
-        line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
-        mix = line[None, :] * math.cos(angle) + line[:, None] * math.sin(angle)
-        if kind == "striped":
-            mix = np.clip(np.sin(mix * 2 * math.pi * rng.uniform(4, 12)) * 3 + 0.5, 0, 1)
-        else:
-            mix = mix + 0.5
-    painted = first + (second - first) * mix[..., None]
-    return Image.fromarray(np.clip(painted, 0, 255).astype(np.uint8))
+        return blobs.resize((size, size), Image.Resampling.BICUBIC)
+    angle = rng.uniform(0, math.pi)
+    line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    across = line[None, :] * math.cos(angle) + line[:, None] * math.sin(angle)
+    if kind == "striped":
+        across = np.sin(across * (2 * math.pi * rng.uniform(4, 12))) * 3
+    return Image.fromarray(np.clip(across * 255 + 127.5, 0, 255).astype(np.uint8))
