@@ -1,0 +1,192 @@
+"""One way for a picture into a model: decode, crop and resize, in the graph, to uint8.
+
+Training, evaluation, the Python API and the served graph call these same functions, so that one
+picture has one embedding. Everything is core ops: it runs in tf.data, eagerly, and in a SavedModel
+loaded without tfclip. The rule for pixels is that of `records.check`: EXIF rotation applied, alpha
+laid over white, RGB.
+"""
+
+import tensorflow as tf
+
+from tfclip.inputs.headers import count_pixels, is_jpeg, read_orientation, turn_upright
+from tfclip.naming import unknown
+
+# A corner crop of a tile layout takes this share of each side: neighbours overlap by a fifth.
+CORNER_SHARE = 0.6
+# A picture that declares more is not decoded for strangers: as RGB it takes 150 MB.
+MAX_PIXELS = 50_000_000
+
+_WHOLE = (0.0, 0.0, 1.0, 1.0)
+_FAR = 1.0 - CORNER_SHARE
+_CORNERS = tuple(
+    (y, x, y + CORNER_SHARE, x + CORNER_SHARE) for y in (0.0, _FAR) for x in (0.0, _FAR)
+)
+# Boxes are (y0, x0, y1, x1) in shares of the picture's sides.
+TILE_LAYOUTS = {"1": (_WHOLE,), "1+4": (_WHOLE, *_CORNERS)}
+
+
+def decode_record_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decode a picture of our records, () string that holds a baseline RGB JPEG: (H,W,3) uint8.
+
+    The exact integer inverse DCT, so that the pixels are those Pillow gives.
+    """
+    return tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decode any JPEG, PNG, GIF (first frame), BMP or WebP, () string: (H,W,3) uint8.
+
+    EXIF orientation is applied, alpha is laid over white, grey becomes RGB. Bytes that no decoder
+    takes raise InvalidArgumentError: `decode_valid` is the function that survives them.
+    """
+    image = tf.cond(
+        is_jpeg(image_bytes),
+        lambda: decode_record_jpeg(image_bytes),
+        lambda: _decode_other(image_bytes),
+    )
+    return tf.ensure_shape(turn_upright(image, read_orientation(image_bytes)), [None, None, 3])
+
+
+def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decode to the channels that are stored, since asking for three would drop the alpha."""
+    image = tf.io.decode_image(image_bytes, expand_animations=False)
+    image = tf.ensure_shape(image, [None, None, None])
+    has_alpha = tf.equal(tf.shape(image)[2] % 2, 0)
+    image = tf.cond(has_alpha, lambda: _over_white(image), lambda: image)
+    return tf.broadcast_to(image, tf.concat([tf.shape(image)[:2], [3]], 0))
+
+
+def _over_white(image: tf.Tensor) -> tf.Tensor:
+    """Lay (H,W,C+1) uint8, alpha last, over white: (H,W,C) uint8."""
+    color, alpha = tf.cast(image[..., :-1], tf.int32), tf.cast(image[..., -1:], tf.int32)
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def resize_picture(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Squash `image` (H,W,3) uint8 to (size,size,3) uint8, antialiased.
+
+    A side longer than `size` is shrunk by averaging the area under each new pixel; a side shorter
+    is enlarged bilinearly (half-pixel centres). Halves round up.
+    """
+    height, width = tf.unstack(tf.shape(image)[:2])
+    least = tf.minimum(height, width)
+    image = tf.image.resize(image, tf.minimum([height, width], size), method="area")
+    image = tf.cond(least < size, lambda: tf.image.resize(image, [size, size]), lambda: image)
+    return tf.ensure_shape(tf.cast(image + 0.5, tf.uint8), [size, size, 3])
+
+
+def tile_boxes(layout: str) -> tf.Tensor:
+    """Return the views of a tile layout, "1" or "1+4": (T,4) float32 y0,x0,y1,x1 in 0..1."""
+    if layout not in TILE_LAYOUTS:
+        raise unknown("tile layout", layout, TILE_LAYOUTS)
+    return tf.constant(TILE_LAYOUTS[layout], tf.float32)
+
+
+def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
+    """Cut `box` (4,) float y0,x0,y1,x1 in 0..1 out of `image` (H,W,3) uint8: (size,size,3) uint8.
+
+    Edges go to the nearest pixel; a box that leaves the picture is cut at its sides, and one that
+    holds no pixel gets the nearest one.
+    """
+    sides = tf.tile(tf.shape(image)[:2], [2])
+    edges = tf.cast(tf.round(box * tf.cast(sides, box.dtype)), tf.int32)
+    start = tf.clip_by_value(edges[:2], 0, sides[:2] - 1)
+    stop = tf.clip_by_value(edges[2:], start + 1, sides[:2])
+    return resize_picture(image[start[0] : stop[0], start[1] : stop[1]], size)
+
+
+def picture_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
+    """Cut every box of `boxes` (T,4), T static, out of `image` (H,W,3) uint8: (T,size,size,3)."""
+    return tf.stack([crop_region(image, box, size) for box in tf.unstack(boxes)])
+
+
+def decode_valid(
+    image_bytes: tf.Tensor, boxes: tf.Tensor, size: int, max_pixels: int = MAX_PIXELS
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decode N pictures, and answer for the good ones whatever the others hold.
+
+    Args:
+        image_bytes: (N,) string, N may be 0.
+        boxes: (T,4) float, T static: the views to cut, see `tile_boxes`.
+        size: side of a view.
+        max_pixels: a picture whose header declares more is not decoded.
+
+    Returns:
+        views (N,T,size,size,3) uint8, zeros where a picture did not decode, and valid (N,) bool.
+    """
+    shape = [boxes.shape[0], size, size, 3]
+
+    def views_of(row, data):
+        # An empty string fails to decode, like any other damage.
+        data = tf.where(count_pixels(data) <= max_pixels, data, b"")
+        return row, picture_views(decode_picture(data), boxes, size)
+
+    # The only in-graph way to go on after a decoder's error is a data set that drops it. A row of
+    # zeros goes first, since a batch of nothing has no element to take.
+    count = tf.shape(image_bytes)[0]
+    rows = tf.data.Dataset.from_tensor_slices((tf.range(1, count + 1), image_bytes))
+    decoded = rows.map(views_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
+    sentinel = tf.data.Dataset.from_tensors((0, tf.zeros(shape, tf.uint8)))
+    decoded = sentinel.concatenate(decoded.ignore_errors())
+    good, views = decoded.batch(tf.cast(count, tf.int64) + 1).get_single_element()
+    views = tf.scatter_nd(good[:, None], views, tf.concat([[count + 1], shape], 0))
+    valid = tf.scatter_nd(good[:, None], tf.ones_like(good, tf.bool), [count + 1])
+    return tf.ensure_shape(views[1:], [None, *shape]), valid[1:]
+
+
+def random_box(seed: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:
+    """Draw a box (4,) float32 y0,x0,y1,x1 whose area is a share of the picture within `scale`.
+
+    Args:
+        seed: (2,) int32; equal seeds draw equal boxes.
+        scale: least and greatest area, 0 < least <= greatest <= 1. Width over height, in shares
+            of the sides, is log-uniform in 3/4..4/3 (Szegedy et al. 2015, arXiv 1409.4842).
+    """
+    area_seed, ratio_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
+    area = tf.random.stateless_uniform([], area_seed, *scale)
+    half_ratio = tf.exp(
+        0.5 * tf.random.stateless_uniform([], ratio_seed, -1, 1) * tf.math.log(4 / 3)
+    )
+    root = tf.sqrt(area)
+    sides = tf.minimum(tf.stack([root / half_ratio, root * half_ratio]), 1.0)
+    start = tf.random.stateless_uniform([2], place_seed) * (1.0 - sides)
+    return tf.concat([start, start + sides], 0)
+
+
+def augment(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    crop_scale: tuple[float, float] = (1.0, 1.0),
+    flip: bool = False,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+) -> tf.Tensor:
+    """Vary `image` (S,S,3) uint8 at random, S static: (S,S,3) uint8, a function of `seed` alone.
+
+    Args:
+        image: the resized picture.
+        seed: (2,) int32.
+        crop_scale: range of the area of a random crop (see `random_box`); (1, 1) crops nothing.
+        flip: mirror every second picture. Wrong for captions that say left or right.
+        brightness: largest shift, as a share of 255.
+        contrast: the distance from the mean is scaled by 1-contrast..1+contrast.
+        saturation: the distance from grey is scaled by 1-saturation..1+saturation.
+    """
+    crop_seed, flip_seed, *color_seeds = tf.unstack(tf.random.split(seed, 5))
+    if crop_scale != (1.0, 1.0):
+        image = crop_region(image, random_box(crop_seed, crop_scale), image.shape[0])
+    if flip:
+        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    if not (brightness or contrast or saturation):
+        return image
+    shift, stretch, color = (
+        tf.random.stateless_uniform([], color_seed, -most, most)
+        for color_seed, most in zip(color_seeds, (brightness, contrast, saturation), strict=True)
+    )
+    pixels = tf.cast(image, tf.float32)
+    pixels = tf.image.adjust_contrast(pixels, 1.0 + stretch)
+    grey = tf.image.rgb_to_grayscale(pixels)
+    pixels = grey + (pixels - grey) * (1.0 + color) + 255.0 * shift
+    return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0) + 0.5, tf.uint8)
