@@ -5,8 +5,11 @@ from pathlib import Path
 
 from tfclip.naming import unknown
 from tfclip.sources.sample import Source, SourceOptions
+from tfclip.sources.voc import open_voc
 
-SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {}
+SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
+    "voc": open_voc,
+}
 
 
 def open_source(name: str, data: Path, options: SourceOptions | None = None) -> Source:

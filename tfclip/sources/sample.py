@@ -1,11 +1,9 @@
 """What a source yields: samples, and what had to be rejected."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-
-from tfclip.naming import unknown
 
 
 class Region(NamedTuple):
@@ -83,15 +81,3 @@ class SourceOptions:
     """visual_genome: a file of image ids, one per line, for every split."""
     phrases_as_captions: bool = False
     """visual_genome: give the region phrases as captions of the whole picture too."""
-
-
-def choose_splits(found: Iterable[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the `wanted` splits, or all that were `found` when none is asked for.
-
-    Raises ValueError, naming the splits there are, when a wanted one is not among them.
-    """
-    found = tuple(found)
-    for split in wanted:
-        if split not in found:
-            raise unknown("split", split, found)
-    return tuple(dict.fromkeys(wanted)) or found

@@ -1,0 +1,125 @@
+"""Pascal VOC, the devkits of 2007 and 2012: pictures with the classes they show."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from tfclip.naming import unknown
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits, count_lines, list_lines
+from tfclip.sources.untrusted import find_file, is_there, missing, no_pictures, parse_xml
+
+CLASS_NAMES = tuple(
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
+    "person pottedplant sheep sofa train tvmonitor".split()
+)
+"""The 20 classes, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (section 2 of the devkit)."""
+
+TREE = (
+    "VOCdevkit/VOC2007 (or VOC2012) with JPEGImages/<id>.jpg, Annotations/<id>.xml and "
+    "ImageSets/Main/<split>.txt"
+)
+
+
+def open_voc(data: Path, options: SourceOptions) -> Source:
+    """Open `data`: a devkit's VOC2007 or VOC2012, or a folder above that holds exactly one.
+
+    The splits are the lists in ImageSets/Main, trainval (train and val together) among them. The
+    classes are the 20 of Pascal, or those of the files per class there (<class>_<split>.txt) when
+    these name others.
+
+    Raises:
+        FileNotFoundError: no devkit, or a split without any picture.
+        ValueError: several devkits, an empty split, or one without annotations: it would pass for
+            pictures that show nothing.
+    """
+    root = _find_devkit(data)
+    main = root / "ImageSets/Main"
+    lists = {path.stem: path for path in sorted(main.glob("*.txt")) if "_" not in path.stem}
+    if not lists:
+        raise missing(main / "<split>.txt", TREE)
+    class_names = _class_names(main, lists)
+    splits = choose_splits(lists, options.splits)
+    counts = {split: count_lines(lists[split]) for split in splits}
+    for split in splits:
+        _check_split(root, lists[split])
+    return Source("voc", counts, partial(_read, root, class_names), class_names)
+
+
+def _find_devkit(data: Path) -> Path:
+    for level in ("", "*/", "*/*/"):
+        found = sorted(path.parents[1] for path in data.glob(f"{level}ImageSets/Main"))
+        if len(found) > 1:
+            names = ", ".join(map(str, found))
+            raise ValueError(f"{data} holds {len(found)} devkits; give one of them: {names}")
+        if found:
+            return found[0]
+    raise missing(data / "ImageSets/Main" if data.is_dir() else data, TREE)
+
+
+def _class_names(main: Path, lists: Mapping[str, Path]) -> tuple[str, ...]:
+    named = {
+        path.stem.removesuffix(f"_{split}")
+        for split in lists
+        for path in main.glob(f"*_{split}.txt")
+    }
+    return CLASS_NAMES if named <= set(CLASS_NAMES) else tuple(sorted(named))
+
+
+def _check_split(root: Path, ids: Path) -> None:
+    for folder, ending in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+        folders = [root / folder]
+        if not any(is_there(root, folders, f"{name}{ending}") for _, name in _entries(ids)):
+            if folder == "JPEGImages":
+                raise no_pictures(ids, folders, TREE)
+            raise ValueError(
+                f"the split {ids.stem} has no annotations (none of its pictures is in "
+                f"{folders[0]}); leave it out by naming the splits you want"
+            )
+
+
+def _entries(ids: Path) -> Iterator[tuple[int, str]]:
+    # Some lists have a second column, as the files per class do.
+    for number, line in list_lines(ids):
+        yield number, line.split()[0]
+
+
+def _read(root: Path, class_names: tuple[str, ...], split: str) -> Iterator[Sample | Rejected]:
+    lines: dict[str, int] = {}
+    for number, name in _entries(root / f"ImageSets/Main/{split}.txt"):
+        key = f"voc/{name}"
+        first = lines.setdefault(name, number)
+        if first != number:
+            yield Rejected(key, f"listed twice: lines {first} and {number} of {split}.txt", split)
+            continue
+        try:
+            image = find_file(root, [root / "JPEGImages"], f"{name}.jpg")
+            annotation = find_file(root, [root / "Annotations"], f"{name}.xml")
+            difficult = _objects(annotation)
+        except (ValueError, OSError) as reason:
+            yield Rejected(key, str(reason), split)
+            continue
+        for class_name in difficult:
+            if class_name not in class_names:
+                error = unknown("class", class_name[:100], class_names)
+                raise ValueError(f"{annotation}: {error}")
+        present = [class_name for class_name in class_names if class_name in difficult]
+        yield Sample(
+            key,
+            image,
+            labels=tuple(class_name for class_name in present if not difficult[class_name]),
+            difficult=tuple(class_name for class_name in present if difficult[class_name]),
+            split=split,
+        )
+
+
+def _objects(annotation: Path) -> dict[str, bool]:
+    """Return the classes of the objects, and whether all objects of a class are difficult."""
+    found: dict[str, bool] = {}
+    for thing in parse_xml(annotation).iterfind("object"):
+        name = thing.findtext("name", "").strip()
+        difficult = thing.findtext("difficult", "0").strip()
+        if not name or difficult not in ("0", "1"):
+            raise ValueError(f"an object named {name!a:.100}, difficult {difficult!a:.100}")
+        found[name] = found.get(name, True) and difficult == "1"
+    return found
