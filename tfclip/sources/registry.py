@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfclip.naming import unknown
+from tfclip.sources.flickr8k import open_flickr8k
 from tfclip.sources.sample import Source, SourceOptions
 from tfclip.sources.voc import open_voc
 
 SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
+    "flickr8k": open_flickr8k,
     "voc": open_voc,
 }
 

@@ -61,10 +61,15 @@ def is_there(data: Path, folders: Sequence[Path], name: object) -> bool:
 
 
 def check_text(text: object) -> str:
-    """Return a caption or phrase exactly as it is.
+    """Return a caption or phrase exactly as it is; bytes are decoded.
 
     Raises ValueError with the reason: not text, empty, too long, not Unicode.
     """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError:
+            raise ValueError("not UTF-8") from None
     if not isinstance(text, str):
         raise ValueError(f"no text but {text!a:.100}")
     if not text.strip():
