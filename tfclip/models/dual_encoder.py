@@ -133,9 +133,7 @@ class DualEncoder(keras.Model):
         """Embed both sides of a batch: `image_embeddings` and `text_embeddings`, (B, D)."""
         return {
             "image_embeddings": self.encode_image(inputs["image"], training),
-            "text_embeddings": self.encode_text(
-                inputs["token_ids"], inputs["text_mask"], training
-            ),
+            "text_embeddings": self.encode_text(inputs["token_ids"], inputs["text_mask"], training),
         }
 
     def local_loss(self, batch: Mapping, training: bool) -> tuple[tf.Tensor, tf.Tensor]:

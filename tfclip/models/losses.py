@@ -70,15 +70,16 @@ def softmax_contrastive(
             error = tf.nn.softmax(logits) - target
             scale_gradient += tf.reduce_sum(error * cosine)
             error *= logit_scale
-            row_gradient = row_gradient.write(
-                start // chunk_rows, tf.matmul(error, columns)
-            )
+            row_gradient = row_gradient.write(start // chunk_rows, tf.matmul(error, columns))
             column_gradient += tf.matmul(error, rows[part], transpose_a=True)
             return start + chunk_rows, loss, hits, row_gradient, column_gradient, scale_gradient
 
         zero = tf.constant(0.0)
         chunks = tf.TensorArray(
-            tf.float32, size=0, dynamic_size=True, infer_shape=False,
+            tf.float32,
+            size=0,
+            dynamic_size=True,
+            infer_shape=False,
             element_shape=tf.TensorShape([None, rows.shape[1]]),
         )
         _, loss, hits, chunks, column_gradient, scale_gradient = tf.while_loop(

@@ -58,6 +58,7 @@ IMAGE_TOWERS: dict[str, Tower] = {
 # A builder takes vocabulary_size, context_length and its options.
 TEXT_TOWERS: dict[str, Tower] = {
     # Sizes of Turc et al. 2019 (arXiv:1908.08962), table 1, and of BERT.
+    "bert": Tower("tfclip.models.bert:bert"),
     "bert-tiny": _bert(2, 128, 2),
     "bert-mini": _bert(4, 256, 4),
     "bert-small": _bert(4, 512, 8),

@@ -1,0 +1,123 @@
+"""A trained model on disk: its configuration, its vocabulary, its weights; and back again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfclip.inputs.text import WordPieceTokenizer, load_vocabulary
+from tfclip.models.config import ModelConfig
+from tfclip.models.dual_encoder import DualEncoder
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "model.json"
+WEIGHTS_FILE = "model.weights.h5"
+VOCABULARY_FILE = "vocab.txt"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A dual encoder with the tokenizer it was trained with.
+
+    `trained_on` says what a reader of its figures has to know: recipe, records, steps, seed and
+    the class names that never occurred in training (`never_trained`), where that is known.
+    """
+
+    dual_encoder: DualEncoder
+    tokenizer: WordPieceTokenizer
+    trained_on: Mapping = field(default_factory=dict)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return self.dual_encoder.config
+
+
+def save_model(directory: Path, model: TrainedModel) -> None:
+    """Write a model folder: `model.json`, `model.weights.h5`, `vocab.txt`.
+
+    It is written beside and renamed, so that a folder of that name is always whole.
+    """
+    directory = Path(directory)
+    beside = directory.with_name(directory.name + ".writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
+    (beside / VOCABULARY_FILE).write_text(
+        "".join(f"{entry}\n" for entry in model.tokenizer.vocabulary), encoding="utf-8"
+    )
+    description = {
+        "format_version": FORMAT_VERSION,
+        "config": model.config.to_dict(),
+        "tokenizer": {"kind": "wordpiece", "lowercase": model.tokenizer.lowercase},
+        "trained_on": dict(model.trained_on),
+    }
+    (beside / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    before = directory.with_name(directory.name + ".before")
+    shutil.rmtree(before, ignore_errors=True)
+    if directory.exists():
+        os.replace(directory, before)
+    os.replace(beside, directory)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def model_directory(path: Path) -> Path:
+    """The model folder that `path` means: itself, or `best/` in a run directory.
+
+    Raises:
+        FileNotFoundError: when neither holds a model.
+    """
+    path = Path(path)
+    for candidate in (path, path / "best"):
+        if (candidate / CONFIG_FILE).is_file():
+            return candidate
+    there = "is not there" if not path.exists() else "holds no trained model"
+    raise FileNotFoundError(
+        f"{path} {there}: expected a run directory with best/{CONFIG_FILE}. "
+        "Train one with: python -m tfclip.fit RECIPE --records DIR --run RUN"
+    )
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Load a trained model from a run directory or a model folder; never random weights.
+
+    Raises:
+        FileNotFoundError: when there is no model or a file of it is missing.
+        ValueError: when the files are damaged or of another version.
+    """
+    directory = model_directory(path)
+    for name in (WEIGHTS_FILE, VOCABULARY_FILE):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(f"{directory} is not complete: {name} is missing.")
+    try:
+        description = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = ModelConfig.from_dict(description["config"])
+        tokenizer = description["tokenizer"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{directory / CONFIG_FILE} is damaged: {error}.") from error
+    if description["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{directory} has format version {description['format_version']}; this tfclip reads "
+            f"version {FORMAT_VERSION}."
+        )
+    dual_encoder = DualEncoder(config)
+    try:
+        dual_encoder.load_weights(directory / WEIGHTS_FILE)
+    except (ValueError, OSError, KeyError) as error:
+        first = (str(error).strip() or "unreadable").splitlines()[0]
+        raise ValueError(
+            f"{directory / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {first}"
+        ) from error
+    return TrainedModel(
+        dual_encoder=dual_encoder,
+        tokenizer=WordPieceTokenizer(
+            load_vocabulary(directory / VOCABULARY_FILE),
+            context_length=config.context_length,
+            lowercase=tokenizer["lowercase"],
+        ),
+        trained_on=description.get("trained_on", {}),
+    )

@@ -1,0 +1,142 @@
+"""Pretrained weights for the towers: from the libraries' hubs, from local files and folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import keras_hub
+
+from tfclip.models import registry
+from tfclip.models.convolutional import set_imagenet_normalization
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class PretrainedText:
+    """A text encoder read from a preset or folder: its sizes, its vocabulary, its weights."""
+
+    options: dict
+    vocabulary: tuple[str, ...]
+    lowercase: bool
+    backbone: keras_hub.models.Backbone
+
+    def copy_into(self, tower: keras.Model) -> None:
+        """Put the weights into a BERT text tower that was built with `options`."""
+        tower.get_layer("bert_backbone").set_weights(self.backbone.get_weights())
+
+
+def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
+    """Put pretrained weights into an image tower.
+
+    Args:
+        tower: the model that `registry.image_tower(name)` built.
+        name: the tower's name, e.g. "efficientnet-b5".
+        weights: "none", "imagenet", or the path of a `.h5` or `.weights.h5` file without top.
+
+    Raises:
+        ValueError: when the tower has no such weights or the file is for another architecture.
+        FileNotFoundError: for a path that is not there, or official weights out of reach.
+    """
+    if weights == NONE:
+        return
+    if weights == "imagenet":
+        _copy_imagenet(tower, name)
+    else:
+        path = Path(weights)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"--image-weights must be none, imagenet or a .h5 file. Received: {weights} "
+                "(no such file)."
+            )
+        try:
+            tower.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(
+                f"{path} does not hold weights for {name} without its classifier: "
+                f"{_first_line(error)}"
+            ) from error
+    if name.startswith("efficientnet"):
+        set_imagenet_normalization(tower)
+
+
+def _copy_imagenet(tower: keras.Model, name: str) -> None:
+    if not name.startswith("efficientnet"):
+        known = [n for n in registry.IMAGE_TOWERS if n.startswith("efficientnet")]
+        raise ValueError(
+            f"--image-weights imagenet exists for {', '.join(known)}. Received tower: {name}. "
+            "Use --image-weights none or the path of a file."
+        )
+    variant = name.removeprefix("efficientnet-").upper()
+    build = getattr(keras.applications, f"EfficientNet{variant}")
+    try:
+        official = build(include_top=False, weights="imagenet", pooling="avg")
+    except Exception as error:
+        raise FileNotFoundError(
+            f"The ImageNet weights of {name} could not be downloaded ({_first_line(error)}). Fetch "
+            f"efficientnet{variant.lower()}_notop.h5 from the keras-applications storage and pass "
+            "--image-weights PATH, or use --image-weights none."
+        ) from error
+    tower.set_weights(official.get_weights())
+
+
+def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
+    """Read a pretrained BERT encoder.
+
+    Args:
+        tower_name: "bert" (any size) or a fixed size such as "bert-small".
+        weights: "none", a keras_hub preset name such as "bert_small_en_uncased", or a local folder:
+            a Keras preset or a Hugging Face one (config.json, model.safetensors, vocab.txt).
+
+    Returns:
+        None for "none".
+
+    Raises:
+        ValueError: when the tower is no BERT, or the sizes are not those of the tower's name.
+        FileNotFoundError: when the preset or folder cannot be read.
+    """
+    if weights == NONE:
+        return None
+    fixed = registry.text_tower(tower_name)
+    if not fixed.builder.endswith(":bert"):
+        known = [n for n in registry.TEXT_TOWERS if n.startswith("bert")]
+        raise ValueError(
+            f"--text-weights are read for {', '.join(known)}. Received tower: {tower_name}."
+        )
+    if _looks_like_path(weights) and not Path(weights).is_dir():
+        raise FileNotFoundError(f"--text-weights {weights}: no such folder.")
+    try:
+        backbone = keras_hub.models.BertBackbone.from_preset(weights)
+        tokenizer = keras_hub.models.BertTokenizer.from_preset(weights)
+    except Exception as error:
+        raise FileNotFoundError(
+            f"--text-weights {weights} could not be read as a BERT preset ({_first_line(error)}). "
+            "Allowed: none, a keras_hub preset name (needs its download), or a folder with "
+            "config.json, model.safetensors and vocab.txt."
+        ) from error
+    config = backbone.get_config()
+    sizes = ("num_layers", "hidden_dim", "num_heads", "intermediate_dim")
+    sizes += ("max_sequence_length", "num_segments")
+    options = {key: config[key] for key in sizes}
+    for key, value in fixed.options.items():
+        if options.get(key, value) != value:
+            raise ValueError(
+                f"{tower_name} has {key} {value}, but {weights} holds {options[key]}. Use "
+                "--text-tower bert, which takes its sizes from the weights."
+            )
+    return PretrainedText(
+        options=options,
+        vocabulary=tuple(tokenizer.get_vocabulary()),
+        lowercase=bool(tokenizer.lowercase),
+        backbone=backbone,
+    )
+
+
+def _looks_like_path(weights: str) -> bool:
+    return weights.startswith((".", "/", "~")) or "/" in weights and "://" not in weights
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
