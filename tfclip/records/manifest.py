@@ -1,0 +1,140 @@
+"""manifest.json: what a packed set holds. Written last: a set without one is unfinished."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfclip.naming import unknown
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SKIPPED = "skipped.jsonl"
+VOCABULARY = "vocab.txt"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of records. `sha256` is that of the whole file, in hexadecimal."""
+
+    file: str
+    split: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """What a split holds.
+
+    `skipped` counts the rejected inputs, that skipped.jsonl lists; `dropped` counts the captions
+    and regions that were left out of packed pictures.
+    """
+
+    images: int = 0
+    captions: int = 0
+    regions: int = 0
+    skipped: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json.
+
+    `caption_words` counts, for each split, the captions and phrases of every length in words.
+    `packing` holds the options that decide the content; how it was packed (workers) does not.
+    """
+
+    source: str
+    splits: dict[str, SplitCounts]
+    shards: tuple[Shard, ...]
+    class_names: tuple[str, ...]
+    caption_words: dict[str, dict[int, int]]
+    packing: dict[str, Any]
+    tfclip_version: str
+    schema_version: int = SCHEMA_VERSION
+
+    def text(self) -> str:
+        """Return the JSON text; equal manifests have equal texts."""
+        content = {"schema_version": self.schema_version} | dataclasses.asdict(self)
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the JSON text: it names the packed data, for caches and runs."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def save(self, directory: Path) -> None:
+        """Write manifest.json; whoever looks sees none or all of it."""
+        beside = directory / f"{MANIFEST}.tmp"
+        beside.write_text(self.text(), encoding="utf-8")
+        os.replace(beside, directory / MANIFEST)
+
+    def shards_of(self, split: str) -> tuple[Shard, ...]:
+        """Return the shards of a split, in order.
+
+        Raises:
+            ValueError: there is no such split; the message names those there are.
+        """
+        if split not in self.splits:
+            raise unknown(f"split of {self.source} records", split, self.splits)
+        return tuple(shard for shard in self.shards if shard.split == split)
+
+
+def load_manifest(directory: Path | str) -> Manifest:
+    """Read the manifest of a packed set.
+
+    Raises:
+        FileNotFoundError: no such directory, or the set in it is not finished.
+        ValueError: the manifest is damaged, or of a schema that this version does not know.
+    """
+    directory = Path(directory)
+    make = f"python -m tfclip.make_records SOURCE --data DIR --out {directory}"
+    if not directory.is_dir():
+        raise FileNotFoundError(f"no records at {directory}; run {make}")
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} has no {MANIFEST}: not finished; run {make}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+        if version == SCHEMA_VERSION:
+            return _manifest(content)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        message = f"{path} is damaged ({' '.join(str(error).split())}); run {make} --overwrite"
+        raise ValueError(message) from None
+    raise ValueError(
+        f"{path} has schema version {version!r}, this tfclip reads {SCHEMA_VERSION}; "
+        f"run {make} --overwrite"
+    )
+
+
+def _manifest(content: dict) -> Manifest:
+    fields = {field.name: content[field.name] for field in dataclasses.fields(Manifest)}
+    fields["splits"] = {name: SplitCounts(**counts) for name, counts in fields["splits"].items()}
+    fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
+    for shard in fields["shards"]:
+        if shard.split not in fields["splits"]:
+            raise ValueError(f"shard {shard.file} of an unknown split {shard.split!r}")
+        if Path(shard.file).name != shard.file:
+            raise ValueError(f"shard {shard.file!r} outside the directory")
+    fields["class_names"] = tuple(fields["class_names"])
+    fields["caption_words"] = {
+        split: {int(words): count for words, count in counted.items()}
+        for split, counted in fields["caption_words"].items()
+    }
+    return Manifest(**fields)
+
+
+def records_reference(text: str) -> tuple[Path, str | None]:
+    """Split "records/flickr8k:dev" into the directory and the split; None without a split."""
+    path, colon, split = text.rpartition(":")
+    if not colon or "/" in split or Path(text).is_dir():
+        return Path(text), None
+    if not split or not path:
+        raise ValueError(f"received {text!r}; allowed: DIRECTORY or DIRECTORY:SPLIT")
+    return Path(path), split

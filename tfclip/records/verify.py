@@ -1,0 +1,167 @@
+"""Is a packed set exactly what was packed, and where is a shard damaged?"""
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import tensorflow as tf
+from PIL import Image
+
+from tfclip.console import progress
+from tfclip.records import schema
+from tfclip.records.check import is_plain_jpeg
+from tfclip.records.manifest import SKIPPED, Shard, load_manifest
+
+
+def verify(directory: Path) -> list[str]:
+    """Return what is wrong with a packed set, one line for each problem; nothing: it is sound.
+
+    Checks the length and sha256 of every shard, the checksum, schema and identity of every record,
+    and every count of the manifest. Damage is named by shard and record (counted from 0).
+
+    Raises:
+        FileNotFoundError, ValueError: there is no readable manifest, see `load_manifest`.
+    """
+    manifest = load_manifest(directory)
+    problems = []
+    counted = {split: Counter() for split in manifest.splits}
+    seen: dict[str, set[int]] = {split: set() for split in manifest.splits}
+    for shard in progress(manifest.shards, total=len(manifest.shards), what="verifying"):
+        told = _verify_shard(directory / shard.file, shard, counted[shard.split], seen[shard.split])
+        problems += [f"{shard.file}: {problem}" for problem in told]
+    for split, skipped in _skipped(directory / SKIPPED).items():
+        counted.setdefault(split, Counter())["skipped"] = skipped
+    for split, counts in manifest.splits.items():
+        for what in ("images", "captions", "regions", "skipped"):
+            found, listed = counted[split][what], getattr(counts, what)
+            if found != listed:
+                problems.append(f"split {split}: {found} {what}, the manifest lists {listed}")
+    listed = {shard.file for shard in manifest.shards}
+    problems += [
+        f"{path.name}: not in the manifest"
+        for path in sorted(directory.glob("*.tfrecord"))
+        if path.name not in listed
+    ]
+    return problems
+
+
+def _verify_shard(path: Path, shard: Shard, counted: Counter, seen: set[int]) -> Iterator[str]:
+    if not path.is_file():
+        yield "missing"
+        return
+    if path.stat().st_size != shard.bytes:
+        yield f"{path.stat().st_size} bytes, the manifest lists {shard.bytes}"
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+            yield "another sha256 than the manifest lists"
+    records = 0
+    try:
+        for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            for problem in _verify_record(serialized, counted, seen):
+                yield f"record {records}: {problem}"
+            records += 1
+    except tf.errors.OpError as error:
+        yield f"record {records}: {_first_words(error)}"
+    if records != shard.records:
+        yield f"{records} readable records, the manifest lists {shard.records}"
+
+
+def _verify_record(serialized: bytes, counted: Counter, seen: set[int]) -> Iterator[str]:
+    """Yield what is wrong with one record, and count what it holds."""
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+    except Exception as error:  # protobuf's DecodeError, which no public module names
+        yield f"not a tf.train.Example ({error})"
+        return
+    values = {}
+    for name, kind in {**schema.SINGLE, **schema.LISTS}.items():
+        field = {tf.string: "bytes_list", tf.int64: "int64_list", tf.float32: "float_list"}[kind]
+        stored = features[name].WhichOneof("kind") if name in features else None
+        values[name] = list(getattr(features[name], field).value) if stored == field else []
+        if stored not in (None, field):
+            yield f"{name} is a {stored}, not a {field}"
+            return
+        if name in schema.SINGLE and len(values[name]) != 1:
+            yield f"{name} has {len(values[name])} values, not 1"
+            return
+    yield from _verify_values(values, seen)
+    counted["images"] += 1
+    counted["captions"] += len(values[schema.CAPTION])
+    counted["regions"] += len(values[schema.PHRASE])
+
+
+def _verify_values(values: dict[str, list], seen: set[int]) -> Iterator[str]:
+    try:
+        texts = (schema.KEY, schema.CAPTION, schema.PHRASE, schema.LABEL, schema.DIFFICULT)
+        key = [text.decode() for name in texts for text in values[name]][0]
+    except UnicodeDecodeError:
+        yield "a text that is not UTF-8"
+        return
+    identity = values[schema.ID][0]
+    if identity != schema.image_id(key):
+        yield f"{key}: the id is not that of the key"
+    if identity in seen:
+        yield f"{key}: a second record with this key"
+    seen.add(identity)
+    lengths = {len(values[name]) for name in (schema.PHRASE, *schema.BOX)}
+    xmin, ymin, xmax, ymax = (values[name] for name in schema.BOX)
+    sound = (
+        0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+        for x0, y0, x1, y1 in zip(xmin, ymin, xmax, ymax, strict=False)
+    )
+    if len(lengths) != 1 or not all(sound):
+        yield f"{key}: region boxes that do not fit the phrases or the picture"
+    try:
+        jpeg = values[schema.IMAGE][0]
+        with Image.open(BytesIO(jpeg), formats=["JPEG"]) as picture:
+            size = picture.size
+        if not is_plain_jpeg(jpeg):
+            yield f"{key}: not a baseline JPEG"
+        if size != (values[schema.WIDTH][0], values[schema.HEIGHT][0]):
+            yield f"{key}: the JPEG is of another size than the record says"
+    except Exception as error:  # see check.check_picture
+        yield f"{key}: not a JPEG ({error})"
+
+
+def _skipped(path: Path) -> Counter:
+    """Return the number of lines for each split; a line that is no JSON counts for none."""
+    counted = Counter()
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError, LookupError, TypeError):
+                counted[json.loads(line)["split"]] += 1
+    return counted
+
+
+def _first_words(error: tf.errors.OpError) -> str:
+    return " ".join(error.message.split(" [Op:")[0].split("}}")[-1].split())
+
+
+@contextlib.contextmanager
+def damage_named(files: Iterable[str]) -> Iterator[None]:
+    """Turn TensorFlow's "corrupted record" into an error that names the shard and the record.
+
+    Args:
+        files: the shards that are read within the block; they are looked through after an error.
+
+    Raises:
+        ValueError: a shard is damaged or truncated.
+    """
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        for file in files:
+            records = 0
+            try:
+                for _ in tf.data.TFRecordDataset(file):
+                    records += 1
+            except tf.errors.DataLossError as damage:
+                raise ValueError(
+                    f"{file}: record {records} is damaged ({_first_words(damage)}); run python -m "
+                    f"tfclip.make_records verify {Path(file).parent}"
+                ) from error
+        raise
