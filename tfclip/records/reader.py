@@ -10,6 +10,7 @@ from tfclip.records.manifest import load_manifest
 
 SHARDS_AT_ONCE = 8
 """How many shards a shuffled reader mixes; a part of what decides the order."""
+SHUFFLE_BLOCK = 2048
 
 
 def split_files(directory: Path | str, split: str) -> list[str]:
@@ -38,8 +39,8 @@ def read_shards(
     files: Sequence[str],
     *,
     shuffle_seed: int | None = None,
-    epoch: int | tf.Tensor = 0,
-    shuffle_block: int = 2048,
+    epoch: int = 0,
+    shuffle_block: int = SHUFFLE_BLOCK,
     features: Sequence[str] = schema.FEATURES,
     num_parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
@@ -51,7 +52,7 @@ def read_shards(
         files: shards, from `split_files`; a machine of several takes its part of them.
         shuffle_seed: None reads in the order of packing. Otherwise the shards are permuted,
             `SHARDS_AT_ONCE` of them mixed, and every `shuffle_block` records permuted.
-        epoch: every epoch has another order; may be a () int32 tensor.
+        epoch: every epoch has another order.
         shuffle_block: records in memory for shuffling (encoded pictures).
         features: which features; see `schema.parse`.
         num_parallel_calls: threads that parse.
@@ -59,37 +60,57 @@ def read_shards(
     if shuffle_seed is None:
         records = tf.data.TFRecordDataset(list(files))
     else:
-        # Seeded by themselves: Dataset.shuffle would mix TensorFlow's global seed in.
-        seeds = tf.random.split([shuffle_seed, epoch], 2)
-        order = tf.argsort(tf.random.stateless_uniform([len(files)], seeds[0]))
-        block_seed = tf.random.stateless_uniform([], seeds[1], maxval=2**31 - 1, dtype=tf.int32)
-        permuted = tf.data.Dataset.from_tensor_slices(tf.gather(list(files), order))
-        records = permuted.interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=min(SHARDS_AT_ONCE, len(files)),
-            num_parallel_calls=num_parallel_calls,
-            deterministic=True,
-        )
+        records = _shuffled(files, shuffle_seed, epoch, shuffle_block)
+    return _parsed(records, features, num_parallel_calls)
 
-        def permute(block: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-            seed = [block_seed, tf.cast(block, tf.int32)]
-            keys = tf.random.stateless_uniform([tf.size(rows)], seed)
-            return tf.gather(rows, tf.argsort(keys))
 
-        records = records.batch(shuffle_block).enumerate().map(permute).unbatch()
+def endless_shards(
+    files: Sequence[str],
+    *,
+    shuffle_seed: int,
+    start: int = 0,
+    shuffle_block: int = SHUFFLE_BLOCK,
+    features: Sequence[str] = schema.FEATURES,
+    num_parallel_calls: int = tf.data.AUTOTUNE,
+) -> tf.data.Dataset:
+    """Return the epochs 0, 1, 2, ... of `read_shards` one after the other, without an end.
+
+    Args:
+        files, shuffle_seed, shuffle_block, features, num_parallel_calls: see `read_shards`.
+        start: so many records are left out at the beginning, without being parsed.
+    """
+    epochs = tf.data.Dataset.range(2**31)
+    records = epochs.flat_map(lambda epoch: _shuffled(files, shuffle_seed, epoch, shuffle_block))
+    return _parsed(records.skip(start), features, num_parallel_calls)
+
+
+def _shuffled(
+    files: Sequence[str], seed: int, epoch: int | tf.Tensor, block_size: int
+) -> tf.data.Dataset:
+    # Stateless draws: Dataset.shuffle would mix TensorFlow's global seed into its own.
+    of_epoch = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+
+    def permuted(rows: tf.Tensor, draw: int | tf.Tensor) -> tf.Tensor:
+        keys = tf.random.stateless_uniform([tf.size(rows)], tf.random.fold_in(of_epoch, draw))
+        return tf.gather(rows, tf.argsort(keys, stable=True))
+
+    mixed = tf.data.Dataset.from_tensor_slices(permuted(tf.constant(files), 0)).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=min(SHARDS_AT_ONCE, len(files)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+    blocks = mixed.batch(block_size).enumerate()
+    return blocks.map(lambda block, rows: permuted(rows, block + 1)).unbatch()
+
+
+def _parsed(
+    records: tf.data.Dataset, features: Sequence[str], num_parallel_calls: int
+) -> tf.data.Dataset:
     return records.map(
         lambda record: schema.parse(record, features),
         num_parallel_calls=num_parallel_calls,
         deterministic=True,
-    )
-
-
-def endless_shards(files: Sequence[str], *, shuffle_seed: int, **options) -> tf.data.Dataset:
-    """Return epoch after epoch of `read_shards`, each in its own order, without an end."""
-    return tf.data.Dataset.range(2**31).flat_map(
-        lambda epoch: read_shards(
-            files, shuffle_seed=shuffle_seed, epoch=tf.cast(epoch, tf.int32), **options
-        )
     )
 
 

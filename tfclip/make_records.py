@@ -1,0 +1,188 @@
+"""python -m tfclip.make_records SOURCE|verify|inspect: pack pictures and captions into records."""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from tfclip.console import Command, CommandFailed, run, say
+from tfclip.records.manifest import VOCABULARY
+from tfclip.records.options import PackOptions, planned
+from tfclip.records.target import check_target
+from tfclip.sources.registry import SOURCES, open_source
+from tfclip.sources.sample import SourceOptions
+
+# What imports TensorFlow is imported by the functions below, when the flags are known to be right:
+# --help and mistakes are answered at once.
+
+
+@dataclass(frozen=True)
+class PackFlags:
+    """Pack a data set: check and store its pictures, captions, regions and labels as TFRecords."""
+
+    data: Path
+    """The folder of the data set."""
+    out: Path
+    """The directory to make."""
+    packing: PackOptions = field(default_factory=PackOptions)
+    vocab: Path | None = None
+    """A WordPiece vocabulary to put beside the records; by default one is learnt from the training
+    captions."""
+    vocab_size: int = 8000
+    """The largest size of a learnt vocabulary."""
+
+    def __post_init__(self):
+        if self.vocab is not None and not self.vocab.is_file():
+            raise FileNotFoundError(f"no vocabulary at {self.vocab}; --vocab takes a text file")
+
+    def source_options(self) -> SourceOptions:
+        """Return what the source is opened with."""
+        return SourceOptions(seed=self.packing.seed, splits=self.packing.splits)
+
+
+@dataclass(frozen=True)
+class VisualGenomeFlags(PackFlags):
+    """Pack Visual Genome: region phrases with their boxes, split by seed when no ids are given."""
+
+    id_lists: dict[str, Path] = field(default_factory=dict)
+    """Files of image ids, one per line, for every split: train ids.txt val more.txt."""
+    phrases_as_captions: bool = False
+    """Store the region phrases as captions of the whole picture too."""
+
+    def source_options(self) -> SourceOptions:
+        """Return what the source is opened with."""
+        return SourceOptions(
+            seed=self.packing.seed,
+            splits=self.packing.splits,
+            id_lists=self.id_lists,
+            phrases_as_captions=self.phrases_as_captions,
+        )
+
+
+@dataclass(frozen=True)
+class VerifyFlags:
+    """Check every byte, count and hash of packed records; exit code 1 when something is wrong."""
+
+    records: Positional[Path]
+    """A directory of packed records."""
+
+
+@dataclass(frozen=True)
+class InspectFlags:
+    """Draw a contact sheet of packed records, with captions and boxes."""
+
+    records: Positional[Path]
+    """A directory of packed records."""
+    out: Path
+    """The picture to write, sheet.png."""
+    split: str | None = None
+    """Where the pictures come from; the first split by default."""
+    pictures: int = 16
+    """At most so many."""
+    seed: int = 0
+    """Decides which."""
+
+    def __post_init__(self):
+        if self.pictures < 1:
+            raise ValueError(f"received --pictures {self.pictures}; allowed: 1 or more")
+
+
+def make_records(source_name: str, flags: PackFlags) -> dict:
+    """Pack a data set by its name, and return what was made: paths, counts, speed.
+
+    Raises:
+        ValueError, OSError: a mistake in the flags or the data; see `records.writer.pack`.
+        CommandFailed: too many pictures were rejected (exit code 3).
+    """
+    check_target(flags.out, flags.packing.overwrite)
+    source = open_source(source_name, flags.data, flags.source_options())
+    planned(source, flags.packing)
+    from tfclip.inputs.vocabulary import load_vocabulary, save_vocabulary
+    from tfclip.records.writer import TooManySkipped, pack
+
+    given = None if flags.vocab is None else load_vocabulary(flags.vocab)
+
+    def add_vocabulary(building: Path, files: dict[str, list[str]]) -> None:
+        words = given or _learn(files.get("train", []), flags.vocab_size)
+        if words:
+            save_vocabulary(words, building / VOCABULARY)
+
+    started = time.monotonic()
+    try:
+        manifest = pack(source, flags.out, flags.packing, finish=add_vocabulary)
+    except TooManySkipped as refusal:
+        raise CommandFailed(str(refusal), exit_code=3) from None
+    seconds = time.monotonic() - started
+    images = sum(counts.images for counts in manifest.splits.values())
+    result = {
+        "records": flags.out,
+        "splits": manifest.splits,
+        "shards": len(manifest.shards),
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "seconds": round(seconds, 2),
+        "images_per_second": round(images / seconds, 1),
+    }
+    for split, counts in manifest.splits.items():
+        say(f"{split}: " + ", ".join(f"{n} {what}" for what, n in vars(counts).items()))
+    say(f"{flags.out}: {images} images in {len(manifest.shards)} shards, {seconds:.1f} s")
+    return result
+
+
+def _learn(files: list[str], size: int) -> list[str]:
+    """Return a vocabulary learnt from the captions and phrases in these shards, if any."""
+    from tfclip.inputs.vocabulary import learn_vocabulary
+    from tfclip.records import schema
+    from tfclip.records.reader import read_shards
+
+    def texts() -> Iterator[str]:
+        features = (schema.CAPTION, schema.PHRASE)
+        for record in read_shards(files, features=features).as_numpy_iterator():
+            for name in features:
+                yield from (text.decode() for text in record[name])
+
+    first = next(texts(), None) if files else None
+    return [] if first is None else learn_vocabulary(texts(), size)
+
+
+def verify_records(flags: VerifyFlags) -> dict:
+    """Verify packed records; `CommandFailed` when there is a problem, after telling each."""
+    from tfclip.records.verify import verify
+
+    problems = verify(flags.records)
+    result = {"records": flags.records, "sound": not problems, "problems": problems}
+    for problem in problems:
+        say(problem)
+    if problems:
+        raise CommandFailed(f"{flags.records}: {len(problems)} problems", result=result)
+    say(f"{flags.records}: sound")
+    return result
+
+
+def inspect_records(flags: InspectFlags) -> dict:
+    """Draw the contact sheet."""
+    from tfclip.records.contact_sheet import contact_sheet
+
+    pictures = contact_sheet(
+        flags.records, flags.out, split=flags.split, pictures=flags.pictures, seed=flags.seed
+    )
+    say(f"{flags.out}: {pictures} pictures")
+    return {"out": flags.out, "pictures": pictures}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    flags = {name: PackFlags for name in SOURCES} | {"visual_genome": VisualGenomeFlags}
+    commands = {
+        name: Command(flags[name], partial(make_records, name), f"pack {name}") for name in SOURCES
+    }
+    commands["verify"] = Command(VerifyFlags, verify_records)
+    commands["inspect"] = Command(InspectFlags, inspect_records)
+    return run("tfclip.make_records", commands, argv, kind="source")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
