@@ -7,12 +7,14 @@ so that they measure zero-shot recognition. The other sixteen occur everywhere w
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
@@ -60,13 +62,23 @@ def draw_shapes(
 ) -> None:
     """Draw the four sets below `out`: visual_genome/, flickr8k/, coco/, voc/VOCdevkit/VOC2007/.
 
-    The numbers are pictures per split: Flickr8k train, dev, test; COCO train, val; VOC train, val,
-    test. The same parameters give the same bytes, whatever the number of `workers` (processes, by
-    default one per core). A finished folder of the same parameters is kept; `drawn.json` in it
-    holds them. The folder appears under its name only when everything is drawn.
+    A finished folder of the same parameters is kept; `drawn.json` in it holds them. The folder
+    appears under its name only when everything is drawn. The same parameters give the same bytes
+    (with one version of Pillow), whatever the number of workers.
 
-    Raises ValueError for a number that is out of range and FileExistsError for a folder with other
-    parameters or other content.
+    Args:
+        out: the folder to make.
+        seed: decides everything that is drawn and said.
+        visual_genome: how many pictures, with about two phrases per shape.
+        flickr8k: how many for train, dev and test, five captions each.
+        coco: how many for train2017 and val2017, five captions each.
+        voc: how many for train, val and test; trainval is the union of the first two.
+        image_size: side of the square JPEG files in pixels.
+        workers: processes; None takes one per core, at most eight.
+
+    Raises:
+        ValueError: a number is out of range.
+        FileExistsError: `out` holds other drawn parameters, or something else.
     """
     parameters = {
         "version": DRAWING_VERSION,
@@ -78,33 +90,28 @@ def draw_shapes(
         "image_size": image_size,
     }
     _check(parameters, workers)
-    out = Path(out)
+    out = Path(out).resolve()
     if _finished(out, parameters):
         return
+    counts = {
+        "visual_genome": {"train": visual_genome},
+        "flickr8k": dict(zip(("train", "dev", "test"), flickr8k, strict=True)),
+        "coco": dict(zip(("train2017", "val2017"), coco, strict=True)),
+        "voc": dict(zip(("train", "val", "test"), voc, strict=True)),
+    }
     with _renamed_when_done(out) as root:
-        counts = _counts(visual_genome, flickr8k, coco, voc)
-        tasks = [
-            task for split in counts for task in _tasks(split, counts[split], root, parameters)
-        ]
-        drawn: dict[str, list[formats.Drawn]] = {split: [] for split in counts}
+        tasks = list(_tasks(root, counts, seed, image_size))
         done = _draw_all(tasks, workers or min(8, os.cpu_count() or 1))
-        done = progress(done, total=len(tasks), what="drawing shapes")
-        for task, picture in zip(tasks, done, strict=True):
-            drawn[task.split].append(picture)
-        flickr = {split: drawn[f"flickr8k/{split}"] for split in ("train", "dev", "test")}
-        formats.write_visual_genome(root, drawn["visual_genome/train"])
-        formats.write_flickr8k(root, flickr)
-        formats.write_coco(root, {s: drawn[f"coco/{s}"] for s in ("train2017", "val2017")})
-        devkit = {split: drawn[f"voc/{split}"] for split in ("train", "val", "test")}
-        formats.write_voc(root, devkit, CLASS_NAMES, f"tfclip shapes, seed {seed}")
+        drawn = {name: {split: [] for split in splits} for name, splits in counts.items()}
+        pairs = zip(tasks, done, strict=True)
+        for task, picture in progress(pairs, total=len(tasks), what="drawing shapes"):
+            name, split = task.split.split("/")
+            drawn[name][split].append(picture)
+        formats.write_visual_genome(root, drawn["visual_genome"]["train"])
+        formats.write_flickr8k(root, drawn["flickr8k"])
+        formats.write_coco(root, drawn["coco"])
+        formats.write_voc(root, drawn["voc"], CLASS_NAMES, f"tfclip shapes, seed {seed}")
         (root / "drawn.json").write_text(json.dumps(parameters, indent=1), encoding="utf-8")
-
-
-def _counts(visual_genome, flickr8k, coco, voc) -> dict[str, int]:
-    counts = {"visual_genome/train": visual_genome}
-    counts |= dict(zip(("flickr8k/train", "flickr8k/dev", "flickr8k/test"), flickr8k, strict=True))
-    counts |= dict(zip(("coco/train2017", "coco/val2017"), coco, strict=True))
-    return counts | dict(zip(("voc/train", "voc/val", "voc/test"), voc, strict=True))
 
 
 def _check(parameters: dict, workers: int | None) -> None:
@@ -153,48 +160,65 @@ def _renamed_when_done(out: Path) -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _tasks(split: str, count: int, root: Path, parameters: dict) -> Iterator[_Task]:
-    seed, size = parameters["seed"], parameters["image_size"]
-    before = {"voc/val": parameters["voc"][0], "voc/test": sum(parameters["voc"][:2])}
-    before = before.get(split, 100_000 if split == "coco/val2017" else 0)
-    paths = [_path(split, before + index + 1, seed) for index in range(count)]
-    (root / paths[0]).parent.mkdir(parents=True, exist_ok=True)
-    for index, path in enumerate(paths):
-        yield _Task(split, index, str(root), path, seed, size)
+def _tasks(root: Path, counts: dict[str, dict[str, int]], seed: int, size: int) -> Iterator[_Task]:
+    for name, splits in counts.items():
+        number = 0
+        for split, count in splits.items():
+            for index in range(count):
+                number += 1
+                path = _path(name, split, number, seed)
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                yield _Task(f"{name}/{split}", index, str(root), path, seed, size)
 
 
-def _path(split: str, number: int, seed: int) -> str:
-    name = split.split("/")[0]
+def _path(name: str, split: str, number: int, seed: int) -> str:
     if name == "visual_genome":
         return f"visual_genome/VG_100K/{number}.jpg"
     if name == "flickr8k":
-        digest = hashlib.sha256(f"{seed}/{split}/{number}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{seed}/{number}".encode()).hexdigest()
         return f"flickr8k/Flicker8k_Dataset/{int(digest[:8], 16)}_{digest[8:18]}.jpg"
     if name == "coco":
-        return f"{split}/{number:012d}.jpg"
+        return f"coco/{split}/{number:012d}.jpg"
     return f"{formats.VOC_DEVKIT}/JPEGImages/{number:06d}.jpg"
 
 
-def _draw_all(tasks: list[_Task], workers: int) -> Iterable[formats.Drawn]:
+def _draw_all(tasks: list[_Task], workers: int) -> Iterator[formats.Drawn]:
     if workers == 1 or len(tasks) < 64:
         yield from map(_draw, tasks)
         return
     # Spawned, because the calling process may hold TensorFlow's threads, which a fork breaks.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(_draw, tasks, chunksize=32)
+    # Ctrl-C is the calling process's to answer.
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
+    try:
+        yield from pool.map(_draw, tasks, chunksize=32)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def compose(rng: Random, split: str, index: int) -> tuple[list[str], str | None]:
+    """Draw what picture `index` of a split shows: its pairs, and a difficult one in some of VOC.
+
+    The first pair takes its turn, so that all occur about equally often in every split; in VOC it
+    is one of the classes, so that every picture has a label.
+    """
+    number = rng.choices((1, 2, 3, 4), (10, 30, 30, 30))[0]
+    if not split.startswith("voc/"):
+        return choose_pairs(rng, TRAINED[index % len(TRAINED)], number, TRAINED), None
+    pairs = choose_pairs(rng, CLASS_NAMES[index % len(CLASS_NAMES)], number, PAIRS)
+    if number == 4 or rng.random() < 0.75:
+        return pairs, None
+    return pairs, rng.choice(CLASS_NAMES)
 
 
 def _draw(task: _Task) -> formats.Drawn:
     """Draw one picture; nothing but the task decides what it shows."""
     rng = Random(f"{task.seed}/{task.split}/{task.index}")
-    name = task.split.split("/")[0]
-    voc = name == "voc"
-    number = rng.choices((1, 2, 3, 4), (15, 30, 30, 25))[0]
-    first = CLASS_NAMES if voc else TRAINED
-    pairs = choose_pairs(rng, first[task.index % len(first)], number, PAIRS if voc else TRAINED)
-    difficult = rng.choice(CLASS_NAMES) if voc and number < 4 and rng.random() < 0.25 else None
+    pairs, difficult = compose(rng, task.split, task.index)
     picture, scene = draw_scene(rng, pairs, task.size, difficult)
     picture.save(Path(task.root, task.path), quality=92)
+    name = task.split.split("/")[0]
     captions = tuple(write_captions(rng, scene)) if name in ("flickr8k", "coco") else ()
     regions = tuple(write_regions(rng, scene)) if name == "visual_genome" else ()
     return formats.Drawn(task.path, scene, captions, regions)

@@ -121,30 +121,23 @@ class _Placed:
 def choose_pairs(rng: Random, first: str, number: int, allowed: Sequence[str]) -> list[str]:
     """Draw the colour-shape pairs of a scene that holds `first`.
 
-    Half of the scenes have all colours and all shapes different, so that "red, blue, circle,
-    square" does not tell which is which; in the others the items share colours or shapes.
+    Mostly the colours, the shapes, or both are all different, so that knowing which colours and
+    which shapes are there does not tell which colour goes with which shape.
     """
     pairs = [first]
-    different = rng.random() < 0.5
+    kind = rng.choices(("different", "two colours", "two shapes", "free"), (46, 20, 20, 14))[0]
+    two_colours, two_shapes = zip(first.split(), rng.choice(allowed).split(), strict=True)
     while len(pairs) < number:
         colours, shapes = zip(*(pair.split() for pair in pairs), strict=True)
-        like = rng.choice(pairs)
-        kind = "different" if different else rng.choices(("colour", "shape", "same"), (45, 45, 10))
-        fits = [pair for pair in allowed if _fits(pair, kind[0], like, colours, shapes)]
+        fits = []
+        for colour, shape in (pair.split() for pair in allowed):
+            new_colour = colour in two_colours if kind == "two colours" else colour not in colours
+            new_shape = shape in two_shapes if kind == "two shapes" else shape not in shapes
+            if kind == "free" or (new_colour and new_shape):
+                fits.append(f"{colour} {shape}")
         pairs.append(rng.choice(fits or allowed))
     rng.shuffle(pairs)
     return pairs
-
-
-def _fits(pair: str, kind: str, like: str, colours: Sequence[str], shapes: Sequence[str]) -> bool:
-    colour, shape = pair.split()
-    if kind == "same":
-        return pair == like
-    if kind == "colour":
-        return colour == like.split()[0] and shape not in shapes
-    if kind == "shape":
-        return shape == like.split()[1] and colour not in colours
-    return colour not in colours and shape not in shapes
 
 
 def draw_scene(
