@@ -6,7 +6,22 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from tfclip.inputs.vocabulary import END, PAD, START, UNKNOWN, check_vocabulary
+from tfclip.inputs.vocabulary import (
+    END,
+    PAD,
+    START,
+    UNKNOWN,
+    check_vocabulary,
+    learn_vocabulary,
+    load_vocabulary,
+)
+
+__all__ = [
+    "WordPieceTokenizer",
+    "choose_context_length",
+    "learn_vocabulary",
+    "load_vocabulary",
+]
 
 
 class WordPieceTokenizer(tf.Module):
@@ -47,13 +62,17 @@ class WordPieceTokenizer(tf.Module):
         A row is [CLS] pieces [SEP] [PAD]..., and the mask is true up to [SEP]. A text with more
         pieces than fit is cut; `token_counts` tells which ones are.
         """
-        pieces = self._split(texts)[:, : self.context_length - 2]
-        ends = tf.ones([pieces.nrows(), 1], tf.int32)
-        rows = tf.concat([self._start_id * ends, pieces, self._end_id * ends], axis=1)
-        token_ids = rows.to_tensor(self._pad_id, shape=[None, self.context_length])
+        pieces = self._split(texts)
+        room = self.context_length - 2
+        counts = tf.minimum(tf.cast(pieces.row_lengths(), tf.int32), room)[:, None]
+        # Padded first and framed after: joining ragged rows takes twice as long.
+        padded = pieces.to_tensor(self._pad_id, shape=[None, room])
+        padded = tf.pad(padded, [[0, 0], [1, 1]], constant_values=self._pad_id)
+        place = tf.range(self.context_length)[None]
+        token_ids = tf.where(place == counts + 1, self._end_id, padded)
         return {
-            "token_ids": token_ids,
-            "text_mask": tf.sequence_mask(rows.row_lengths(), self.context_length),
+            "token_ids": tf.where(place == 0, self._start_id, token_ids),
+            "text_mask": place <= counts + 1,
         }
 
     def token_counts(self, texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
