@@ -28,7 +28,8 @@ class Index:
     def positions(self, number: int) -> list[int]:
         """Return the positions of all entries with this number, ascending."""
         order, numbers = self._sorted
-        start, end = np.searchsorted(numbers, [number, number + 1])
+        start = np.searchsorted(numbers, number, "left")
+        end = np.searchsorted(numbers, number, "right")
         return order[start:end].tolist()
 
     def first_positions(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfclip.naming import unknown
+from tfclip.sources.index import Index
 
 
 def choose_splits(found: Iterable[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,7 +47,7 @@ def draw_splits(
 
 def list_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number (from 1) and the stripped text of every line that is not blank."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as lines:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line := line.strip():
                 yield number, line
@@ -61,3 +62,24 @@ def count_lines(path: Path) -> int:
     if not count:
         raise ValueError(f"{path} lists no picture; a split needs at least one")
     return count
+
+
+class Listed:
+    """Splits that are given as files of names, one name per line."""
+
+    def __init__(self, lists: Mapping[str, Path]):
+        self.lists = lists
+        self._paths, self._index = list(lists.values()), Index()
+        for which, path in enumerate(self._paths):
+            for line, name in list_lines(path):
+                self._index.add(stable_hash(name), which, line)
+
+    def of(self, split: str) -> Iterator[tuple[str, str]]:
+        """Yield every name of a split, and what is wrong: that it is listed a second time."""
+        path = self.lists[split]
+        for line, name in list_lines(path):
+            _, which, first = self._index[self._index.positions(stable_hash(name))[0]]
+            where = self._paths[which]
+            again = (where, first) != (path, line)
+            places = f"{where.name} line {first} and {path.name} line {line}"
+            yield name, f"listed twice: {places}" if again else ""

@@ -24,6 +24,17 @@ def no_pictures(annotations: Path, folders: Sequence[Path], tree: str) -> FileNo
     )
 
 
+def plain_name(name: object) -> str:
+    """Return the name of a file or folder.
+
+    Raises ValueError when it could lead elsewhere (../x, /etc/passwd) or is no readable text.
+    """
+    plain = isinstance(name, str) and name.isprintable() and not set(name) & set("/\\")
+    if not plain or name in ("", ".", ".."):
+        raise ValueError(f"not a plain file name: {name!a:.100}")
+    return name
+
+
 def find_file(data: Path, folders: Sequence[Path], name: object) -> Path:
     """Return the file `name` in the first of the `folders` that has it.
 
@@ -32,8 +43,7 @@ def find_file(data: Path, folders: Sequence[Path], name: object) -> Path:
 
     Raises ValueError with the reason: not a plain file name, a link out, no such file.
     """
-    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0"):
-        raise ValueError(f"not a plain file name: {name!a:.100}")
+    name = plain_name(name)
     for folder in folders:
         path = folder / name
         try:
@@ -43,7 +53,7 @@ def find_file(data: Path, folders: Sequence[Path], name: object) -> Path:
                 if not any(target.is_relative_to(p.resolve()) for p in (data, *folders)):
                     raise ValueError(f"a link out of the data folder: {name!a:.100}")
                 status = os.stat(target)
-        except (OSError, UnicodeError):
+        except OSError:
             continue
         if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"not a file: {name!a:.100}")
@@ -61,15 +71,10 @@ def is_there(data: Path, folders: Sequence[Path], name: object) -> bool:
 
 
 def check_text(text: object) -> str:
-    """Return a caption or phrase exactly as it is; bytes are decoded.
+    """Return a caption or phrase exactly as it is.
 
     Raises ValueError with the reason: not text, empty, too long, not Unicode.
     """
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError:
-            raise ValueError("not UTF-8") from None
     if not isinstance(text, str):
         raise ValueError(f"no text but {text!a:.100}")
     if not text.strip():
@@ -79,18 +84,23 @@ def check_text(text: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("not Unicode: half of a surrogate pair") from None
+        raise ValueError("not Unicode: invalid UTF-8, or half of a surrogate pair") from None
     return text
 
 
 def keep_captions(captions: Iterable[object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the usable captions, and for each of the others why it is dropped."""
+    """Return the usable captions, and for each of the others why it is dropped.
+
+    Raises ValueError with the reasons when none is left.
+    """
     kept, dropped = [], []
     for number, caption in enumerate(captions, 1):
         try:
             kept.append(check_text(caption))
         except ValueError as reason:
             dropped.append(f"caption {number}: {reason}")
+    if not kept:
+        raise ValueError("; ".join(["no caption", *dropped]))
     return tuple(kept), tuple(dropped)
 
 

@@ -1,0 +1,173 @@
+"""COCO captions: the official files of 2014 and 2017, and Karpathy's dataset_coco.json."""
+
+import contextlib
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from tfclip.sources.index import Index
+from tfclip.sources.json_arrays import id_of, read_value, walk_arrays
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits
+from tfclip.sources.untrusted import find_file, keep_captions, missing, no_pictures, plain_name
+
+TREE = (
+    "DIR/annotations/captions_<split>.json with DIR/<split>/*.jpg (<split> is train2017, val2017 "
+    "and the like), or DIR/dataset_coco.json with DIR/train2014/*.jpg and DIR/val2014/*.jpg"
+)
+KARPATHY = "dataset_coco.json"
+KARPATHY_SPLITS = ("train", "restval", "val", "test")
+
+
+def open_coco(data: Path, options: SourceOptions) -> Source:
+    """Open `data`: a folder with the official annotations or with Karpathy's, or Karpathy's file.
+
+    The official splits are named by their files (train2017 for captions_train2017.json),
+    Karpathy's are train, restval, val and test. Where both are in a folder, give its folder
+    annotations, or the file dataset_coco.json.
+
+    Width and height in the annotations are not read: the files may have been resized.
+
+    Raises:
+        FileNotFoundError: no annotations, or a split without any picture.
+        ValueError: damaged annotations, a split without images, or both kinds in `data`.
+    """
+    official, karpathy = _official_files(data), _karpathy_file(data)
+    if official and karpathy:
+        raise ValueError(
+            f"{data} holds two kinds of annotations; give {karpathy} for Karpathy's splits or "
+            f"{data / 'annotations'} for the official ones"
+        )
+    if karpathy:
+        found = _open_karpathy(karpathy)
+        opened = {name: found[name] for name in choose_splits(found, options.splits)}
+    elif official:
+        names = choose_splits(official, options.splits)
+        opened = {name: _open_official(official[name], name) for name in names}
+    else:
+        raise missing(data / "annotations/captions_*.json" if data.is_dir() else data, TREE)
+    for split in opened.values():
+        split.check()
+    counts = {name: len(split) for name, split in opened.items()}
+    return Source("coco", counts, lambda name: opened[name].read())
+
+
+def _official_files(data: Path) -> dict[str, Path]:
+    folder = data if data.name == "annotations" else data / "annotations"
+    return {
+        path.stem.removeprefix("captions_"): path for path in sorted(folder.glob("captions_*.json"))
+    }
+
+
+def _karpathy_file(data: Path) -> Path | None:
+    if data.name == "annotations":
+        return None
+    places = (data, data / KARPATHY, data / "annotations" / KARPATHY)
+    return next((path for path in places if path.is_file()), None)
+
+
+def _open_official(path: Path, split: str) -> "_Split":
+    indexes = {"images": Index(), "annotations": Index()}
+    fields = {"images": "id", "annotations": "image_id"}
+    for name, offset, length, value in walk_arrays(path):
+        if name in fields:
+            indexes[name].add(id_of(value, fields[name]), offset, length)
+    images, captions = indexes.values()
+    return _Split(path, split, images, range(len(images)), captions)
+
+
+def _open_karpathy(path: Path) -> dict[str, "_Split"]:
+    images, positions = Index(), {name: array("q") for name in KARPATHY_SPLITS}
+    for name, offset, length, value in walk_arrays(path):
+        if name == "images":
+            split = value.get("split") if isinstance(value, dict) else None
+            if split not in KARPATHY_SPLITS:
+                raise ValueError(
+                    f"{path}, byte {offset:,}: no image with one of the splits "
+                    f"{', '.join(KARPATHY_SPLITS)}"
+                )
+            positions[split].append(len(images))
+            images.add(id_of(value, "cocoid"), offset, length)
+    if not len(images):
+        raise ValueError(f"{path} lists no image")
+    return {name: _Split(path, name, images, at) for name, at in positions.items() if at}
+
+
+class _Split:
+    """The image entries of one split, in a JSON file that is read again entry by entry."""
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        images: Index,
+        positions: Sequence[int],
+        captions: Index | None = None,
+    ):
+        """Without `captions` (by image id) an image entry holds its own."""
+        self.path, self.name, self.images, self.positions = path, name, images, positions
+        self.captions = captions
+        self.root = path.parents[1] if path.parent.name == "annotations" else path.parent
+        mentioned = [captions[p][0] for p in captions.first_positions()] if captions else []
+        self.unlisted = [number for number in mentioned if not images.positions(number)]
+
+    def __len__(self) -> int:
+        return len(self.positions) + len(self.unlisted)
+
+    def check(self) -> None:
+        """Refuse a split without image entries, or without any of their pictures."""
+        if not len(self.positions):
+            raise ValueError(f"{self.path} lists no image")
+        with self.path.open("rb") as file:
+            for position in self.positions:
+                with contextlib.suppress(ValueError):
+                    self._picture(self._entry(file, position))
+                    return
+        raise no_pictures(self.path, [self.root / self.name], TREE)
+
+    def read(self) -> Iterator[Sample | Rejected]:
+        """Yield the samples in the order of the file, then the ids that only captions mention."""
+        with self.path.open("rb") as file:
+            for position in self.positions:
+                number = self.images[position][0]
+                key = f"coco/{number}"
+                try:
+                    entry = self._entry(file, position)
+                    first = self.images.positions(number)[0]
+                    if first != position:
+                        names = f"{_name(self._entry(file, first))} and {_name(entry)}"
+                        raise ValueError(f"duplicate id {number}: {names}")
+                    image = self._picture(entry)
+                    captions, dropped = keep_captions(self._captions(file, number, entry))
+                except ValueError as reason:
+                    yield Rejected(key, str(reason), self.name)
+                    continue
+                yield Sample(key, image, captions, split=self.name, dropped=dropped)
+        for number in self.unlisted:
+            yield Rejected(f"coco/{number}", "captions of an image that is not listed", self.name)
+
+    def _entry(self, file: BinaryIO, position: int) -> dict:
+        number, offset, length = self.images[position]
+        if number < 0:
+            raise ValueError(
+                f"an image entry without an id, at byte {offset:,} of {self.path.name}"
+            )
+        return read_value(file, offset, length)
+
+    def _picture(self, entry: dict) -> Path:
+        folder = plain_name(entry.get("filepath", self.name))  # only Karpathy's has one
+        folders = [self.root / folder, self.root / "images" / folder]
+        return find_file(self.root, folders, _name(entry))
+
+    def _captions(self, file: BinaryIO, number: int, entry: dict) -> list:
+        if self.captions is None:
+            sentences = entry.get("sentences")
+            sentences = sentences if isinstance(sentences, list) else []
+            return [s.get("raw") if isinstance(s, dict) else s for s in sentences]
+        places = (self.captions[p] for p in self.captions.positions(number))
+        return [read_value(file, offset, length).get("caption") for _, offset, length in places]
+
+
+def _name(entry: dict) -> object:
+    return entry.get("file_name", entry.get("filename"))
