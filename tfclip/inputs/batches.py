@@ -53,7 +53,7 @@ def training_batches(
         start_step: batches to leave out at the start; they are skipped before decoding.
 
     Returns:
-        Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) bool,
+        Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
         `image_id` (B,) int64 and `caption_id` (B,) int64.
     """
     records = endless_shards(files, shuffle_seed=seed, features=FEATURES)
@@ -80,7 +80,10 @@ def _batches(numbered, tokenizer, drawing, batch_size, seed) -> tf.data.Dataset:
 
     def finish(example):
         caption = example.pop("caption")
-        return {**example, **tokenizer(caption), "caption_id": caption_id(caption)}
+        tokens = tokenizer(caption)
+        # No bool reaches a strategy: cutting the end of a finite dataset into replicas raises on it.
+        tokens["text_mask"] = tf.cast(tokens["text_mask"], tf.int32)
+        return {**example, **tokens, "caption_id": caption_id(caption)}
 
     parallel = tf.data.AUTOTUNE
     return (

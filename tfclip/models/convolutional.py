@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from tfclip.models.normalization import BatchNormalization, with_fused_normalization
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def efficientnet(image_size: int, variant: str = "b0", drop_connect: float = 0.2) -> keras.Model:
+def efficientnet(image_size: int, variant: str = "b0") -> keras.Model:
     """EfficientNet without its classifier (Tan and Le 2019), global average pooled.
 
     The weights are random; `models.weights` loads others. Normalisation is set here for every way
@@ -22,20 +24,20 @@ def efficientnet(image_size: int, variant: str = "b0", drop_connect: float = 0.2
     Args:
         image_size: side S of the square pictures in pixels.
         variant: "b0" to "b7".
-        drop_connect: stochastic depth rate of the last block.
 
     Returns:
         A model from (B, S, S, 3) pictures in 0..255 to (B, F) float features; F is 1280 for B0
         and 2048 for B5.
     """
     build = getattr(keras.applications, f"EfficientNet{variant.upper()}")
-    network = build(
-        include_top=False,
-        weights=None,
-        input_shape=(image_size, image_size, 3),
-        pooling="avg",
-        drop_connect_rate=drop_connect,
-        name=f"efficientnet_{variant}",
+    network = with_fused_normalization(
+        build(
+            include_top=False,
+            weights=None,
+            input_shape=(image_size, image_size, 3),
+            pooling="avg",
+            name=f"efficientnet_{variant}",
+        )
     )
     set_imagenet_normalization(network)
     return network
@@ -53,8 +55,8 @@ def set_imagenet_normalization(network: keras.Model) -> None:
 
 def small_convolutional(
     image_size: int,
-    widths: Sequence[int] = (32, 64, 128, 256),
-    blocks: int = 1,
+    widths: Sequence[int] = (48, 96, 192),
+    stem: int = 4,
 ) -> keras.Model:
     """A residual tower for drawn or tiny pictures: one stage per width, each at half the size.
 
@@ -62,9 +64,9 @@ def small_convolutional(
     which a scene of several objects needs and an average dilutes.
 
     Args:
-        image_size: side S of the square pictures in pixels, a multiple of 2 ** len(widths).
+        image_size: side S of the square pictures in pixels.
         widths: channels of each stage.
-        blocks: residual blocks in a stage.
+        stem: side of the patches that the first convolution sees, in pixels.
 
     Returns:
         A model from (B, S, S, 3) pictures in 0..255 to (B, 2 * widths[-1]) features.
@@ -72,22 +74,21 @@ def small_convolutional(
     Raises:
         ValueError: for an image size that the stages cannot halve.
     """
-    if image_size % 2 ** len(widths):
+    shrinks = stem * 2 ** (len(widths) - 1)
+    if image_size % shrinks:
         raise ValueError(
-            f"small-convolutional with {len(widths)} stages needs an image size that is a multiple "
-            f"of {2 ** len(widths)}. Received: {image_size}."
+            f"small-convolutional with a stem of {stem} and {len(widths)} stages needs an image "
+            f"size that is a multiple of {shrinks}. Received: {image_size}."
         )
     layers = keras.layers
     pictures = keras.Input((image_size, image_size, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0)(pictures)
     for stage, width in enumerate(widths):
-        x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(x)
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.ReLU()(x)
-        for _ in range(blocks if stage else 0):
-            y = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-            y = layers.BatchNormalization(momentum=0.9)(y)
-            x = layers.ReLU()(layers.Add()([x, y]))
+        side, stride = (3, 2) if stage else (stem, stem)
+        x = layers.Conv2D(width, side, strides=stride, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(BatchNormalization(momentum=0.95)(x))
+        y = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.Add()([x, BatchNormalization(momentum=0.95)(y)]))
     features = layers.Concatenate()(
         [layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)]
     )
