@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from PIL import ExifTags, Image
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
@@ -151,8 +150,7 @@ def _rgb(picture: Image.Image) -> Image.Image:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
     if picture.mode.startswith("I"):  # 16-bit grey: the high byte, as PNG decoders strip it
-        grey = np.asarray(picture).astype(np.int64) >> 8
-        picture = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+        picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 

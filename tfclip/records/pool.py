@@ -20,40 +20,65 @@ CHUNK = 16
 """Pictures per request: enough to hide the way to a process and back, few enough to stay small."""
 
 
-def check_in_order(
-    items: Iterable[Item],
-    picture_of: Callable[[Item], Path | bytes | None],
-    *,
-    image_size: int | None,
-    workers: int,
-) -> Iterator[tuple[Item, Checked | BadPicture | None]]:
-    """Yield every item with its checked picture, in the order given.
+class PictureCheckers:
+    """Worker processes, for the time of a `with` block; see `in_order`.
 
-    The answers do not depend on the number of workers, and at most a few chunks per worker are in
-    memory, however many items there are.
-
-    Args:
-        items: anything; read lazily.
-        picture_of: the picture of an item; None for an item without one, which yields None.
-        image_size: see `check.check_picture`.
-        workers: how many processes, at least 1.
-
-    Raises:
-        ChildProcessError: a worker was killed (out of memory, as a rule).
+    Processes of our own rather than multiprocessing's: those import the caller's main module again,
+    and with it whatever that imports, TensorFlow included.
     """
-    # Processes of our own rather than multiprocessing's: those import the caller's main module
-    # again, and with it whatever that imports, TensorFlow included.
-    processes = [_start() for _ in range(workers)]
-    idle: queue.SimpleQueue = queue.SimpleQueue()
-    for process in processes:
-        idle.put(process)
 
-    def ask(chunk: list[Item]) -> list[tuple[Item, Checked | BadPicture | None]]:
+    def __init__(self, workers: int, image_size: int | None):
+        """Say how many processes, at least 1, and what `check.check_picture` shrinks to."""
+        self._workers, self._image_size = workers, image_size
+
+    def __enter__(self) -> "PictureCheckers":
+        self._processes = [_start() for _ in range(self._workers)]
+        self._idle: queue.SimpleQueue = queue.SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+        return self
+
+    def __exit__(self, *error) -> None:
+        for process in self._processes:
+            process.kill()  # they hold nothing: no state, no open file
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()
+            process.wait()
+
+    def in_order(
+        self, items: Iterable[Item], picture_of: Callable[[Item], Path | bytes | None]
+    ) -> Iterator[tuple[Item, Checked | BadPicture | None]]:
+        """Yield every item with its checked picture, in the order given.
+
+        The answers do not depend on the number of workers, and at most a few chunks per worker are
+        in memory, however many items there are.
+
+        Args:
+            items: anything; read lazily.
+            picture_of: the picture of an item; None for an item without one, which yields None.
+
+        Raises:
+            ChildProcessError: a worker was killed (out of memory, as a rule).
+        """
+        ahead = 2 * self._workers
+        with ThreadPoolExecutor(self._workers) as threads:  # each thread waits for one process
+            waiting: deque = deque()
+            for chunk in _chunks(items):
+                waiting.append(threads.submit(self._ask, chunk, picture_of))
+                if len(waiting) > ahead:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+
+    def _ask(
+        self, chunk: list[Item], picture_of: Callable[[Item], Path | bytes | None]
+    ) -> list[tuple[Item, Checked | BadPicture | None]]:
         pictures = [picture_of(item) for item in chunk]
-        process = idle.get()
+        process = self._idle.get()
         try:
-            request = ([picture for picture in pictures if picture is not None], image_size)
-            pickle.dump(request, process.stdin, protocol=5)
+            asked = [picture for picture in pictures if picture is not None]
+            pickle.dump((asked, self._image_size), process.stdin, protocol=5)
             process.stdin.flush()
             answers = iter(pickle.load(process.stdout))
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
@@ -62,28 +87,11 @@ def check_in_order(
                 f"a packing worker died (exit code {process.wait()}) at one of: {named or 'bytes'}"
             ) from None
         finally:
-            idle.put(process)
+            self._idle.put(process)
         return [
             (item, None if picture is None else next(answers))
             for item, picture in zip(chunk, pictures, strict=True)
         ]
-
-    try:
-        with ThreadPoolExecutor(workers) as threads:  # each thread waits for one process
-            waiting: deque = deque()
-            for chunk in _chunks(items):
-                waiting.append(threads.submit(ask, chunk))
-                if len(waiting) > 2 * workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-    finally:
-        for process in processes:
-            process.kill()  # they hold nothing: no state, no open file
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    pipe.close()
-            process.wait()
 
 
 def _start() -> subprocess.Popen:

@@ -1,13 +1,15 @@
 """Read packed records with tf.data: parsed, not decoded, in an order that (seed, epoch) decides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 
+Record = dict[str, tf.Tensor]
 SHARDS_AT_ONCE = 8
 """How many shards a shuffled reader mixes; a part of what decides the order."""
 SHUFFLE_BLOCK = 2048
@@ -42,6 +44,7 @@ def read_shards(
     epoch: int = 0,
     shuffle_block: int = SHUFFLE_BLOCK,
     features: Sequence[str] = schema.FEATURES,
+    then: Callable[[Record], Any] | None = None,
     num_parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Return one pass over the records of these files, as dicts keyed by the names of `schema`.
@@ -55,13 +58,20 @@ def read_shards(
         epoch: every epoch has another order.
         shuffle_block: records in memory for shuffling (encoded pictures).
         features: which features; see `schema.parse`.
-        num_parallel_calls: threads that parse.
+        then: applied to every parsed record, and its result taken in its place. Decoding here
+            takes a sixth less time than in a map of its own.
+        num_parallel_calls: threads that parse, and do what `then` asks.
     """
     if shuffle_seed is None:
         records = tf.data.TFRecordDataset(list(files))
     else:
         records = _shuffled(files, shuffle_seed, epoch, shuffle_block)
-    return _parsed(records, features, num_parallel_calls)
+
+    def parse(record: tf.Tensor) -> Any:
+        parsed = schema.parse(record, features)
+        return parsed if then is None else then(parsed)
+
+    return records.map(parse, num_parallel_calls=num_parallel_calls, deterministic=True)
 
 
 def endless_shards(
@@ -71,6 +81,7 @@ def endless_shards(
     start: int = 0,
     shuffle_block: int = SHUFFLE_BLOCK,
     features: Sequence[str] = schema.FEATURES,
+    then: Callable[[tf.Tensor, Record], Any] | None = None,
     num_parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Return the epochs 0, 1, 2, ... of `read_shards` one after the other, without an end.
@@ -78,10 +89,18 @@ def endless_shards(
     Args:
         files, shuffle_seed, shuffle_block, features, num_parallel_calls: see `read_shards`.
         start: so many records are left out at the beginning, without being parsed.
+        then: as in `read_shards`, but called with the number of the record too, () int64, which
+            counts over all epochs from 0.
     """
     epochs = tf.data.Dataset.range(2**31)
     records = epochs.flat_map(lambda epoch: _shuffled(files, shuffle_seed, epoch, shuffle_block))
-    return _parsed(records.skip(start), features, num_parallel_calls)
+
+    def parse(number: tf.Tensor, record: tf.Tensor) -> Any:
+        parsed = schema.parse(record, features)
+        return parsed if then is None else then(number, parsed)
+
+    numbered = records.skip(start).enumerate(start)
+    return numbered.map(parse, num_parallel_calls=num_parallel_calls, deterministic=True)
 
 
 def _shuffled(
@@ -102,16 +121,6 @@ def _shuffled(
     )
     blocks = mixed.batch(block_size).enumerate()
     return blocks.map(lambda block, rows: permuted(rows, block + 1)).unbatch()
-
-
-def _parsed(
-    records: tf.data.Dataset, features: Sequence[str], num_parallel_calls: int
-) -> tf.data.Dataset:
-    return records.map(
-        lambda record: schema.parse(record, features),
-        num_parallel_calls=num_parallel_calls,
-        deterministic=True,
-    )
 
 
 def read_split(directory: Path | str, split: str, **options) -> tf.data.Dataset:

@@ -20,7 +20,7 @@ from tfclip.records import schema
 from tfclip.records.check import BadPicture, Checked
 from tfclip.records.manifest import SKIPPED, Manifest, Shard, SplitCounts
 from tfclip.records.options import PackOptions, drawn, planned, shard_ends, shard_name
-from tfclip.records.pool import check_in_order
+from tfclip.records.pool import PictureCheckers
 from tfclip.records.target import built_beside, keep_skipped_list
 from tfclip.sources.sample import Rejected, Sample, Source
 
@@ -58,12 +58,15 @@ def pack(
     plan = planned(source, options)
     with built_beside(out, options.overwrite) as building:
         try:
-            # In JSON a lone surrogate is written as the escape that backslashreplace makes.
-            with open(
-                building / SKIPPED, "w", encoding="utf-8", errors="backslashreplace"
-            ) as skipped:
+            with (
+                PictureCheckers(options.workers, options.image_size) as checkers,
+                # In JSON a lone surrogate is written as the escape that backslashreplace makes.
+                open(
+                    building / SKIPPED, "w", encoding="utf-8", errors="backslashreplace"
+                ) as skipped,
+            ):
                 packed = {
-                    split: _pack_split(source, split, count, building, options, skipped)
+                    split: _pack_split(source, split, count, building, options, checkers, skipped)
                     for split, count in plan.items()
                 }
             _refuse_many(packed, building, out, options.max_skipped)
@@ -106,13 +109,12 @@ def _pack_split(
     count: int,
     building: Path,
     options: PackOptions,
+    checkers: PictureCheckers,
     skipped: TextIO,
 ) -> _Part:
     part = _Part()
     items = _items(source, split, count, options)
-    checking = check_in_order(
-        items, _picture, image_size=options.image_size, workers=options.workers
-    )
+    checking = checkers.in_order(items, _picture)
     ends = shard_ends(count, options.shards)
     # Hashing a finished shard takes a tenth of the time of packing it, and can go on beside.
     with contextlib.closing(checking), ThreadPoolExecutor(1) as hasher:
