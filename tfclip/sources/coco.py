@@ -136,8 +136,8 @@ class _Split:
                     entry = self._entry(file, position)
                     first = self.images.positions(number)[0]
                     if first != position:
-                        names = f"{_name(self._entry(file, first))} and {_name(entry)}"
-                        raise ValueError(f"duplicate id {number}: {names}")
+                        names = _name(self._entry(file, first)), _name(entry)
+                        raise ValueError("duplicate id: {!a:.100} and {!a:.100}".format(*names))
                     image = self._picture(entry)
                     captions, dropped = keep_captions(self._captions(file, number, entry))
                 except ValueError as reason:
@@ -164,7 +164,7 @@ class _Split:
         if self.captions is None:
             sentences = entry.get("sentences")
             sentences = sentences if isinstance(sentences, list) else []
-            return [s.get("raw") if isinstance(s, dict) else s for s in sentences]
+            return [s.get("raw") if isinstance(s, dict) else None for s in sentences]
         places = (self.captions[p] for p in self.captions.positions(number))
         return [read_value(file, offset, length).get("caption") for _, offset, length in places]
 

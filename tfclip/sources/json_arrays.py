@@ -77,7 +77,7 @@ def _walk(reader: "_Reader") -> Iterator[Element]:
 
 def _elements(reader: "_Reader", array: str) -> Iterator[Element]:
     while not reader.take("]"):
-        yield reader.value()._replace(array=array)
+        yield reader.value(array)
         reader.comma_unless("]")
 
 
@@ -99,6 +99,8 @@ class _Reader:
     def peek(self) -> str:
         """Return the next character that is not white space, and stand before it."""
         while True:
+            if self.text[self.at : self.at + 1] > " ":
+                return self.text[self.at]
             self.at = _SPACE.match(self.text, self.at).end()
             if self.at < len(self.text):
                 return self.text[self.at]
@@ -119,24 +121,25 @@ class _Reader:
 
     def expect_end(self) -> None:
         """Refuse anything but white space."""
-        while _SPACE.fullmatch(self.text, self.at):
-            self.at = len(self.text)
+        while True:
+            self.at = _SPACE.match(self.text, self.at).end()
+            if self.at < len(self.text):
+                raise ValueError("more text after the end of the JSON")
             if not self._more():
                 return
-        raise ValueError("more text after the end of the JSON")
 
     def comma_unless(self, end: str) -> None:
         """Pass a comma, unless the end comes next."""
         if self.peek() != end:
             self.expect(",")
 
-    def value(self) -> Element:
-        """Return the next value of any type."""
+    def value(self, array: str = "") -> Element:
+        """Return the next value of any type, as an element of `array`."""
         self.peek()
         while True:
             value, end = self._decode()
-            # What touches the end of the text may go on behind it.
-            if end < len(self.text):
+            # A number goes on behind the end of the text: 12|34, 1.|5, 1e-|7.
+            if end + len("e-") < len(self.text):
                 break
             if end - self.at > MAX_ELEMENT:
                 raise ValueError(f"an element of more than {MAX_ELEMENT:,} bytes begins here")
@@ -145,7 +148,7 @@ class _Reader:
                     raise ValueError("the file stops in the middle of what begins here")
                 break
         text, place, self.at = self.text[self.at : end], self.place, end
-        return Element("", place, len(text), value if text.isascii() else _loads(text))
+        return Element(array, place, len(text), value if text.isascii() else _loads(text))
 
     def _decode(self) -> tuple[Any, int]:
         try:
@@ -161,7 +164,8 @@ class _Reader:
 
     def _more(self) -> bool:
         """Read on, at least doubling what is kept; return whether there was more."""
-        kept = self.text[self.at :]
-        chunk = self.file.read(max(CHUNK, len(kept)))
-        self.text, self.start, self.at = kept + chunk.decode("latin-1"), self.place, 0
+        chunk = self.file.read(max(CHUNK, len(self.text) - self.at))
+        if chunk:
+            self.text = self.text[self.at :] + chunk.decode("latin-1")
+            self.start, self.at = self.place, 0
         return bool(chunk)

@@ -74,7 +74,7 @@ def _check_split(root: Path, ids: Path) -> None:
                 raise no_pictures(ids, folders, TREE)
             raise ValueError(
                 f"the split {ids.stem} has no annotations (none of its pictures is in "
-                f"{folders[0]}); leave it out by naming the splits you want"
+                f"{folders[0]}); name the others with --splits"
             )
 
 
