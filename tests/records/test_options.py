@@ -71,6 +71,9 @@ def test_targets_that_are_refused(tmp_path):
     with pytest.raises(FileExistsError, match="add --overwrite"):
         check_target(tmp_path / "done", False)
     check_target(tmp_path / "done", True)
+    (tmp_path / "done.replaced").mkdir()
+    with pytest.raises(FileExistsError, match="done.replaced is in the way; rename it to .*done"):
+        check_target(tmp_path / "done", True)
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path):

@@ -25,9 +25,10 @@ def check_target(out: Path, overwrite: bool) -> None:
             raise FileExistsError(f"{out} holds finished records; add --overwrite to replace them")
     elif out.is_dir():
         _refuse_foreign(out)
-    building = _building(out)
-    if building.exists():
-        _refuse_foreign(building)
+    if _building(out).exists():
+        _refuse_foreign(_building(out))
+    if _replaced(out).exists():  # killed between two renames
+        raise FileExistsError(f"{_replaced(out)} is in the way; rename it to {out}, or remove it")
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -38,6 +39,10 @@ def _refuse_foreign(directory: Path) -> None:
 
 def _building(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
+
+
+def _replaced(out: Path) -> Path:
+    return out.with_name(f"{out.name}.replaced")
 
 
 @contextlib.contextmanager
@@ -57,12 +62,10 @@ def built_beside(out: Path, overwrite: bool) -> Iterator[Path]:
     try:
         building.mkdir(parents=True)
         yield building
-        replaced = out.with_name(f"{out.name}.replaced")
         if out.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            os.rename(out, replaced)
+            os.rename(out, _replaced(out))
         os.rename(building, out)
-        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(_replaced(out), ignore_errors=True)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         for parent in made:
