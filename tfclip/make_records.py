@@ -36,6 +36,8 @@ class PackFlags:
     """The largest size of a learnt vocabulary."""
 
     def __post_init__(self):
+        if self.vocab_size < 1:
+            raise ValueError(f"received --vocab-size {self.vocab_size}; allowed: 1 or more")
         if self.vocab is not None and not self.vocab.is_file():
             raise FileNotFoundError(f"no vocabulary at {self.vocab}; --vocab takes a text file")
 
@@ -105,30 +107,33 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
     from tfclip.records.writer import TooManySkipped, pack
 
     given = None if flags.vocab is None else load_vocabulary(flags.vocab)
+    started = packed = time.monotonic()
 
     def add_vocabulary(building: Path, files: dict[str, list[str]]) -> None:
+        nonlocal packed
+        packed = time.monotonic()
         words = given or _learn(files.get("train", []), flags.vocab_size)
         if words:
             save_vocabulary(words, building / VOCABULARY)
 
-    started = time.monotonic()
     try:
         manifest = pack(source, flags.out, flags.packing, finish=add_vocabulary)
     except TooManySkipped as refusal:
         raise CommandFailed(str(refusal), exit_code=3) from None
-    seconds = time.monotonic() - started
+    seconds = packed - started
     images = sum(counts.images for counts in manifest.splits.values())
     result = {
         "records": flags.out,
         "splits": manifest.splits,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
+        "vocabulary": (flags.out / VOCABULARY).exists(),
         "seconds": round(seconds, 2),
         "images_per_second": round(images / seconds, 1),
     }
     for split, counts in manifest.splits.items():
         say(f"{split}: " + ", ".join(f"{n} {what}" for what, n in vars(counts).items()))
-    say(f"{flags.out}: {images} images in {len(manifest.shards)} shards, {seconds:.1f} s")
+    say(f"{flags.out}: {images} images, packed in {seconds:.1f} s ({images / seconds:,.0f}/s)")
     return result
 
 

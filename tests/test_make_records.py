@@ -1,0 +1,223 @@
+"""The command: what is made, what is printed, and every mistake as one line."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfclip.make_records import main
+
+COLORS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple")
+
+
+def jpeg(color: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), color).save(out, "JPEG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A small set in the format of Flickr8k: 8 training and 2 dev pictures."""
+    root = tmp_path / "data"
+    (root / "Flicker8k_Dataset").mkdir(parents=True)
+    names = [f"{color}.jpg" for color in COLORS] + ["pink.jpg", "gray.jpg"]
+    lines = []
+    for name in names:
+        (root / "Flicker8k_Dataset" / name).write_bytes(jpeg(name[:-4]))
+        lines += [f"{name}#{at}\tthe colour {name[:-4]} , said {at} times\n" for at in range(5)]
+    (root / "Flickr8k.token.txt").write_text("".join(lines))
+    (root / "Flickr_8k.trainImages.txt").write_text("\n".join(names[:8]) + "\n")
+    (root / "Flickr_8k.devImages.txt").write_text("\n".join(names[8:]) + "\n")
+    return root
+
+
+@pytest.fixture
+def pack(data, tmp_path, capsys):
+    """Run the command in the folder with `out`: exit code, standard output, standard error."""
+
+    def run(*flags, source="flickr8k", out="out"):
+        code = main([source, "--data", str(data), "--out", str(tmp_path / out), *map(str, flags)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def made(tmp_path) -> list[str]:
+    return sorted(path.name for path in tmp_path.iterdir() if path.name != "data")
+
+
+def test_a_set_is_packed_verified_and_inspected(pack, tmp_path, capsys):
+    code, out, _ = pack("--json", "--image-size", 32, "--workers", 1)
+    result = json.loads(out)
+    assert code == 0
+    assert result["splits"]["train"]["images"] == 8
+    assert result["splits"]["dev"]["captions"] == 10
+    assert result["images_per_second"] > 0
+    vocabulary = (tmp_path / "out/vocab.txt").read_text().splitlines()
+    assert {"[PAD]", "the", "colour", "times"} <= set(vocabulary)
+    assert main(["verify", str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sound"] is True
+    sheet = tmp_path / "sheet.png"
+    arguments = ["inspect", str(tmp_path / "out"), "--out", str(sheet), "--pictures", "5", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": str(sheet), "pictures": 5}
+    assert np.asarray(Image.open(sheet)).std() > 10
+
+
+def test_verify_names_the_damage_with_exit_code_1(pack, tmp_path, capsys):
+    pack()
+    shard = tmp_path / "out/train-00000-of-00001.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-5])
+    assert main(["verify", str(tmp_path / "out"), "--json"]) == 1
+    captured = capsys.readouterr()
+    problems = json.loads(captured.out)["problems"]
+    assert any(
+        problem.startswith("train-00000-of-00001.tfrecord: record 7") for problem in problems
+    )
+    assert all(problem in captured.err for problem in problems)
+
+
+def test_a_given_vocabulary_is_taken(pack, tmp_path):
+    words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n"
+    (tmp_path / "words.txt").write_text(words)
+    assert pack("--vocab", tmp_path / "words.txt")[0] == 0
+    assert (tmp_path / "out/vocab.txt").read_text() == words
+    (tmp_path / "words.txt").write_text("the\nthe\n")
+    code, _, err = pack("--vocab", tmp_path / "words.txt", out="other")
+    assert code == 2 and "the" in err and not (tmp_path / "other").exists()
+
+
+def test_a_set_without_a_training_split_has_no_vocabulary(pack, tmp_path):
+    assert pack("--splits", "dev")[0] == 0
+    assert not (tmp_path / "out/vocab.txt").exists()
+
+
+def test_a_text_file_among_the_pictures_is_skipped_counted_and_listed(pack, data, tmp_path):
+    (data / "Flicker8k_Dataset/red.jpg").write_text("not a picture")
+    code, _, err = pack()
+    assert code == 3
+    assert "1 of 10 pictures were rejected, allowed is 1.00%" in err and "skipped.jsonl" in err
+    assert made(tmp_path / "out") == ["skipped.jsonl"]
+    code, out, _ = pack("--max-skipped", 0.2, "--json")
+    assert code == 0
+    assert json.loads(out)["splits"]["train"] == {
+        "images": 7,
+        "captions": 35,
+        "regions": 0,
+        "skipped": 1,
+        "dropped": 0,
+    }
+    (line,) = (tmp_path / "out/skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["key"] == "flickr8k/red"
+    assert "not a picture" in json.loads(line)["reason"]
+
+
+def remove_pictures(data: Path):
+    for path in (data / "Flicker8k_Dataset").iterdir():
+        path.unlink()
+
+
+def spoil_pictures(data: Path):
+    for path in (data / "Flicker8k_Dataset").iterdir():
+        path.write_text("not a picture")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flags", "told"),
+    [
+        (lambda data: data.rename(data.with_name("gone")), [], "data"),
+        (remove_pictures, [], ""),
+        (spoil_pictures, [], "not a picture"),
+        (lambda data: (data / "Flickr_8k.devImages.txt").write_text(""), [], "dev"),
+        (lambda data: (data / "Flickr8k.token.txt").unlink(), [], "token"),
+        (lambda data: None, ["--splits", "tset"], "test|train"),
+        (lambda data: None, ["--image-size", "-1"], "received --image-size -1"),
+        (lambda data: None, ["--workers", "0"], "--workers"),
+        (lambda data: None, ["--vocab", "/no/such/vocab.txt"], "no vocabulary"),
+        (lambda data: None, ["--vocab-size", "0"], "--vocab-size"),
+        (lambda data: None, ["--vocab-size", "7"], "vocabulary size 7"),
+        (lambda data: None, ["--max-skiped", "1"], "max-skiped"),
+    ],
+)
+def test_mistakes_are_one_line_with_exit_code_2_and_leave_nothing(
+    pack, data, tmp_path, spoil, flags, told
+):
+    spoil(data)
+    code, out, err = pack(*flags)
+    assert (code, out) == (2, "")
+    lines = err.strip().splitlines()
+    assert len([line for line in lines if line.startswith("error: ")]) == 1
+    assert re.search(told, lines[-1]) and "Traceback" not in err
+    assert made(tmp_path) in ([], ["gone"])
+
+
+def test_a_finished_set_is_not_overwritten_unasked(pack, tmp_path):
+    assert pack()[0] == 0
+    before = (tmp_path / "out/manifest.json").stat().st_mtime_ns
+    code, _, err = pack()
+    assert code == 2 and err.count("\n") == 1 and "--overwrite" in err
+    assert (tmp_path / "out/manifest.json").stat().st_mtime_ns == before
+    assert pack("--overwrite", "--splits", "dev")[0] == 0
+    assert made(tmp_path / "out") == [
+        "dev-00000-of-00001.tfrecord",
+        "manifest.json",
+        "skipped.jsonl",
+    ]
+
+
+def test_an_unknown_source_lists_the_known_nearest_first(pack):
+    code, _, err = pack(source="flikr8k")
+    assert code == 2
+    assert err.startswith("error: unknown source 'flikr8k'; known, nearest first: flickr8k,")
+    assert "visual_genome" in err and err.count("\n") == 1
+
+
+def test_records_without_a_manifest(tmp_path, capsys):
+    for command in (["verify", str(tmp_path)], ["inspect", str(tmp_path), "--out", "x.png"]):
+        assert main(command) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: ") and "no manifest.json: not finished; run" in err
+
+
+def test_help_and_mistakes_load_no_tensorflow(tmp_path):
+    code = (
+        "import sys; from tfclip.make_records import main; "
+        "code = main(sys.argv[1:]); assert 'tensorflow' not in sys.modules; sys.exit(code)"
+    )
+    for arguments, expected in [
+        (["--help"], 0),
+        (["voc", "--help"], 0),
+        (["voc", "--data", str(tmp_path / "no"), "--out", str(tmp_path / "out")], 2),
+    ]:
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
+        assert done.returncode == expected, done.stderr
+
+
+def test_an_interruption_leaves_nothing(data, tmp_path):
+    """Ctrl-C in the middle, from outside: exit code 130 and no trace."""
+    for at in range(2000):
+        name = f"n{at}.jpg"
+        (data / "Flicker8k_Dataset" / name).write_bytes(jpeg("red"))
+        with open(data / "Flickr_8k.trainImages.txt", "a") as file:
+            file.write(name + "\n")
+        with open(data / "Flickr8k.token.txt", "a") as file:
+            file.write(f"{name}#0\tred\n")
+    command = [sys.executable, "-m", "tfclip.make_records", "flickr8k", "--workers", "1"]
+    command += ["--data", str(data), "--out", str(tmp_path / "out"), "--shards", "50"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ) as process:
+        while process.poll() is None and not list(tmp_path.glob("out.partial/*00003-of*.tfrecord")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert made(tmp_path) == []
