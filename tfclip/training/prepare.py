@@ -136,7 +136,9 @@ def _decays(variable: keras.Variable) -> bool:
 def _vocabulary(flags: FitFlags, directory: Path, pretrained) -> list[str]:
     if pretrained:
         if flags.vocabulary:
-            raise ValueError("--vocabulary and --text-weights exclude each other: weights bring theirs")
+            raise ValueError(
+                "--vocabulary and --text-weights exclude each other: weights bring theirs"
+            )
         return list(pretrained.vocabulary)
     path = flags.vocabulary or directory / VOCABULARY
     if not Path(path).is_file():
@@ -161,7 +163,7 @@ def _measured_context(vocabulary: list[str], lowercase: bool, files: list[str]) 
     counts = np.concatenate(counts)
     length = choose_context_length(counts)
     say(
-        f"context length {length} tokens; {np.mean(counts > length):.1%} of {len(counts)} texts are "
-        "longer and will be cut"
+        f"context length {length} tokens; {np.mean(counts > length):.1%} of {len(counts)} texts "
+        "are longer and will be cut"
     )
     return length

@@ -1,4 +1,4 @@
-"""The flags of `fit` and the recipes: named sets of their defaults. No TensorFlow is needed here."""
+"""The flags of `fit`, and the recipes: named sets of their defaults. Needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ class FitFlags:
                 raise ValueError(f"--{_flag(name)} must be above 0; received {getattr(self, name)}")
         for name in ("warmup_steps", "weight_decay", "region_margin", "replicas", "seed"):
             if getattr(self, name) < 0:
-                raise ValueError(f"--{_flag(name)} must be 0 or more; received {getattr(self, name)}")
+                raise ValueError(
+                    f"--{_flag(name)} must be 0 or more; received {getattr(self, name)}"
+                )
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"--clip-norm must be above 0, or None; received {self.clip_norm}")
         if not 0 <= self.region_share <= 1:
@@ -144,6 +146,7 @@ class Recipe:
     defaults: Mapping = field(default_factory=dict)
     image_options: Mapping = field(default_factory=dict)
     text_options: Mapping = field(default_factory=dict)
+    vocabulary_size: int = 8000
 
     def flags(self, **given) -> FitFlags:
         """The flags of this recipe: its defaults under what is given."""
@@ -151,12 +154,7 @@ class Recipe:
 
     def defaults_for_command(self) -> FitFlags:
         """The flags with `--records` and `--run` still to be given."""
-        return replace_required(self.flags())
-
-
-def replace_required(flags: FitFlags) -> FitFlags:
-    """Mark the two flags that have no default as missing, for the command line."""
-    return replace(flags, records=tyro.MISSING, run=tyro.MISSING)
+        return replace(self.flags(), records=tyro.MISSING, run=tyro.MISSING)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -166,6 +164,7 @@ RECIPES: dict[str, Recipe] = {
         summary="EfficientNetB5 + small-BERT on Visual Genome, one region phrase per picture",
         source="the Visual Genome dual encoder: AdamW 1e-4, weight decay 1e-4, batch 128",
         defaults={"image_weights": "imagenet", "text_weights": "bert_small_en_uncased"},
+        vocabulary_size=30_522,
     ),
     "shapes": Recipe(
         summary="a small convolutional tower + a small transformer on drawn shapes",

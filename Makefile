@@ -1,0 +1,32 @@
+# The commands of a newcomer: make demo, make test. Both make .venv when it is not there.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-slow lint clean
+demo: $(VENV)/.installed
+	$(RUN) -m tfclip.quickstart
+
+test: $(VENV)/.installed-test lint
+	$(RUN) -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/.installed-test
+	$(RUN) -m pytest -q -m slow
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "tfclip needs Python 3.11 to 3.13; received $$($(PYTHON) --version). Run: make PYTHON=python3.11"; exit 2; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs exported drawn build dist *.egg-info
