@@ -109,8 +109,9 @@ class _Split:
         self.path, self.name, self.images, self.positions = path, name, images, positions
         self.captions = captions
         self.root = path.parents[1] if path.parent.name == "annotations" else path.parent
-        mentioned = [captions[p][0] for p in captions.first_positions()] if captions else []
-        self.unlisted = [number for number in mentioned if not images.positions(number)]
+        mentioned = () if captions is None else captions.first_positions()
+        numbers = (captions[position][0] for position in mentioned)
+        self.unlisted = [number for number in numbers if not images.positions(number)]
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.unlisted)

@@ -1,6 +1,7 @@
-"""Where in a file the entries about each number lie: 40 bytes an entry, whatever they hold."""
+"""Where in a file the entries about each number lie: 24 bytes an entry, whatever they hold."""
 
 from array import array
+from bisect import bisect_left, bisect_right
 from functools import cached_property
 
 import numpy as np
@@ -13,34 +14,34 @@ class Index:
     """
 
     def __init__(self):
-        self._entries = array("q")
+        self._numbers, self._offsets, self._lengths = array("q"), array("q"), array("i")
 
     def add(self, number: int, offset: int, length: int) -> None:
-        """Append an entry of three integers of at most 63 bits."""
-        self._entries.extend((number, offset, length))
+        """Append an entry: two integers of at most 63 bits, and one of 31."""
+        self._numbers.append(number)
+        self._offsets.append(offset)
+        self._lengths.append(length)
 
     def __len__(self) -> int:
-        return len(self._entries) // 3
+        return len(self._numbers)
 
     def __getitem__(self, position: int) -> tuple[int, int, int]:
-        return tuple(self._entries[3 * position : 3 * position + 3])
+        return self._numbers[position], self._offsets[position], self._lengths[position]
 
     def positions(self, number: int) -> list[int]:
         """Return the positions of all entries with this number, ascending."""
-        order, numbers = self._sorted
-        start = np.searchsorted(numbers, number, "left")
-        end = np.searchsorted(numbers, number, "right")
-        return order[start:end].tolist()
+        number_at = self._numbers.__getitem__
+        start = bisect_left(self._order, number, key=number_at)
+        end = bisect_right(self._order, number, start, key=number_at)
+        return self._order[start:end].tolist()
 
     def first_positions(self) -> np.ndarray:
-        """Return the position of the first entry of every number, ascending: (n,) int64."""
-        order, numbers = self._sorted
+        """Return the position of the first entry of every number, ascending: (n,) int32."""
+        numbers = np.asarray(self._numbers)[self._order]
         first = np.ones(len(numbers), bool)
         first[1:] = numbers[1:] != numbers[:-1]
-        return np.sort(order[first])
+        return np.sort(self._order[first])
 
     @cached_property
-    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
-        numbers = np.array(self._entries[::3], np.int64)
-        order = np.argsort(numbers, kind="stable")
-        return order, numbers[order]
+    def _order(self) -> np.ndarray:
+        return np.argsort(np.asarray(self._numbers), kind="stable").astype(np.int32)
