@@ -1,5 +1,6 @@
 """python -m tfclip.make_records SOURCE|verify|inspect: pack pictures and captions into records."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from tfclip.records.options import PackOptions, planned
 from tfclip.records.target import check_target
 from tfclip.sources.registry import SOURCES, open_source
 from tfclip.sources.sample import SourceOptions
+
+TRAINING = re.compile(r"train\d*")
+"""Splits whose texts the vocabulary is learnt from: train, train2017."""
 
 # What imports TensorFlow is imported by the functions below, when the flags are known to be right:
 # --help and mistakes are answered at once.
@@ -112,7 +116,8 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
     def add_vocabulary(building: Path, files: dict[str, list[str]]) -> None:
         nonlocal packed
         packed = time.monotonic()
-        words = given or _learn(files.get("train", []), flags.vocab_size)
+        training = [file for split in files if TRAINING.fullmatch(split) for file in files[split]]
+        words = given or _learn(training, flags.vocab_size)
         if words:
             save_vocabulary(words, building / VOCABULARY)
 

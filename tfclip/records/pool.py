@@ -7,6 +7,7 @@ import pickle
 import queue
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,9 @@ from tfclip.records.check import BadPicture, Checked
 Item = TypeVar("Item")
 CHUNK = 16
 """Pictures per request: enough to hide the way to a process and back, few enough to stay small."""
+
+REQUESTS = 2
+"""Requests under way for every worker."""
 
 
 class PictureCheckers:
@@ -32,19 +36,15 @@ class PictureCheckers:
         self._workers, self._image_size = workers, image_size
 
     def __enter__(self) -> "PictureCheckers":
-        self._processes = [_start() for _ in range(self._workers)]
-        self._idle: queue.SimpleQueue = queue.SimpleQueue()
-        for process in self._processes:
-            self._idle.put(process)
+        self._processes = [_Worker() for _ in range(self._workers)]
+        self._ready: queue.SimpleQueue = queue.SimpleQueue()
+        for worker in self._processes * REQUESTS:
+            self._ready.put(worker)
         return self
 
     def __exit__(self, *error) -> None:
-        for process in self._processes:
-            process.kill()  # they hold nothing: no state, no open file
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    pipe.close()
-            process.wait()
+        for worker in self._processes:
+            worker.close()
 
     def in_order(
         self, items: Iterable[Item], picture_of: Callable[[Item], Path | bytes | None]
@@ -61,12 +61,12 @@ class PictureCheckers:
         Raises:
             ChildProcessError: a worker was killed (out of memory, as a rule).
         """
-        ahead = 2 * self._workers
-        with ThreadPoolExecutor(self._workers) as threads:  # each thread waits for one process
+        requests = REQUESTS * self._workers
+        with ThreadPoolExecutor(requests) as threads:  # each thread waits for one answer
             waiting: deque = deque()
             for chunk in _chunks(items):
                 waiting.append(threads.submit(self._ask, chunk, picture_of))
-                if len(waiting) > ahead:
+                if len(waiting) > 2 * requests:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
@@ -75,35 +75,57 @@ class PictureCheckers:
         self, chunk: list[Item], picture_of: Callable[[Item], Path | bytes | None]
     ) -> list[tuple[Item, Checked | BadPicture | None]]:
         pictures = [picture_of(item) for item in chunk]
-        process = self._idle.get()
+        worker = self._ready.get()
         try:
             asked = [picture for picture in pictures if picture is not None]
-            pickle.dump((asked, self._image_size), process.stdin, protocol=5)
-            process.stdin.flush()
-            answers = iter(pickle.load(process.stdout))
+            answers = iter(worker.ask((asked, self._image_size)))
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            named = ", ".join(str(p) for p in pictures if isinstance(p, Path))
+            named = ", ".join(str(p) for p in pictures if isinstance(p, Path)) or "bytes"
             raise ChildProcessError(
-                f"a packing worker died (exit code {process.wait()}) at one of: {named or 'bytes'}"
+                f"a packing worker died (exit code {worker.end()}) at one of: {named}"
             ) from None
         finally:
-            self._idle.put(process)
+            self._ready.put(worker)
         return [
             (item, None if picture is None else next(answers))
             for item, picture in zip(chunk, pictures, strict=True)
         ]
 
 
-def _start() -> subprocess.Popen:
-    package = str(Path(__file__).parents[2])
-    paths = [package, os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        # -P: a folder named tfclip where the command happens to run is not the package.
-        [sys.executable, "-P", "-m", "tfclip.records.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-    )
+class _Worker:
+    """One process. While it works on one request, the next one already waits in its pipe."""
+
+    def __init__(self):
+        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            # -P: a folder named tfclip where the command happens to run is not the package.
+            [sys.executable, "-P", "-m", "tfclip.records.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        )
+        self._sending, self._receiving = threading.Lock(), threading.Lock()
+
+    def ask(self, request: tuple) -> list[Checked | BadPicture]:
+        with self._sending:
+            pickle.dump(request, self._process.stdin, protocol=5)
+            self._process.stdin.flush()
+            # Taken before the next may send: who sends first receives first.
+            self._receiving.acquire()
+        try:
+            return pickle.load(self._process.stdout)
+        finally:
+            self._receiving.release()
+
+    def end(self) -> int:
+        self._process.kill()  # it holds nothing: no state, no open file
+        return self._process.wait()
+
+    def close(self) -> None:
+        self.end()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
