@@ -1,0 +1,54 @@
+"""Retrieval between the pictures and the captions of packed records."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfclip.evaluation.retrieval import retrieval_metrics
+from tfclip.evaluation.zero_shot import embed_pictures, embed_texts, record_views
+from tfclip.models.saved import TrainedModel
+from tfclip.records import schema
+from tfclip.records.manifest import load_manifest, records_reference
+from tfclip.records.reader import read_split
+
+
+def evaluate_retrieval(model: TrainedModel, reference: str, *, chunk: int = 1024) -> dict:
+    """Measure both directions over every picture that has captions, and all of its captions.
+
+    Args:
+        model: a trained model.
+        reference: "DIR:SPLIT"; the split may be left out where there is only one.
+        chunk: rows of the similarity matrix that stand at a time; the figures do not depend on it.
+
+    Returns:
+        See `retrieval.retrieval_metrics`; beside it `records` and `split`.
+
+    Raises:
+        ValueError: no captions, an unknown split, or several and none given.
+        FileNotFoundError: no records there.
+    """
+    directory, split = records_reference(reference)
+    splits = load_manifest(directory).splits
+    if split is None:
+        if len(splits) > 1:
+            raise ValueError(
+                f"{directory} has several splits; give one of {', '.join(splits)} "
+                f"as {directory}:SPLIT"
+            )
+        (split,) = splits
+    records = read_split(directory, split, features=(schema.CAPTION,))
+    captions = [record[schema.CAPTION] for record in records.as_numpy_iterator()]
+    counts = np.array([len(listed) for listed in captions])
+    if not counts.any():
+        raise ValueError(
+            f"{directory}:{split} has no captions, which retrieval needs; region phrases describe "
+            "a part of a picture"
+        )
+    views = record_views(directory, split, model.config.image_size)
+    _, embeddings = embed_pictures(model, views, total=len(counts))
+    texts = embed_texts(model, [caption for listed in captions for caption in listed])
+    # A picture without captions can be found by none, and would only stand in the way.
+    told = counts > 0
+    image_of_text = np.repeat(np.arange(told.sum()), counts[told])
+    figures = retrieval_metrics(embeddings[told, 0], texts, image_of_text, chunk=chunk)
+    return {**figures, "records": str(directory), "split": split}

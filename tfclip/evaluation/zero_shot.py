@@ -1,0 +1,137 @@
+"""Pictures and prompts to embeddings, by a trained model: the part that every benchmark shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.console import progress
+from tfclip.evaluation.prompts import prompts
+from tfclip.inputs.images import decode_picture, decode_record_jpeg, picture_views, tile_boxes
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.saved import TrainedModel
+from tfclip.records import schema
+from tfclip.records.reader import read_split
+
+VIEWS_AT_ONCE = 64
+TEXTS_AT_ONCE = 256
+
+
+@lru_cache(maxsize=2)
+def _graphs(dual_encoder: DualEncoder):
+    """The two encoders as graphs that any batch size fits: a model is traced once, not per use."""
+    size = dual_encoder.config.image_size
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)])
+    def encode_views(views):
+        embeddings = dual_encoder.encode_image(tf.reshape(views, [-1, size, size, 3]))
+        return tf.reshape(embeddings, tf.concat([tf.shape(views)[:2], [-1]], 0))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None, None], tf.bool),
+        ]
+    )
+    def encode_tokens(token_ids, text_mask):
+        return dual_encoder.encode_text(token_ids, text_mask)
+
+    return encode_views, encode_tokens
+
+
+def embed_texts(model: TrainedModel, texts: Sequence[str | bytes]) -> np.ndarray:
+    """Embed M texts: (M,D) float32, unit norm."""
+    _, encode = _graphs(model.dual_encoder)
+    parts = [np.zeros((0, model.config.embed_dim), np.float32)]
+    starts = range(0, len(texts), TEXTS_AT_ONCE)
+    for start in progress(starts, total=len(starts), what="embedding texts"):
+        parts.append(encode(**model.tokenizer(texts[start : start + TEXTS_AT_ONCE])).numpy())
+    return np.concatenate(parts)
+
+
+def class_embeddings(
+    model: TrainedModel, class_names: Sequence[str], templates: Sequence[str]
+) -> np.ndarray:
+    """Embed C classes: (C,D) float32, unit norm.
+
+    The embedding of a class is the mean of those of its prompts, brought back to length one
+    (Radford et al. 2021, section 3.1.4).
+    """
+    texts = [text for name in class_names for text in prompts(name, templates)]
+    each = embed_texts(model, texts).reshape(len(class_names), -1, model.config.embed_dim)
+    means = each.mean(axis=1)
+    return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
+
+
+def record_views(directory: Path, split: str, size: int, layout: str = "1") -> tf.data.Dataset:
+    """The views of every picture of packed records, in the order of packing.
+
+    Args:
+        directory: packed records.
+        split: one of their splits.
+        size: side S of a view.
+        layout: of tiles, see `inputs.images.TILE_LAYOUTS`.
+
+    Returns:
+        A dataset of (row () int64, views (T,S,S,3) uint8).
+    """
+    boxes = tile_boxes(layout)
+
+    def views(record):
+        return picture_views(decode_record_jpeg(record[schema.IMAGE]), boxes, size)
+
+    return read_split(directory, split, features=(schema.IMAGE,), then=views).enumerate()
+
+
+def file_views(paths: Sequence[Path], size: int, layout: str = "1") -> tf.data.Dataset:
+    """The views of picture files; a row whose picture does not decode is left out.
+
+    Returns:
+        A dataset as from `record_views`; `row` is the place in `paths`.
+    """
+    boxes = tile_boxes(layout)
+
+    def views(row, path):
+        return row, picture_views(decode_picture(tf.io.read_file(path)), boxes, size)
+
+    files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).enumerate()
+    return files.map(views, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+
+
+def embed_pictures(
+    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed every view of every picture; only the embeddings stay in memory.
+
+    Args:
+        model: whose image size the views have.
+        views: (row, views (T,S,S,3) uint8) from `record_views` or `file_views`.
+        total: how many pictures there are, for the progress bar.
+
+    Returns:
+        rows (N,) int64, and embeddings (N,T,D) float32, unit norm.
+
+    Raises:
+        ValueError: there is no picture.
+    """
+    encode, _ = _graphs(model.dual_encoder)
+    tiles = views.element_spec[1].shape[0]
+    at_once = max(1, VIEWS_AT_ONCE // tiles)
+    batches = views.batch(at_once).prefetch(2)
+    number = None if total is None else -(-total // at_once)
+    rows, embeddings = [], []
+    for row, batch in progress(batches, total=number, what="embedding pictures"):
+        rows.append(row.numpy())
+        embeddings.append(encode(batch).numpy())
+    if not rows:
+        raise ValueError("there is no picture to embed: none of the files could be decoded")
+    return np.concatenate(rows), np.concatenate(embeddings)
+
+
+def view_scores(embeddings: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Cosine of every view with every class: (N,T,D) and (C,D) to (N,T,C) float32."""
+    return embeddings @ classes.T
