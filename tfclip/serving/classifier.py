@@ -1,0 +1,128 @@
+"""What an exported classifier decides by: labels, their prompts, fitted thresholds, tiles."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfclip.evaluation.prompts import prompts, readable_names
+
+THRESHOLDS_FILE = "thresholds.json"
+_FIT = (
+    "Fit them with: python -m tfclip.evaluate RUN voc --records DIR --calibrate SPLIT, or pass "
+    "--thresholds none"
+)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Zero-shot labels as they are baked into a served model.
+
+    `prompts` holds for each label the texts whose embeddings are averaged. `thresholds` holds for
+    each label the least cosine that predicts it, in the order of the labels; without them the label
+    with the highest score is predicted, and no other. `tiles` names a layout of `inputs.images`.
+    """
+
+    labels: tuple[str, ...]
+    prompts: tuple[tuple[str, ...], ...]
+    thresholds: tuple[float, ...] | None = None
+    tiles: str = "1"
+
+    @classmethod
+    def from_templates(
+        cls, labels: Sequence[str], templates: Sequence[str], tiles: str = "1"
+    ) -> Classifier:
+        """Labels without thresholds; a label is put in every template as its class name."""
+        texts = (tuple(prompts(name, templates)) for name in readable_names(labels))
+        return cls(tuple(labels), tuple(texts), tiles=tiles)
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[str]) -> Classifier:
+        """Labels that are prompts themselves, taken as they are; no thresholds."""
+        return cls(tuple(texts), tuple((text,) for text in texts))
+
+    @classmethod
+    def from_thresholds(
+        cls, path: Path, labels: Sequence[str] | None = None, origin: str = ""
+    ) -> Classifier:
+        """What was fitted: the labels of a thresholds file that `tfclip.evaluate` wrote.
+
+        Args:
+            path: the file; it also says the prompts and the tiles that were fitted with.
+            labels: the classes to take, in this order; all of them when None.
+            origin: where the labels come from, for the message.
+
+        Raises:
+            FileNotFoundError: when the file is not there.
+            ValueError: when it is damaged, or a label has no threshold in it.
+        """
+        content = _read_thresholds(Path(path))
+        known = content["per_class"]
+        labels = content["class_names"] if labels is None else labels
+        if strange := [label for label in labels if label not in known]:
+            unused = [name for name in known if name not in labels]
+            raise ValueError(
+                f"{path} has no threshold for {_listed(strange)} of {origin}; it was fitted on "
+                f"{_listed(unused or known)}. {_FIT}"
+            )
+        return cls(
+            tuple(labels),
+            tuple(tuple(content["prompts"][label]) for label in labels),
+            tuple(float(known[label]) for label in labels),
+            content["tiles"],
+        )
+
+
+def _read_thresholds(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"no fitted thresholds at {path}. {_FIT}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for name in content["class_names"]:
+            finite = math.isfinite(content["per_class"][name])
+            if not finite or not content["prompts"][name]:
+                raise ValueError(f"class {name} has no usable threshold and prompt")
+        return {**content, "tiles": str(content["tiles"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a thresholds file: {error!r}. {_FIT}") from None
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Read a labels file: UTF-8, one label a line, none twice; empty lines are left out.
+
+    Raises:
+        FileNotFoundError: when it is not there.
+        ValueError: when it is empty, not UTF-8, or names a label twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no labels file at {path}; --labels takes fitted, voc, none, or a text file with one "
+            "label per line"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    return check_labels([line.strip() for line in lines if line.strip()], str(path))
+
+
+def check_labels(labels: Sequence[str], origin: str) -> tuple[str, ...]:
+    """Return `labels` when there is one and none is empty or stands twice; ValueError otherwise."""
+    if not labels:
+        raise ValueError(f"{origin}: no labels; at least one is needed")
+    if any(not label.strip() for label in labels):
+        raise ValueError(f"{origin}: an empty label; each label must hold text")
+    if twice := [label for label, count in Counter(labels).items() if count > 1]:
+        raise ValueError(f"{origin}: {_listed(twice)} stand more than once")
+    return tuple(labels)
+
+
+def _listed(names) -> str:
+    names = list(names)
+    shown = ", ".join(names[:10])
+    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"

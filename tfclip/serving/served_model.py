@@ -1,0 +1,133 @@
+"""The model as it is served: bytes and strings in, answers out, everything in one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.evaluation.zero_shot import embed_texts
+from tfclip.inputs.images import decode_valid, tile_boxes
+from tfclip.inputs.text import WordPieceTokenizer
+from tfclip.models.saved import TrainedModel
+from tfclip.serving import signatures as names
+from tfclip.serving.classifier import Classifier
+
+_CPU = "/device:CPU:0"
+
+
+class ServedModel(tf.Module):
+    """A trained model, and the labels it classifies by, behind the signatures of an export.
+
+    `predict` calls the same functions on a run as a server does on its export. No picture raises:
+    one that does not decode gets zeros and `valid` false. A text longer than the context is cut.
+    """
+
+    def __init__(self, model: TrainedModel, classifier: Classifier | None = None):
+        super().__init__(name="tfclip")
+        self._weights = [variable.value for variable in model.dual_encoder.weights]
+        self._tokenizer = model.tokenizer
+        # Functions, not the Keras model: an export holds its weights, not its layers.
+        self._embed_pictures = model.dual_encoder.encode_image
+        self._embed_tokens = model.dual_encoder.encode_text
+        self._logit_scale = model.dual_encoder.temperature
+        self._image_size = model.config.image_size
+        self._classifier = classifier
+        if classifier is not None:
+            self._class_embeddings = embed_classes(model, classifier.prompts)
+
+    def signatures(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
+        """The concrete functions by signature name; they take tensors by keyword."""
+        functions = {
+            names.CLASSIFY: self.classify,
+            names.ENCODE_IMAGE: self.encode_image,
+            names.ENCODE_TEXT: self.encode_text,
+            names.SIMILARITY: self.similarity,
+        }
+        served = names.signature_names(self._classifier is not None)
+        traced = {}
+        for row in set(served.values()):
+            inputs = names.SIGNATURES[row].inputs
+            specs = [tf.TensorSpec([None], spec.dtype, name) for name, spec in inputs.items()]
+            traced[row] = tf.function(functions[row]).get_concrete_function(*specs)
+        return {name: traced[row] for name, row in served.items()}
+
+    def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Score every label for each of `image_bytes` (N,) string; see `signatures`.
+
+        The score of a label is its largest cosine over the views of the tile layout, and its
+        probability a softmax over the labels of temperature times score.
+        """
+        classifier = self._classifier
+        embeddings, valid = self._embed_views(image_bytes, classifier.tiles)
+        cosines = tf.einsum("ntd,cd->ntc", embeddings, self._class_embeddings)
+        scores = tf.reduce_max(cosines, axis=1)
+        if classifier.thresholds is None:
+            predicted = tf.one_hot(
+                tf.argmax(scores, axis=1), len(classifier.labels), on_value=True, off_value=False
+            )
+        else:
+            predicted = scores >= tf.constant(classifier.thresholds, tf.float32)
+        labels = tf.constant(classifier.labels)
+        probabilities = tf.nn.softmax(self._logit_scale() * scores)
+        return {
+            names.LABELS: tf.tile(labels[None], [tf.shape(valid)[0], 1]),
+            names.SCORES: _zero_unless(valid, scores),
+            names.PROBABILITIES: _zero_unless(valid, probabilities),
+            names.PREDICTED: predicted & valid[:, None],
+            names.VALID: valid,
+        }
+
+    def encode_image(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Embed each of `image_bytes` (N,) string, the whole picture in one view."""
+        embeddings, valid = self._embed_views(image_bytes, "1")
+        return {names.EMBEDDING: _zero_unless(valid, embeddings[:, 0]), names.VALID: valid}
+
+    def encode_text(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Embed each of `text` (M,) string."""
+        with tf.device(_CPU):
+            tokens = self._tokenizer(text)
+        return {names.EMBEDDING: self._embed_tokens(tokens["token_ids"], tokens["text_mask"])}
+
+    def similarity(self, image_bytes: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Temperature times cosine of every picture (N,) with every text (M,)."""
+        images, texts = self.encode_image(image_bytes), self.encode_text(text)
+        logits = tf.matmul(images[names.EMBEDDING], texts[names.EMBEDDING], transpose_b=True)
+        return {
+            names.LOGITS_PER_IMAGE: self._logit_scale() * logits,
+            names.VALID: images[names.VALID],
+        }
+
+    def _embed_views(self, image_bytes, tiles: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """The unit-norm embeddings (N,T,D) of the views, and which pictures decoded (N,) bool."""
+        with tf.device(_CPU):
+            boxes, size = tile_boxes(tiles), self._image_size
+            views, valid = decode_valid(image_bytes, boxes, size)
+            pictures = tf.reshape(views, [-1, size, size, 3])
+        embeddings = self._embed_pictures(pictures)
+        return tf.reshape(embeddings, [-1, boxes.shape[0], embeddings.shape[-1]]), valid
+
+
+def _zero_unless(valid: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Rows (N,K) of valid pictures and zeros for the others: not-a-number has no JSON."""
+    return tf.where(valid[:, None], rows, tf.zeros_like(rows))
+
+
+def embed_classes(model: TrainedModel, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Embed each class as the mean of its prompts' embeddings, of length one: (C,D) float32."""
+    embeddings = embed_texts(model, [text for texts in prompts for text in texts])
+    ends = np.cumsum([len(texts) for texts in prompts])
+    means = np.stack([rows.mean(axis=0) for rows in np.split(embeddings, ends[:-1])])
+    return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
+
+
+def check_lengths(texts: Sequence[str], tokenizer: WordPieceTokenizer) -> None:
+    """Raise ValueError, naming the first of `texts` that the tokenizer would cut."""
+    counts = tokenizer.token_counts(texts).numpy()
+    for text, count in zip(texts, counts, strict=True):
+        if count > tokenizer.context_length:
+            raise ValueError(
+                f"the text {text[:60]!r} takes {count} tokens; this model reads at most "
+                f"{tokenizer.context_length}. Shorten it"
+            )
