@@ -34,7 +34,7 @@ def data(tmp_path):
     lines = []
     for name in names:
         (root / "Flicker8k_Dataset" / name).write_bytes(jpeg(name[:-4]))
-        lines += [f"{name}#{at}\tthe colour {name[:-4]} , said {at} times\n" for at in range(5)]
+        lines += [f"{name}#{at}\tthe colour  {name[:-4]} ,   said {at} times\n" for at in range(5)]
     (root / "Flickr8k.token.txt").write_text("".join(lines))
     (root / "Flickr_8k.trainImages.txt").write_text("\n".join(names[:8]) + "\n")
     (root / "Flickr_8k.devImages.txt").write_text("\n".join(names[8:]) + "\n")
@@ -65,6 +65,7 @@ def test_a_set_is_packed_verified_and_inspected(pack, tmp_path, capsys):
     assert result["images_per_second"] > 0
     vocabulary = (tmp_path / "out/vocab.txt").read_text().splitlines()
     assert {"[PAD]", "the", "colour", "times"} <= set(vocabulary)
+    assert not any(" " in token for token in vocabulary)  # captions have runs of spaces
     assert main(["verify", str(tmp_path / "out"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sound"] is True
     sheet = tmp_path / "sheet.png"

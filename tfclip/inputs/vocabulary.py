@@ -120,6 +120,8 @@ def count_words(captions: Iterable[str], *, lowercase: bool = True) -> Counter[s
     captions = iter(captions)
     while some := list(islice(captions, 8192)):
         texts = normalizer.normalize(tf.strings.unicode_transcode(some, "UTF-8", "UTF-8"))
+        # The splitter's own space would match the second of two.
+        texts = tf.strings.strip(tf.strings.regex_replace(texts, " +", " "))
         _, start, stop = splitter.tokenize_with_offsets(texts)
         rows = tf.gather(texts, start.value_rowids())
         found = tf.strings.substr(rows, start.flat_values, (stop - start).flat_values)
