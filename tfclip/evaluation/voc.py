@@ -234,7 +234,7 @@ def _rankings(
 
     def tell(name: str, once: np.ndarray, resampled: np.ndarray) -> None:
         figures[name] = float(mean_defined(once))
-        intervals[name] = interval(mean_defined(resampled))
+        intervals[name] = _interval(figures[name], mean_defined(resampled))
 
     ap = average_precision(scored.scores, scored.present)
     resampled = average_precision(scored.scores, scored.present, weights=weights)
@@ -253,7 +253,7 @@ def _rankings(
         # Both on the same resamples: the interval of the gain, not of two separate figures.
         gain = mean_defined(resampled) - mean_defined(one_resampled)
         figures["map_gain_by_tiles"] = figures["map"] - figures["map_one_view"]
-        intervals["map_gain_by_tiles"] = interval(gain)
+        intervals["map_gain_by_tiles"] = _interval(figures["map_gain_by_tiles"], gain)
     figures["never_trained"] = list(unseen)
     if unseen:
         of_unseen = np.isin(scored.class_names, unseen)
@@ -279,11 +279,20 @@ def _decisions(
         return means
     resampled = confusion(predicted, known, scored.difficult, weights)
     intervals = {
-        f"{name}_{share}": interval(values)
+        f"{name}_{share}": _interval(means[name][share], values)
         for name, mean in (("macro", macro), ("micro", micro))
         for share, values in mean(resampled).items()
     }
     return {**means, "intervals": intervals}
+
+
+def _interval(figure: float, resampled: np.ndarray) -> list[float]:
+    """The 95 % interval of resamples (R,), moved so that their mean is the figure.
+
+    A resample holds pictures twice, which lifts average precision where positives are few: left
+    where it is, the interval may not even hold the figure.
+    """
+    return interval(resampled - mean_defined(resampled) + figure)
 
 
 def _per_class(scored: ScoredPictures, fitted: Thresholds) -> dict[str, dict]:

@@ -1,0 +1,101 @@
+"""Plots that show what was measured, whole; tables that say how."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfclip.evaluation.multilabel import confusion, micro
+from tfclip.evaluation.report import (
+    classification_table,
+    plot_precision_recall,
+    plot_thresholds,
+    retrieval_table,
+    threshold_curves,
+    voc_table,
+)
+from tfclip.evaluation.voc import evaluate_voc
+
+
+def draw(classes=20, pictures=200):
+    rng = np.random.default_rng(0)
+    truth = rng.random((pictures, classes)) < 0.2
+    scores = 0.1 * rng.normal(size=truth.shape) + 0.1 * truth
+    return scores, truth, rng.random(truth.shape) < 0.05
+
+
+def margins(path) -> np.ndarray:
+    """The outermost pixels of a picture, from all four sides."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+
+
+@pytest.mark.parametrize("at", [-0.3, 0.07, 5.0], ids=["below all", "within", "above all"])
+def test_threshold_curves_are_the_pooled_decisions(at):
+    scores, truth, ignore = draw()
+    thresholds, shares = threshold_curves(scores, truth, ignore, at)
+    assert thresholds[-1] == at and (np.diff(thresholds[:-1]) > 0).all()
+    for k in (0, 123, len(thresholds) - 1):
+        expected = micro(confusion(scores >= thresholds[k], truth, ignore))
+        for share, values in shares.items():
+            np.testing.assert_equal(values[k], expected[share])
+
+
+def test_plots_are_whole_pictures(tmp_path):
+    scores, truth, ignore = draw()
+    truth[:, 3] = False
+    names = [f"a class with the rather long name {c}" for c in range(20)]
+    plots = tmp_path / "plots"
+    title = "1000 pictures of split test, all classes pooled; threshold fitted on trainval"
+    plot_thresholds(plots / "t.png", scores, truth, ignore, 0.07, title=title)
+    plot_precision_recall(
+        plots / "p.png", scores, truth, names, marked=names[:3], title="mAP 0.512"
+    )
+    wide, truth, _ = draw(classes=100)
+    plot_precision_recall(plots / "many.png", wide, truth, [f"class {c}" for c in range(100)])
+    for name in ("t", "p", "many"):
+        path = plots / f"{name}.png"
+        assert min(Image.open(path).size) > 400
+        # A label that reaches the edge of the picture is cut.
+        assert (margins(path) == 255).all()
+        assert (np.asarray(Image.open(path).convert("L")) < 128).sum() > 2000
+
+
+def test_plots_of_a_class_without_positives(tmp_path):
+    plot_precision_recall(tmp_path / "p.png", np.zeros((3, 1)), np.zeros((3, 1), bool), ["cat"])
+    assert (margins(tmp_path / "p.png") == 255).all()
+
+
+def test_the_voc_table_says_how_it_was_measured(tiny_model, voc_records):
+    from tfclip.evaluation.labelled import labelled_records
+
+    found = evaluate_voc(
+        tiny_model,
+        labelled_records(voc_records, "test"),
+        labelled_records(voc_records, "trainval"),
+        tiles="1+4",
+        never_trained=["red star", "blue triangle"],
+    )
+    text = " ".join(voc_table(found.figures).split())
+    low, high = found.figures["intervals"]["map"]
+    assert f"(CLIP_benchmark) {found.figures['map']:.3f} [{low:.3f}, {high:.3f}]" in text
+    assert "mAP, VOC2007 11 points" in text and "softmax, global" in text
+    assert "red star *" in text and "red circle *" not in text
+    assert "fitted for f1 on split trainval, 40 other pictures, in which 2 of the 2" in text
+    shown = voc_table(
+        found.figures
+        | {"without_positives": ["red star"], "global_threshold_for": ["cat"], "skipped": 3}
+    )
+    assert "left out of means): red star" in shown
+    assert "(too little in trainval): cat" in shown
+    assert "3 pictures could not be read" in shown
+
+
+def test_small_tables():
+    side = {"r1": 0.25, "r5": 0.5, "r10": 1.0, "median_rank": 3.0}
+    figures = {"image_to_text": side, "text_to_image": side, "images": 4, "captions": 8}
+    text = retrieval_table(figures | {"records": "records/x", "split": "dev"})
+    assert "image to text" in text and "0.250" in text
+    assert "4 pictures, 8 captions of records/x:dev" in text
+    figures = {"top1": 0.125, "top5": 1.0, "top10": float("nan"), "images": 8, "classes": 6}
+    lines = classification_table(figures | {"templates": "single"}).splitlines()
+    assert lines[1].split() == ["0.125", "1.000", "-"]

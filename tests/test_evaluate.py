@@ -1,0 +1,191 @@
+"""`python -m tfclip.evaluate`: the files it leaves, their keys, and its one-line errors."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score
+
+from tfclip import evaluate
+from tfclip.sources.shapes import CLASS_NAMES, draw_shapes
+
+SHARES = {"accuracy", "sensitivity", "specificity", "precision", "f1"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with drawn/, records/voc, records/flickr8k, classes/ and run/ (random weights)."""
+    import keras
+
+    from tfclip.inputs.text import WordPieceTokenizer
+    from tfclip.models.config import ModelConfig
+    from tfclip.models.dual_encoder import DualEncoder
+    from tfclip.models.saved import TrainedModel, save_model
+    from tfclip.records.options import PackOptions
+    from tfclip.records.writer import pack
+    from tfclip.sources.registry import open_source
+
+    root = tmp_path_factory.mktemp("evaluate")
+    counts = {"visual_genome": 1, "flickr8k": (1, 8, 1), "coco": (1, 1), "voc": (20, 20, 30)}
+    draw_shapes(root / "drawn", **counts, image_size=64)
+    for name in ("voc", "flickr8k"):
+        source = open_source(name, root / "drawn" / name)
+        pack(source, root / "records" / name, PackOptions(workers=1))
+    for folder, colour in (("red_thing", "red"), ("blue thing", "blue")):
+        (root / "classes" / folder).mkdir(parents=True)
+        for at in range(3):
+            Image.new("RGB", (40 + at, 30), colour).save(root / "classes" / folder / f"{at}.PNG")
+    (root / "classes" / "red_thing" / "broken.jpg").write_bytes(b"no picture")
+    (root / "classes" / "read me.txt").write_text("no class")
+
+    letters = "abcdefghijklmnopqrstuvwxyz."
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters)]
+    keras.utils.set_random_seed(0)
+    dual_encoder = DualEncoder(
+        ModelConfig(
+            image_tower="small-convolutional",
+            image_options={"widths": (8, 16)},
+            text_tower="small-transformer",
+            text_options={"width": 32, "blocks": 1, "heads": 2},
+            image_size=32,
+            embed_dim=16,
+            context_length=24,
+            vocabulary_size=len(vocabulary),
+        )
+    )
+    tokenizer = WordPieceTokenizer(vocabulary, 24)
+    trained_on = {"never_trained": ["red star", "green circle"]}
+    save_model(root / "run" / "best", TrainedModel(dual_encoder, tokenizer, trained_on))
+    return root
+
+
+def result(capsys, *words) -> dict:
+    assert evaluate.main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_voc_leaves_figures_thresholds_scores_and_plots(place, capsys):
+    run = place / "run"
+    words = ("--records", place / "records" / "voc", "--calibrate", "trainval", "--tiles", "1+4")
+    printed = result(capsys, run, "voc", *words)
+    figures = json.loads((run / "metrics" / "voc.json").read_text())
+    assert figures == printed
+    for name in ("map", "map_voc07", "map_one_view", "map_seen", "map_unseen"):
+        assert 0 < figures[name] < 1
+    assert figures["never_trained"] == ["green circle", "red star"]
+    assert set(figures["macro"]) == set(figures["micro"]) == SHARES
+    assert list(figures["per_class"]) == list(CLASS_NAMES)
+    columns = {"ap", "ap_voc07", "positives", "threshold"} | SHARES
+    assert columns <= set(figures["per_class"]["red star"])
+    asked = {"split": "test", "calibrate": "trainval", "templates": "single", "seed": 0}
+    assert asked.items() <= figures.items()
+
+    scores = np.load(run / "metrics" / "voc_scores.npz")
+    assert scores["test_scores"].shape == (30, 20) and scores["calibration_scores"].shape[0] == 40
+    ap = average_precision_score(scores["test_present"], scores["test_scores"], average=None)
+    assert figures["map"] == pytest.approx(ap[scores["test_present"].any(axis=0)].mean(), abs=1e-9)
+
+    thresholds = json.loads((run / "thresholds.json").read_text())
+    assert thresholds["class_names"] == list(CLASS_NAMES)
+    for name, row in figures["per_class"].items():
+        assert thresholds["per_class"][name] == row["threshold"]
+    assert thresholds["global"] == figures["global"]["threshold"]
+    asked = {"tiles": "1+4", "templates": ["a photo of a {}."], "calibrate": "trainval"}
+    assert asked.items() <= thresholds.items()
+    assert thresholds["prompts"]["red star"] == ["a photo of a red star."]
+    for plot in ("voc_thresholds.png", "voc_precision_recall.png"):
+        Image.open(run / "plots" / plot).verify()
+
+
+def test_voc_from_the_devkit_says_on_standard_error_what_it_did(place, capsys):
+    data = place / "drawn" / "voc" / "VOCdevkit" / "VOC2007"
+    words = ("voc", "--data", data, "--split", "val", "--calibrate", "train")
+    words = [place / "run" / "best", *words, "--objective", "specificity>=0.9"]
+    assert evaluate.main([str(word) for word in words]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "fitted for specificity>=0.9 on split train, 20 other pictures" in captured.err
+    assert "never-trained classes occur" in captured.err
+    assert (place / "run" / "best" / "metrics" / "voc.json").is_file()
+
+
+def test_retrieval(place, capsys):
+    reference = f"{place}/records/flickr8k:dev"
+    figures = result(capsys, place / "run", "retrieval", "--records", reference, "--chunk", 3)
+    assert figures == json.loads((place / "run" / "metrics" / "retrieval.json").read_text())
+    assert (figures["images"], figures["captions"]) == (8, 40)
+    for side in ("image_to_text", "text_to_image"):
+        assert set(figures[side]) == {"r1", "r5", "r10", "median_rank"}
+    assert figures["text_to_image"]["r10"] == 1.0  # of 8 pictures
+    whole = result(capsys, place / "run", "retrieval", "--records", reference)
+    assert whole["image_to_text"] == figures["image_to_text"]
+
+
+def test_classification(place, capsys):
+    words = (place / "run", "classification", "--data", place / "classes")
+    figures = result(capsys, *words)
+    assert figures == json.loads((place / "run" / "metrics" / "classification.json").read_text())
+    assert (figures["classes"], figures["images"], figures["skipped"]) == (2, 6, 1)
+    # One colour, one embedding: a class is right for all of its pictures or for none.
+    assert figures["top1"] in (0, 0.5, 1) and figures["top5"] == figures["top10"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("{run} cvo --records {voc}", "unknown benchmark 'cvo'; known, nearest first: voc"),
+        ("{root}/none voc --records {voc}", "no run at"),
+        ("{root} voc --records {voc}", "holds no trained model"),
+        ("{run} voc", "give one of --data VOCdevkit/VOC2007 and --records DIR"),
+        ("{run} voc --records {voc} --data {voc}", "give one of --data"),
+        ("{run} voc --records {voc} --split val --calibrate val", "received val for both --split"),
+        ("{run} voc --records {voc} --split tset", "'tset'; known, nearest first: test"),
+        ("{run} voc --records {voc} --split train", "20 pictures of split train are in split"),
+        ("{run} voc --records {root}/none", "no records at"),
+        ("{run} voc --records {voc} --tiles 2x2", "unknown tile layout '2x2'"),
+        ("{run} voc --records {voc} --objective f2", "unknown objective 'f2'"),
+        ("{run} voc --records {voc} --templates many", "unknown templates 'many'"),
+        ("{run} voc --records {voc} --seed -1", "received --seed -1"),
+        ("{run} voc --records {flickr8k} --split test --calibrate dev", "no class names"),
+        ("{run} voc --data {root}/none", "expected"),
+        ("{run} retrieval --records {flickr8k}", "several splits; give one of"),
+        ("{run} retrieval --records {flickr8k}:den", "'den'; known, nearest first: dev"),
+        ("{run} retrieval --records {voc}:test", "has no captions"),
+        ("{run} retrieval --records {flickr8k}:dev --chunk 0", "received --chunk 0"),
+        ("{run} classification --data {root}/none", "no folder at"),
+        ("{run} classification --data {root}/classes/red_thing", "0 class folders"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(place, capsys, words, told):
+    names = {"run": place / "run", "root": place}
+    names |= {name: place / "records" / name for name in ("voc", "flickr8k")}
+    assert evaluate.main(words.format(**names).split()) == 2
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error:")]
+    assert told in line
+    assert captured.out == ""
+
+
+def test_an_unannotated_split_of_the_devkit_is_refused(place, capsys, tmp_path):
+    devkit = tmp_path / "VOC2007"
+    shutil.copytree(place / "drawn" / "voc" / "VOCdevkit" / "VOC2007", devkit)
+    for name in (devkit / "ImageSets" / "Main" / "test.txt").read_text().split():
+        (devkit / "Annotations" / f"{name}.xml").unlink(missing_ok=True)
+    assert evaluate.main([str(place / "run"), "voc", "--data", str(devkit)]) == 2
+    assert "the split test has no annotations" in capsys.readouterr().err
+
+
+def test_help_and_mistakes_need_no_tensorflow(place):
+    code = (
+        "import sys; from tfclip.evaluate import main; "
+        f"main(['{place}/run', 'voc', '--help']); main(['{place}/run', 'voc']); "
+        f"main(['{place}/run', 'voc', '--records', '{place}/records/voc', '--split', 'tset']); "
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--calibrate" in done.stdout
