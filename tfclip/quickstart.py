@@ -103,8 +103,8 @@ def quickstart(flags: QuickstartFlags) -> dict:
         {
             "mAP, 20 classes, 1+4 tiles": voc["map"],
             "mAP, 20 classes, one view": voc["map_one_view"],
-            "mAP, 5 never-trained classes": voc["never_trained"]["map_unseen"],
-            "mAP, 15 trained classes": voc["never_trained"]["map_seen"],
+            "mAP, 5 never-trained classes": voc["map_unseen"],
+            "mAP, 15 trained classes": voc["map_seen"],
             "macro F1, fitted thresholds": voc["macro"]["f1"],
             "image to text R@10": retrieval["image_to_text"]["r10"],
             "text to image R@10": retrieval["text_to_image"]["r10"],
