@@ -1,5 +1,7 @@
 """Thresholds against a search over everything, with ties and degenerate cases."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,33 +17,37 @@ from tfclip.evaluation.thresholds import (
 
 
 def value_of(objective, truth, predicted):
-    """The objective in scikit-learn's words; None where its bound is not kept."""
-    sensitivity = sk.recall_score(truth, predicted)
-    specificity = sk.recall_score(~truth, ~predicted)
+    """What is to be as high as possible, in exact fractions; None where the bound is not kept."""
+    tp, fp = int(np.sum(predicted & truth)), int(np.sum(predicted & ~truth))
+    fn, tn = int(np.sum(~predicted & truth)), int(np.sum(~predicted & ~truth))
+    sensitivity, specificity = Fraction(tp, tp + fn), Fraction(tn, tn + fp)
+    precision = Fraction(tp, tp + fp) if tp + fp else Fraction(-1)
     if objective == "f1":
-        return sk.f1_score(truth, predicted)
+        return Fraction(2 * tp, 2 * tp + fp + fn)
     if objective == "accuracy":
-        return sk.accuracy_score(truth, predicted)
+        return Fraction(tp + tn, len(truth))
     if objective == "youden":
-        return sensitivity + specificity - 1
+        return sensitivity + specificity
     share, bound = objective.split(">=")
-    if share == "precision":
-        kept = predicted.any() and sk.precision_score(truth, predicted) >= float(bound)
-        return sensitivity if kept else None
-    first, second = sensitivity, specificity
-    if share == "specificity":
-        first, second = second, first
-    return second if first >= float(bound) else None
+    held, other = {
+        "sensitivity": (sensitivity, specificity),
+        "specificity": (specificity, sensitivity),
+        "precision": (precision, sensitivity),
+    }[share]
+    return (other, held) if held >= Fraction(bound) else None
 
 
 OBJECTIVES = ["f1", "accuracy", "youden", "sensitivity>=0.9", "specificity>=0.8", "precision>=0.7"]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@settings(deadline=None, max_examples=40)
-@given(cells=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=14))
-def test_no_threshold_whatever_is_better(objective, cells):
-    scores = np.array([score / 4 for score, _ in cells])
+@settings(deadline=None, max_examples=60)
+@given(
+    cells=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=14),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_no_threshold_whatever_is_better(objective, cells, dtype):
+    scores = np.array([score / 5 for score, _ in cells], dtype)
     truth = np.array([present for _, present in cells])
     chosen = fit_threshold(scores, truth, objective)
     if truth.all() or not truth.any():
@@ -49,11 +55,10 @@ def test_no_threshold_whatever_is_better(objective, cells):
         return
     every = [value_of(objective, truth, scores >= t) for t in [*scores, scores.max() + 1]]
     reached = [value for value in every if value is not None]
-    if not reached:
-        assert objective.startswith("precision") and not (scores >= chosen).any()
+    if reached:
+        assert value_of(objective, truth, scores >= chosen) == max(reached)
     else:
-        ours = value_of(objective, truth, scores >= chosen)
-        assert ours == pytest.approx(max(reached), abs=1e-12)
+        assert objective.startswith("precision") and not (scores >= chosen).any()
 
 
 def test_candidates_count_as_deciding_does():
@@ -65,6 +70,31 @@ def test_candidates_count_as_deciding_does():
     for k, threshold in enumerate(thresholds):
         tn, fp, fn, tp = sk.confusion_matrix(truth, scores >= threshold).ravel()
         assert (counts.tp[k], counts.fp[k], counts.tn[k], counts.fn[k]) == (tp, fp, tn, fn)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_neighbouring_floats_are_told_apart_in_either_precision(dtype):
+    ladder = [dtype(0.25)]
+    for _ in range(5):
+        ladder.append(np.nextafter(ladder[-1], dtype(1)))
+    scores, truth = np.array(ladder), np.array([0, 1, 0, 1, 0, 1], bool)
+    thresholds, _, counts = candidates(scores, truth)
+    for threshold, tp in zip(thresholds.tolist(), counts.tp, strict=True):
+        # As evaluation decides, and as a served graph with thresholds of the scores' type does.
+        assert np.sum(truth & (scores.astype(np.float64) >= threshold)) == tp
+        assert np.sum(truth & (scores >= dtype(threshold))) == tp
+
+
+def test_everything_and_nothing_hold_for_every_cosine():
+    scores, truth = np.array([-0.9, 0.1, 0.3, 0.8]), np.array([1, 1, 1, 0], bool)
+    assert fit_threshold(scores, truth, "sensitivity>=1") < -1
+    assert fit_threshold(scores, truth, "precision>=0.9") > 1
+
+
+def test_a_bound_that_is_met_exactly_counts_as_met():
+    # 7 of 100: as floats, 0.07 * 100 is more than 7.
+    scores, truth = -np.arange(101.0), np.arange(101) != 7
+    assert fit_threshold(scores, truth, "sensitivity>=0.07") == -6.5
 
 
 def test_rounding_noise_flips_no_decision():
@@ -120,6 +150,8 @@ def test_ignored_cells_do_not_count():
     ignore = np.array([0, 0, 1, 0], bool)
     assert fit_threshold(scores, truth, "f1", ignore) == pytest.approx(0.3)
     assert np.isnan(fit_threshold(scores, truth, "f1", truth))
+    with pytest.raises(ValueError, match="one \\(N,\\) shape"):
+        fit_threshold(scores, truth[:3], "f1")
 
 
 def test_a_class_without_positives_takes_the_threshold_of_all():

@@ -3,7 +3,8 @@
 The rule everywhere is: predicted = score >= threshold. The candidates are the midpoints between
 neighbouring distinct scores, so that rounding noise in a score does not flip a decision, and one
 below and one above all scores: everything or nothing is predicted. No other threshold decides
-otherwise, so the fit is exact.
+otherwise, so the fit is exact. A candidate is a number of the scores' own type: of float32 scores
+it decides the same in float32 and in float64.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ BOUNDED = {
 ALLOWED = (*PLAIN, *(f"{share}>=0.9" for share in BOUNDED))
 ROUNDING = 1e-12
 """Sums of shares that differ by less are equal."""
+MARGIN = 2.0
+"""How far the outermost candidates lie out: two cosines, or two probabilities, differ by no more,
+so that "everything" and "nothing" hold for other pictures too."""
 
 
 class Objective(NamedTuple):
@@ -73,7 +77,7 @@ class Candidates(NamedTuple):
     """Every threshold that decides differently, rising, and what each one does.
 
     Attributes:
-        thresholds: (K,) float64 from "everything" to "nothing predicted", K = distinct scores + 1.
+        thresholds: (K,) from "everything" to "nothing predicted", K = distinct scores + 1.
         gaps: (K,) distance between the two scores around each; 0 at both ends.
         counts: Confusion of (K,) counts.
     """
@@ -94,19 +98,22 @@ def candidates(
         ignore: (N,) bool, cells left out.
 
     Raises:
-        ValueError: no cell is left, or a score is not finite.
+        ValueError: shapes differ, no cell is left, or a score is not finite.
     """
+    shapes = [np.shape(cells) for cells in (scores, truth, ignore) if cells is not None]
+    if len(set(shapes)) > 1 or len(shapes[0]) != 1:
+        raise ValueError(f"scores, truth and ignore must share one (N,) shape; received {shapes}")
     kept = np.ones(len(scores), bool) if ignore is None else ~np.asarray(ignore, bool)
-    scores, truth = np.asarray(scores, np.float64)[kept], np.asarray(truth, bool)[kept]
+    scores, truth = np.asarray(scores)[kept], np.asarray(truth, bool)[kept]
+    scores = scores if scores.dtype == np.float32 else scores.astype(np.float64)
     if not scores.size or not np.isfinite(scores).all():
         raise ValueError(f"a threshold needs scores, all finite; received {scores.size} scores")
     distinct, place = np.unique(scores, return_inverse=True)
     between = np.diff(distinct)
-    # The ends lie as far out as a midpoint lies from its two scores on average.
-    margin = between.mean() / 2 if between.size else 0.5
-    thresholds = np.concatenate(
-        [[distinct[0] - margin], distinct[:-1] + between / 2, [distinct[-1] + margin]]
-    )
+    middle = distinct[:-1] + between / 2
+    # Between neighbouring floats there is none: the middle may round down to the lower score.
+    middle = np.where(middle > distinct[:-1], middle, distinct[1:])
+    thresholds = np.concatenate([distinct[:1] - MARGIN, middle, distinct[-1:] + MARGIN])
     fn = np.append(0, np.cumsum(np.bincount(place, truth, len(distinct))))
     tn = np.append(0, np.cumsum(np.bincount(place, ~truth, len(distinct))))
     counts = Confusion(tp=fn[-1] - fn, fp=tn[-1] - tn, tn=tn, fn=fn)
@@ -133,7 +140,8 @@ def fit_threshold(
         The threshold; NaN when the cells hold no positive or no negative, which fix none.
     """
     objective = parse_objective(objective) if isinstance(objective, str) else objective
-    kept = np.asarray(truth, bool) if ignore is None else np.asarray(truth, bool)[~ignore]
+    kept = np.asarray(truth, bool)
+    kept = kept if ignore is None else kept[~np.asarray(ignore, bool)]
     if kept.all() or not kept.any():
         return float("nan")
     thresholds, gaps, counts = candidates(scores, truth, ignore)
