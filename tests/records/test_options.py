@@ -92,3 +92,13 @@ def test_an_interruption_leaves_nothing(tmp_path):
             (building / "train-00000-of-00001.tfrecord").write_text("half")
             raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_a_directory_stays_one(tmp_path):
+    (tmp_path / "disk/records").mkdir(parents=True)
+    (tmp_path / "set").symlink_to(tmp_path / "disk/records")
+    with built_beside(tmp_path / "set", False) as building:
+        assert building.parent == tmp_path / "disk"
+        (building / "manifest.json").write_text("{}")
+    assert (tmp_path / "set").is_symlink()
+    assert (tmp_path / "disk/records/manifest.json").exists()

@@ -382,3 +382,25 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(made, tmp_path):
         PictureCheckers(1, None) as checkers,
     ):
         list(checkers.in_order(items, lambda item: Poison()))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pictures(made, tmp_path):
+    """Peak memory of the packing process, in kB: ten times the pictures, within 5 %."""
+    (tmp_path / "a.jpg").write_bytes(made.encoded(made.pixels(64, 48)))
+    code = """
+import resource, sys
+from pathlib import Path
+from tfclip.records.options import PackOptions
+from tfclip.records.writer import pack
+from tfclip.sources.sample import Sample, Source
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+samples = lambda split: (Sample(f"m/{at}", folder / "a.jpg", (f"{at}",)) for at in range(count))
+pack(Source("m", {"train": count}, samples), folder / f"out{count}", PackOptions())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    few, many = (
+        int(subprocess.check_output([sys.executable, "-c", code, str(tmp_path), str(count)]))
+        for count in (2_000, 20_000)
+    )
+    assert many < 1.05 * few

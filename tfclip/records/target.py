@@ -18,6 +18,7 @@ def check_target(out: Path, overwrite: bool) -> None:
     Raises:
         FileExistsError: `out` is a file, a finished set without `overwrite`, or holds other files.
     """
+    out = out.resolve()
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file; --out takes a directory")
     if (out / MANIFEST).exists():
@@ -54,7 +55,7 @@ def built_beside(out: Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         FileExistsError: see `check_target`.
     """
-    out = Path(os.path.abspath(out))
+    out = out.resolve()  # a link to another disk stays one
     check_target(out, overwrite)
     building = _building(out)
     made = [parent for parent in building.parents if not parent.exists()]
