@@ -119,16 +119,7 @@ def load_signatures(directory: Path) -> dict[str, Callable[..., dict[str, tf.Ten
         loaded = tf.saved_model.load(str(directory))
     except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{directory} does not load: {error}") from error
-    return _keeping(loaded)
-
-
-def _keeping(loaded) -> dict:
-    """A plain dict of the signatures; each holds the loaded object, whose variables it reads."""
-
-    def calls(function):
-        return lambda **inputs: (loaded, function(**inputs))[1]
-
-    return {name: calls(function) for name, function in loaded.signatures.items()}
+    return dict(loaded.signatures)
 
 
 def load_card(directory: Path) -> dict:

@@ -1,0 +1,232 @@
+"""The public Python API: `available_models`, `load`, `tokenize`, `ZeroShotPipeline`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfclip.inputs.images import MAX_PIXELS, decode_valid, tile_boxes
+from tfclip.inputs.text import WordPieceTokenizer
+from tfclip.inputs.vocabulary import PAD
+from tfclip.models.config import ModelConfig
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.saved import CONFIG_FILE, TrainedModel, load_model
+from tfclip.serving.classifier import check_labels
+from tfclip.serving.served_model import check_lengths
+from tfclip.training.recipes import RECIPES
+
+RUNS = Path("runs")
+DEFAULT_RUN = RUNS / "quickstart"
+# The modes of Pillow that a PNG file holds as they are.
+_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+
+
+class ClipModel:
+    """A trained model that answers with embeddings and logits.
+
+    Attributes:
+        dual_encoder: the Keras model.
+        tokenizer: with the vocabulary and the context length it was trained with.
+        config: its architecture.
+        trained_on: what it was trained on.
+    """
+
+    def __init__(self, trained: TrainedModel):
+        self.dual_encoder: DualEncoder = trained.dual_encoder
+        self.tokenizer: WordPieceTokenizer = trained.tokenizer
+        self.config: ModelConfig = trained.config
+        self.trained_on = trained.trained_on
+        self._pad_id = self.tokenizer.vocabulary.index(PAD)
+        self._embed_pictures = tf.function(self.dual_encoder.encode_image, reduce_retracing=True)
+        self._embed_tokens = tf.function(self.dual_encoder.encode_text, reduce_retracing=True)
+
+    def encode_image(self, images) -> tf.Tensor:
+        """Embed pictures (N,S,S,3) uint8, as `preprocess` makes them: (N,D) float32, unit norm.
+
+        Raises:
+            ValueError: for another shape or dtype.
+        """
+        images, size = tf.convert_to_tensor(images), self.config.image_size
+        if images.dtype != tf.uint8 or images.shape[1:] != [size, size, 3]:
+            raise ValueError(
+                f"images must be (N, {size}, {size}, 3) uint8, a stack of what preprocess returns. "
+                f"Received: {tuple(images.shape)} {images.dtype.name}"
+            )
+        return self._embed_pictures(images)
+
+    def encode_text(self, tokens) -> tf.Tensor:
+        """Embed texts, (M,L) int32 from `tokenize`: (M,D) float32, unit norm.
+
+        Raises:
+            ValueError: for another shape, or more tokens than the context length.
+        """
+        tokens = tf.cast(tokens, tf.int32)
+        if tokens.shape.rank != 2 or tokens.shape[1] > self.config.context_length:
+            raise ValueError(
+                f"tokens must be (M, L) with L at most {self.config.context_length}, as tokenize "
+                f"returns them. Received: {tuple(tokens.shape)}"
+            )
+        # No text contains [PAD]: the tokenizer splits it at its brackets.
+        return self._embed_tokens(tokens, tf.not_equal(tokens, self._pad_id))
+
+    def __call__(self, images, tokens) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the learnt scale times cosine: per image (N,M) and per text (M,N), float32."""
+        cosines = tf.matmul(self.encode_image(images), self.encode_text(tokens), transpose_b=True)
+        logits = self.dual_encoder.temperature() * cosines
+        return logits, tf.transpose(logits)
+
+
+class Preprocess:
+    """From a picture to the pixels that the model takes, by the functions of the served graph."""
+
+    def __init__(self, image_size: int):
+        self.image_size = image_size
+        self._views = tf.function(
+            lambda data: decode_valid(data, tile_boxes("1"), image_size),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+        )
+
+    def __call__(self, picture: str | Path | bytes | Image.Image) -> np.ndarray:
+        """Return (S,S,3) uint8 for a path, the bytes of a file, or a Pillow image.
+
+        EXIF rotation is applied and alpha is laid over white, in all three.
+
+        Raises:
+            OSError: when the file cannot be read.
+            ValueError: when it is no picture.
+        """
+        views, valid = self._views([_file_bytes(picture)])
+        if not valid[0]:
+            name = picture if isinstance(picture, str | Path) else type(picture).__name__
+            raise ValueError(
+                f"{name} does not decode as a picture; allowed: JPEG, PNG, GIF, BMP and WebP of at "
+                f"most {MAX_PIXELS:,} pixels"
+            )
+        return views[0, 0].numpy()
+
+
+def _file_bytes(picture: str | Path | bytes | Image.Image) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, Image.Image):
+        if picture.mode not in _PNG_MODES:
+            picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+        file, exif = io.BytesIO(), picture.info.get("exif")
+        picture.save(file, "PNG", compress_level=1, **({"exif": exif} if exif else {}))
+        return file.getvalue()
+    return Path(picture).read_bytes()
+
+
+def available_models() -> dict[str, list[str]]:
+    """Return every recipe, each with the runs under `runs/` that hold trained weights of it.
+
+    Runs of a recipe that this version does not know are listed under its name too.
+    """
+    found: dict[str, list[str]] = {name: [] for name in RECIPES}
+    for path in sorted(RUNS.glob(f"*/best/{CONFIG_FILE}")):
+        try:
+            trained_on = json.loads(path.read_text(encoding="utf-8"))["trained_on"]
+            found.setdefault(str(trained_on.get("recipe")), []).append(str(path.parents[1]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # nothing that `load` could load
+    return found
+
+
+def load(path: str | Path) -> tuple[ClipModel, Preprocess]:
+    """Load a trained model from a run directory or a model folder; never random weights.
+
+    Raises:
+        FileNotFoundError: when there is no trained model.
+        ValueError: when its files are damaged.
+    """
+    if str(path) in RECIPES and not Path(path).exists():
+        trained = ", ".join(available_models()[str(path)]) or "none"
+        raise FileNotFoundError(
+            f"{path} is a recipe, and load takes a run; trained here: {trained}. "
+            f"Train one with: python -m tfclip.fit {path} --records DIR --run RUN"
+        )
+    trained = load_model(Path(path))
+    return ClipModel(trained), Preprocess(trained.config.image_size)
+
+
+def tokenize(
+    texts: str | Sequence[str],
+    model: ClipModel | TrainedModel,
+    context_length: int | None = None,
+    truncate: bool = False,
+) -> tf.Tensor:
+    """Turn a text or M texts into the token ids of a model: (M,L) int32.
+
+    Args:
+        texts: what to tokenize.
+        model: brings the vocabulary and the longest context.
+        context_length: L, at most the model's own, which is the default.
+        truncate: cut a text that is longer instead of refusing it.
+
+    Raises:
+        ValueError: a text is too long, or the context is longer than the model's.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    tokenizer = model.tokenizer
+    if context_length not in (None, tokenizer.context_length):
+        if context_length > tokenizer.context_length:
+            raise ValueError(
+                f"this model reads at most {tokenizer.context_length} tokens. Received: "
+                f"context_length={context_length}"
+            )
+        tokenizer = WordPieceTokenizer(tokenizer.vocabulary, context_length, tokenizer.lowercase)
+    if not truncate:
+        check_lengths(texts, tokenizer)
+    return tokenizer(tf.constant(texts, tf.string, shape=[len(texts)]))["token_ids"]
+
+
+class ZeroShotPipeline:
+    """Which of these texts fits the picture?
+
+    Args:
+        path: a run directory; `runs/quickstart` when not given.
+
+    Raises:
+        FileNotFoundError: when there is no trained model.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        if path is None and not DEFAULT_RUN.exists():
+            raise FileNotFoundError(
+                f"{DEFAULT_RUN} is not there. Make it with: python -m tfclip.quickstart, or name a "
+                "run: ZeroShotPipeline(RUN)"
+            )
+        self.model, self.preprocess = load(DEFAULT_RUN if path is None else path)
+
+    def predict(
+        self,
+        image: str | Path | bytes | Image.Image,
+        labels: Sequence[str],
+        top_k: int | None = None,
+    ) -> list[tuple[str, float]]:
+        """Return (label, probability), the most probable first; the probabilities sum to 1.
+
+        Args:
+            image: a path, the bytes of a file, or a Pillow image.
+            labels: texts as a caption would have them: "a photo of a dog".
+            top_k: how many to return; all of them when None.
+
+        Raises:
+            OSError: when the file cannot be read.
+            ValueError: no picture, no labels, a label twice or too long, or top_k below 1.
+        """
+        if isinstance(labels, str):
+            raise ValueError(f"labels must be a list of texts. Received: the text {labels!r}")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be 1 or more, or None. Received: {top_k}")
+        labels = check_labels(list(labels), "labels")
+        logits, _ = self.model(self.preprocess(image)[None], tokenize(labels, self.model))
+        probabilities = tf.nn.softmax(logits[0]).numpy()
+        order = np.argsort(-probabilities, kind="stable")[:top_k]
+        return [(labels[index], float(probabilities[index])) for index in order]
