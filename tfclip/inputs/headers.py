@@ -6,12 +6,14 @@ specifications: JPEG (ITU T.81 annex B), PNG (W3C), WebP (RFC 9649), GIF89a, BMP
 TIFF 6.0 section 2, EXIF 2.32 (4.6.4 A, tag 0x0112).
 """
 
+import re
+
 import tensorflow as tf
 
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
 _EXIF_PREFIX = b"Exif\0\0"
-_MOST_SEGMENTS = 1000
+_LARGEST_EXIF = 2**16
 
 
 def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -20,14 +22,20 @@ def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
     JPEG (first Exif APP1 segment), PNG (eXIf chunk) and WebP (EXIF chunk) are searched. Anything
     absent, damaged or out of range reads as 1, upright; no input raises.
     """
-    tiff = tf.case(
-        [
-            (is_jpeg(image_bytes), lambda: _find_in_jpeg(image_bytes)),
-            (_is_png(image_bytes), lambda: _find_chunk(image_bytes, 8, b"eXIf", png=True)),
-            (_is_webp(image_bytes), lambda: _find_chunk(image_bytes, 12, b"EXIF", png=False)),
-        ],
-        default=lambda: tf.constant(b""),
+    start = tf.where(
+        is_jpeg(image_bytes),
+        _after(image_bytes, _EXIF_PREFIX, 0),
+        tf.where(
+            _is_png(image_bytes),
+            _after(image_bytes, b"eXIf", 0),
+            tf.where(
+                _is_webp(image_bytes),
+                _after(image_bytes, b"EXIF", 4),  # The size of the chunk follows its name.
+                tf.strings.length(image_bytes),
+            ),
+        ),
     )
+    tiff = _take(image_bytes, start, _LARGEST_EXIF)
     return tf.cond(tf.equal(tiff, b""), lambda: tf.constant(1), lambda: _orientation_of(tiff))
 
 
@@ -38,41 +46,10 @@ def count_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     header raises InvalidArgumentError.
     """
 
-    def number(start, width, is_big=False):
-        return _number(image_bytes, start, width, is_big)
-
-    def jpeg():
-        return tf.reduce_prod(tf.image.extract_jpeg_shape(image_bytes, tf.int64)[:2])
-
-    def bmp():  # A negative height means that the first row is the top one.
-        height = number(22, 4)
-        return number(18, 4) * tf.minimum(height, 2**32 - height)
-
-    def webp():  # Lossy, lossless (two numbers of 14 bits) or extended (less one).
-        lossless = number(21, 4)
-        return tf.case(
-            [
-                (
-                    tf.equal(_take(image_bytes, 12, 4), b"VP8 "),
-                    lambda: (number(26, 2) % 2**14) * (number(28, 2) % 2**14),
-                ),
-                (
-                    tf.equal(_take(image_bytes, 12, 4), b"VP8L"),
-                    lambda: (lossless % 2**14 + 1) * (lossless // 2**14 % 2**14 + 1),
-                ),
-            ],
-            default=lambda: (number(24, 3) + 1) * (number(27, 3) + 1),
-        )
-
-    return tf.case(
-        [
-            (is_jpeg(image_bytes), jpeg),
-            (_is_png(image_bytes), lambda: number(16, 4, True) * number(20, 4, True)),
-            (_starts_with(image_bytes, b"GIF"), lambda: number(6, 2) * number(8, 2)),
-            (_starts_with(image_bytes, b"BM"), bmp),
-            (_is_webp(image_bytes), webp),
-        ],
-        default=lambda: tf.constant(0, tf.int64),
+    return tf.cond(
+        is_jpeg(image_bytes),
+        lambda: tf.reduce_prod(tf.image.extract_jpeg_shape(image_bytes, tf.int64)[:2]),
+        lambda: _count_in_header(image_bytes),
     )
 
 
@@ -101,55 +78,47 @@ def _is_webp(data: tf.Tensor) -> tf.Tensor:
     return _starts_with(data, b"RIFF") & tf.equal(_take(data, 8, 4), b"WEBP")
 
 
-def _find_in_jpeg(data: tf.Tensor) -> tf.Tensor:
-    """Walk the segments from the one after SOI; the payload of the Exif one, or an empty string."""
+def _count_in_header(data: tf.Tensor) -> tf.Tensor:
+    head = tf.strings.substr(tf.strings.join([_take(data, 0, 32), b"\0" * 32]), 0, 32)
+    head = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
 
-    def is_exif(start):
-        return tf.logical_and(
-            tf.equal(_take(data, start, 2), b"\xff\xe1"),
-            tf.equal(_take(data, start + 4, 6), _EXIF_PREFIX),
-        )
+    def number(start, stop):
+        return tf.reduce_sum(head[start:stop] * [256**power for power in range(stop - start)])
 
-    def goes_on(start):
-        marker = _number(data, start, 2, True)
-        ends = tf.reduce_any(tf.equal(marker, [0xFFDA, 0xFFD9])) | (marker < 0xFFC0)
-        return ~(ends | is_exif(start))
+    def big_number(start, stop):
+        return tf.reduce_sum(head[start:stop][::-1] * [256**power for power in range(stop - start)])
 
-    def step(start):
-        length = 2 + _number(data, start + 2, 2, True)
-        is_fill_byte = tf.equal(_number(data, start, 2, True), 0xFFFF)
-        return [start + tf.where(is_fill_byte, tf.ones_like(length), length)]
-
-    start = _walk(goes_on, step, 2)
-    payload = _take(data, start + 4, _number(data, start + 2, 2, True) - 2)
-    return tf.cond(is_exif(start), lambda: payload, lambda: tf.constant(b""))
-
-
-def _find_chunk(data: tf.Tensor, first: int, wanted: bytes, *, png: bool) -> tf.Tensor:
-    """Walk PNG chunks (size, name, payload, CRC) or RIFF chunks (name, size, payload, padding)."""
-
-    def read_name(start):
-        return _take(data, start + 4 if png else start, 4)
-
-    def read_size(start):
-        return _number(data, start if png else start + 4, 4, png)
-
-    def goes_on(start):
-        name = read_name(start)
-        return tf.not_equal(name, wanted) & tf.equal(tf.strings.length(name), 4)
-
-    def step(start):
-        size = read_size(start)
-        return [start + size + (12 if png else 8 + size % 2)]
-
-    start = _walk(goes_on, step, first)
-    return _take(data, start + 8, read_size(start))
+    bmp_height, webp_sides = number(22, 26), number(21, 25)
+    webp_kind = _take(data, 12, 4)
+    pixels = tf.constant(0, tf.int64)
+    for is_it, count in (
+        (_is_png(data), big_number(16, 20) * big_number(20, 24)),
+        (_starts_with(data, b"GIF"), number(6, 8) * number(8, 10)),
+        # A negative height means that the first row is the top one.
+        (_starts_with(data, b"BM"), number(18, 22) * tf.minimum(bmp_height, 2**32 - bmp_height)),
+        # Extended, with the sides less one; lossy; lossless, with two numbers of 14 bits.
+        (_is_webp(data), (number(24, 27) + 1) * (number(27, 30) + 1)),
+        (
+            _is_webp(data) & tf.equal(webp_kind, b"VP8 "),
+            (number(26, 28) % 2**14) * (number(28, 30) % 2**14),
+        ),
+        (
+            _is_webp(data) & tf.equal(webp_kind, b"VP8L"),
+            (webp_sides % 2**14 + 1) * (webp_sides // 2**14 % 2**14 + 1),
+        ),
+    ):
+        pixels = tf.where(is_it, count, pixels)
+    return pixels
 
 
-def _walk(goes_on, step, first: int) -> tf.Tensor:
-    """Follow `step` from byte `first`: () int64. The bound keeps a hostile file from looping."""
-    start = tf.constant(first, tf.int64)
-    return tf.while_loop(goes_on, step, [start], maximum_iterations=_MOST_SEGMENTS)[0]
+def _after(data: tf.Tensor, name: bytes, skip: int) -> tf.Tensor:
+    """Place `skip` bytes behind the first `name`, or past the end: () int32.
+
+    One search over all bytes costs less than the many small ops of walking from part to part, and
+    chance does not place a name and a TIFF header behind it.
+    """
+    before = tf.strings.regex_replace(data, re.escape(name) + rb"\C*", b"", replace_global=False)
+    return tf.strings.length(before) + len(name) + skip
 
 
 def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:

@@ -69,10 +69,16 @@ def resize_picture(image: tf.Tensor, size: int) -> tf.Tensor:
     is enlarged bilinearly (half-pixel centres). Halves round up.
     """
     height, width = tf.unstack(tf.shape(image)[:2])
+    is_done = tf.equal(height, size) & tf.equal(width, size)
+    square = tf.cond(is_done, lambda: image, lambda: _resize(image, height, width, size))
+    return tf.ensure_shape(square, [size, size, 3])
+
+
+def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) -> tf.Tensor:
     least = tf.minimum(height, width)
     image = tf.image.resize(image, tf.minimum([height, width], size), method="area")
     image = tf.cond(least < size, lambda: tf.image.resize(image, [size, size]), lambda: image)
-    return tf.ensure_shape(tf.cast(image + 0.5, tf.uint8), [size, size, 3])
+    return tf.cast(image + 0.5, tf.uint8)
 
 
 def tile_boxes(layout: str) -> tf.Tensor:
