@@ -36,7 +36,7 @@ PAIRS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 TRAINED = tuple(pair for pair in PAIRS if pair not in NEVER_TRAINED)
 
 # Raise it when the same parameters give other scenes: folders of before are then refused.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

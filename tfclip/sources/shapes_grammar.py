@@ -68,7 +68,9 @@ def _noun(rng: Random, item: Item, size_word: float = 0.25) -> str:
 
 def _single(rng: Random, item: Item) -> str:
     noun = _noun(rng, item)
-    return rng.choices((_article(noun), f"the {noun}", noun), (6, 2, 2))[0]
+    # Framed ones too: a tower that never read "a photo of" is lost at the usual prompt.
+    framed = rng.choice(FRAMES).format(_article(noun))
+    return rng.choices((_article(noun), f"the {noun}", noun, framed), (4, 2, 2, 3))[0]
 
 
 def relation(first: Item, second: Item, size: int) -> str | None:

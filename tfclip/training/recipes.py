@@ -179,11 +179,11 @@ RECIPES: dict[str, Recipe] = {
             "learning_rate": 2e-3,
             "weight_decay": 0.05,
             "warmup_steps": 50,
-            "region_share": 0.7,
+            "region_share": 0.85,
             "region_margin": 1.0,
             "evaluate_every": 200,
         },
-        image_options={"widths": (48, 96, 192), "stem": 4},
+        image_options={"widths": (32, 64, 160), "stem": 4},
         text_options={"width": 96, "blocks": 1},
     ),
 }

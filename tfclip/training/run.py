@@ -15,6 +15,7 @@ import keras
 
 from tfclip.console import CommandFailed, say
 from tfclip.evaluation.classification_run import evaluate_classification
+from tfclip.evaluation.retrieval_run import evaluate_retrieval
 from tfclip.evaluation.voc import SplitScorer
 from tfclip.inputs.batches import Drawing, training_batches, validation_batches
 from tfclip.models.saved import TrainedModel
