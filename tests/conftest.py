@@ -84,3 +84,22 @@ def picture_bytes():
         "bmp": encoded("BMP", (20, 20)),
         "webp": encoded("WEBP", (64, 48)),
     }
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_run, tmp_path_factory):
+    """What `tfclip.export` makes of that run, with its labels; do not write into it."""
+    from tfclip.export import main
+
+    out = tmp_path_factory.mktemp("out") / "exported"
+    if main([str(tiny_run), "--out", str(out)]):
+        raise RuntimeError("the tiny run could not be exported")
+    return out
+
+
+@pytest.fixture(scope="session")
+def served(exported):
+    """The signatures of that export."""
+    from tfclip.serving.saved_model import load_signatures
+
+    return load_signatures(exported / "1")

@@ -35,13 +35,14 @@ def write_saved_model(model: TrainedModel, out: Path, classifier: Classifier | N
         OSError: when `out` cannot be written.
     """
     served = ServedModel(model, classifier)
+    signatures = served.signatures()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     # A name without an integer is no version to a server. Not mkdtemp: only its owner could read.
     beside = out / f".writing-{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        tf.saved_model.save(served, str(beside), signatures=served.signatures())
+        tf.saved_model.save(served, str(beside), signatures=signatures)
         card = beside / names.MODEL_CARD
         card.parent.mkdir()
         text = json.dumps(model_card(model, classifier), indent=2, ensure_ascii=False)

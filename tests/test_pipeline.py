@@ -1,0 +1,177 @@
+"""The Python API: loading, pictures, tokens, logits, zero-shot."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+import tfclip
+from tfclip.training.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_run):
+    return tfclip.load(tiny_run)
+
+
+def test_load_brings_the_trained_weights(loaded, tiny_model):
+    for got, expected in zip(
+        loaded[0].dual_encoder.weights, tiny_model.dual_encoder.weights, strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_load_never_makes_a_model_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="python -m tfclip.fit"):
+        tfclip.load("runs/nothing")
+    with pytest.raises(FileNotFoundError, match="shapes is a recipe.*trained here: none"):
+        tfclip.load("shapes")
+    with pytest.raises(FileNotFoundError, match="python -m tfclip.quickstart"):
+        tfclip.ZeroShotPipeline()
+
+
+def test_available_models_are_the_recipes_and_their_runs(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tfclip.available_models() == {name: [] for name in RECIPES}
+    shutil.copytree(tiny_run, tmp_path / "runs" / "quickstart")
+    (tmp_path / "runs" / "broken" / "best").mkdir(parents=True)
+    (tmp_path / "runs" / "broken" / "best" / "model.json").write_text("{")
+    assert tfclip.available_models()["shapes"] == ["runs/quickstart"]
+    assert tfclip.ZeroShotPipeline().model.trained_on["recipe"] == "shapes"
+
+
+def test_a_path_its_bytes_and_a_pillow_image_are_one_picture(loaded, picture_bytes, tmp_path):
+    preprocess = loaded[1]
+    for name, data in picture_bytes.items():
+        (tmp_path / name).write_bytes(data)
+        from_bytes = preprocess(data)
+        assert from_bytes.shape == (32, 32, 3) and from_bytes.dtype == np.uint8
+        np.testing.assert_array_equal(preprocess(tmp_path / name), from_bytes)
+        np.testing.assert_array_equal(preprocess(str(tmp_path / name)), from_bytes)
+        from_pillow = preprocess(Image.open(io.BytesIO(data))).astype(int)
+        # Pillow's own JPEG and WebP decoders may differ in the last bit.
+        assert np.abs(from_pillow - from_bytes).max() <= 2, name
+
+
+def test_pillow_images_of_other_modes_are_taken(loaded, picture_bytes):
+    picture = Image.open(io.BytesIO(picture_bytes["bmp"]))
+    np.testing.assert_array_equal(
+        loaded[1](picture.convert("CMYK")), loaded[1](picture.convert("CMYK").convert("RGB"))
+    )
+    turned = Image.open(io.BytesIO(picture_bytes["turned"]))
+    np.testing.assert_array_equal(loaded[1](ImageOps.exif_transpose(turned)), loaded[1](turned))
+
+
+def test_no_picture_is_refused(loaded, tmp_path):
+    (tmp_path / "text.jpg").write_text("text")
+    with pytest.raises(ValueError, match="text.jpg does not decode as a picture"):
+        loaded[1](tmp_path / "text.jpg")
+    with pytest.raises(FileNotFoundError):
+        loaded[1](tmp_path / "nowhere.jpg")
+
+
+def test_tokenize_pads_cuts_and_refuses(loaded):
+    model = loaded[0]
+    tokens = tfclip.tokenize(["a dog", "it"], model)
+    assert tokens.shape == (2, 32) and tokens.dtype == "int32"
+    assert tokens.numpy()[0, :6].tolist() == [
+        2,
+        *(4 + ord("a") - 97,),
+        4 + ord("d") - 97,
+        31 + ord("o") - 97,
+        31 + ord("g") - 97,
+        3,
+    ]
+    assert tfclip.tokenize("it", model).shape == (1, 32)
+    assert tfclip.tokenize([], model).shape == (0, 32)
+    with pytest.raises(ValueError, match="takes 6 tokens.*at most 5"):
+        tfclip.tokenize(["a dog"], model, context_length=5)
+    cut = tfclip.tokenize(["a dog"], model, context_length=5, truncate=True)
+    assert cut.shape == (1, 5) and cut.numpy()[0, -1] == 3
+    with pytest.raises(ValueError, match="at most 32 tokens.*context_length=33"):
+        tfclip.tokenize(["a dog"], model, context_length=33)
+
+
+def test_padding_does_not_change_a_text(loaded):
+    model = loaded[0]
+    short = model.encode_text(tfclip.tokenize(["a dog"], model, context_length=8))
+    np.testing.assert_allclose(
+        short, model.encode_text(tfclip.tokenize(["a dog"], model)), atol=1e-6
+    )
+
+
+def test_logits_are_scale_times_cosine(loaded, picture_bytes):
+    model, preprocess = loaded
+    images = np.stack([preprocess(picture_bytes[name]) for name in ("jpeg", "gif")])
+    tokens = tfclip.tokenize(["a dog", "a cat", "it"], model)
+    per_image, per_text = model(images, tokens)
+    image, text = model.encode_image(images).numpy(), model.encode_text(tokens).numpy()
+    np.testing.assert_allclose(np.linalg.norm(image, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(per_image, image @ text.T / 0.07, rtol=1e-4)
+    np.testing.assert_array_equal(np.transpose(per_text), per_image)
+
+
+def test_other_shapes_are_refused(loaded):
+    model = loaded[0]
+    for wrong in (
+        np.zeros((32, 32, 3), np.uint8),
+        np.zeros((1, 16, 16, 3), np.uint8),
+        np.zeros((1, 32, 32, 3), np.float32),
+    ):
+        with pytest.raises(ValueError, match=r"images must be \(N, 32, 32, 3\) uint8"):
+            model.encode_image(wrong)
+    with pytest.raises(ValueError, match="tokens must be"):
+        model.encode_text(np.zeros((1, 33), np.int32))
+
+
+def test_the_pipeline_ranks_labels(tiny_run, picture_bytes):
+    pipeline, labels = tfclip.ZeroShotPipeline(tiny_run), ["a dog", "a cat", "a red circle"]
+    ranked = pipeline.predict(picture_bytes["jpeg"], labels)
+    assert sorted(label for label, _ in ranked) == sorted(labels)
+    probabilities = [probability for _, probability in ranked]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    assert pipeline.predict(picture_bytes["jpeg"], labels, top_k=2) == ranked[:2]
+    for wrong, said in (
+        ("a dog", "must be a list"),
+        ([], "no labels"),
+        (["it", "it"], "more than once"),
+        (["x" * 100], "takes 102 tokens"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            pipeline.predict(picture_bytes["jpeg"], wrong)
+    with pytest.raises(ValueError, match="top_k"):
+        pipeline.predict(picture_bytes["jpeg"], labels, top_k=0)
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True
+    )
+
+
+def test_importing_the_package_starts_nothing():
+    code = "import sys, tfclip, os; print('tensorflow' in sys.modules, 'keras' in sys.modules, "
+    code += "os.environ['KERAS_BACKEND'], tfclip.__all__ == [n for n in dir(tfclip) if n in "
+    code += "tfclip.__all__])"
+    environment = {"KERAS_BACKEND": "tensorflow"}
+    assert python(code, **environment).stdout.split() == ["False", "False", "tensorflow", "True"]
+
+
+def test_other_backends_are_refused():
+    refused = python("import tfclip", KERAS_BACKEND="jax")
+    assert refused.returncode == 1
+    assert "tfclip runs on Keras' TensorFlow backend. Received: KERAS_BACKEND=jax" in refused.stderr
+    command = subprocess.run(
+        [sys.executable, "-m", "tfclip.predict"],
+        env=os.environ | {"KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+    )
+    assert command.returncode == 1 and command.stderr.count("\n") == 1

@@ -1,0 +1,74 @@
+"""`predict` on a run and on its export: the same answers, and mistakes in one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfclip.predict import main
+
+
+@pytest.fixture
+def picture(tmp_path, picture_bytes):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(picture_bytes["turned"])
+    return path
+
+
+def answered(capsys, *words):
+    """The labels of each picture, by label."""
+    assert main([*map(str, words), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return [{row["label"]: row for row in one["labels"]} for one in result["pictures"]]
+
+
+@pytest.mark.parametrize("labels", [[], ["--labels", "a dog", "a cat"]])
+def test_a_run_and_its_export_answer_alike(tiny_run, exported, picture, labels, capsys):
+    one, other = (
+        answered(capsys, model, picture, picture, *labels) for model in (tiny_run, exported)
+    )
+    assert len(one) == 2 and one[0] == one[1]
+    for label, row in one[0].items():
+        for figure in ("cosine", "probability"):
+            np.testing.assert_allclose(row[figure], other[0][label][figure], atol=1e-5)
+        assert row.get("predicted") == other[0][label].get("predicted")
+    # Decisions are for the labels that have thresholds: -2 and 2 are out of a cosine's reach.
+    if labels:
+        assert all("predicted" not in row for row in one[0].values())
+    else:
+        assert one[0]["red circle"]["predicted"] and not one[0]["blue square"]["predicted"]
+
+
+def test_the_table_has_the_best_label_first(tiny_run, picture, capsys):
+    assert main([str(tiny_run), str(picture)]) == 0
+    name, head, *rows = capsys.readouterr().out.splitlines()
+    assert name == str(picture) and head.split() == ["label", "cosine", "probability", "decision"]
+    cosines = [float(row.split()[-3]) for row in rows]
+    assert len(rows) == 3 and cosines == sorted(cosines, reverse=True)
+
+
+def refused(capsys, *words):
+    assert main([str(word) for word in words]) == 2
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert out == "" and len(errors) == 1
+    return errors[0]
+
+
+def test_a_text_file_is_no_picture(tiny_run, picture, tmp_path, capsys):
+    text = tmp_path / "text.jpg"
+    text.write_text("not a picture")
+    said = refused(capsys, tiny_run, picture, text, "--labels", "a dog")
+    assert str(text) in said and str(picture) not in said
+
+
+def test_mistakes_are_told_in_one_line(tiny_run, picture, tmp_path, capsys):
+    assert "no picture was given" in refused(capsys, tiny_run, "--labels", "a dog")
+    assert "no picture at" in refused(capsys, tiny_run, tmp_path / "nowhere.jpg")
+    assert "no picture at" in refused(capsys, tiny_run, tmp_path)
+    assert "no model at" in refused(capsys, tmp_path / "nowhere", picture)
+    assert "more than once" in refused(capsys, tiny_run, picture, "--labels", "dog", "dog")
+    assert "give --labels" in refused(capsys, tiny_run / "best", picture)
+    assert "holds no trained model" in refused(capsys, tmp_path, picture, "--labels", "dog")
+    too_long = refused(capsys, tiny_run, picture, "--labels", "x" * 100)
+    assert "takes 102 tokens" in too_long
