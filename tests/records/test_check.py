@@ -228,7 +228,7 @@ def test_refused(made, tmp_path):
         (jpeg[: len(jpeg) // 2], "damaged"),
         (jpeg[:-2], "damaged"),
         (jpeg[:200], "damaged"),
-        (jpeg[:late] + b"\xff\x31" + jpeg[late:], "marker FF31"),
+        (jpeg[:late] + b"\xff\x01" + jpeg[late:], "marker FF01"),
         (png[:-100], "damaged"),
         (png[:60] + b"\0\0\0\0" + png[64:], "damaged"),
         (bomb, "pixels"),
