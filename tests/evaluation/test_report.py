@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from tfclip.evaluation.multilabel import confusion, micro
 from tfclip.evaluation.report import (
     classification_table,
     plot_precision_recall,
     plot_thresholds,
+    precision_recall_curve,
     retrieval_table,
     threshold_curves,
     voc_table,
@@ -38,6 +40,15 @@ def test_threshold_curves_are_the_pooled_decisions(at):
         expected = micro(confusion(scores >= thresholds[k], truth, ignore))
         for share, values in shares.items():
             np.testing.assert_equal(values[k], expected[share])
+
+
+def test_the_area_under_the_precision_recall_curve_is_the_average_precision():
+    scores, truth, _ = draw()
+    for c, column in enumerate((scores[:, 0], np.round(scores[:, 1], 1))):
+        recall, precision = precision_recall_curve(column, truth[:, c])
+        area = (np.diff(recall, prepend=0) * precision).sum()
+        assert area == pytest.approx(average_precision_score(truth[:, c], column), abs=1e-9)
+        assert (np.diff(recall) > 0).all() and recall[-1] == 1
 
 
 def test_plots_are_whole_pictures(tmp_path):

@@ -176,6 +176,23 @@ def plot_thresholds(
     _save(figure, path)
 
 
+def precision_recall_curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The recalls (K,), rising, that a threshold can reach, and the best precision (K,) at each.
+
+    The area under the steps is the all-points average precision.
+
+    Args:
+        scores: (N,).
+        truth: (N,) bool, with a positive.
+    """
+    order = np.argsort(-scores, kind="stable")
+    # Scores that tie are one point.
+    ends = np.append(np.diff(scores[order]) != 0, True)
+    found, seen = np.cumsum(truth[order])[ends], np.flatnonzero(ends) + 1
+    rises = np.diff(found, prepend=0) > 0
+    return found[rises] / found[-1], (found / seen)[rises]
+
+
 def plot_precision_recall(
     path: Path,
     scores: np.ndarray,
@@ -202,16 +219,11 @@ def plot_precision_recall(
     figure, axes = _figure(9.0 + 2.2 * (rows - 1), max(5.0, 0.235 * min(len(ranked), 40) + 0.9))
     colours = matplotlib.colormaps["turbo"](np.linspace(0.03, 0.97, max(len(ranked), 1)))
     for colour, c in zip(colours, ranked, strict=False):
-        order = np.argsort(-scores[:, c], kind="stable")
-        found = np.cumsum(truth[order, c])
-        # Where scores tie, only the last of the group is a point that a threshold can reach.
-        ends = np.append(np.diff(scores[order, c]) != 0, True)
-        recall = np.append(0, (found / found[-1])[ends])
-        precision = (found / np.arange(1, len(found) + 1))[ends]
+        recall, precision = precision_recall_curve(scores[:, c], truth[:, c])
         star = class_names[c] in marked
         label = f"{ap[c]:.3f}  {class_names[c]}{' *' if star else ''}"
         axes.step(
-            recall,
+            np.append(0, recall),
             np.append(precision[0], precision),
             where="pre",
             color=colour,

@@ -13,7 +13,7 @@ from tfclip.records.reader import read_split
 
 
 def evaluate_retrieval(model: TrainedModel, reference: str, *, chunk: int = 1024) -> dict:
-    """Measure both directions over every picture that has captions, and all of its captions.
+    """Measure both directions over every picture and all captions of a split.
 
     Args:
         model: a trained model.
@@ -47,8 +47,6 @@ def evaluate_retrieval(model: TrainedModel, reference: str, *, chunk: int = 1024
     views = record_views(directory, split, model.config.image_size)
     _, embeddings = embed_pictures(model, views, total=len(counts))
     texts = embed_texts(model, [caption for listed in captions for caption in listed])
-    # A picture without captions can be found by none, and would only stand in the way.
-    told = counts > 0
-    image_of_text = np.repeat(np.arange(told.sum()), counts[told])
-    figures = retrieval_metrics(embeddings[told, 0], texts, image_of_text, chunk=chunk)
+    image_of_text = np.repeat(np.arange(len(counts)), counts)
+    figures = retrieval_metrics(embeddings[:, 0], texts, image_of_text, chunk=chunk)
     return {**figures, "records": str(directory), "split": split}
