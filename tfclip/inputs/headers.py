@@ -8,6 +8,7 @@ TIFF 6.0 section 2, EXIF 2.32 (4.6.4 A, tag 0x0112).
 
 import re
 
+import numpy as np
 import tensorflow as tf
 
 _ORIENTATION_TAG = 0x0112
@@ -78,37 +79,51 @@ def _is_webp(data: tf.Tensor) -> tf.Tensor:
     return _starts_with(data, b"RIFF") & tf.equal(_take(data, 8, 4), b"WEBP")
 
 
+# Sides as little endian (start, stop) in the header; PNG's are big endian, so backwards.
+_SIDES = {
+    "png": ((20, 16), (24, 20)),
+    "gif": ((6, 8), (8, 10)),
+    "bmp": ((18, 22), (22, 26)),
+    "webp extended": ((24, 27), (27, 30)),
+    "webp lossy": ((26, 28), (28, 30)),
+    "webp lossless": ((21, 25), (21, 25)),
+}
+
+
+def _side_weights() -> np.ndarray:
+    """Powers of 256, (32, 2 formats) int64, that turn the first 32 bytes into all the sides."""
+    spans = [span for sides in _SIDES.values() for span in sides]
+    weights = np.zeros([32, len(spans)], np.int64)
+    for column, (start, stop) in enumerate(spans):
+        places = range(start, stop) if start < stop else range(start - 1, stop - 1, -1)
+        for power, place in enumerate(places):
+            weights[place, column] = 256**power
+    return weights
+
+
 def _count_in_header(data: tf.Tensor) -> tf.Tensor:
     head = tf.strings.substr(tf.strings.join([_take(data, 0, 32), b"\0" * 32]), 0, 32)
     head = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
-
-    def number(start, stop):
-        return tf.reduce_sum(head[start:stop] * [256**power for power in range(stop - start)])
-
-    def big_number(start, stop):
-        return tf.reduce_sum(head[start:stop][::-1] * [256**power for power in range(stop - start)])
-
-    bmp_height, webp_sides = number(22, 26), number(21, 25)
-    webp_kind = _take(data, 12, 4)
-    pixels = tf.constant(0, tf.int64)
-    for is_it, count in (
-        (_is_png(data), big_number(16, 20) * big_number(20, 24)),
-        (_starts_with(data, b"GIF"), number(6, 8) * number(8, 10)),
-        # A negative height means that the first row is the top one.
-        (_starts_with(data, b"BM"), number(18, 22) * tf.minimum(bmp_height, 2**32 - bmp_height)),
-        # Extended, with the sides less one; lossy; lossless, with two numbers of 14 bits.
-        (_is_webp(data), (number(24, 27) + 1) * (number(27, 30) + 1)),
-        (
-            _is_webp(data) & tf.equal(webp_kind, b"VP8 "),
-            (number(26, 28) % 2**14) * (number(28, 30) % 2**14),
-        ),
-        (
-            _is_webp(data) & tf.equal(webp_kind, b"VP8L"),
-            (webp_sides % 2**14 + 1) * (webp_sides // 2**14 % 2**14 + 1),
-        ),
-    ):
-        pixels = tf.where(is_it, count, pixels)
-    return pixels
+    sides = tf.reduce_sum(head[:, None] * _side_weights(), 0)
+    png, gif, bmp, extended, lossy, lossless = tf.unstack(tf.reshape(sides, [-1, 2]))
+    # BMP: a negative height means that the first row is the top one.
+    bmp = tf.minimum(bmp, 2**32 - bmp)
+    # Lossy WebP: two numbers of 14 bits; lossless: the same less one, in 28 bits.
+    lossy, lossless = lossy % 2**14, lossless // [1, 2**14] % 2**14 + 1
+    kind = _take(data, 12, 4)
+    webp = tf.where(
+        tf.equal(kind, b"VP8 "),
+        lossy,
+        tf.where(tf.equal(kind, b"VP8L"), lossless, extended + 1),
+    )
+    formats = [
+        (_is_png(data), png),
+        (_starts_with(data, b"GIF"), gif),
+        (_starts_with(data, b"BM"), bmp),
+        (_is_webp(data), webp),
+    ]
+    sides = tf.add_n([tf.cast(is_it, tf.int64) * sides for is_it, sides in formats])
+    return tf.reduce_prod(sides)
 
 
 def _after(data: tf.Tensor, name: bytes, skip: int) -> tf.Tensor:

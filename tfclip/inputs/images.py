@@ -6,6 +6,7 @@ loaded without tfclip. The rule for pixels is that of `records.check`: EXIF rota
 laid over white, RGB.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from tfclip.inputs.headers import count_pixels, is_jpeg, read_orientation, turn_upright
@@ -15,6 +16,8 @@ from tfclip.naming import unknown
 CORNER_SHARE = 0.6
 # A picture that declares more is not decoded for strangers: as RGB it takes 150 MB.
 MAX_PIXELS = 50_000_000
+# More than most machines have cores, and few enough for the memory of the largest pictures.
+_PARALLEL_DECODES = 16
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _FAR = 1.0 - CORNER_SHARE
@@ -75,17 +78,24 @@ def resize_picture(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) -> tf.Tensor:
-    least = tf.minimum(height, width)
-    image = tf.image.resize(image, tf.minimum([height, width], size), method="area")
-    image = tf.cond(least < size, lambda: tf.image.resize(image, [size, size]), lambda: image)
-    return tf.cast(image + 0.5, tf.uint8)
+    # The raw ops, since tf.image.resize adds a dozen of small ones to each picture.
+    small = [tf.minimum(height, size), tf.minimum(width, size)]
+    shrunk = tf.raw_ops.ResizeArea(images=image[None], size=small)
+    square = tf.cond(
+        tf.minimum(height, width) < size,
+        lambda: tf.raw_ops.ResizeBilinear(
+            images=shrunk, size=[size, size], half_pixel_centers=True
+        ),
+        lambda: shrunk,
+    )
+    return tf.cast(square[0] + 0.5, tf.uint8)
 
 
-def tile_boxes(layout: str) -> tf.Tensor:
+def tile_boxes(layout: str) -> np.ndarray:
     """Return the views of a tile layout, "1" or "1+4": (T,4) float32 y0,x0,y1,x1 in 0..1."""
     if layout not in TILE_LAYOUTS:
         raise unknown("tile layout", layout, TILE_LAYOUTS)
-    return tf.constant(TILE_LAYOUTS[layout], tf.float32)
+    return np.array(TILE_LAYOUTS[layout], np.float32)
 
 
 def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
@@ -101,26 +111,33 @@ def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
     return resize_picture(image[start[0] : stop[0], start[1] : stop[1]], size)
 
 
-def picture_views(image: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
-    """Cut every box of `boxes` (T,4), T static, out of `image` (H,W,3) uint8: (T,size,size,3)."""
-    return tf.stack([crop_region(image, box, size) for box in tf.unstack(boxes)])
+def picture_views(image: tf.Tensor, boxes: np.ndarray, size: int) -> tf.Tensor:
+    """Cut every box of `boxes` (T,4) float out of `image` (H,W,3) uint8: (T,size,size,3) uint8."""
+    return tf.stack(
+        [
+            resize_picture(image, size)
+            if tuple(box) == _WHOLE
+            else crop_region(image, tf.constant(box), size)
+            for box in boxes
+        ]
+    )
 
 
 def decode_valid(
-    image_bytes: tf.Tensor, boxes: tf.Tensor, size: int, max_pixels: int = MAX_PIXELS
+    image_bytes: tf.Tensor, boxes: np.ndarray, size: int, max_pixels: int = MAX_PIXELS
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode N pictures, and answer for the good ones whatever the others hold.
 
     Args:
         image_bytes: (N,) string, N may be 0.
-        boxes: (T,4) float, T static: the views to cut, see `tile_boxes`.
+        boxes: (T,4) float32: the views to cut, see `tile_boxes`.
         size: side of a view.
         max_pixels: a picture whose header declares more is not decoded.
 
     Returns:
         views (N,T,size,size,3) uint8, zeros where a picture did not decode, and valid (N,) bool.
     """
-    shape = [boxes.shape[0], size, size, 3]
+    shape = [len(boxes), size, size, 3]
 
     def views_of(row, data):
         # An empty string fails to decode, like any other damage.
@@ -128,16 +145,20 @@ def decode_valid(
         return row, picture_views(decode_picture(data), boxes, size)
 
     # The only in-graph way to go on after a decoder's error is a data set that drops it. A row of
-    # zeros goes first, since a batch of nothing has no element to take.
+    # zeros goes first: it stands for the dropped ones, and a batch of nothing could not be taken.
     count = tf.shape(image_bytes)[0]
-    rows = tf.data.Dataset.from_tensor_slices((tf.range(1, count + 1), image_bytes))
-    decoded = rows.map(views_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
-    sentinel = tf.data.Dataset.from_tensors((0, tf.zeros(shape, tf.uint8)))
-    decoded = sentinel.concatenate(decoded.ignore_errors())
-    good, views = decoded.batch(tf.cast(count, tf.int64) + 1).get_single_element()
-    views = tf.scatter_nd(good[:, None], views, tf.concat([[count + 1], shape], 0))
-    valid = tf.scatter_nd(good[:, None], tf.ones_like(good, tf.bool), [count + 1])
-    return tf.ensure_shape(views[1:], [None, *shape]), valid[1:]
+    rows = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
+    decoded = rows.map(views_of, num_parallel_calls=_PARALLEL_DECODES).ignore_errors()
+    sentinel = tf.data.Dataset.from_tensors((-1, tf.zeros(shape, tf.uint8)))
+    batch = sentinel.concatenate(decoded).batch(tf.cast(count, tf.int64) + 1)
+    good, views = batch.get_single_element()
+    place = tf.scatter_nd(good[1:, None], tf.range(1, tf.size(good)), [count])
+    views = tf.cond(  # Without a gap the rows are in place, and need not be copied.
+        tf.equal(tf.size(good), count + 1),
+        lambda: views[1:],
+        lambda: tf.gather(views, place),
+    )
+    return tf.ensure_shape(views, [None, *shape]), place > 0
 
 
 def random_box(seed: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:
