@@ -118,11 +118,14 @@ def test_damaged_thresholds_are_refused(tiny_run, tmp_path, capsys):
         assert "is not a thresholds file" in said
 
 
-def test_an_unknown_tile_layout_and_a_file_in_the_way_leave_nothing(tiny_run, tmp_path, capsys):
-    words = [str(tiny_run), "--thresholds", "none", "--out", str(tmp_path / "out")]
-    assert main([*words, "--tiles", "2x2"]) == 2
+def test_an_unknown_tile_layout_leaves_nothing(tiny_run, tmp_path, capsys):
+    words = ["--thresholds", "none", "--out", str(tmp_path / "out"), "--tiles", "2x2"]
+    assert main([str(tiny_run), *words]) == 2
     assert "unknown tile layout '2x2'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_stays(tiny_run, tmp_path, capsys):
     (tmp_path / "out").write_text("a file")
-    assert main([*words]) == 2
-    assert "out" in capsys.readouterr().err
+    assert "is a file" in refused(capsys, tiny_run, "--out", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "a file"

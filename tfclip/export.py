@@ -41,6 +41,8 @@ class ExportFlags:
                 f"no run at {self.run}; train one with: python -m tfclip.fit RECIPE --records DIR "
                 "--run RUN"
             )
+        if self.out.exists() and not self.out.is_dir():
+            raise FileExistsError(f"--out {self.out} is a file; give a directory")
         if self.templates is not None:
             templates_by_name(self.templates)
         for flag in ("templates", "tiles"):

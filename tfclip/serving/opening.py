@@ -57,7 +57,7 @@ def _open_run(path: Path, texts: Sequence[str]) -> tuple[Callable, bool]:
         classifier = Classifier.from_texts(texts)
     else:
         classifier = Classifier.from_thresholds(path / THRESHOLDS_FILE)
-    return tf.function(ServedModel(model, classifier).classify), classifier.thresholds is not None
+    return ServedModel(model, classifier).classify, classifier.thresholds is not None
 
 
 def _open_export(path: Path, texts: Sequence[str]) -> tuple[Callable, bool]:

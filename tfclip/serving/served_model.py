@@ -26,15 +26,24 @@ class ServedModel(tf.Module):
 
     def __init__(self, model: TrainedModel, classifier: Classifier | None = None):
         super().__init__(name="tfclip")
-        self._weights = [variable.value for variable in model.dual_encoder.weights]
+        dual_encoder, size = model.dual_encoder, model.config.image_size
+        tokens = [None, model.config.context_length]
+        # An export holds the weights, not the layers of the Keras model.
+        self._weights = [variable.value for variable in dual_encoder.weights]
         self._tokenizer = model.tokenizer
-        # Functions, not the Keras model: an export holds its weights, not its layers.
-        self._embed_pictures = model.dual_encoder.encode_image
-        self._embed_tokens = model.dual_encoder.encode_text
-        self._logit_scale = model.dual_encoder.temperature
-        self._image_size = model.config.image_size
+        self._whole = _decoder("1", size)
+        self._embed_pictures = _once(
+            dual_encoder.encode_image, tf.TensorSpec([None, size, size, 3], tf.uint8)
+        )
+        self._embed_tokens = _once(
+            dual_encoder.encode_text,
+            tf.TensorSpec(tokens, tf.int32),
+            tf.TensorSpec(tokens, tf.bool),
+        )
+        self._logit_scale = dual_encoder.temperature
         self._classifier = classifier
         if classifier is not None:
+            self._tiles = _decoder(classifier.tiles, size)
             self._class_embeddings = embed_classes(model, classifier.prompts)
 
     def signatures(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
@@ -60,7 +69,7 @@ class ServedModel(tf.Module):
         probability a softmax over the labels of temperature times score.
         """
         classifier = self._classifier
-        embeddings, valid = self._embed_views(image_bytes, classifier.tiles)
+        embeddings, valid = self._embed_views(self._tiles, image_bytes)
         cosines = tf.einsum("ntd,cd->ntc", embeddings, self._class_embeddings)
         scores = tf.reduce_max(cosines, axis=1)
         if classifier.thresholds is None:
@@ -81,7 +90,7 @@ class ServedModel(tf.Module):
 
     def encode_image(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embed each of `image_bytes` (N,) string, the whole picture in one view."""
-        embeddings, valid = self._embed_views(image_bytes, "1")
+        embeddings, valid = self._embed_views(self._whole, image_bytes)
         return {names.EMBEDDING: _zero_unless(valid, embeddings[:, 0]), names.VALID: valid}
 
     def encode_text(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -99,14 +108,29 @@ class ServedModel(tf.Module):
             names.VALID: images[names.VALID],
         }
 
-    def _embed_views(self, image_bytes, tiles: str) -> tuple[tf.Tensor, tf.Tensor]:
+    def _embed_views(self, decode, image_bytes) -> tuple[tf.Tensor, tf.Tensor]:
         """The unit-norm embeddings (N,T,D) of the views, and which pictures decoded (N,) bool."""
         with tf.device(_CPU):
-            boxes, size = tile_boxes(tiles), self._image_size
-            views, valid = decode_valid(image_bytes, boxes, size)
-            pictures = tf.reshape(views, [-1, size, size, 3])
+            views, valid = decode(image_bytes)
+            pictures = tf.reshape(views, [-1, *views.shape[2:]])
         embeddings = self._embed_pictures(pictures)
-        return tf.reshape(embeddings, [-1, boxes.shape[0], embeddings.shape[-1]]), valid
+        return tf.reshape(embeddings, [-1, views.shape[1], embeddings.shape[-1]]), valid
+
+
+def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
+    """Trace `function` once, however many signatures call it.
+
+    A method, and not the `tf.function` itself, since a module would export it once more.
+    """
+    return tf.function(function, input_signature=specs).__call__
+
+
+def _decoder(tiles: str, size: int) -> Callable:
+    """From (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
+    boxes = tile_boxes(tiles)
+    return _once(
+        lambda image_bytes: decode_valid(image_bytes, boxes, size), tf.TensorSpec([None], tf.string)
+    )
 
 
 def _zero_unless(valid: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
