@@ -27,7 +27,7 @@ def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
         is_jpeg(image_bytes),
         _after(image_bytes, _EXIF_PREFIX, 0),
         tf.where(
-            _is_png(image_bytes),
+            is_png(image_bytes),
             _after(image_bytes, b"eXIf", 0),
             tf.where(
                 _is_webp(image_bytes),
@@ -36,7 +36,7 @@ def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
             ),
         ),
     )
-    tiff = _take(image_bytes, start, _LARGEST_EXIF)
+    tiff = take_bytes(image_bytes, start, _LARGEST_EXIF)
     return tf.cond(tf.equal(tiff, b""), lambda: tf.constant(1), lambda: _orientation_of(tiff))
 
 
@@ -71,12 +71,23 @@ def is_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
     return _starts_with(image_bytes, b"\xff\xd8\xff")
 
 
-def _is_png(data: tf.Tensor) -> tf.Tensor:
-    return _starts_with(data, b"\x89PNG\r\n\x1a\n")
+def is_png(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Say whether the bytes, () string, begin like a PNG: () bool."""
+    return _starts_with(image_bytes, b"\x89PNG\r\n\x1a\n")
+
+
+def is_gif(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Say whether the bytes, () string, begin like a GIF: () bool."""
+    return _starts_with(image_bytes, b"GIF8")
+
+
+def is_bmp(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Say whether the bytes, () string, begin like a BMP: () bool."""
+    return _starts_with(image_bytes, b"BM")
 
 
 def _is_webp(data: tf.Tensor) -> tf.Tensor:
-    return _starts_with(data, b"RIFF") & tf.equal(_take(data, 8, 4), b"WEBP")
+    return _starts_with(data, b"RIFF") & tf.equal(take_bytes(data, 8, 4), b"WEBP")
 
 
 # Sides as little endian (start, stop) in the header; PNG's are big endian, so backwards.
@@ -102,7 +113,7 @@ def _side_weights() -> np.ndarray:
 
 
 def _count_in_header(data: tf.Tensor) -> tf.Tensor:
-    head = tf.strings.substr(tf.strings.join([_take(data, 0, 32), b"\0" * 32]), 0, 32)
+    head = tf.strings.substr(tf.strings.join([take_bytes(data, 0, 32), b"\0" * 32]), 0, 32)
     head = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
     sides = tf.reduce_sum(head[:, None] * _side_weights(), 0)
     png, gif, bmp, extended, lossy, lossless = tf.unstack(tf.reshape(sides, [-1, 2]))
@@ -110,16 +121,16 @@ def _count_in_header(data: tf.Tensor) -> tf.Tensor:
     bmp = tf.minimum(bmp, 2**32 - bmp)
     # Lossy WebP: two numbers of 14 bits; lossless: the same less one, in 28 bits.
     lossy, lossless = lossy % 2**14, lossless // [1, 2**14] % 2**14 + 1
-    kind = _take(data, 12, 4)
+    kind = take_bytes(data, 12, 4)
     webp = tf.where(
         tf.equal(kind, b"VP8 "),
         lossy,
         tf.where(tf.equal(kind, b"VP8L"), lossless, extended + 1),
     )
     formats = [
-        (_is_png(data), png),
-        (_starts_with(data, b"GIF"), gif),
-        (_starts_with(data, b"BM"), bmp),
+        (is_png(data), png),
+        (is_gif(data), gif),
+        (is_bmp(data), bmp),
         (_is_webp(data), webp),
     ]
     sides = tf.add_n([tf.cast(is_it, tf.int64) * sides for is_it, sides in formats])
@@ -139,10 +150,10 @@ def _after(data: tf.Tensor, name: bytes, skip: int) -> tf.Tensor:
 def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:
     """Read the tag from the first directory of a TIFF header, with or without the Exif prefix."""
     prefix = tf.where(_starts_with(tiff, _EXIF_PREFIX), len(_EXIF_PREFIX), 0)
-    tiff = _take(tiff, prefix, tf.strings.length(tiff))
+    tiff = take_bytes(tiff, prefix, tf.strings.length(tiff))
     is_big = _starts_with(tiff, b"MM\0*")
-    directory = _number(tiff, 4, 4, is_big)
-    entries = _take(tiff, directory + 2, 12 * _number(tiff, directory, 2, is_big))
+    directory = read_number(tiff, 4, 4, is_big)
+    entries = take_bytes(tiff, directory + 2, 12 * read_number(tiff, directory, 2, is_big))
     # A directory that is cut short still has the entries before the cut.
     whole = tf.strings.length(entries) // 12
     table = tf.io.decode_raw(tf.strings.substr(entries, 0, 12 * whole), tf.uint8)
@@ -158,20 +169,22 @@ def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:
     return tf.where(is_tiff & (value >= 1) & (value <= 8), value, 1)
 
 
-def _take(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
-    """Up to `length` bytes from `start`; fewer, or none, where the data ends."""
+def take_bytes(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
+    """Return up to `length` bytes of `data` from `start`; fewer, or none, where the data ends."""
     start, length = tf.cast(start, tf.int64), tf.cast(length, tf.int64)
     total = tf.cast(tf.strings.length(data), tf.int64)
-    return tf.strings.substr(data, tf.minimum(start, total), tf.clip_by_value(length, 0, total))
+    return tf.strings.substr(data, tf.minimum(start, total), tf.minimum(length, total))
 
 
-def _starts_with(data: tf.Tensor, magic: bytes) -> tf.Tensor:
-    return tf.equal(_take(data, 0, len(magic)), magic)
-
-
-def _number(data: tf.Tensor, start: tf.Tensor | int, width: int, is_big) -> tf.Tensor:
+def read_number(
+    data: tf.Tensor, start: tf.Tensor | int, width: int, is_big: tf.Tensor | bool = False
+) -> tf.Tensor:
     """Read the unsigned number of `width` bytes at `start`, () int64; missing bytes count as 0."""
-    padded = tf.strings.join([_take(data, start, width), b"\0" * width])
+    padded = tf.strings.join([take_bytes(data, start, width), b"\0" * width])
     digits = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, width), tf.uint8), tf.int64)
     powers = tf.constant([256**power for power in range(width)], tf.int64)
     return tf.reduce_sum(digits * tf.where(is_big, powers[::-1], powers))
+
+
+def _starts_with(data: tf.Tensor, magic: bytes) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(data, 0, len(magic)), magic)

@@ -9,6 +9,7 @@ laid over white, RGB.
 import numpy as np
 import tensorflow as tf
 
+from tfclip.inputs.formats import decode_other_format
 from tfclip.inputs.headers import count_pixels, is_jpeg, read_orientation, turn_upright
 from tfclip.naming import unknown
 
@@ -45,24 +46,9 @@ def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
     image = tf.cond(
         is_jpeg(image_bytes),
         lambda: decode_record_jpeg(image_bytes),
-        lambda: _decode_other(image_bytes),
+        lambda: decode_other_format(image_bytes),
     )
     return tf.ensure_shape(turn_upright(image, read_orientation(image_bytes)), [None, None, 3])
-
-
-def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decode to the channels that are stored, since asking for three would drop the alpha."""
-    image = tf.io.decode_image(image_bytes, expand_animations=False)
-    image = tf.ensure_shape(image, [None, None, None])
-    has_alpha = tf.equal(tf.shape(image)[2] % 2, 0)
-    image = tf.cond(has_alpha, lambda: _over_white(image), lambda: image)
-    return tf.broadcast_to(image, tf.concat([tf.shape(image)[:2], [3]], 0))
-
-
-def _over_white(image: tf.Tensor) -> tf.Tensor:
-    """Lay (H,W,C+1) uint8, alpha last, over white: (H,W,C) uint8."""
-    color, alpha = tf.cast(image[..., :-1], tf.int32), tf.cast(image[..., -1:], tf.int32)
-    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def resize_picture(image: tf.Tensor, size: int) -> tf.Tensor:

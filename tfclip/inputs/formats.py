@@ -1,0 +1,112 @@
+"""PNG, GIF, BMP and WebP to RGB as Pillow shows them: transparent parts white, palettes applied.
+
+TensorFlow's decoders leave that out: asked for three channels they drop the alpha, a GIF's
+transparent index shows its hidden colour, and a BMP's palette is not read.
+"""
+
+import tensorflow as tf
+
+from tfclip.inputs.headers import is_bmp, is_gif, is_png, read_number, take_bytes
+
+_BMP_RGB, _BMP_BITFIELDS = 0, 3
+_MOST_BYTES = 2**31 - 1
+
+
+def decode_other_format(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decode what is not a JPEG, () string, the first frame of an animation: (H,W,3) uint8.
+
+    Bytes in none of the formats, and BMP with fewer than 8 bits a pixel or compressed, raise
+    InvalidArgumentError.
+    """
+    return tf.case(
+        [
+            (is_png(image_bytes), lambda: _decode_png(image_bytes)),
+            (is_gif(image_bytes), lambda: _decode_gif(image_bytes)),
+            (is_bmp(image_bytes), lambda: _decode_bmp(image_bytes)),
+        ],
+        default=lambda: _decode_webp(image_bytes),
+    )
+
+
+def _decode_png(data: tf.Tensor) -> tf.Tensor:
+    # A single transparent colour (tRNS) is only read when four channels are asked for; without
+    # one, that garbles palettes and grey of fewer than 8 bits.
+    header = tf.strings.regex_replace(data, rb"IDAT\C*", b"", replace_global=False)
+    has_transparent_color = tf.strings.regex_full_match(header, rb"\C*tRNS\C*")
+    image = tf.cond(
+        has_transparent_color,
+        lambda: tf.io.decode_png(data, channels=4),
+        lambda: tf.io.decode_png(data),
+    )
+    return _to_rgb(image)
+
+
+def _decode_webp(data: tf.Tensor) -> tf.Tensor:
+    return _to_rgb(tf.io.decode_image(data, expand_animations=False))
+
+
+def _to_rgb(image: tf.Tensor) -> tf.Tensor:
+    """Lay grey or RGB, with or without alpha, (H,W,1..4) uint8, over white: (H,W,3) uint8."""
+    image = tf.ensure_shape(image, [None, None, None])
+
+    def over_white() -> tf.Tensor:
+        color, alpha = tf.cast(image[..., :-1], tf.int32), tf.cast(image[..., -1:], tf.int32)
+        return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+    has_alpha = tf.equal(tf.shape(image)[2] % 2, 0)
+    color = tf.cond(has_alpha, over_white, lambda: image)
+    return tf.broadcast_to(color, tf.concat([tf.shape(image)[:2], [3]], 0))
+
+
+def _decode_gif(data: tf.Tensor) -> tf.Tensor:
+    """Make the transparent entry of the colour table white and opaque in the file; decode that.
+
+    GIF89a: the graphic control extension (0x21 0xF9 0x04, flags, delay, index, 0) stands before
+    the image descriptor (0x2C, place, size, flags), either with a table of its own or without.
+    """
+    flags = read_number(data, 10, 1)
+    extensions = 13 + _table_size(flags)
+    parts = tf.strings.split(
+        take_bytes(data, extensions, _MOST_BYTES), sep=b"\x21\xf9\x04", maxsplit=1
+    )
+    control = extensions + tf.cast(tf.strings.length(parts[0]), tf.int64) + 3
+    descriptor_flags = read_number(data, control + 14, 1)
+    has_own_table = tf.equal(read_number(data, control + 5, 1), 0x2C) & (descriptor_flags >= 128)
+    table = tf.where(has_own_table, control + 15, 13)
+    entry = table + 3 * read_number(data, control + 3, 1)
+    is_transparent = tf.equal(tf.size(parts), 2) & tf.equal(read_number(data, control, 1) % 2, 1)
+
+    def whiten() -> tf.Tensor:
+        with_entry = _overwrite(data, entry, b"\xff\xff\xff")
+        return _overwrite(with_entry, control, b"\0")
+
+    return tf.io.decode_image(
+        tf.cond(is_transparent, whiten, lambda: data), channels=3, expand_animations=False
+    )
+
+
+def _overwrite(data: tf.Tensor, start: tf.Tensor, new: bytes) -> tf.Tensor:
+    rest = take_bytes(data, start + len(new), _MOST_BYTES)
+    return tf.strings.join([take_bytes(data, 0, start), new, rest])
+
+
+def _table_size(flags: tf.Tensor) -> tf.Tensor:
+    """Bytes of the colour table that the flags of a GIF announce, () int64."""
+    return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2 * tf.ones_like(flags), flags % 8), 0)
+
+
+def _decode_bmp(data: tf.Tensor) -> tf.Tensor:
+    # Compressed pixels would be read as plain ones; an empty string fails to decode instead.
+    compression = read_number(data, 30, 4)
+    is_plain = tf.equal(compression, _BMP_RGB) | tf.equal(compression, _BMP_BITFIELDS)
+    image = tf.io.decode_bmp(tf.where(is_plain, data, b""))
+
+    def apply_palette() -> tf.Tensor:
+        first = 14 + read_number(data, 14, 4)
+        entries = tf.strings.join([take_bytes(data, first, 1024), b"\0" * 1024])
+        palette = tf.io.decode_raw(tf.strings.substr(entries, 0, 1024), tf.uint8)
+        blue_green_red = tf.gather(tf.reshape(palette, [256, 4]), tf.cast(image[..., 0], tf.int32))
+        return blue_green_red[..., 2::-1]
+
+    # The fourth byte of a pixel is padding.
+    return tf.cond(tf.equal(tf.shape(image)[2], 1), apply_palette, lambda: image[..., :3])
