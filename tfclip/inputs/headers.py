@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 _ORIENTATION_TAG = 0x0112
-_SHORT = 3
+_SHORT, _LONG = 3, 4
 _EXIF_PREFIX = b"Exif\0\0"
 _LARGEST_EXIF = 2**16
 
@@ -46,7 +46,6 @@ def count_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     JPEG, PNG, GIF (the screen), BMP and WebP (the canvas); 0 for anything else. A damaged JPEG
     header raises InvalidArgumentError.
     """
-
     return tf.cond(
         is_jpeg(image_bytes),
         lambda: tf.reduce_prod(tf.image.extract_jpeg_shape(image_bytes, tf.int64)[:2]),
@@ -134,7 +133,7 @@ def _count_in_header(data: tf.Tensor) -> tf.Tensor:
         (_is_webp(data), webp),
     ]
     sides = tf.add_n([tf.cast(is_it, tf.int64) * sides for is_it, sides in formats])
-    return tf.reduce_prod(sides)
+    return tf.reduce_prod(tf.minimum(sides, 2**31 - 1))  # Two sides of 2**32 would overflow.
 
 
 def _after(data: tf.Tensor, name: bytes, skip: int) -> tf.Tensor:
@@ -163,8 +162,13 @@ def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:
         one, two = table[:, byte], table[:, byte + 1]
         return tf.where(is_big, 256 * one + two, 256 * two + one)
 
-    found = tf.equal(column(0), _ORIENTATION_TAG) & tf.equal(column(2), _SHORT)
-    value = tf.reduce_max(tf.concat([[0], tf.where(found, column(8), 0)], 0))
+    # EXIF asks for one SHORT; some programs write a LONG, whose low bytes come last in big endian.
+    kind = column(2)
+    is_one = tf.equal(tf.reduce_sum(table[:, 4:8], 1), 1)
+    found = tf.equal(column(0), _ORIENTATION_TAG) & is_one
+    found &= tf.equal(kind, _SHORT) | tf.equal(kind, _LONG)
+    values = tf.where(is_big & tf.equal(kind, _LONG), column(10), column(8))
+    value = tf.reduce_max(tf.concat([[0], tf.where(found, values, 0)], 0))
     is_tiff = is_big | _starts_with(tiff, b"II*\0")
     return tf.where(is_tiff & (value >= 1) & (value <= 8), value, 1)
 

@@ -107,5 +107,5 @@ def choose_context_length(
     """
     if not len(token_counts):
         raise ValueError("no token counts to choose a context length from: there are no captions")
-    needed = int(np.quantile(np.asarray(token_counts), share, method="higher"))
+    needed = int(np.quantile(np.asarray(token_counts), share, method="inverted_cdf"))
     return min(-(-needed // multiple_of) * multiple_of, maximum)

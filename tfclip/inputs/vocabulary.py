@@ -22,7 +22,7 @@ def check_vocabulary(vocabulary: Sequence[str], origin: str = "the vocabulary") 
     """
     first_line: dict[str, int] = {}
     for line, token in enumerate(vocabulary, 1):
-        if not token.strip():
+        if not token:
             raise ValueError(f"{origin}: line {line} is empty; each line must hold one token")
         if token in first_line:
             raise ValueError(

@@ -1,0 +1,164 @@
+"""Token ids against a slow reference, and against the tokenizers library on real captions."""
+
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfclip.inputs.text import WordPieceTokenizer, choose_context_length
+from tfclip.inputs.vocabulary import load_vocabulary
+
+PIECES = ["a", "dog", "##s", "run", "##ning", "cafe", "strasse", "i", "中", "文", ",", "!", "##!"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *PIECES]
+TEXTS = [
+    "a dog",
+    "A DOGS, running!",
+    "Café CAFÉ cafe\u0301",
+    "Straße STRASSE",
+    "İ I i",
+    "中文 a中dog",
+    "a 😀 dog",
+    "zzz dogsz",
+    "",
+    "   ",
+    "a\u00a0dog\tdogs\n",
+    "a" * 300,
+]
+
+
+def split_slowly(text: str) -> list[str]:
+    """BERT's basic tokenizer, by the definition: case folded, without marks, cut at punctuation."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    plain = [c for c in unicodedata.normalize("NFD", folded) if unicodedata.category(c) != "Mn"]
+    spaced = ""
+    for c in plain:
+        is_symbol = ord(c) < 128 and c.isprintable() and not c.isalnum() and c != " "
+        alone = is_symbol or unicodedata.category(c)[0] == "P" or 0x4E00 <= ord(c) <= 0x9FFF
+        spaced += f" {c} " if alone else c
+    return spaced.split()
+
+
+def pieces_slowly(word: str, vocabulary: list[str]) -> list[str]:
+    """Longest match first; a word that cannot be spelt is unknown."""
+    pieces, start = [], 0
+    while start < len(word):
+        prefix = "##" if start else ""
+        stops = range(len(word), start, -1)
+        stop = next((s for s in stops if prefix + word[start:s] in vocabulary), None)
+        if stop is None or len(word) > 100:
+            return ["[UNK]"]
+        pieces.append(prefix + word[start:stop])
+        start = stop
+    return pieces
+
+
+def ids_slowly(text: str, vocabulary: list[str], length: int) -> list[int]:
+    pieces = [p for word in split_slowly(text) for p in pieces_slowly(word, vocabulary)]
+    row = ["[CLS]", *pieces[: length - 2], "[SEP]"]
+    return [vocabulary.index(piece) for piece in row + ["[PAD]"] * (length - len(row))]
+
+
+@pytest.mark.parametrize("length", [3, 4, 12])
+def test_ids_equal_the_slow_reference(length):
+    batch = WordPieceTokenizer(VOCABULARY, length)(TEXTS)
+    assert batch["token_ids"].dtype == tf.int32 and batch["text_mask"].dtype == tf.bool
+    expected = [ids_slowly(text, VOCABULARY, length) for text in TEXTS]
+    np.testing.assert_array_equal(batch["token_ids"], expected)
+    np.testing.assert_array_equal(batch["text_mask"], np.array(expected) != 0)
+
+
+def test_counts_tell_what_was_cut():
+    tokenizer = WordPieceTokenizer(VOCABULARY, 6)
+    counts = tokenizer.token_counts(["", "a dog", "a a a a", "dogs dogs dogs"])
+    np.testing.assert_array_equal(counts, [2, 4, 6, 8])
+    assert counts.dtype == tf.int32
+    last = tokenizer(["dogs dogs dogs"])["token_ids"][0, -1]
+    assert VOCABULARY[int(last)] == "[SEP]"
+
+
+def test_cased_vocabularies_keep_case_and_accents():
+    vocabulary = [*VOCABULARY[:4], "Café", "cafe", "Dog"]
+    ids = WordPieceTokenizer(vocabulary, 5, lowercase=False)(["Café cafe Dog"])["token_ids"]
+    np.testing.assert_array_equal(ids, [[2, 4, 5, 6, 3]])
+
+
+def test_bytes_that_are_not_utf8_are_unknown_words():
+    ids = WordPieceTokenizer(VOCABULARY, 6)([b"a \xff dog", b"dog\xc3"])["token_ids"].numpy()
+    a, dog = VOCABULARY.index("a"), VOCABULARY.index("dog")
+    assert ids.tolist() == [[2, a, 1, dog, 3, 0], [2, 1, 3, 0, 0, 0]]
+
+
+def test_padding_need_not_be_id_zero():
+    vocabulary = ["a", "[SEP]", "[CLS]", "[UNK]", "[PAD]"]
+    batch = WordPieceTokenizer(vocabulary, 5)(["a", "b a a a"])
+    assert batch["token_ids"].numpy().tolist() == [[2, 0, 1, 4, 4], [2, 3, 0, 0, 1]]
+    assert batch["text_mask"].numpy().sum(1).tolist() == [3, 5]
+
+
+def test_no_texts_give_no_rows():
+    batch = WordPieceTokenizer(VOCABULARY, 7)(tf.constant([], tf.string))
+    assert batch["token_ids"].shape == batch["text_mask"].shape == (0, 7)
+
+
+def test_unusable_arguments_are_refused():
+    with pytest.raises(ValueError, match="'a' stands on lines 5 and 6"):
+        WordPieceTokenizer([*VOCABULARY[:4], "a", "a"], 8)
+    with pytest.raises(ValueError, match="context_length 2 is too short"):
+        WordPieceTokenizer(VOCABULARY, 2)
+
+
+def test_a_map_and_a_saved_model_give_what_an_eager_call_gives(tmp_path):
+    tokenizer = WordPieceTokenizer(VOCABULARY, 9)
+    eager = tokenizer(TEXTS)
+    mapped = tf.data.Dataset.from_tensor_slices(TEXTS).batch(len(TEXTS)).map(tokenizer)
+    for name, value in next(iter(mapped)).items():
+        np.testing.assert_array_equal(value, eager[name])
+    module = tf.Module()
+    module.tokenizer = tokenizer
+    module.encode = tf.function(tokenizer, input_signature=[tf.TensorSpec([None], tf.string)])
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    (tmp_path / "in.bin").write_bytes(tf.io.serialize_tensor(tf.constant(TEXTS)).numpy())
+    script = """
+import sys, numpy as np, tensorflow as tf, tensorflow_text
+folder = sys.argv[1]
+texts = tf.io.parse_tensor(tf.io.read_file(folder + "/in.bin"), tf.string)
+np.savez(folder + "/out.npz", **tf.saved_model.load(folder + "/saved").encode(texts))
+if "tfclip" in sys.modules: raise SystemExit("tfclip was imported")
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, cwd=tmp_path)
+    for name, value in np.load(tmp_path / "out.npz").items():
+        np.testing.assert_array_equal(value, eager[name])
+
+
+def test_ids_equal_the_tokenizers_library_on_real_captions():
+    data = os.environ.get("TFCLIP_DATA")
+    if not data or not Path(data, "text/bert_uncased_vocab.txt").is_file():
+        pytest.skip("TFCLIP_DATA holds no text/bert_uncased_vocab.txt")
+    library = pytest.importorskip("tokenizers")
+    path = Path(data, "text/bert_uncased_vocab.txt")
+    lines = Path(data, "flickr8k/Flickr8k.token.txt").read_text("utf-8").splitlines()[::7]
+    captions = [line.split("\t")[1] for line in lines]
+    reference = library.BertWordPieceTokenizer(str(path), lowercase=True)
+    reference.enable_truncation(24)
+    reference.enable_padding(length=24)
+    expected = [encoding.ids for encoding in reference.encode_batch(captions)]
+    batch = WordPieceTokenizer(load_vocabulary(path), 24)(captions)
+    np.testing.assert_array_equal(batch["token_ids"], expected)
+
+
+def test_context_length_holds_the_wanted_share():
+    counts = np.repeat([5, 12, 17, 40], [50, 40, 9, 1])
+    assert choose_context_length(counts, share=0.5) == 8
+    assert choose_context_length(counts, share=0.9) == 16
+    assert choose_context_length(counts, share=0.98) == 24
+    assert choose_context_length(counts, share=1.0) == 40
+    assert choose_context_length(counts, share=1.0, multiple_of=1) == 40
+    assert choose_context_length(counts, share=1.0, maximum=32) == 32
+    assert choose_context_length([7], multiple_of=16) == 16
+    with pytest.raises(ValueError, match="no token counts"):
+        choose_context_length([])
