@@ -20,7 +20,7 @@ COLOURS = {
 }
 BACKGROUNDS = ("plain", "shaded", "grainy", "striped", "cloudy")
 LARGEST = {1: 0.70, 2: 0.55, 3: 0.48, 4: 0.42}
-SMALLEST = 0.18
+SMALLEST = 0.2
 LEAST_VISIBLE = 0.75  # share of an item's pixels
 OVERSAMPLING = 3
 
