@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfclip.inputs.images import augment, crop_region, decode_record_jpeg, resize_picture
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records import schema
-from tfclip.records.reader import endless_shards, read_shards
+from tfclip.records.reader import Record, endless_shards, read_shards
 
 FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, *schema.BOX)
 # Ids are hashes below 2 ** 62: far apart enough that two among a million collide with 1e-7.
@@ -56,9 +56,18 @@ def training_batches(
         Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
         `image_id` (B,) int64 and `caption_id` (B,) int64.
     """
-    records = endless_shards(files, shuffle_seed=seed, features=FEATURES)
-    numbered = records.enumerate().skip(start_step * batch_size)
-    return _batches(numbered, tokenizer, drawing, batch_size, seed)
+
+    def draw(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
+        return draw_example(record, tf.stack([seed, tf.cast(number % 2**31, tf.int32)]), drawing)
+
+    examples = endless_shards(
+        files,
+        shuffle_seed=seed,
+        start=start_step * batch_size,
+        features=FEATURES,
+        then=draw,
+    )
+    return _batches(examples, tokenizer, batch_size)
 
 
 def validation_batches(
@@ -69,32 +78,33 @@ def validation_batches(
     Records after the last whole batch are left out: the contrastive loss depends on the size of the
     batch, and a smaller one would look better than it is.
     """
-    records = read_shards(files, features=FEATURES).enumerate()
-    return _batches(records, tokenizer, Drawing(image_size), batch_size, 0)
+    examples = read_shards(
+        files,
+        features=FEATURES,
+        then=lambda record: draw_example(record, tf.constant([0, 0]), Drawing(image_size)),
+    )
+    return _batches(examples, tokenizer, batch_size)
 
 
-def _batches(numbered, tokenizer, drawing, batch_size, seed) -> tf.data.Dataset:
-    def draw(number, record):
-        # The number goes into both halves of the seed, so that no two streams share draws.
-        return draw_example(record, tf.stack([seed, tf.cast(number % 2**31, tf.int32)]), drawing)
-
-    def finish(example):
+def _batches(
+    examples: tf.data.Dataset, tokenizer: WordPieceTokenizer, batch_size: int
+) -> tf.data.Dataset:
+    def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         caption = example.pop("caption")
         tokens = tokenizer(caption)
-        # No bool reaches a strategy: cutting the end of a finite dataset into replicas raises on it.
+        # No bool reaches a strategy: cutting the end of a finite dataset into replicas raises on
+        # it.
         tokens["text_mask"] = tf.cast(tokens["text_mask"], tf.int32)
         return {**example, **tokens, "caption_id": caption_id(caption)}
 
-    parallel = tf.data.AUTOTUNE
     return (
-        numbered.map(draw, num_parallel_calls=parallel, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
-        .map(finish, num_parallel_calls=parallel, deterministic=True)
+        examples.batch(batch_size, drop_remainder=True)
+        .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(2)
     )
 
 
-def draw_example(record: dict[str, tf.Tensor], seed: tf.Tensor, drawing: Drawing) -> dict:
+def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str, tf.Tensor]:
     """Draw one example from a parsed record: `image`, `caption` and `image_id`.
 
     Args:
