@@ -1,8 +1,9 @@
-"""A tiny untrained model on disk: what the commands and the served graph are tried on."""
+"""What many tests share: a tiny untrained model, and drawn shapes, raw and packed."""
 
 import io
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +104,47 @@ def served(exported):
     from tfclip.serving.saved_model import load_signatures
 
     return load_signatures(exported / "1")
+
+
+@pytest.fixture(scope="session")
+def drawn_sets(tmp_path_factory) -> Path:
+    """Drawn shapes in the four formats, a few pictures each; do not write into it."""
+    from tfclip.sources.shapes import draw_shapes
+
+    out = tmp_path_factory.mktemp("drawn") / "shapes"
+    draw_shapes(
+        out, visual_genome=12, flickr8k=(1, 12, 1), coco=(1, 1), voc=(20, 20, 40), image_size=64
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def voc_records(drawn_sets, tmp_path_factory) -> Path:
+    """The drawn VOC set, packed; do not write into it."""
+    return packed("voc", drawn_sets / "voc", tmp_path_factory.mktemp("records") / "voc")
+
+
+@pytest.fixture(scope="session")
+def flickr8k_records(drawn_sets, tmp_path_factory) -> Path:
+    """The drawn Flickr8k set, packed; do not write into it."""
+    return packed("flickr8k", drawn_sets / "flickr8k", tmp_path_factory.mktemp("records") / "f")
+
+
+@pytest.fixture(scope="session")
+def training_records(drawn_sets, tmp_path_factory) -> Path:
+    """The drawn Visual Genome set, packed by the command with its vocabulary."""
+    from tfclip.make_records import main
+
+    out = tmp_path_factory.mktemp("records") / "vg"
+    data = str(drawn_sets / "visual_genome")
+    assert main(["visual_genome", "--data", data, "--out", str(out), "--workers", "1"]) == 0
+    return out
+
+
+def packed(name: str, data: Path, out: Path) -> Path:
+    from tfclip.records.options import PackOptions
+    from tfclip.records.writer import pack
+    from tfclip.sources.registry import open_source
+
+    pack(open_source(name, data), out, PackOptions(workers=1))
+    return out

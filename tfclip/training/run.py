@@ -21,6 +21,7 @@ from tfclip.inputs.batches import Drawing, training_batches, validation_batches
 from tfclip.models.saved import TrainedModel
 from tfclip.records.manifest import Manifest, load_manifest, records_reference
 from tfclip.records.reader import split_files
+from tfclip.records.verify import damage_named
 from tfclip.training.callbacks import KeepModels, Measure, StopOnNaN
 from tfclip.training.loop import mean_loss, run_steps
 from tfclip.training.prepare import make_strategy, prepare_model
@@ -61,7 +62,7 @@ def train(
             f"--batch-size {flags.batch_size} cannot be shared equally by "
             f"{strategy.num_replicas_in_sync} replicas"
         )
-    with strategy.scope():
+    with damage_named(files), strategy.scope():
         trained = prepare_model(
             flags,
             directory,
@@ -102,27 +103,28 @@ def train(
         flip=flags.flip,
     )
     started = time.monotonic()
-    history = run_steps(
-        model,
-        strategy,
-        training_batches(
-            files,
-            trained.tokenizer,
-            drawing,
-            batch_size=flags.batch_size,
-            seed=flags.seed,
-        ),
-        steps=flags.steps,
-        epoch_steps=min(flags.evaluate_every, flags.steps),
-        callbacks=[
-            stop,
-            Measure(measures),
-            keep,
-            keras.callbacks.CSVLogger(str(flags.run / "log.csv")),
-            keras.callbacks.TensorBoard(str(flags.run / "tensorboard"), write_graph=False),
-            *callbacks,
-        ],
-    )
+    with damage_named(files):
+        history = run_steps(
+            model,
+            strategy,
+            training_batches(
+                files,
+                trained.tokenizer,
+                drawing,
+                batch_size=flags.batch_size,
+                seed=flags.seed,
+            ),
+            steps=flags.steps,
+            epoch_steps=min(flags.evaluate_every, flags.steps),
+            callbacks=[
+                stop,
+                Measure(measures),
+                keep,
+                keras.callbacks.CSVLogger(str(flags.run / "log.csv")),
+                keras.callbacks.TensorBoard(str(flags.run / "tensorboard"), write_graph=False),
+                *callbacks,
+            ],
+        )
     if stop.stopped_at is not None:
         saved = (
             f"the best model so far is {keep.best}"
