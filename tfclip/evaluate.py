@@ -120,6 +120,7 @@ def voc(flags: VocFlags) -> dict:
     import numpy as np
 
     from tfclip.evaluation.labelled import labelled_records, labelled_source
+    from tfclip.evaluation.page import write_page
     from tfclip.evaluation.report import plot_precision_recall, plot_thresholds, voc_table
     from tfclip.evaluation.voc import evaluate_voc
     from tfclip.inputs.images import tile_boxes
@@ -175,12 +176,13 @@ def voc(flags: VocFlags) -> dict:
             for name in ("keys", "scores", "one_view", "present", "difficult")
         },
     )
-    say(f"{written}, {flags.run / 'thresholds.json'}, {plots}/voc_*.png")
+    say(f"{written}, {flags.run / 'thresholds.json'}, {plots}/voc_*.png, {write_page(flags.run)}")
     return figures
 
 
 def retrieval(flags: RetrievalFlags) -> dict:
     """Measure, print the table, and write metrics/retrieval.json."""
+    from tfclip.evaluation.page import write_page
     from tfclip.evaluation.report import retrieval_table
     from tfclip.evaluation.retrieval_run import evaluate_retrieval
     from tfclip.models.saved import load_model
@@ -189,13 +191,14 @@ def retrieval(flags: RetrievalFlags) -> dict:
     figures = evaluate_retrieval(load_model(flags.run), flags.records, chunk=flags.chunk)
     figures |= _circumstances(started)
     say(retrieval_table(figures))
-    say(str(_write(flags.run / "metrics" / "retrieval.json", figures)))
+    say(f"{_write(flags.run / 'metrics' / 'retrieval.json', figures)}, {write_page(flags.run)}")
     return figures
 
 
 def classification(flags: ClassificationFlags) -> dict:
     """Measure, print the table, and write metrics/classification.json."""
     from tfclip.evaluation.classification_run import evaluate_classification
+    from tfclip.evaluation.page import write_page
     from tfclip.evaluation.report import classification_table
     from tfclip.models.saved import load_model
 
@@ -203,7 +206,9 @@ def classification(flags: ClassificationFlags) -> dict:
     figures = evaluate_classification(load_model(flags.run), flags.data, templates=flags.templates)
     figures |= _circumstances(started)
     say(classification_table(figures))
-    say(str(_write(flags.run / "metrics" / "classification.json", figures)))
+    say(
+        f"{_write(flags.run / 'metrics' / 'classification.json', figures)}, {write_page(flags.run)}"
+    )
     return figures
 
 

@@ -65,7 +65,7 @@ def test_pictures_of_records_in_order_and_every_view_by_hand(tiny_model, voc_rec
 def test_files_that_do_not_decode_are_left_out_and_known_by_their_row(
     tiny_model, picture_bytes, tmp_path
 ):
-    contents = [picture_bytes["png"], b"no picture", picture_bytes["turned"], b""]
+    contents = [picture_bytes["alpha"], b"no picture", picture_bytes["turned"], b""]
     paths = [tmp_path / f"{at}" for at in range(4)]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
