@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
 test: $(VENV)/.installed-test lint
-	$(RUN) -m pytest -q -m "not slow"
+	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -q -m slow
