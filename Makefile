@@ -11,7 +11,7 @@ test: $(VENV)/.installed-test lint
 	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-test
-	$(RUN) -m pytest -q -m slow
+	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
