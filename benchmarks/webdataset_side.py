@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,20 +16,14 @@ from benchmarks.timing import Timing, timed
 from tfclip.sources.sample import Sample
 
 
-def pack_tars(
-    samples: Sequence[Sample], out: Path, shards: int, workers: int, scaled: bool
-) -> Timing:
-    """Pack into `out`; `workers` processes check, this one writes.
-
-    `scaled` checks as tfclip does: all the coded data is decoded, to an eighth of the size.
-    """
+def pack_tars(samples: Sequence[Sample], out: Path, shards: int, workers: int) -> Timing:
+    """Pack into `out`; `workers` processes check, this one writes."""
     out.mkdir(exist_ok=True)
 
     def work() -> int:
         with get_context("fork").Pool(workers) as pool:
             paths = (sample.image for sample in samples)
-            checked = pool.imap(partial(_checked, scaled=scaled), paths, chunksize=16)
-            _write(samples, checked, out, shards)
+            _write(samples, pool.imap(_checked, paths, chunksize=16), out, shards)
             pool.close()
             pool.join()
         return len(samples)
@@ -38,11 +31,9 @@ def pack_tars(
     return timed(work)
 
 
-def _checked(path: Path, scaled: bool) -> bytes:
+def _checked(path: Path) -> bytes:
     data = path.read_bytes()
     with Image.open(BytesIO(data)) as picture:
-        if scaled:
-            picture.draft(None, (1, 1))
         picture.load()
     return data
 

@@ -13,9 +13,10 @@ from tfclip.console import say
 from tfclip.inputs.text import WordPieceTokenizer, choose_context_length, load_vocabulary
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.image_weights import load_image_weights
 from tfclip.models.normalization import synchronize_normalization
 from tfclip.models.saved import TrainedModel
-from tfclip.models.weights import load_image_weights, load_text_weights
+from tfclip.models.text_weights import load_text_weights
 from tfclip.records import schema
 from tfclip.records.manifest import VOCABULARY
 from tfclip.records.reader import read_shards
