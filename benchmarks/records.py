@@ -2,8 +2,8 @@
 
 Both sides work in processes of their own, in turns, on the photographs of Pascal VOC. Packing:
 every picture is read, decoded completely by Pillow as a check, and stored with its labels.
-Reading: stored pictures become batches (64,224,224,3) uint8, antialiased; on two threads here, in two worker processes
-there.
+Reading: stored pictures become batches (64,224,224,3) uint8, antialiased; on two threads here,
+in two worker processes there.
 """
 
 import importlib.util
