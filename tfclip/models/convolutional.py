@@ -16,9 +16,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def efficientnet(image_size: int, variant: str = "b0") -> keras.Model:
     """EfficientNet without its classifier (Tan and Le 2019), global average pooled.
 
-    The weights are random; `models.image_weights` loads others. Normalisation is set here for every way
-    of loading: keras.applications adds a `Rescaling` for `weights="imagenet"` alone, because the
-    official files hold standard deviations where `Normalization` wants variances. We put true
+    The weights are random; `models.image_weights` loads others. Normalisation is set here for every
+    way of loading: keras.applications adds a `Rescaling` for `weights="imagenet"` alone, because
+    the official files hold standard deviations where `Normalization` wants variances. We put true
     variances in and need no second layer, so that a file loaded by path sees the same pixels.
 
     Args:
