@@ -1,10 +1,10 @@
-"""The chunked multi-positive loss against a slow NumPy loop, forward and gradient."""
+"""The chunked multi-positive losses against slow NumPy loops, forward and gradient."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.models.losses import positive_pairs, softmax_contrastive
+from tfclip.models.losses import positive_pairs, sigmoid_contrastive, softmax_contrastive
 
 
 def slow_loss(rows, columns, scale, row_ids, column_ids):
@@ -19,6 +19,17 @@ def slow_loss(rows, columns, scale, row_ids, column_ids):
         ]
         log_sum = np.log(np.sum(np.exp(logits)))
         total += sum((log_sum - logits[j]) / len(positives) for j in positives)
+    return total
+
+
+def slow_sigmoid_loss(rows, columns, scale, bias, row_ids, column_ids):
+    """Zhai et al. 2023, equation 1, pair by pair, in float64."""
+    total = 0.0
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            same = row_ids[0][i] == column_ids[0][j] or row_ids[1][i] == column_ids[1][j]
+            z = 1.0 if same else -1.0
+            total += np.log(1.0 + np.exp(-z * (scale * float(row @ column) + bias)))
     return total
 
 
@@ -67,6 +78,32 @@ def test_gradients_equal_differences_of_the_slow_loop(chunk_rows):
                 moved[which][at] += sign * step
                 sides.append(slow_loss(*moved, *ids))
             expected[at] = 3.0 * (sides[0] - sides[1]) / (2 * step)
+        np.testing.assert_allclose(gradient, expected, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 64])
+def test_sigmoid_equals_a_slow_loop_and_its_differences(chunk_rows):
+    rows, columns, scale, *ids = example(3)
+    bias = -2.0
+    rows_, columns_, scale_, *ids_ = as_tensors(rows, columns, scale, *ids)
+    watched = (rows_, columns_, scale_, tf.constant(bias))
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        loss, _ = sigmoid_contrastive(*watched, *ids_, chunk_rows=chunk_rows)
+    assert float(loss) == pytest.approx(
+        slow_sigmoid_loss(rows, columns, scale, bias, *ids), rel=1e-5
+    )
+    step = 1e-6
+    for which, gradient in enumerate(tape.gradient(loss, watched)):
+        arguments = [rows, columns, np.array(scale), np.array(bias)]
+        expected = np.zeros_like(arguments[which])
+        for at in np.ndindex(expected.shape):
+            sides = []
+            for sign in (1, -1):
+                moved = [np.array(argument, float) for argument in arguments]
+                moved[which][at] += sign * step
+                sides.append(slow_sigmoid_loss(*moved, *ids))
+            expected[at] = (sides[0] - sides[1]) / (2 * step)
         np.testing.assert_allclose(gradient, expected, rtol=2e-4, atol=2e-4)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-HEADS = ("linear",)
 
 
 @dataclass(frozen=True)
@@ -15,7 +14,8 @@ class ModelConfig:
 
     `image_options` and `text_options` override the defaults of the named tower (see
     `models.registry`); a pretrained text tower stores its resolved sizes there, so that the model
-    can be rebuilt without the folder it came from.
+    can be rebuilt without the folder it came from. Heads are named as in `models.heads`. A model
+    with `initial_logit_bias` learns a bias of its logits, for the sigmoid loss.
     """
 
     image_tower: str = "efficientnet-b5"
@@ -24,11 +24,15 @@ class ModelConfig:
     embed_dim: int = 256
     context_length: int = 32
     vocabulary_size: int = 8000
-    head: str = "linear"
+    image_head: str = "linear"
+    text_head: str = "linear"
     initial_logit_scale: float = 1 / 0.07
+    initial_logit_bias: float | None = None
     precision: str = "float32"
     image_options: Mapping = field(default_factory=dict)
     text_options: Mapping = field(default_factory=dict)
+    image_head_options: Mapping = field(default_factory=dict)
+    text_head_options: Mapping = field(default_factory=dict)
 
     def __post_init__(self):
         """Refuse what no model can be built from.
@@ -48,12 +52,13 @@ class ModelConfig:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}."
             )
-        if self.head not in HEADS:
-            raise ValueError(f"head must be one of {', '.join(HEADS)}. Received: {self.head!r}.")
         if not 1 <= self.initial_logit_scale <= 100:
             raise ValueError(
                 f"initial_logit_scale must be 1..100. Received: {self.initial_logit_scale}."
             )
+        bias = self.initial_logit_bias
+        if bias is not None and not -100 <= bias <= 100:
+            raise ValueError(f"initial_logit_bias must be -100..100. Received: {bias}.")
 
     def to_dict(self) -> dict:
         """The fields as JSON types."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
-from tfclip.models import cross_replica, registry
+from tfclip.models import cross_replica, heads, registry
 from tfclip.models.config import ModelConfig
-from tfclip.models.losses import softmax_contrastive
+from tfclip.models.losses import sigmoid_contrastive, softmax_contrastive
+from tfclip.naming import unknown
 
 # Radford et al. 2021, section 2.5: the learnt factor on the cosine is kept at 100 or less.
 LARGEST_LOGIT_SCALE = 100.0
@@ -58,44 +59,102 @@ class ClampLogScale(keras.constraints.Constraint):
 
 
 @keras.saving.register_keras_serializable("tfclip")
+class LogitBias(keras.layers.Layer):
+    """The learnt number added to all logits (Zhai et al. 2023, section 3.2)."""
+
+    def __init__(self, initial: float, **kwargs):
+        super().__init__(**{"name": "logit_bias", **kwargs, "dtype": "float32"})
+        self.initial = initial
+
+    def build(self, input_shape=None):
+        """Create the () variable."""
+        self.bias = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(self.initial), name="bias"
+        )
+        self.built = True
+
+    def call(self, inputs=None):
+        """The bias, () float32."""
+        return tf.convert_to_tensor(self.bias.value)
+
+    def get_config(self):
+        """The starting value."""
+        return {**super().get_config(), "initial": self.initial}
+
+
+SIDES = ("image", "text")
+CONTRASTS = ("softmax", "sigmoid")
+
+
+@keras.saving.register_keras_serializable("tfclip")
 class DualEncoder(keras.Model):
     """An image tower and a text tower that meet in one space (Radford et al. 2021).
 
     Its outputs are embeddings, not the matrix of logits: the loss needs the rows of all replicas.
     A batch holds `image` (B, S, S, 3) uint8, `token_ids` (B, L) int32, `text_mask` (B, L) bool,
-    and, to train, `image_id` and `caption_id`, both (B,) int64.
+    and, to train, `image_id` and `caption_id`, both (B,) int64. The stored output of a locked tower
+    may stand in the place of its input: `image_features` for `image`, `text_features` for
+    `token_ids`.
+
+    Attributes:
+        locked: the sides whose towers neither train nor drop out; see `lock`.
+        contrast: which loss, "softmax" or "sigmoid"; the latter needs `initial_logit_bias`.
+        clip_norm: largest norm of the whole gradient, or None.
     """
 
     def __init__(self, config: ModelConfig | Mapping, **kwargs):
         super().__init__(**{"name": "dual_encoder", **kwargs})
         self.config = config if isinstance(config, ModelConfig) else ModelConfig.from_dict(config)
         self.clip_norm: float | None = None
+        self.contrast = "softmax"
+        self.locked: tuple[str, ...] = ()
+        options = self.config
         policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(DTYPE_POLICIES[self.config.precision])
+        keras.config.set_dtype_policy(DTYPE_POLICIES[options.precision])
         try:
-            self.image_tower = registry.image_tower(self.config.image_tower).build(
-                image_size=self.config.image_size, **self.config.image_options
+            self.image_tower = registry.image_tower(options.image_tower).build(
+                image_size=options.image_size, **options.image_options
             )
-            self.text_tower = registry.text_tower(self.config.text_tower).build(
-                vocabulary_size=self.config.vocabulary_size,
-                context_length=self.config.context_length,
-                **self.config.text_options,
+            self.text_tower = registry.text_tower(options.text_tower).build(
+                vocabulary_size=options.vocabulary_size,
+                context_length=options.context_length,
+                **options.text_options,
             )
-            self.image_head = keras.layers.Dense(
-                self.config.embed_dim, use_bias=False, name="image_head"
+            self.image_head = heads.head(options.image_head)(
+                options.embed_dim, name="image_head", **options.image_head_options
             )
-            self.text_head = keras.layers.Dense(
-                self.config.embed_dim, use_bias=False, name="text_head"
+            self.text_head = heads.head(options.text_head)(
+                options.embed_dim, name="text_head", **options.text_head_options
             )
+            self.image_head.build(self.image_tower.output_shape)
+            self.text_head.build(self.text_tower.output_shape)
         finally:
             keras.config.set_dtype_policy(policy)
-        self.logit_scale = LogitScale(self.config.initial_logit_scale)
-        self.image_head.build(self.image_tower.output_shape)
-        self.text_head.build(self.text_tower.output_shape)
+        self.logit_scale = LogitScale(options.initial_logit_scale)
         self.logit_scale.build()
+        self.logit_bias = None
+        if options.initial_logit_bias is not None:
+            self.logit_bias = LogitBias(options.initial_logit_bias)
+            self.logit_bias.build()
         self.built = True
         self.loss_tracker = keras.metrics.Mean(name="loss")
         self.accuracy_tracker = keras.metrics.Mean(name="accuracy")
+
+    def lock(self, sides: Sequence[str]) -> None:
+        """Keep the towers of these sides as they are (Zhai et al. 2022, LiT); () frees both.
+
+        A locked tower runs as in inference: no dropout, batch normalisation by its moving
+        statistics. Compile again afterwards: the optimizer's variables are the trainable ones.
+
+        Raises:
+            ValueError: for anything but "image" and "text".
+        """
+        for side in sides:
+            if side not in SIDES:
+                raise unknown("side to lock", side, SIDES)
+        self.locked = tuple(side for side in SIDES if side in sides)
+        self.image_tower.trainable = "image" not in self.locked
+        self.text_tower.trainable = "text" not in self.locked
 
     def get_config(self):
         """The model configuration; weights are not part of it."""
@@ -113,17 +172,38 @@ class DualEncoder(keras.Model):
 
     def encode_image(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Pictures (B, S, S, 3), uint8 or 0..255 float, to (B, D) float32 unit-norm embeddings."""
-        features = self.image_tower(tf.cast(images, tf.float32), training=training)
-        return _unit_norm(self.image_head(features))
+        return self.embed_image_features(self.image_features(images, training), training)
 
     def encode_text(
         self, token_ids: tf.Tensor, text_mask: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
         """Token ids (B, L) int32 and their mask (B, L) to (B, D) float32 unit-norm embeddings."""
-        features = self.text_tower(
-            {"token_ids": token_ids, "text_mask": tf.cast(text_mask, tf.bool)}, training=training
-        )
-        return _unit_norm(self.text_head(features))
+        features = self.text_features(token_ids, text_mask, training)
+        return self.embed_text_features(features, text_mask, training)
+
+    def image_features(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """What the image tower says of pictures: (B, F), or (B, P, F) without pooling."""
+        training = training and "image" not in self.locked
+        return self.image_tower(tf.cast(images, tf.float32), training=training)
+
+    def text_features(
+        self, token_ids: tf.Tensor, text_mask: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """What the text tower says of texts: (B, F), or (B, L, F) without pooling."""
+        training = training and "text" not in self.locked
+        inputs = {"token_ids": token_ids, "text_mask": tf.cast(text_mask, tf.bool)}
+        return self.text_tower(inputs, training=training)
+
+    def embed_image_features(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The rest of `encode_image` after `image_features`."""
+        return _unit_norm(self.image_head(features, training=training))
+
+    def embed_text_features(
+        self, features: tf.Tensor, text_mask: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """The rest of `encode_text` after `text_features`."""
+        keep = tf.cast(text_mask, tf.bool)
+        return _unit_norm(self.text_head(features, keep=keep, training=training))
 
     def temperature(self) -> tf.Tensor:
         """The factor on the cosine as it is used: () float32 in 1..100."""
@@ -131,16 +211,22 @@ class DualEncoder(keras.Model):
 
     def call(self, inputs: Mapping, training: bool = False) -> dict[str, tf.Tensor]:
         """Embed both sides of a batch: `image_embeddings` and `text_embeddings`, (B, D)."""
+        image, text = inputs.get("image_features"), inputs.get("text_features")
+        if image is None:
+            image = self.image_features(inputs["image"], training)
+        if text is None:
+            text = self.text_features(inputs["token_ids"], inputs["text_mask"], training)
         return {
-            "image_embeddings": self.encode_image(inputs["image"], training),
-            "text_embeddings": self.encode_text(inputs["token_ids"], inputs["text_mask"], training),
+            "image_embeddings": self.embed_image_features(image, training),
+            "text_embeddings": self.embed_text_features(text, inputs["text_mask"], training),
         }
 
     def local_loss(self, batch: Mapping, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """This replica's share of the loss of the global batch.
 
-        Both directions against the columns of all replicas, divided by the global number of rows:
-        the shares of all replicas add up to the loss of the whole batch on one device.
+        Against the columns of all replicas (softmax: in both directions), divided by the global
+        number of rows: the shares of all replicas add up to the loss of the whole batch on one
+        device.
 
         Returns:
             The share of the loss and of the image-to-text accuracy, both () float32.
@@ -149,11 +235,17 @@ class DualEncoder(keras.Model):
         image, text = embeddings["image_embeddings"], embeddings["text_embeddings"]
         ids = (batch["image_id"], batch["caption_id"])
         all_ids = tuple(cross_replica.gather_rows(part) for part in ids)
-        all_image, all_text = cross_replica.gather_rows(image), cross_replica.gather_rows(text)
+        all_text = cross_replica.gather_rows(text)
         scale = self.temperature()
-        to_text, hits = softmax_contrastive(image, all_text, scale, ids, all_ids)
-        to_image, _ = softmax_contrastive(text, all_image, scale, ids, all_ids)
         rows = tf.cast(tf.shape(all_ids[0])[0], tf.float32)
+        if self.contrast == "sigmoid":
+            loss, hits = sigmoid_contrastive(
+                image, all_text, scale, self.logit_bias(), ids, all_ids
+            )
+            return loss / rows, hits / rows
+        to_text, hits = softmax_contrastive(image, all_text, scale, ids, all_ids)
+        all_image = cross_replica.gather_rows(image)
+        to_image, _ = softmax_contrastive(text, all_image, scale, ids, all_ids)
         return 0.5 * (to_text + to_image) / rows, hits / rows
 
     def train_step(self, batch: Mapping) -> dict[str, tf.Tensor]:

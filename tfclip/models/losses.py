@@ -1,8 +1,12 @@
-"""The contrastive loss over the global batch, in row chunks, with several positives to a row."""
+"""The contrastive losses over the global batch, in row chunks, with several positives to a row."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
+
+Ids = tuple[tf.Tensor, tf.Tensor]
 
 
 def positive_pairs(
@@ -29,16 +33,14 @@ def softmax_contrastive(
     rows: tf.Tensor,
     columns: tf.Tensor,
     logit_scale: tf.Tensor,
-    row_ids: tuple[tf.Tensor, tf.Tensor],
-    column_ids: tuple[tf.Tensor, tf.Tensor],
+    row_ids: Ids,
+    column_ids: Ids,
     chunk_rows: int = 1024,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sum over the rows of the softmax cross-entropy against uniform targets on the positives.
 
     One direction of the InfoNCE loss (Radford et al. 2021, figure 3; several positives as in
-    Khosla et al. 2020, equation 2, "out"). Logits are built `chunk_rows` rows at a time and the
-    gradient is computed in the same pass, so the (G, G) matrix never exists: at G = 16,384 it alone
-    would take over 1 GB, and the tape would keep several.
+    Khosla et al. 2020, equation 2, "out").
 
     Args:
         rows: (R, D) float32 unit-norm embeddings of this replica.
@@ -53,26 +55,84 @@ def softmax_contrastive(
         the number of rows whose best column is a positive, () float32.
     """
 
+    def terms(logits: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        target = tf.cast(positive, tf.float32)
+        target /= tf.reduce_sum(target, axis=1, keepdims=True)
+        loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+        return loss, tf.nn.softmax(logits) - target
+
+    no_bias = tf.constant(0.0)
+    return _over_chunks(terms, rows, columns, logit_scale, no_bias, row_ids, column_ids, chunk_rows)
+
+
+def sigmoid_contrastive(
+    rows: tf.Tensor,
+    columns: tf.Tensor,
+    logit_scale: tf.Tensor,
+    logit_bias: tf.Tensor,
+    row_ids: Ids,
+    column_ids: Ids,
+    chunk_rows: int = 1024,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sum over all pairs of a binary cross-entropy: does this row belong to this column?
+
+    SigLIP's loss (Zhai et al. 2023, arXiv:2303.15343, equation 1) with every positive pair as a
+    positive. It looks at each pair once, so that one direction is the whole loss.
+
+    Args:
+        rows, columns, logit_scale, row_ids, column_ids, chunk_rows: see `softmax_contrastive`.
+        logit_bias: () float32, added to the scaled cosine.
+
+    Returns:
+        The sum of the pairs' losses, () float32, differentiable in the first four arguments, and
+        the number of rows whose best column is a positive, () float32.
+    """
+
+    def terms(logits: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        target = tf.cast(positive, tf.float32)
+        loss = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
+        return loss, tf.nn.sigmoid(logits) - target
+
+    return _over_chunks(
+        terms, rows, columns, logit_scale, logit_bias, row_ids, column_ids, chunk_rows
+    )
+
+
+def _over_chunks(
+    terms: Callable,
+    rows: tf.Tensor,
+    columns: tf.Tensor,
+    logit_scale: tf.Tensor,
+    logit_bias: tf.Tensor,
+    row_ids: Ids,
+    column_ids: Ids,
+    chunk_rows: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sum a loss over the rows, `chunk_rows` at a time, with the gradient from the same pass.
+
+    The (G, G) matrix never exists: at G = 16,384 it alone would take over 1 GB, and the tape would
+    keep several. `terms` gets logits and positives (R, G) of a chunk and returns losses of any
+    shape and their derivative by the logits, (R, G).
+    """
+
     @tf.custom_gradient
-    def loss_and_hits(rows, columns, logit_scale):
+    def loss_and_hits(rows, columns, logit_scale, logit_bias):
         count = tf.shape(rows)[0]
 
-        def one_chunk(start, loss, hits, row_gradient, column_gradient, scale_gradient):
+        def one_chunk(start, loss, hits, row_gradient, column_gradient, d_scale, d_bias):
             part = slice(start, start + chunk_rows)
             cosine = tf.matmul(rows[part], columns, transpose_b=True)
             positive = positive_pairs(row_ids[0][part], row_ids[1][part], *column_ids)
-            target = tf.cast(positive, tf.float32)
-            target /= tf.reduce_sum(target, axis=1, keepdims=True)
-            logits = logit_scale * cosine
-            loss += tf.reduce_sum(tf.nn.softmax_cross_entropy_with_logits(target, logits))
+            losses, error = terms(logit_scale * cosine + logit_bias, positive)
+            loss += tf.reduce_sum(losses)
             best = tf.argmax(cosine, axis=1)
             hits += tf.reduce_sum(tf.cast(tf.gather(positive, best, batch_dims=1), tf.float32))
-            error = tf.nn.softmax(logits) - target
-            scale_gradient += tf.reduce_sum(error * cosine)
+            d_scale += tf.reduce_sum(error * cosine)
+            d_bias += tf.reduce_sum(error)
             error *= logit_scale
             row_gradient = row_gradient.write(start // chunk_rows, tf.matmul(error, columns))
             column_gradient += tf.matmul(error, rows[part], transpose_a=True)
-            return start + chunk_rows, loss, hits, row_gradient, column_gradient, scale_gradient
+            return start + chunk_rows, loss, hits, row_gradient, column_gradient, d_scale, d_bias
 
         zero = tf.constant(0.0)
         chunks = tf.TensorArray(
@@ -82,17 +142,18 @@ def softmax_contrastive(
             infer_shape=False,
             element_shape=tf.TensorShape([None, rows.shape[1]]),
         )
-        _, loss, hits, chunks, column_gradient, scale_gradient = tf.while_loop(
+        _, loss, hits, chunks, column_gradient, d_scale, d_bias = tf.while_loop(
             lambda start, *_: start < count,
             one_chunk,
-            (tf.constant(0), zero, zero, chunks, tf.zeros_like(columns), zero),
+            (tf.constant(0), zero, zero, chunks, tf.zeros_like(columns), zero, zero),
             parallel_iterations=1,
         )
         row_gradient = tf.ensure_shape(chunks.concat(), rows.shape)
 
         def gradient(d_loss, _):
-            return d_loss * row_gradient, d_loss * column_gradient, d_loss * scale_gradient
+            parts = (row_gradient, column_gradient, d_scale, d_bias)
+            return tuple(d_loss * part for part in parts)
 
         return (loss, hits), gradient
 
-    return loss_and_hits(rows, columns, logit_scale)
+    return loss_and_hits(rows, columns, logit_scale, logit_bias)
