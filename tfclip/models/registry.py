@@ -26,9 +26,9 @@ class Tower:
         return getattr(importlib.import_module(module), function)(**{**self.options, **arguments})
 
 
-def _bert(layers: int, width: int, heads: int) -> Tower:
-    options = {"num_layers": layers, "hidden_dim": width, "num_heads": heads}
-    return Tower("tfclip.models.bert:bert", options)
+def _bert(layers: int, width: int, heads: int, **options) -> Tower:
+    sizes = {"num_layers": layers, "hidden_dim": width, "num_heads": heads}
+    return Tower("tfclip.models.bert:bert", {**sizes, **options})
 
 
 def _mixer(patch_size: int, **options) -> Tower:
@@ -52,6 +52,7 @@ IMAGE_TOWERS: dict[str, Tower] = {
     "mixer-b32": _mixer(32, **_BASE),
     "mixer-b16": _mixer(16, **_BASE),
     "mixer-tiny": _mixer(8, blocks=4, width=128, token_width=64, channel_width=256),
+    "squeezenet": Tower("tfclip.models.squeezenet:squeezenet"),
     "small-convolutional": Tower("tfclip.models.convolutional:small_convolutional"),
 }
 
@@ -64,6 +65,9 @@ TEXT_TOWERS: dict[str, Tower] = {
     "bert-small": _bert(4, 512, 8),
     "bert-medium": _bert(8, 512, 8),
     "bert-base": _bert(12, 768, 12),
+    # all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957; sentence-transformers).
+    "minilm": _bert(6, 384, 12, pooling="mean"),
+    "distilbert": _bert(6, 768, 12, num_segments=0, pooler=False),
     "small-transformer": Tower("tfclip.models.text_transformer:text_transformer"),
 }
 
