@@ -34,9 +34,11 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
                 f"--image-weights must be none, imagenet or a .h5 file. Received: {weights} "
                 "(no such file)."
             )
+        before = tower.get_weights()
         try:
             tower.load_weights(path)
         except (ValueError, OSError, KeyError) as error:
+            tower.set_weights(before)
             raise ValueError(
                 f"{path} does not hold weights for {name} without its classifier: "
                 f"{first_line(error)}"

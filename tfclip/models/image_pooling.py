@@ -1,0 +1,57 @@
+"""How an image tower ends: one vector per picture, or the sequence that a head may pool itself."""
+
+from __future__ import annotations
+
+import keras
+
+from tfclip.naming import unknown
+
+
+def pool_map(x: keras.KerasTensor, pooling: str) -> keras.KerasTensor:
+    """End a convolutional tower.
+
+    Args:
+        x: (B, H, W, F).
+        pooling: "mean" over all places for (B, F), or "none" for (B, H * W, F), row by row.
+
+    Raises:
+        ValueError: for another pooling.
+    """
+    if pooling == "mean":
+        return keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    if pooling == "none":
+        return keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
+    raise unknown("pooling", pooling, ("mean", "none"))
+
+
+def pool_tokens(
+    x: keras.KerasTensor, pooling: str, allowed: tuple[str, ...] = ("mean", "none")
+) -> keras.KerasTensor:
+    """End a tower of tokens.
+
+    Args:
+        x: (B, P, F); the class token comes first where there is one.
+        pooling: "mean" over all tokens or "class" for the first one, both (B, F); "none" for x.
+        allowed: what this tower offers.
+
+    Raises:
+        ValueError: for a pooling that is not allowed.
+    """
+    if pooling not in allowed:
+        raise unknown("pooling", pooling, allowed)
+    if pooling == "mean":
+        return keras.layers.GlobalAveragePooling1D(name="mean")(x)
+    return x[:, 0] if pooling == "class" else x
+
+
+def check_patches(image_size: int, patch_size: int) -> None:
+    """Refuse an image size that patches do not tile.
+
+    Raises:
+        ValueError: with the size that was received.
+    """
+    if image_size % patch_size or image_size < patch_size:
+        raise ValueError(
+            f"Patches of {patch_size} pixels need an image size that is a multiple of "
+            f"{patch_size}. Received: {image_size}."
+        )
