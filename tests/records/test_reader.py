@@ -8,7 +8,14 @@ import tensorflow as tf
 from tfclip.records import schema
 from tfclip.records.manifest import MANIFEST, load_manifest, records_reference
 from tfclip.records.options import PackOptions
-from tfclip.records.reader import endless_shards, read_shards, read_split, split_files
+from tfclip.records.reader import (
+    ROW,
+    endless_shards,
+    read_shards,
+    read_split,
+    shard_counts,
+    split_files,
+)
 from tfclip.records.verify import damage_named
 from tfclip.records.writer import pack
 
@@ -190,3 +197,14 @@ def test_a_damaged_manifest_is_one_line(copy, change, told):
     with pytest.raises(ValueError, match=told) as caught:
         split_files(copy, "train")
     assert "\n" not in str(caught.value) and "--overwrite" in str(caught.value)
+
+
+def test_rows_come_in_the_order_of_the_records_with_and_without_reading(packed):
+    files, counts = split_files(packed, "train"), shard_counts(packed, "train")
+    options = {"shuffle_seed": 3, "shuffle_block": 7, "counts": counts, "start": 5}
+    read = endless_shards(files, features=(schema.KEY,), **options).take(50)
+    unread = endless_shards(files, features=(), **options).take(50)
+    plain = endless_shards(files, features=(schema.KEY,), **{**options, "counts": None}).take(50)
+    rows = [int(record[ROW]) for record in read.as_numpy_iterator()]
+    assert [f"made/train{row}".encode() for row in rows] == keys(read) == keys(plain)
+    assert [int(record[ROW]) for record in unread.as_numpy_iterator()] == rows

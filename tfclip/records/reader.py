@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 
 Record = dict[str, tf.Tensor]
+ROW = "row"
+"""The place of a record in its split, () int64, beside its features where `counts` are given."""
 SHARDS_AT_ONCE = 8
 """How many shards a shuffled reader mixes; a part of what decides the order."""
 SHUFFLE_BLOCK = 2048
@@ -35,6 +38,11 @@ def split_files(directory: Path | str, split: str) -> list[str]:
             )
         files.append(str(path))
     return files
+
+
+def shard_counts(directory: Path | str, split: str) -> list[int]:
+    """Return how many records each file of `split_files` holds."""
+    return [shard.records for shard in load_manifest(directory).shards_of(split)]
 
 
 def read_shards(
@@ -65,7 +73,8 @@ def read_shards(
     if shuffle_seed is None:
         records = tf.data.TFRecordDataset(list(files))
     else:
-        records = _shuffled(files, shuffle_seed, epoch, shuffle_block)
+        sources = [tf.constant(list(files))]
+        records = _shuffled(sources, tf.data.TFRecordDataset, shuffle_seed, epoch, shuffle_block)
 
     def parse(record: tf.Tensor) -> Any:
         parsed = schema.parse(record, features)
@@ -81,22 +90,42 @@ def endless_shards(
     start: int = 0,
     shuffle_block: int = SHUFFLE_BLOCK,
     features: Sequence[str] = schema.FEATURES,
+    counts: Sequence[int] | None = None,
     then: Callable[[tf.Tensor, Record], Any] | None = None,
     num_parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
     """Return the epochs 0, 1, 2, ... of `read_shards` one after the other, without an end.
 
     Args:
-        files, shuffle_seed, shuffle_block, features, num_parallel_calls: see `read_shards`.
+        files, shuffle_seed, shuffle_block, num_parallel_calls: see `read_shards`.
         start: so many records are left out at the beginning, without being parsed.
+        features: as in `read_shards`; () with `counts` reads no file, and keeps the order.
+        counts: records in each file, from `shard_counts`: adds `ROW` to every record.
         then: as in `read_shards`, but called with the number of the record too, () int64, which
             counts over all epochs from 0.
     """
-    epochs = tf.data.Dataset.range(2**31)
-    records = epochs.flat_map(lambda epoch: _shuffled(files, shuffle_seed, epoch, shuffle_block))
+    sources = [tf.constant(list(files))]
+    if counts is not None:
+        sources += [tf.constant(np.cumsum([0, *counts])[:-1]), tf.constant(counts, tf.int64)]
 
-    def parse(number: tf.Tensor, record: tf.Tensor) -> Any:
-        parsed = schema.parse(record, features)
+    def opened(file: tf.Tensor, first: tf.Tensor = 0, count: tf.Tensor = 0) -> tf.data.Dataset:
+        if counts is None:
+            return tf.data.TFRecordDataset(file)
+        rows = tf.data.Dataset.range(first, first + count)
+        return tf.data.Dataset.zip(rows, tf.data.TFRecordDataset(file)) if features else rows
+
+    epochs = tf.data.Dataset.range(2**31)
+    records = epochs.flat_map(
+        lambda epoch: _shuffled(sources, opened, shuffle_seed, epoch, shuffle_block)
+    )
+
+    def parse(number: tf.Tensor, element: Any) -> Any:
+        row, serialized = (None, element) if counts is None else (element, None)
+        if counts is not None and features:
+            row, serialized = element
+        parsed = schema.parse(serialized, features) if features else {}
+        if row is not None:
+            parsed[ROW] = row
         return parsed if then is None else then(number, parsed)
 
     numbered = records.skip(start).enumerate(start)
@@ -104,23 +133,31 @@ def endless_shards(
 
 
 def _shuffled(
-    files: Sequence[str], seed: int, epoch: int | tf.Tensor, block_size: int
+    sources: Sequence[tf.Tensor],
+    opened: Callable[..., tf.data.Dataset],
+    seed: int,
+    epoch: int | tf.Tensor,
+    block_size: int,
 ) -> tf.data.Dataset:
+    """Permute the sources, mix what `opened` makes of some at a time, and permute in blocks."""
     # Stateless draws: Dataset.shuffle would mix TensorFlow's global seed into its own.
     of_epoch = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
 
-    def permuted(rows: tf.Tensor, draw: int | tf.Tensor) -> tf.Tensor:
-        keys = tf.random.stateless_uniform([tf.size(rows)], tf.random.fold_in(of_epoch, draw))
-        return tf.gather(rows, tf.argsort(keys, stable=True))
+    def permuted(elements: Any, draw: int | tf.Tensor) -> Any:
+        count = tf.shape(tf.nest.flatten(elements)[0])[0]
+        keys = tf.random.stateless_uniform([count], tf.random.fold_in(of_epoch, draw))
+        order = tf.argsort(keys, stable=True)
+        return tf.nest.map_structure(lambda part: tf.gather(part, order), elements)
 
-    mixed = tf.data.Dataset.from_tensor_slices(permuted(tf.constant(files), 0)).interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=min(SHARDS_AT_ONCE, len(files)),
+    order = tf.data.Dataset.from_tensor_slices(tuple(permuted(list(sources), 0)))
+    mixed = order.interleave(
+        opened,
+        cycle_length=min(SHARDS_AT_ONCE, sources[0].shape[0]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
     blocks = mixed.batch(block_size).enumerate()
-    return blocks.map(lambda block, rows: permuted(rows, block + 1)).unbatch()
+    return blocks.map(lambda block, elements: permuted(elements, block + 1)).unbatch()
 
 
 def read_split(directory: Path | str, split: str, **options) -> tf.data.Dataset:
