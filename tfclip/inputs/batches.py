@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import tensorflow as tf
 
-from tfclip.inputs.images import augment, crop_region, decode_record_jpeg, resize_picture
+from tfclip.inputs.images import (
+    augment,
+    crop_region,
+    decode_record_jpeg,
+    picture_view,
+    view_set,
+)
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records import schema
 from tfclip.records.reader import Record, endless_shards, read_shards
@@ -23,7 +30,9 @@ class Drawing:
 
     `region_share` of the examples of records with regions show a region and its phrase, cut out
     with a random margin of up to `region_margin` times its size on each side; the others show the
-    whole picture with one of its captions and phrases. Pictures vary by `crop_scale` and `flip`.
+    whole picture with one of its captions and phrases, or, where `phrases` is 2, with two of its
+    phrases as one text. A whole picture is seen in one of its `views`, by name (see
+    `inputs.images.VIEW_SETS`), and varies by `crop_scale` and `flip`.
     """
 
     image_size: int
@@ -31,6 +40,8 @@ class Drawing:
     region_margin: float = 0.0
     crop_scale: tuple[float, float] = (1.0, 1.0)
     flip: bool = False
+    phrases: int = 1
+    views: str = "1"
 
 
 def training_batches(
@@ -57,17 +68,19 @@ def training_batches(
         `image_id` (B,) int64 and `caption_id` (B,) int64.
     """
 
-    def draw(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
-        return draw_example(record, tf.stack([seed, tf.cast(number % 2**31, tf.int32)]), drawing)
-
     examples = endless_shards(
         files,
         shuffle_seed=seed,
         start=start_step * batch_size,
         features=FEATURES,
-        then=draw,
+        then=lambda number, record: draw_example(record, example_seed(seed, number), drawing),
     )
     return _batches(examples, tokenizer, batch_size)
+
+
+def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
+    """The seed (2,) int32 of the draws of example `number`, () int64."""
+    return tf.stack([seed, tf.cast(number % 2**31, tf.int32)])
 
 
 def validation_batches(
@@ -112,18 +125,18 @@ def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str,
         seed: (2,) int32; equal seeds draw equal examples.
         drawing: what may be drawn.
     """
-    seeds = tf.unstack(tf.random.split(seed, 5))
+    draws = Draws(seed)
     picture = decode_record_jpeg(record[schema.IMAGE])
-    phrases, captions = record[schema.PHRASE], record[schema.CAPTION]
+    phrases = record[schema.PHRASE]
     regions = tf.shape(phrases)[0]
 
     def region():
-        at = _below(regions, seeds[0])
+        at = draws.below(regions)
         xmin, ymin, xmax, ymax = (record[name][at] for name in schema.BOX)
         width, height = xmax - xmin, ymax - ymin
         # One factor for all four sides beside their own draws: narrow and wide cuts are as likely.
-        margin = tf.random.stateless_uniform([4], seeds[1]) * drawing.region_margin
-        margin *= tf.random.stateless_uniform([], seeds[2])
+        margin = tf.random.stateless_uniform([4], draws.seeds[1]) * drawing.region_margin
+        margin *= tf.random.stateless_uniform([], draws.seeds[2])
         box = tf.stack([ymin, xmin, ymax, xmax]) + margin * tf.stack(
             [-height, -width, height, width]
         )
@@ -132,19 +145,60 @@ def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str,
         return image, phrases[at], tf.strings.to_hash_bucket_fast(key, _BUCKETS)
 
     def whole():
-        texts = tf.concat([captions, phrases], axis=0)
-        text = tf.cond(
-            tf.size(texts) > 0, lambda: texts[_below(tf.size(texts), seeds[0])], lambda: ""
-        )
-        return resize_picture(picture, drawing.image_size), text, record[schema.ID]
+        image = draws.view(picture, drawing)
+        return image, draws.text(record, drawing), record[schema.ID]
 
     if drawing.region_share > 0:
-        drawn = tf.random.stateless_uniform([], seeds[3]) < drawing.region_share
+        drawn = tf.random.stateless_uniform([], draws.seeds[3]) < drawing.region_share
         image, caption, image_id = tf.cond(drawn & (regions > 0), region, whole)
     else:
         image, caption, image_id = whole()
-    image = augment(image, seeds[4], crop_scale=drawing.crop_scale, flip=drawing.flip)
+    image = augment(image, draws.seeds[4], crop_scale=drawing.crop_scale, flip=drawing.flip)
     return {"image": image, "caption": caption, "image_id": image_id}
+
+
+class Draws:
+    """What is drawn for one example; also where stored features stand in for pictures or texts.
+
+    Args:
+        seed: (2,) int32; equal seeds draw equal examples.
+    """
+
+    def __init__(self, seed: tf.Tensor):
+        self.seeds = tf.unstack(tf.random.split(seed, 5))
+
+    def below(self, count: tf.Tensor) -> tf.Tensor:
+        """Which of `count` () int32 texts: () int32 in 0..count-1."""
+        return _below(count, self.seeds[0])
+
+    def view_at(self, drawing: Drawing) -> tf.Tensor:
+        """Which of the drawing's views: () int32."""
+        return _below(len(view_set(drawing.views)), self.seeds[4])
+
+    def view(self, picture: tf.Tensor, drawing: Drawing) -> tf.Tensor:
+        """The drawn view of `picture` (H,W,3) uint8: (S,S,3) uint8."""
+        seen = [
+            partial(picture_view, picture, view, drawing.image_size)
+            for view in view_set(drawing.views)
+        ]
+        return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(drawing), seen)
+
+    def text(self, record: Record, drawing: Drawing) -> tf.Tensor:
+        """The drawn text of a record, () string; the empty text where it has none."""
+        captions, phrases = record[schema.CAPTION], record[schema.PHRASE]
+        texts = tf.concat([captions, phrases], axis=0)
+
+        def one():
+            return texts[self.below(tf.size(texts))]
+
+        def two():
+            order = tf.random.experimental.stateless_shuffle(phrases, self.seeds[0])
+            return tf.strings.reduce_join(order[:2], separator=" and ")
+
+        def one_or_two():
+            return tf.cond(tf.size(phrases) > 1, two, one)
+
+        return tf.cond(tf.size(texts) > 0, one_or_two if drawing.phrases == 2 else one, lambda: "")
 
 
 def caption_id(captions: tf.Tensor) -> tf.Tensor:

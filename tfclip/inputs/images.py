@@ -6,6 +6,8 @@ loaded without tfclip. The rule for pixels is that of `records.check`: EXIF rota
 laid over white, RGB.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import tensorflow as tf
 
@@ -19,6 +21,8 @@ CORNER_SHARE = 0.6
 MAX_PIXELS = 50_000_000
 # More than most machines have cores, and few enough for the memory of the largest pictures.
 _PARALLEL_DECODES = 16
+# Names what the functions below do to pixels, for stored features; raise it when that changes.
+PIXELS_VERSION = 1
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _FAR = 1.0 - CORNER_SHARE
@@ -77,6 +81,49 @@ def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) ->
     return tf.cast(square[0] + 0.5, tf.uint8)
 
 
+@dataclass(frozen=True)
+class View:
+    """One fixed way to see a picture: a box y0,x0,y1,x1 in shares of its sides, maybe mirrored."""
+
+    box: tuple[float, float, float, float] = _WHOLE
+    mirrored: bool = False
+
+    def to_list(self) -> list:
+        """The same as JSON types."""
+        return [*self.box, self.mirrored]
+
+
+# What a locked tower sees of each training picture. The first view is the whole picture, which
+# evaluation takes.
+VIEW_SETS: dict[str, tuple[View, ...]] = {
+    "1": (View(),),
+    "2": (View(), View(mirrored=True)),
+}
+
+
+def view_set(name: str) -> tuple[View, ...]:
+    """The views of that name.
+
+    Raises:
+        ValueError: for an unknown name; lists the known ones.
+    """
+    if name not in VIEW_SETS:
+        raise unknown("set of views", name, VIEW_SETS)
+    return VIEW_SETS[name]
+
+
+def picture_view(image: tf.Tensor, view: View, size: int) -> tf.Tensor:
+    """Cut one view out of `image` (H,W,3) uint8: (size,size,3) uint8."""
+    whole = view.box == _WHOLE
+    seen = resize_picture(image, size) if whole else crop_region(image, tf.constant(view.box), size)
+    return tf.reverse(seen, [1]) if view.mirrored else seen
+
+
+def training_views(image: tf.Tensor, name: str, size: int) -> tf.Tensor:
+    """All views of a set of `image` (H,W,3) uint8: (V,size,size,3) uint8."""
+    return tf.stack([picture_view(image, view, size) for view in view_set(name)])
+
+
 def tile_boxes(layout: str) -> np.ndarray:
     """Return the views of a tile layout, "1" or "1+4": (T,4) float32 y0,x0,y1,x1 in 0..1."""
     if layout not in TILE_LAYOUTS:
@@ -99,14 +146,7 @@ def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
 
 def picture_views(image: tf.Tensor, boxes: np.ndarray, size: int) -> tf.Tensor:
     """Cut every box of `boxes` (T,4) float out of `image` (H,W,3) uint8: (T,size,size,3) uint8."""
-    return tf.stack(
-        [
-            resize_picture(image, size)
-            if tuple(box) == _WHOLE
-            else crop_region(image, tf.constant(box), size)
-            for box in boxes
-        ]
-    )
+    return tf.stack([picture_view(image, View(tuple(box.tolist())), size) for box in boxes])
 
 
 def decode_valid(
