@@ -7,12 +7,15 @@ import keras
 from tfclip.naming import unknown
 
 
-def pool_map(x: keras.KerasTensor, pooling: str) -> keras.KerasTensor:
+def pool_map(
+    x: keras.KerasTensor, pooling: str, allowed: tuple[str, ...] = ("mean", "none")
+) -> keras.KerasTensor:
     """End a convolutional tower.
 
     Args:
         x: (B, H, W, F).
         pooling: "mean" over all places for (B, F), or "none" for (B, H * W, F), row by row.
+        allowed: what this tower offers, for the message.
 
     Raises:
         ValueError: for another pooling.
@@ -21,7 +24,7 @@ def pool_map(x: keras.KerasTensor, pooling: str) -> keras.KerasTensor:
         return keras.layers.GlobalAveragePooling2D(name="mean")(x)
     if pooling == "none":
         return keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
-    raise unknown("pooling", pooling, ("mean", "none"))
+    raise unknown("pooling", pooling, allowed)
 
 
 def pool_tokens(

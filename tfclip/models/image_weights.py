@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from tfclip.models import registry
-from tfclip.models.convolutional import set_imagenet_normalization
+from tfclip.models.applications import set_imagenet_normalization
 from tfclip.models.pretrained import NONE, first_line
 
 
@@ -43,12 +43,12 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
                 f"{path} does not hold weights for {name} without its classifier: "
                 f"{first_line(error)}"
             ) from error
-    if name.startswith("efficientnet"):
+    if name.startswith("efficientnet-"):
         set_imagenet_normalization(tower)
 
 
 def _copy_imagenet(tower: keras.Model, name: str) -> None:
-    if not name.startswith("efficientnet"):
+    if not name.startswith("efficientnet-"):
         known = [n for n in registry.IMAGE_TOWERS if n.startswith("efficientnet")]
         raise ValueError(
             f"--image-weights imagenet exists for {', '.join(known)}. Received tower: {name}. "

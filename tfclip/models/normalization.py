@@ -36,17 +36,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
-def with_fused_normalization(network: keras.Model) -> keras.Model:
-    """The same functional network with every batch normalisation replaced by the fused one."""
-
-    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3):
-            return BatchNormalization.from_config(layer.get_config())
-        return layer.__class__.from_config(layer.get_config())
-
-    return keras.models.clone_model(network, clone_function=clone)
-
-
 def synchronize_normalization(model: keras.Model) -> int:
     """Let all batch normalisation in `model` see the batch of all replicas; returns how many."""
     found = [

@@ -35,24 +35,51 @@ def _mixer(patch_size: int, **options) -> Tower:
     return Tower("tfclip.models.mixer:mixer", {"patch_size": patch_size, **options})
 
 
+def _application(network: str) -> Tower:
+    return Tower("tfclip.models.applications:application", {"network": network})
+
+
+def _resnet(blocks: tuple[int, ...], bottleneck: bool) -> Tower:
+    options = {"blocks": blocks, "bottleneck": bottleneck}
+    return Tower("tfclip.models.resnet:resnet", options)
+
+
+def _transformer(patch_size: int, **options) -> Tower:
+    builder = "tfclip.models.vision_transformer:vision_transformer"
+    return Tower(builder, {"patch_size": patch_size, **options})
+
+
 _SMALL = {"blocks": 8, "width": 512, "token_width": 256, "channel_width": 2048}
 _BASE = {"blocks": 12, "width": 768, "token_width": 384, "channel_width": 3072}
+_TEENSY = "tfclip.models.mixer:teensy_mixer"
 
-# A builder takes image_size and its options, and returns a model from 0..255 pictures to features.
+# A builder takes image_size, pooling and its options, and returns a model from 0..255 pictures to
+# features.
 IMAGE_TOWERS: dict[str, Tower] = {
-    **{
-        f"efficientnet-b{n}": Tower(
-            "tfclip.models.convolutional:efficientnet", {"variant": f"b{n}"}
-        )
-        for n in range(8)
-    },
+    # From keras.applications.
+    **{f"efficientnet-b{n}": _application(f"EfficientNetB{n}") for n in range(8)},
+    "efficientnetv2-s": _application("EfficientNetV2S"),
+    "mobilenet-v3-small": _application("MobileNetV3Small"),
+    "mobilenet-v3-large": _application("MobileNetV3Large"),
+    "resnet-50": _application("ResNet50"),
+    "convnext-tiny": _application("ConvNeXtTiny"),
+    # As in timm, torchvision and keras_hub: strides in the 3x3 convolutions, no bias.
+    "resnet-18": _resnet((2, 2, 2, 2), bottleneck=False),
+    "resnet-50-v1.5": _resnet((3, 4, 6, 3), bottleneck=True),
+    "squeezenet": Tower("tfclip.models.squeezenet:squeezenet"),
+    "vit-b16": _transformer(16),
+    "vit-b32": _transformer(32),
+    "clip-vit-b16": _transformer(16, clip=True),
+    "clip-vit-b32": _transformer(32, clip=True),
     # Names and sizes of the Mixer paper, table 1.
     "mixer-s32": _mixer(32, **_SMALL),
     "mixer-s16": _mixer(16, **_SMALL),
     "mixer-b32": _mixer(32, **_BASE),
     "mixer-b16": _mixer(16, **_BASE),
     "mixer-tiny": _mixer(8, blocks=4, width=128, token_width=64, channel_width=256),
-    "squeezenet": Tower("tfclip.models.squeezenet:squeezenet"),
+    "clip-mixer-b32": Tower("tfclip.models.mixer:clip_mixer", {"patch_size": 32}),
+    "teensy-mixer-4m": Tower(_TEENSY, {"blocks": 6}),
+    "teensy-mixer-5m": Tower(_TEENSY, {"blocks": 8}),
     "small-convolutional": Tower("tfclip.models.convolutional:small_convolutional"),
 }
 
