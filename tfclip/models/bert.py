@@ -5,12 +5,11 @@ from __future__ import annotations
 import keras
 import keras_hub
 
-from tfclip.models.text_transformer import MaskedMean, text_inputs
+from tfclip.models.text_transformer import pool_text, text_inputs
 
 # By the names that configurations use. BERT's first code and keras_hub approximate GELU by tanh,
 # the PyTorch world computes it exactly: 3e-4 apart at the output.
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
-POOLINGS = ("cls", "mean", "none")
 
 
 def bert(
@@ -43,7 +42,7 @@ def bert(
         activation: of the feed-forward part: "gelu" (exact), "gelu_tanh" or "relu".
         pooler: whether the first token goes through BERT's tanh layer when `pooling` is "cls";
             no other pooling has use for it, and holds it.
-        pooling: "cls" (the first token), "mean" (masked mean of the tokens) or "none".
+        pooling: "cls" (the first token), "mean" (masked mean of the tokens), "end" or "none".
 
     Returns:
         A model from `text_inputs()` to (B, hidden_dim) features, or with pooling "none" to the
@@ -56,10 +55,6 @@ def bert(
         raise ValueError(
             f"This BERT has {max_sequence_length} positions; context_length must not be longer. "
             f"Received: {context_length}."
-        )
-    if pooling not in POOLINGS:
-        raise ValueError(
-            f"BERT's pooling must be one of {', '.join(POOLINGS)}. Received: {pooling!r}."
         )
     inputs = text_inputs()
     token_ids, mask = inputs["token_ids"], inputs["text_mask"]
@@ -91,17 +86,11 @@ def bert(
             kernel_initializer=_initializer(),
             name=f"transformer_layer_{index}",
         )(x, padding_mask=mask)
-    if pooling == "mean":
-        x = MaskedMean(name="pool")(x, mask)
-    elif pooling == "cls":
-        x = x[:, 0]
-        if pooler:
-            x = keras.layers.Dense(
-                hidden_dim,
-                activation="tanh",
-                kernel_initializer=_initializer(),
-                name="pooled_dense",
-            )(x)
+    x = pool_text(x, mask, pooling)
+    if pooling == "cls" and pooler:
+        x = keras.layers.Dense(
+            hidden_dim, activation="tanh", kernel_initializer=_initializer(), name="pooled_dense"
+        )(x)
     return keras.Model(inputs, x, name="bert")
 
 

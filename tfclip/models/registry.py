@@ -95,6 +95,9 @@ TEXT_TOWERS: dict[str, Tower] = {
     # all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957; sentence-transformers).
     "minilm": _bert(6, 384, 12, pooling="mean"),
     "distilbert": _bert(6, 768, 12, num_segments=0, pooler=False),
+    # For CLIP's byte pairs: 49,408 tokens and a context of 77.
+    "clip-text": Tower("tfclip.models.text_transformer:clip_text"),
+    "mixer-text": Tower("tfclip.models.text_mixer:text_mixer"),
     "small-transformer": Tower("tfclip.models.text_transformer:text_transformer"),
 }
 

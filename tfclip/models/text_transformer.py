@@ -1,9 +1,12 @@
-"""A small pre-norm transformer text tower with masked mean pooling."""
+"""What text towers share: inputs, embeddings, pooling; and the small and CLIP's transformers."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
+
+from tfclip.models.vision_transformer import EncoderBlock
+from tfclip.naming import unknown
 
 
 @keras.saving.register_keras_serializable("tfclip")
@@ -54,6 +57,42 @@ class MaskedMean(keras.layers.Layer):
         return ops.sum(tokens * weight, axis=1) / ops.maximum(ops.sum(weight, axis=1), 1)
 
 
+@keras.saving.register_keras_serializable("tfclip")
+class LastToken(keras.layers.Layer):
+    """The last token that is not padding, CLIP's end-of-text: (B, L, C), (B, L) bool -> (B, C)."""
+
+    def call(self, tokens, text_mask):
+        """Read the place that the mask ends at; the mask has no holes."""
+        length = ops.sum(ops.cast(text_mask, "int32"), axis=1, keepdims=True)
+        chosen = ops.arange(ops.shape(tokens)[1])[None] == length - 1
+        return ops.einsum("bl,blc->bc", ops.cast(chosen, tokens.dtype), tokens)
+
+
+def pool_text(
+    tokens: keras.KerasTensor, text_mask: keras.KerasTensor, pooling: str
+) -> keras.KerasTensor:
+    """End a text tower.
+
+    Args:
+        tokens: (B, L, C).
+        text_mask: (B, L) bool.
+        pooling: "mean" over the tokens that are not padding, "end" for the last of them, "cls" for
+            the first, all (B, C); or "none" for `tokens`.
+
+    Raises:
+        ValueError: for another pooling.
+    """
+    if pooling == "mean":
+        return MaskedMean(name="pool")(tokens, text_mask)
+    if pooling == "end":
+        return LastToken(name="pool")(tokens, text_mask)
+    if pooling == "cls":
+        return tokens[:, 0]
+    if pooling == "none":
+        return tokens
+    raise unknown("pooling", pooling, ("mean", "end", "cls", "none"))
+
+
 def text_inputs() -> dict[str, keras.KerasTensor]:
     """The inputs of every text tower: `token_ids` (B, L) int32 and `text_mask` (B, L) bool."""
     return {
@@ -69,6 +108,7 @@ def text_transformer(
     blocks: int = 2,
     heads: int = 4,
     dropout: float = 0.0,
+    pooling: str = "mean",
 ) -> keras.Model:
     """Bidirectional transformer encoder for short captions.
 
@@ -76,9 +116,10 @@ def text_transformer(
         vocabulary_size, context_length: sizes of the token and the position table.
         width, blocks, heads: channels of a token, number of blocks, attention heads.
         dropout: rate after each sub-layer.
+        pooling: see `pool_text`.
 
     Returns:
-        A model from `text_inputs()` to (B, width) features.
+        A model from `text_inputs()` to (B, width) features, or (B, L, width) unpooled.
     """
     layers = keras.layers
     inputs = text_inputs()
@@ -98,4 +139,51 @@ def text_transformer(
         y = layers.Dense(width, name=f"block_{index}_dense_out")(y)
         x = x + layers.Dropout(dropout)(y)
     x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
-    return keras.Model(inputs, MaskedMean(name="pool")(x, mask), name="text_transformer")
+    return keras.Model(inputs, pool_text(x, mask, pooling), name="text_transformer")
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class CausalBlock(EncoderBlock):
+    """An `EncoderBlock` in which a token attends to itself and those before it, (B, L, C)."""
+
+    def call(self, x, training=None):
+        """Attend backwards, then transform each token."""
+        y = self.attention_norm(x)
+        y = self.attention(y, y, use_causal_mask=True, training=training)
+        x = x + self.drop(y, training=training)
+        y = self.mlp_out(self.mlp_in(self.mlp_norm(x)))
+        return x + self.drop(y, training=training)
+
+
+def clip_text(
+    vocabulary_size: int,
+    context_length: int,
+    width: int = 512,
+    blocks: int = 12,
+    heads: int = 8,
+    dropout: float = 0.0,
+    pooling: str = "end",
+) -> keras.Model:
+    """The text tower of CLIP (Radford et al. 2021, section 2.4), without its projection.
+
+    A causal pre-norm transformer with QuickGELU, read at the end-of-text token after the last norm.
+    What comes after a token cannot change it, so that padding needs no mask but in pooling.
+
+    Args:
+        vocabulary_size, context_length: sizes of the token and the position table; CLIP's are
+            49,408 and 77.
+        width, blocks, heads: channels of a token, number of blocks, attention heads.
+        dropout: rate after each sub-layer.
+        pooling: see `pool_text`.
+
+    Returns:
+        A model from `text_inputs()` to (B, width) features, or (B, L, width) unpooled.
+    """
+    inputs = text_inputs()
+    x = TokenAndPosition(vocabulary_size, context_length, width, name="embeddings")(
+        inputs["token_ids"]
+    )
+    for index in range(blocks):
+        x = CausalBlock(heads, 4 * width, "quick_gelu", 1e-5, dropout, name=f"block_{index}")(x)
+    x = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")(x)
+    return keras.Model(inputs, pool_text(x, inputs["text_mask"], pooling), name="clip_text")
