@@ -9,7 +9,8 @@ import pytest
 
 from tfclip.fit import main
 from tfclip.models.saved import load_model
-from tfclip.training.recipes import RECIPES, FitFlags
+from tfclip.training.flags import FitFlags
+from tfclip.training.recipes import RECIPES
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
 

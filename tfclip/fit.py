@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from tfclip.console import Command, progress, run, say
-from tfclip.training.recipes import RECIPES, FitFlags
+from tfclip.training.flags import FitFlags
+from tfclip.training.recipes import RECIPES
 
 
 @dataclass(frozen=True)

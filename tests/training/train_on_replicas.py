@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.normalization import synchronize_normalization
-from tfclip.training.loop import mean_loss, run_steps
+from tfclip.training.loop import Phase, mean_loss, run_steps
 from tfclip.training.prepare import compile_for_training, make_strategy
 from tfclip.training.recipes import RECIPES
 
@@ -57,7 +57,7 @@ def trained(strategy, precision: str, how: str, wrong: str = "") -> dict[str, np
     if how == "fit":
         model.fit(batches(), epochs=1, verbose=0)
     else:
-        run_steps(model, strategy, batches().repeat(), steps=STEPS, epoch_steps=2)
+        run_steps(model, strategy, [Phase(STEPS, batches().repeat())], epoch_steps=2)
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
     if how == "loop" and not wrong:
         weights["validation loss"] = np.array(mean_loss(model, strategy, batches()))

@@ -13,9 +13,9 @@ from tfclip.inputs.images import (
     crop_region,
     decode_record_jpeg,
     picture_view,
-    view_set,
 )
-from tfclip.inputs.text import WordPieceTokenizer
+from tfclip.inputs.text import Tokenizer
+from tfclip.inputs.view_sets import view_set
 from tfclip.records import schema
 from tfclip.records.reader import Record, endless_shards, read_shards
 
@@ -32,7 +32,7 @@ class Drawing:
     with a random margin of up to `region_margin` times its size on each side; the others show the
     whole picture with one of its captions and phrases, or, where `phrases` is 2, with two of its
     phrases as one text. A whole picture is seen in one of its `views`, by name (see
-    `inputs.images.VIEW_SETS`), and varies by `crop_scale` and `flip`.
+    `inputs.view_sets`), and varies by `crop_scale` and `flip`.
     """
 
     image_size: int
@@ -46,7 +46,7 @@ class Drawing:
 
 def training_batches(
     files: Sequence[str],
-    tokenizer: WordPieceTokenizer,
+    tokenizer: Tokenizer,
     drawing: Drawing,
     *,
     batch_size: int,
@@ -84,7 +84,7 @@ def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
 
 
 def validation_batches(
-    files: Sequence[str], tokenizer: WordPieceTokenizer, image_size: int, *, batch_size: int
+    files: Sequence[str], tokenizer: Tokenizer, image_size: int, *, batch_size: int
 ) -> tf.data.Dataset:
     """Return one pass of whole batches for the validation loss: whole pictures, the same each time.
 
@@ -100,7 +100,7 @@ def validation_batches(
 
 
 def _batches(
-    examples: tf.data.Dataset, tokenizer: WordPieceTokenizer, batch_size: int
+    examples: tf.data.Dataset, tokenizer: Tokenizer, batch_size: int
 ) -> tf.data.Dataset:
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         caption = example.pop("caption")

@@ -6,13 +6,12 @@ loaded without tfclip. The rule for pixels is that of `records.check`: EXIF rota
 laid over white, RGB.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import tensorflow as tf
 
 from tfclip.inputs.formats import decode_other_format
 from tfclip.inputs.headers import count_pixels, is_jpeg, read_orientation, turn_upright
+from tfclip.inputs.view_sets import WHOLE, View, view_set
 from tfclip.naming import unknown
 
 # A corner crop of a tile layout takes this share of each side: neighbours overlap by a fifth.
@@ -24,13 +23,12 @@ _PARALLEL_DECODES = 16
 # Names what the functions below do to pixels, for stored features; raise it when that changes.
 PIXELS_VERSION = 1
 
-_WHOLE = (0.0, 0.0, 1.0, 1.0)
 _FAR = 1.0 - CORNER_SHARE
 _CORNERS = tuple(
     (y, x, y + CORNER_SHARE, x + CORNER_SHARE) for y in (0.0, _FAR) for x in (0.0, _FAR)
 )
 # Boxes are (y0, x0, y1, x1) in shares of the picture's sides.
-TILE_LAYOUTS = {"1": (_WHOLE,), "1+4": (_WHOLE, *_CORNERS)}
+TILE_LAYOUTS = {"1": (WHOLE,), "1+4": (WHOLE, *_CORNERS)}
 
 
 def decode_record_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -81,40 +79,9 @@ def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) ->
     return tf.cast(square[0] + 0.5, tf.uint8)
 
 
-@dataclass(frozen=True)
-class View:
-    """One fixed way to see a picture: a box y0,x0,y1,x1 in shares of its sides, maybe mirrored."""
-
-    box: tuple[float, float, float, float] = _WHOLE
-    mirrored: bool = False
-
-    def to_list(self) -> list:
-        """The same as JSON types."""
-        return [*self.box, self.mirrored]
-
-
-# What a locked tower sees of each training picture. The first view is the whole picture, which
-# evaluation takes.
-VIEW_SETS: dict[str, tuple[View, ...]] = {
-    "1": (View(),),
-    "2": (View(), View(mirrored=True)),
-}
-
-
-def view_set(name: str) -> tuple[View, ...]:
-    """The views of that name.
-
-    Raises:
-        ValueError: for an unknown name; lists the known ones.
-    """
-    if name not in VIEW_SETS:
-        raise unknown("set of views", name, VIEW_SETS)
-    return VIEW_SETS[name]
-
-
 def picture_view(image: tf.Tensor, view: View, size: int) -> tf.Tensor:
     """Cut one view out of `image` (H,W,3) uint8: (size,size,3) uint8."""
-    whole = view.box == _WHOLE
+    whole = view.box == WHOLE
     seen = resize_picture(image, size) if whole else crop_region(image, tf.constant(view.box), size)
     return tf.reverse(seen, [1]) if view.mirrored else seen
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from tfclip.models import cross_replica, heads, registry
+from tfclip.models import cross_replica, registry
 from tfclip.models.config import ModelConfig
 from tfclip.models.losses import sigmoid_contrastive, softmax_contrastive
 from tfclip.naming import unknown
@@ -120,10 +120,10 @@ class DualEncoder(keras.Model):
                 context_length=options.context_length,
                 **options.text_options,
             )
-            self.image_head = heads.head(options.image_head)(
+            self.image_head = registry.head(options.image_head)(
                 options.embed_dim, name="image_head", **options.image_head_options
             )
-            self.text_head = heads.head(options.text_head)(
+            self.text_head = registry.head(options.text_head)(
                 options.embed_dim, name="text_head", **options.text_head_options
             )
             self.image_head.build(self.image_tower.output_shape)

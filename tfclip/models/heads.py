@@ -5,8 +5,6 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfclip.naming import unknown
-
 
 @keras.saving.register_keras_serializable("tfclip")
 class Head(keras.layers.Layer):
@@ -128,22 +126,3 @@ class Perceptron(Head):
     def call(self, features, keep=None, training=False):
         """Through the hidden layer."""
         return self.dense(self.hidden(features))
-
-
-HEADS: dict[str, type[Head]] = {
-    "identity": Identity,
-    "linear": Linear,
-    "projection": Projection,
-    "perceptron": Perceptron,
-}
-
-
-def head(name: str) -> type[Head]:
-    """The head of that name.
-
-    Raises:
-        ValueError: for an unknown name; lists the known ones, the nearest first.
-    """
-    if name not in HEADS:
-        raise unknown("head", name, HEADS)
-    return HEADS[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -122,3 +122,24 @@ def text_tower(name: str) -> Tower:
     if name not in TEXT_TOWERS:
         raise unknown("text tower", name, TEXT_TOWERS)
     return TEXT_TOWERS[name]
+
+
+# From a tower's features to the embedding: `module:class`, called with embed_dim and options.
+HEADS: dict[str, str] = {
+    "identity": "tfclip.models.heads:Identity",
+    "linear": "tfclip.models.heads:Linear",
+    "projection": "tfclip.models.heads:Projection",
+    "perceptron": "tfclip.models.heads:Perceptron",
+}
+
+
+def head(name: str) -> Callable[..., keras.layers.Layer]:
+    """The builder of the head of that name; it takes `embed_dim` and the head's options.
+
+    Raises:
+        ValueError: for an unknown name; lists the known ones, the nearest first.
+    """
+    if name not in HEADS:
+        raise unknown("head", name, HEADS)
+    module, kind = HEADS[name].split(":")
+    return lambda *args, **options: getattr(importlib.import_module(module), kind)(*args, **options)

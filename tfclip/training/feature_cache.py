@@ -8,6 +8,7 @@ records. Another model or other records therefore never find it.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ import tensorflow as tf
 
 from tfclip.console import progress
 from tfclip.inputs.batches import caption_id
-from tfclip.inputs.images import PIXELS_VERSION, decode_record_jpeg, training_views, view_set
+from tfclip.inputs.images import PIXELS_VERSION, decode_record_jpeg, training_views
+from tfclip.inputs.text import Tokenizer
+from tfclip.inputs.view_sets import view_set
 from tfclip.models.saved import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
@@ -133,8 +136,7 @@ def text_features(
     what = {
         **_described(model, "text", records, split),
         "context_length": model.config.context_length,
-        "tokenizer": tokenizer.describe(),
-        "vocabulary": digest(list(tokenizer.vocabulary)),
+        "tokenizer": _tokenizer_digest(tokenizer),
     }
     told = f"text features of {split}"
     per_token = len(tower.output_shape) == 3
@@ -190,6 +192,13 @@ def _described(model: TrainedModel, side: str, records: Path, split: str) -> dic
         "records": load_manifest(records).fingerprint(),
         "split": split,
     }
+
+
+def _tokenizer_digest(tokenizer: Tokenizer) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        saved = [path.read_bytes().hex() for path in sorted(Path(folder).iterdir())]
+    return digest([tokenizer.describe(), saved])
 
 
 def _texts(records: Path, split: str) -> tuple[list[bytes], np.ndarray]:

@@ -10,20 +10,23 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import say
-from tfclip.inputs.text import WordPieceTokenizer, choose_context_length, load_vocabulary
+from tfclip.inputs.text import Tokenizer, choose_context_length, tokenizer_from_file
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.image_weights import load_image_weights
 from tfclip.models.normalization import synchronize_normalization
 from tfclip.models.saved import TrainedModel
-from tfclip.models.text_weights import load_text_weights
+from tfclip.models.text_weights import PretrainedText, load_text_weights
 from tfclip.records import schema
 from tfclip.records.manifest import VOCABULARY
 from tfclip.records.reader import read_shards
-from tfclip.training.recipes import FitFlags
+from tfclip.training.flags import FitFlags
+from tfclip.training.optimizer import LayerwiseAdamW, decays, depth_factors, make_optimizer
 
 # Enough captions to know their lengths; more would only take longer.
 CAPTIONS_MEASURED = 20_000
+# A tokenizer has some context length from the start; the run's own is set once it is known.
+SHORTEST = 3
 
 
 def make_strategy(replicas: int) -> tf.distribute.Strategy:
@@ -60,8 +63,7 @@ def prepare_model(
     directory: Path,
     files: list[str],
     *,
-    image_options: Mapping,
-    text_options: Mapping,
+    options: Mapping[str, Mapping],
     trained_on: Mapping,
 ) -> TrainedModel:
     """Build the model with its tokenizer, pretrained weights and optimizer; within the strategy.
@@ -70,18 +72,19 @@ def prepare_model(
         flags: what to build.
         directory: the training records, for their vocabulary.
         files: their shards, to measure caption lengths.
-        image_options, text_options: sizes of the towers, from the recipe.
+        options: of towers and heads, by the names of `ModelConfig`; see `Recipe.options`.
         trained_on: kept with the model.
 
     Raises:
         ValueError, FileNotFoundError: for a vocabulary or weights that are missing or do not fit.
     """
     pretrained = load_text_weights(flags.text_tower, flags.text_weights)
-    vocabulary = _vocabulary(flags, directory, pretrained)
-    lowercase = pretrained.lowercase if pretrained else True
-    context_length = flags.context_length or _measured_context(vocabulary, lowercase, files)
+    tokenizer = _tokenizer(flags, directory, pretrained)
+    tokenizer = tokenizer.with_context_length(
+        flags.context_length or _measured_context(tokenizer, files)
+    )
     if pretrained:
-        text_options = pretrained.options
+        options = {**options, "text_options": {**options["text_options"], **pretrained.options}}
     keras.utils.set_random_seed(flags.seed)
     dual_encoder = DualEncoder(
         ModelConfig(
@@ -89,11 +92,14 @@ def prepare_model(
             text_tower=flags.text_tower,
             image_size=flags.image_size,
             embed_dim=flags.embed_dim,
-            context_length=context_length,
-            vocabulary_size=len(vocabulary),
+            context_length=tokenizer.context_length,
+            vocabulary_size=tokenizer.vocabulary_size,
+            image_head=flags.image_head,
+            text_head=flags.text_head,
+            initial_logit_scale=flags.logit_scale,
+            initial_logit_bias=flags.logit_bias if flags.loss == "sigmoid" else None,
             precision=flags.precision,
-            image_options=dict(image_options),
-            text_options=dict(text_options),
+            **options,
         )
     )
     load_image_weights(dual_encoder.image_tower, flags.image_tower, flags.image_weights)
@@ -101,57 +107,67 @@ def prepare_model(
         pretrained.copy_into(dual_encoder.text_tower)
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
         synchronize_normalization(dual_encoder)
+    dual_encoder.lock(flags.locked)
     compile_for_training(dual_encoder, flags)
-    tokenizer = WordPieceTokenizer(vocabulary, context_length, lowercase)
     return TrainedModel(dual_encoder, tokenizer, trained_on)
 
 
 def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
-    """Give the model AdamW (Loshchilov and Hutter 2019) with warm-up and cosine, and its clipping.
+    """Give the model its loss, its clipping, and AdamW with warm-up (`training.optimizer`).
 
-    Weight decay leaves out biases, norms and the temperature. Gradients are clipped by the model's
-    own train_step, after the reduce over replicas.
+    Gradients are clipped by the model's own train_step, after the reduce over replicas.
     """
-    warmup = min(flags.warmup_steps, flags.steps // 2)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else flags.learning_rate,
-        decay_steps=flags.steps - warmup,
-        warmup_target=flags.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=flags.weight_decay)
+    model.contrast = flags.loss
+    model.clip_norm = flags.clip_norm
+    steps = flags.unlock_after or flags.steps
+    optimizer = make_optimizer(flags, flags.learning_rate, steps)
+    _compile(model, optimizer, flags)
+
+
+def compile_unlocked(model: DualEncoder, flags: FitFlags) -> None:
+    """Free the locked towers, and give the model an optimizer for the rest of the run.
+
+    It begins anew, with a warm-up, at `unlocked_learning_rate`, which falls by `layer_decay` from
+    each twelfth of a tower's depth to the one below it (Clark et al. 2020, ELECTRA, appendix B).
+    """
+    locked = model.locked
+    model.lock(())
+    factors = {}
+    for side in locked:
+        factors |= depth_factors(getattr(model, f"{side}_tower"), flags.layer_decay)
+    steps = flags.steps - flags.unlock_after
+    optimizer = make_optimizer(flags, flags.unlocked_learning_rate, steps, factors)
+    _compile(model, optimizer, flags)
+
+
+def _compile(model: DualEncoder, optimizer: LayerwiseAdamW, flags: FitFlags) -> None:
     variables = model.trainable_variables
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not _decays(v)])
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not decays(v)])
     if flags.precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.clip_norm = flags.clip_norm
     model.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(variables)
 
 
-def _decays(variable: keras.Variable) -> bool:
-    # Attention biases are (heads, width) matrices, so the number of axes alone does not tell.
-    return len(variable.shape) > 1 and variable.name != "bias"
-
-
-def _vocabulary(flags: FitFlags, directory: Path, pretrained) -> list[str]:
-    if pretrained:
+def _tokenizer(flags: FitFlags, directory: Path, pretrained: PretrainedText | None) -> Tokenizer:
+    """The tokenizer of the weights, of `--vocabulary`, or of the records; of any context length."""
+    own = pretrained.make_tokenizer(SHORTEST) if pretrained else None
+    if own is not None:
         if flags.vocabulary:
             raise ValueError(
                 "--vocabulary and --text-weights exclude each other: weights bring theirs"
             )
-        return list(pretrained.vocabulary)
+        return own
     path = flags.vocabulary or directory / VOCABULARY
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no vocabulary at {path}; give one with --vocabulary PATH, or pack the records again"
         )
-    return load_vocabulary(path)
+    return tokenizer_from_file(path, SHORTEST)
 
 
-def _measured_context(vocabulary: list[str], lowercase: bool, files: list[str]) -> int:
+def _measured_context(tokenizer: Tokenizer, files: list[str]) -> int:
     """Choose the context length from the token counts of the training texts."""
-    tokenizer = WordPieceTokenizer(vocabulary, 3, lowercase)
     texts = read_shards(files, features=(schema.CAPTION, schema.PHRASE)).flat_map(
         lambda record: tf.data.Dataset.from_tensor_slices(
             tf.concat([record[schema.CAPTION], record[schema.PHRASE]], axis=0)

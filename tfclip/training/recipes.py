@@ -1,151 +1,33 @@
-"""The flags of `fit`, and the recipes: named sets of their defaults. Needs no TensorFlow."""
+"""The recipes: named sets of defaults of `fit`'s flags, with the sizes of their towers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
 
-from tfclip.models.config import PRECISIONS
-from tfclip.models.registry import image_tower, text_tower
 from tfclip.naming import unknown
-
-
-@dataclass(frozen=True)
-class FitFlags:
-    """Train a dual encoder on packed records."""
-
-    records: str
-    """Training records: DIR or DIR:SPLIT (the split is train when not given)."""
-    run: Path
-    """The run directory to write."""
-    val: str | None = None
-    """Validation records, DIR:SPLIT, for the loss and for retrieval recall."""
-    voc: str | None = None
-    """Labelled records, DIR:SPLIT, for the zero-shot mean average precision while training."""
-    class_folders: Path | None = None
-    """A folder of class folders, for the zero-shot top-1 accuracy while training."""
-    overwrite: bool = False
-    """Replace a run that is there."""
-
-    image_tower: str = "efficientnet-b5"
-    """Image encoder; an unknown name lists the known ones."""
-    text_tower: str = "bert-small"
-    """Text encoder; an unknown name lists the known ones."""
-    image_weights: str = "none"
-    """imagenet, the path of a weights file (.h5), or none."""
-    text_weights: str = "none"
-    """A keras_hub preset name, a local folder (Keras or Hugging Face), or none."""
-    image_size: int = 224
-    """Side of the pictures in pixels."""
-    embed_dim: int = 256
-    """Size of the shared embedding."""
-    context_length: int | None = None
-    """Longest text in tokens; chosen from the training captions when not given."""
-    vocabulary: Path | None = None
-    """A vocab.txt to use instead of the one in the records."""
-    precision: str = "float32"
-    """float32, bfloat16, or float16 with loss scaling."""
-
-    steps: int = 10_000
-    """Updates to make in all."""
-    batch_size: int = 128
-    """Pictures in a batch, over all replicas."""
-    learning_rate: float = 1e-4
-    """Highest learning rate, reached after the warm-up; it falls to 0 as a cosine."""
-    warmup_steps: int = 500
-    """Steps over which the learning rate rises from 0; at most half of all steps."""
-    weight_decay: float = 1e-4
-    """Decoupled weight decay; not on biases, norms and the temperature."""
-    clip_norm: float | None = 1.0
-    """Largest norm of the whole gradient, None for no limit."""
-    region_share: float = 0.0
-    """Share of the examples that show one region and its phrase (records with regions)."""
-    region_margin: float = 0.0
-    """Largest margin around a region, in its sizes."""
-    crop_scale: tuple[float, float] = (1.0, 1.0)
-    """Range of the area of the random crop of a whole picture, 1 1 for none."""
-    flip: bool = False
-    """Mirror every second picture (wrong for captions that say left and right)."""
-
-    evaluate_every: int = 500
-    """Steps from one evaluation and checkpoint to the next."""
-    monitor: str = "auto"
-    """What the best model is chosen by: auto, val_loss, val_recall, voc_map, top1 or loss."""
-    replicas: int = 1
-    """Logical CPU devices to train on, for trials without several GPUs; 0 takes all GPUs."""
-    seed: int = 0
-    """Of the weights, the order of the data and every draw."""
-    never_trained: tuple[str, ...] = ()
-    """Class names known not to occur in the training data; evaluation tells them apart."""
-
-    def __post_init__(self):
-        """Refuse what cannot be trained, before TensorFlow starts.
-
-        Raises:
-            ValueError: naming the flag, what was received and what is allowed.
-        """
-        image_tower(self.image_tower)
-        text_tower(self.text_tower)
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        if self.monitor not in MONITORS:
-            raise unknown("monitor", self.monitor, MONITORS)
-        positive = "steps", "evaluate_every", "learning_rate", "image_size", "embed_dim"
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"--{_flag(name)} must be above 0; received {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "region_margin", "replicas", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"--{_flag(name)} must be 0 or more; received {getattr(self, name)}"
-                )
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"--clip-norm must be above 0, or None; received {self.clip_norm}")
-        if not 0 <= self.region_share <= 1:
-            raise ValueError(f"--region-share must be 0 to 1; received {self.region_share}")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(
-                f"--crop-scale takes two shares, 0 < least <= greatest <= 1; "
-                f"received {self.crop_scale[0]} {self.crop_scale[1]}"
-            )
-        if self.batch_size < 2:
-            raise ValueError(f"--batch-size must be 2 or more; received {self.batch_size}")
-        if self.replicas and self.batch_size % self.replicas:
-            raise ValueError(
-                f"--batch-size {self.batch_size} cannot be shared equally by {self.replicas} "
-                f"replicas; use a multiple of {self.replicas}"
-            )
-        needs = {"val_loss": "val", "val_recall": "val", "voc_map": "voc", "top1": "class_folders"}
-        if (need := needs.get(self.monitor)) and getattr(self, need) is None:
-            raise ValueError(f"--monitor {self.monitor} needs --{_flag(need)}")
-
-    def to_dict(self) -> dict:
-        """The flags as JSON types."""
-        return {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
-        }
-
-
-MONITORS = ("auto", "val_loss", "val_recall", "voc_map", "top1", "loss")
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
+from tfclip.training.flags import FitFlags
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A system to train by name: what it is, where it comes from, and its defaults."""
+    """A system to train by name: what it is, where it comes from, and its defaults.
+
+    The options go to the builders of the towers and heads, as long as those are the recipe's own.
+    `vocabulary_size` and `context_length` are those that its parameters are counted with.
+    """
 
     summary: str
     source: str
+    data: str
     defaults: Mapping = field(default_factory=dict)
     image_options: Mapping = field(default_factory=dict)
     text_options: Mapping = field(default_factory=dict)
+    image_head_options: Mapping = field(default_factory=dict)
+    text_head_options: Mapping = field(default_factory=dict)
     vocabulary_size: int = 8000
 
     def flags(self, **given) -> FitFlags:
@@ -156,6 +38,34 @@ class Recipe:
         """The flags with `--records` and `--run` still to be given."""
         return replace(self.flags(), records=tyro.MISSING, run=tyro.MISSING)
 
+    def options(self, flags: FitFlags) -> dict[str, Mapping]:
+        """The options of towers and heads by the names of `ModelConfig`: for those of the recipe,
+        not for others that the flags name in their place."""
+        own = self.flags()
+        names = {
+            "image_options": "image_tower",
+            "text_options": "text_tower",
+            "image_head_options": "image_head",
+            "text_head_options": "text_head",
+        }
+        return {
+            options: dict(getattr(self, options))
+            if getattr(flags, part) == getattr(own, part)
+            else {}
+            for options, part in names.items()
+        }
+
+
+# What both systems of the Mixer comparison share.
+CLIP = {
+    "embed_dim": 512,
+    "context_length": 77,
+    "batch_size": 32_768,
+    "learning_rate": 5e-4,
+    "weight_decay": 0.2,
+    "beta_2": 0.98,
+    "epsilon": 1e-6,
+}
 
 RECIPES: dict[str, Recipe] = {
     # The picture size of the original is not stated: 224 is ours. It
@@ -163,12 +73,98 @@ RECIPES: dict[str, Recipe] = {
     "visual-genome": Recipe(
         summary="EfficientNetB5 + small-BERT on Visual Genome, one region phrase per picture",
         source="the Visual Genome dual encoder: AdamW 1e-4, weight decay 1e-4, batch 128",
+        data="Visual Genome, 80,000 / 8,000 pictures",
         defaults={"image_weights": "imagenet", "text_weights": "bert_small_en_uncased"},
         vocabulary_size=30_522,
+    ),
+    # The original measures nothing, and its split puts captions of one picture on both sides: ours
+    # splits by picture.
+    "liteclip": Recipe(
+        summary="ConvNeXt-Tiny + bert-mini with residual projections",
+        source="liteCLIP: Adam 2e-4, batch 64, 5 epochs, 128 tokens, masked mean pooling",
+        data="Flickr8k",
+        defaults={
+            "image_tower": "convnext-tiny",
+            "image_weights": "imagenet",
+            "text_tower": "bert-mini",
+            "image_head": "projection",
+            "text_head": "projection",
+            "context_length": 128,
+            "batch_size": 64,
+            "learning_rate": 2e-4,
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "epochs": 5,
+        },
+        text_options={"pooling": "mean"},
+        vocabulary_size=30_522,
+    ),
+    # The original pools over padding too; here the mask leaves it out.
+    "simple-clip": Recipe(
+        summary="ResNet50 + DistilBERT with bias-free perceptrons; --loss sigmoid as well",
+        source="simple-clip: Adam 1e-4 cosine, batch 256, 100 tokens, half precision on GPUs",
+        data="COCO; several record sets",
+        defaults={
+            "image_tower": "resnet-50",
+            "image_weights": "imagenet",
+            "text_tower": "distilbert",
+            "text_weights": "distil_bert_base_en_uncased",
+            "image_head": "perceptron",
+            "text_head": "perceptron",
+            "context_length": 100,
+            "batch_size": 256,
+            "learning_rate": 1e-4,
+            "weight_decay": 0.0,
+            "logit_scale": 5.0,
+        },
+        text_options={"pooling": "mean"},
+        vocabulary_size=30_522,
+    ),
+    **{
+        f"teensy-{size}": Recipe(
+            summary=f"a {size[0]}-million Mixer that learns the space of locked all-MiniLM-L6-v2",
+            source=f"teensy: cosine logits, 384-d embeddings, batch {batch}",
+            data=f"COCO 2017, {pictures} pictures",
+            defaults={
+                "image_tower": f"teensy-mixer-{size}",
+                "text_tower": "minilm",
+                "text_weights": "all-MiniLM-L6-v2",
+                "image_head": "linear",
+                "text_head": "identity",
+                "embed_dim": 384,
+                "context_length": 40,
+                "lock": "text",
+                "batch_size": batch,
+                "learning_rate": 1e-3,
+                "weight_decay": 0.05,
+            },
+            text_options={"pooling": "mean"},
+            image_head_options={"use_bias": True},
+            vocabulary_size=30_522,
+        )
+        for size, batch, pictures in (("4m", 512, "51,000"), ("5m", 384, "57,000"))
+    },
+    # The original mixes padding into the pooled token, gives gathered negatives no gradient, and
+    # clamps the temperature wrongly off several GPUs; here none of it.
+    "clip-mixer": Recipe(
+        summary="Mixer B/32 + a Mixer over text, byte-pair tokens",
+        source="clip-mixer: AdamW (0.9, 0.98, 1e-6) 5e-4, weight decay 0.2, batch 32,768",
+        data="LAION-COCO through img2dataset shards",
+        defaults={"image_tower": "clip-mixer-b32", "text_tower": "mixer-text", **CLIP},
+        vocabulary_size=49_408,
+    ),
+    "clip-vit-b32": Recipe(
+        summary="CLIP's ViT-B/32 + causal transformer, what clip-mixer is compared with",
+        source="Radford et al. 2021, tables 19 and 20",
+        data="LAION-COCO through img2dataset shards",
+        defaults={"image_tower": "clip-vit-b32", "text_tower": "clip-text", **CLIP},
+        vocabulary_size=49_408,
     ),
     "shapes": Recipe(
         summary="a small convolutional tower + a small transformer on drawn shapes",
         source="tfclip's own; minutes on two CPU cores, no download",
+        data="drawn shapes",
         defaults={
             "image_tower": "small-convolutional",
             "text_tower": "small-transformer",

@@ -7,7 +7,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,9 +24,18 @@ from tfclip.records.manifest import Manifest, load_manifest, records_reference
 from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
 from tfclip.training.callbacks import KeepModels, Measure, StopOnNaN
-from tfclip.training.loop import mean_loss, run_steps
-from tfclip.training.prepare import make_strategy, prepare_model
-from tfclip.training.recipes import FitFlags, recipe
+from tfclip.training.feature_batches import feature_batches, stored_validation_batches
+from tfclip.training.feature_cache import (
+    ImageFeatures,
+    TextFeatures,
+    image_features,
+    text_features,
+)
+from tfclip.training.feature_evaluation import StoredRetrieval
+from tfclip.training.flags import FitFlags
+from tfclip.training.loop import Phase, mean_loss, run_steps
+from tfclip.training.prepare import compile_unlocked, make_strategy, prepare_model
+from tfclip.training.recipes import recipe
 
 CONFIG_FILE = "config.json"
 
@@ -56,6 +66,7 @@ def train(
     texts = manifest.splits[split].captions + manifest.splits[split].regions
     if not texts:
         raise ValueError(f"{directory}:{split} holds no caption and no region phrase to train on")
+    flags = flags.with_steps(manifest.splits[split].images)
     strategy = make_strategy(flags.replicas)
     if flags.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
@@ -67,8 +78,7 @@ def train(
             flags,
             directory,
             files,
-            image_options=_sizes(chosen, "image", flags),
-            text_options=_sizes(chosen, "text", flags),
+            options=chosen.options(flags),
             trained_on={
                 "recipe": recipe_name,
                 "records": str(directory),
@@ -78,7 +88,6 @@ def train(
                 "never_trained": list(flags.never_trained),
             },
         )
-    measures, monitor = _measures(flags, trained, strategy, val_files)
     run_directory(flags.run, overwrite=flags.overwrite)
     _write_config(flags, recipe_name, trained, manifest.fingerprint())
 
@@ -88,6 +97,9 @@ def train(
         f"{flags.text_tower} {model.text_tower.count_params():,} parameters, "
         f"{flags.steps} steps of {flags.batch_size} on {strategy.num_replicas_in_sync} replica(s)"
     )
+    with damage_named(files):
+        phases = _phases(flags, trained, directory, split, files)
+    measures, monitor = _measures(flags, trained, strategy, val_files)
     keep = KeepModels(
         trained,
         best=flags.run / "best",
@@ -95,26 +107,12 @@ def train(
         monitor=monitor,
     )
     stop = StopOnNaN()
-    drawing = Drawing(
-        image_size=flags.image_size,
-        region_share=flags.region_share,
-        region_margin=flags.region_margin,
-        crop_scale=flags.crop_scale,
-        flip=flags.flip,
-    )
     started = time.monotonic()
     with damage_named(files):
         history = run_steps(
             model,
             strategy,
-            training_batches(
-                files,
-                trained.tokenizer,
-                drawing,
-                batch_size=flags.batch_size,
-                seed=flags.seed,
-            ),
-            steps=flags.steps,
+            phases,
             epoch_steps=min(flags.evaluate_every, flags.steps),
             callbacks=[
                 stop,
@@ -122,6 +120,7 @@ def train(
                 keep,
                 keras.callbacks.CSVLogger(str(flags.run / "log.csv")),
                 keras.callbacks.TensorBoard(str(flags.run / "tensorboard"), write_graph=False),
+                *_early_stopping(flags, monitor),
                 *callbacks,
             ],
         )
@@ -172,10 +171,52 @@ def _with_split(reference: str, default: str) -> tuple[Path, str]:
     return directory, split or default
 
 
-def _sizes(chosen, side: str, flags: FitFlags) -> Mapping:
-    """The recipe's own sizes, when its own tower is trained."""
-    same = getattr(flags, f"{side}_tower") == chosen.defaults.get(f"{side}_tower")
-    return getattr(chosen, f"{side}_options") if same else {}
+def _phases(
+    flags: FitFlags, trained: TrainedModel, directory: Path, split: str, files: list[str]
+) -> list[Phase]:
+    """The run as one phase, or two where locked towers are freed after a while."""
+    drawing = Drawing(
+        image_size=flags.image_size,
+        region_share=flags.region_share,
+        region_margin=flags.region_margin,
+        crop_scale=flags.crop_scale,
+        flip=flags.flip,
+        phrases=flags.phrases,
+        views=flags.views,
+    )
+    size = {"batch_size": flags.batch_size, "seed": flags.seed}
+    first = flags.unlock_after or flags.steps
+    if flags.locked and flags.cache_features:
+        stored = locked_features(flags, trained, directory, split)
+        batches = feature_batches(directory, split, trained.tokenizer, drawing, **stored, **size)
+    else:
+        batches = training_batches(files, trained.tokenizer, drawing, **size)
+    phases = [Phase(first, batches)]
+    if flags.unlock_after:
+        rest = training_batches(files, trained.tokenizer, drawing, **size, start_step=first)
+        begin = partial(compile_unlocked, trained.dual_encoder, flags)
+        phases.append(Phase(flags.steps - first, rest, begin))
+    return phases
+
+
+def locked_features(
+    flags: FitFlags, trained: TrainedModel, directory: Path, split: str
+) -> dict[str, ImageFeatures | TextFeatures | None]:
+    """The stored outputs of the locked towers over a split, `image` and `text`; None where the
+    tower is not locked."""
+    image = text = None
+    if "image" in flags.locked:
+        image = image_features(trained, directory, split, flags.views, flags.feature_cache)
+    if "text" in flags.locked:
+        text = text_features(trained, directory, split, flags.feature_cache)
+    return {"image": image, "text": text}
+
+
+def _early_stopping(flags: FitFlags, monitor: str) -> list[keras.callbacks.Callback]:
+    if flags.patience is None:
+        return []
+    mode = "min" if monitor.endswith("loss") else "max"
+    return [keras.callbacks.EarlyStopping(monitor, patience=flags.patience, mode=mode)]
 
 
 def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tuple[dict, str]:
@@ -183,11 +224,17 @@ def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tu
     measures, monitors = {}, []
     if val_files:
         directory, split = _with_split(flags.val, "val")
-        batches = validation_batches(
-            val_files, trained.tokenizer, flags.image_size, batch_size=flags.batch_size
-        )
+        size = {"batch_size": flags.batch_size}
+        if len(flags.locked) == 2 and flags.cache_features and not flags.unlock_after:
+            image = image_features(trained, directory, split, "1", flags.feature_cache)
+            text = text_features(trained, directory, split, flags.feature_cache)
+            batches = stored_validation_batches(image, text, **size)
+            retrieval = StoredRetrieval(trained.dual_encoder, image, text).metrics
+        else:
+            batches = validation_batches(val_files, trained.tokenizer, flags.image_size, **size)
+            retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
         measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, batches)}
-        measures["recall"] = lambda: _recalls(trained, f"{directory}:{split}")
+        measures["recall"] = lambda: _recalls(retrieval())
         monitors.append("val_recall")
     if flags.class_folders:
         measures["top1"] = lambda: {
@@ -202,8 +249,8 @@ def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tu
     return measures, monitor
 
 
-def _recalls(trained: TrainedModel, reference: str) -> dict[str, float]:
-    found = evaluate_retrieval(trained, reference)
+def _recalls(found: dict) -> dict[str, float]:
+    """The recalls as numbers of the log, and their mean."""
     sides = {"i2t": found["image_to_text"], "t2i": found["text_to_image"]}
     recalls = {f"val_{s}_{k}": v[k] for s, v in sides.items() for k in ("r1", "r5", "r10")}
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}

@@ -1,0 +1,122 @@
+"""AdamW with a schedule, averaged weights, and a learning rate that may differ by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import keras
+from keras import ops
+
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.training.flags import FitFlags
+
+# Parts of a tower's depth that share a learning rate, whatever the number of its layers.
+DEPTHS = 12
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` (Loshchilov and Hutter 2019) with a factor on the rate by variable.
+
+    Scaling gradients instead would change nothing: Adam divides their scale out.
+
+    Args:
+        factors: by the path of a variable; 1 for those that are not named.
+    """
+
+    def __init__(self, *args, factors: Mapping[str, float] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.factors = dict(factors or {})
+
+    def build(self, var_list):
+        """Create the moments; remember the factors in the order of the variables."""
+        self._factor_of = [self.factors.get(variable.path, 1.0) for variable in var_list]
+        super().build(var_list)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update by the variable's own learning rate."""
+        # Here `variable` is TensorFlow's own, which has no path.
+        factor = self._factor_of[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                rate = self.learning_rate * self.weight_decay * self.factors.get(variable.path, 1.0)
+                variable.assign(variable - variable * ops.cast(rate, variable.dtype))
+
+    def get_config(self):
+        """The factors beside AdamW's own."""
+        return {**super().get_config(), "factors": self.factors}
+
+
+def make_optimizer(
+    flags: FitFlags, rate: float, steps: int, factors: Mapping[str, float] | None = None
+) -> LayerwiseAdamW:
+    """The optimizer of `steps` updates: a warm-up to `rate`, then the schedule of the flags."""
+    warmup = min(flags.warmup_steps, steps // 2)
+    # A cosine that never falls is a constant, and has the same warm-up.
+    lowest = 1.0 if flags.schedule == "constant" else 0.0
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else rate,
+        decay_steps=steps - warmup,
+        alpha=lowest,
+        warmup_target=rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return LayerwiseAdamW(
+        schedule,
+        weight_decay=flags.weight_decay,
+        beta_1=flags.beta_1,
+        beta_2=flags.beta_2,
+        epsilon=flags.epsilon,
+        use_ema=flags.average > 0,
+        ema_momentum=flags.average,
+        factors=factors,
+    )
+
+
+def decays(variable: keras.Variable) -> bool:
+    """Whether weight decay applies: not to biases, norms and the temperature."""
+    # Attention biases are (heads, width) matrices, so the number of axes alone does not tell.
+    return len(variable.shape) > 1 and variable.name != "bias"
+
+
+def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
+    """The factor on the learning rate of each variable of a tower: 1 for its last twelfth of
+    layers, `decay` for the one below it, then `decay` squared, and so on."""
+    layers = [layer for layer in tower._flatten_layers() if layer._trainable_variables]
+    factors = {}
+    for place, layer in enumerate(layers):
+        below = DEPTHS - 1 - place * DEPTHS // len(layers)
+        factors |= {variable.path: decay**below for variable in layer._trainable_variables}
+    return factors
+
+
+@contextmanager
+def averaged_weights(model: DualEncoder) -> Iterator[None]:
+    """Within, the model has its averaged weights, where the optimizer keeps some."""
+    pairs = _averages(model)
+    before = [variable.numpy() for variable, _ in pairs]
+    keep_averaged_weights(model)
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, before, strict=True):
+            variable.assign(value)
+
+
+def keep_averaged_weights(model: DualEncoder) -> None:
+    """Give the model its averaged weights, as `fit` does at its end."""
+    for variable, average in _averages(model):
+        variable.assign(average.value)
+
+
+def _averages(model: DualEncoder) -> list[tuple[keras.Variable, keras.Variable]]:
+    """The trained variables with their averages; none where the optimizer keeps none."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        return []
+    averages = optimizer._model_variables_moving_average
+    return list(zip(optimizer._trainable_variables, averages, strict=True))
