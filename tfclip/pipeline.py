@@ -12,8 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfclip.inputs.images import MAX_PIXELS, decode_valid, tile_boxes
-from tfclip.inputs.text import WordPieceTokenizer
-from tfclip.inputs.vocabulary import PAD
+from tfclip.inputs.text import Tokenizer
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import CONFIG_FILE, TrainedModel, load_model
@@ -39,10 +38,9 @@ class ClipModel:
 
     def __init__(self, trained: TrainedModel):
         self.dual_encoder: DualEncoder = trained.dual_encoder
-        self.tokenizer: WordPieceTokenizer = trained.tokenizer
+        self.tokenizer: Tokenizer = trained.tokenizer
         self.config: ModelConfig = trained.config
         self.trained_on = trained.trained_on
-        self._pad_id = self.tokenizer.vocabulary.index(PAD)
         self._embed_pictures = tf.function(self.dual_encoder.encode_image, reduce_retracing=True)
         self._embed_tokens = tf.function(self.dual_encoder.encode_text, reduce_retracing=True)
 
@@ -72,8 +70,7 @@ class ClipModel:
                 f"tokens must be (M, L) with L at most {self.config.context_length}, as tokenize "
                 f"returns them. Received: {tuple(tokens.shape)}"
             )
-        # No text contains [PAD]: the tokenizer splits it at its brackets.
-        return self._embed_tokens(tokens, tf.not_equal(tokens, self._pad_id))
+        return self._embed_tokens(tokens, self.tokenizer.mask_of(tokens))
 
     def __call__(self, images, tokens) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the learnt scale times cosine: per image (N,M) and per text (M,N), float32."""
@@ -180,7 +177,7 @@ def tokenize(
                 f"this model reads at most {tokenizer.context_length} tokens. Received: "
                 f"context_length={context_length}"
             )
-        tokenizer = WordPieceTokenizer(tokenizer.vocabulary, context_length, tokenizer.lowercase)
+        tokenizer = tokenizer.with_context_length(context_length)
     if not truncate:
         check_lengths(texts, tokenizer)
     return tokenizer(tf.constant(texts, tf.string, shape=[len(texts)]))["token_ids"]

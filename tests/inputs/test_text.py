@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.inputs.text import WordPieceTokenizer, choose_context_length
+from tfclip.inputs.byte_pair import BytePairTokenizer
+from tfclip.inputs.text import (
+    WordPieceTokenizer,
+    choose_context_length,
+    load_tokenizer,
+    tokenizer_from_file,
+)
 from tfclip.inputs.vocabulary import load_vocabulary
 
 PIECES = ["a", "dog", "##s", "run", "##ning", "cafe", "strasse", "i", "中", "文", ",", "!", "##!"]
@@ -135,20 +141,78 @@ if "tfclip" in sys.modules: raise SystemExit("tfclip was imported")
         np.testing.assert_array_equal(value, eager[name])
 
 
-def test_ids_equal_the_tokenizers_library_on_real_captions():
+def test_a_mask_comes_back_from_the_ids():
+    tokenizer = WordPieceTokenizer(["a", "[SEP]", "[CLS]", "[UNK]", "[PAD]"], 6)
+    batch = tokenizer([*TEXTS, "a a [PAD] a"])
+    np.testing.assert_array_equal(tokenizer.mask_of(batch["token_ids"]), batch["text_mask"])
+
+
+@pytest.mark.parametrize("folding", ["nfkc", "bert"])
+def test_a_tokenizer_comes_back_from_its_folder(folding, tmp_path):
+    tokenizer = WordPieceTokenizer([*VOCABULARY, "…"], 12, folding=folding)
+    tokenizer.save(tmp_path)
+    assert tokenizer.describe() == {"kind": "wordpiece", "lowercase": True, "folding": folding}
+    texts = ["a dog… Straße", "DOGS"]
+    expected = tokenizer(texts)["token_ids"].numpy()
+    again = load_tokenizer(tmp_path, tokenizer.describe(), 12)
+    np.testing.assert_array_equal(again(texts)["token_ids"], expected)
+    shorter = tokenizer.with_context_length(4)
+    assert shorter(texts)["token_ids"].shape == (2, 4)
+    np.testing.assert_array_equal(shorter.token_counts(texts), tokenizer.token_counts(texts))
+    # Before there was a choice, all folded by NFKC.
+    before = load_tokenizer(tmp_path, {"kind": "wordpiece", "lowercase": True}, 12)
+    assert before.folding == "nfkc" and before.vocabulary_size == len(VOCABULARY) + 1
+    with pytest.raises(ValueError, match="kind 'sentencepiece'"):
+        load_tokenizer(tmp_path, {"kind": "sentencepiece"}, 12)
+
+
+def test_a_vocabulary_file_says_by_itself_what_it_is(tmp_path):
+    (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in VOCABULARY), "utf-8")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    (tmp_path / "bare.txt").write_text("a b\n")
+    assert isinstance(tokenizer_from_file(tmp_path / "vocab.txt", 8), WordPieceTokenizer)
+    assert isinstance(tokenizer_from_file(tmp_path / "merges.txt", 8), BytePairTokenizer)
+    assert tokenizer_from_file(tmp_path / "bare.txt", 8).vocabulary_size == 515
+    with pytest.raises(FileNotFoundError, match="no vocabulary at"):
+        tokenizer_from_file(tmp_path / "none.txt", 8)
+
+
+@pytest.fixture(scope="module")
+def bert():
+    """BERT's uncased vocabulary, and the tokenizers library's tokenizer of it."""
     data = os.environ.get("TFCLIP_DATA")
     if not data or not Path(data, "text/bert_uncased_vocab.txt").is_file():
         pytest.skip("TFCLIP_DATA holds no text/bert_uncased_vocab.txt")
     library = pytest.importorskip("tokenizers")
     path = Path(data, "text/bert_uncased_vocab.txt")
-    lines = Path(data, "flickr8k/Flickr8k.token.txt").read_text("utf-8").splitlines()[::7]
-    captions = [line.split("\t")[1] for line in lines]
-    reference = library.BertWordPieceTokenizer(str(path), lowercase=True)
-    reference.enable_truncation(24)
-    reference.enable_padding(length=24)
-    expected = [encoding.ids for encoding in reference.encode_batch(captions)]
-    batch = WordPieceTokenizer(load_vocabulary(path), 24)(captions)
-    np.testing.assert_array_equal(batch["token_ids"], expected)
+    return load_vocabulary(path), library.BertWordPieceTokenizer(str(path), lowercase=True)
+
+
+@pytest.mark.parametrize("folding", ["nfkc", "bert"])
+def test_ids_equal_the_tokenizers_library_on_real_captions(bert, folding):
+    vocabulary, reference = bert
+    path = Path(os.environ["TFCLIP_DATA"], "flickr8k/Flickr8k.token.txt")
+    captions = [line.split("\t")[1] for line in path.read_text("utf-8").splitlines()[::7]]
+    assert len(captions) >= 1000
+    expected = [reference.encode(caption).ids for caption in captions]
+    batch = WordPieceTokenizer(vocabulary, 64, folding=folding)(captions)
+    rows = zip(batch["token_ids"].numpy(), batch["text_mask"].numpy(), strict=True)
+    assert [ids[mask].tolist() for ids, mask in rows] == expected
+
+
+def test_berts_folding_equals_the_tokenizers_library_on_odd_texts(bert):
+    vocabulary, reference = bert
+    texts = [
+        "½ cup … ™ ² ﬁne",
+        "Straße naïve CAFÉ e\u0301 Ａ",
+        "①a\u200bb a\u00adb a\0b",
+        "ÅÄÖ ǅ 中a",
+    ]
+    texts += ["don't U.S.A. $5 `a` ^ ~", "x" * 101 + " a", "", "😀 a", "İstanbul"]
+    expected = [reference.encode(text).ids for text in texts]
+    batch = WordPieceTokenizer(vocabulary, 64, folding="bert")(texts)
+    rows = zip(batch["token_ids"].numpy(), batch["text_mask"].numpy(), strict=True)
+    assert [ids[mask].tolist() for ids, mask in rows] == expected
 
 
 def test_context_length_holds_the_wanted_share():

@@ -1,11 +1,15 @@
-"""One way for a text into a model: WordPiece in the graph, from raw strings to ids and mask."""
+"""One way for a text into a model: WordPiece or byte pairs, from raw strings to ids and mask."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from tfclip.inputs.byte_pair import MERGES_FILE, BytePairTokenizer, load_merges
 from tfclip.inputs.vocabulary import (
     END,
     PAD,
@@ -14,33 +18,55 @@ from tfclip.inputs.vocabulary import (
     check_vocabulary,
     learn_vocabulary,
     load_vocabulary,
+    save_vocabulary,
 )
 
 __all__ = [
+    "BytePairTokenizer",
+    "Tokenizer",
     "WordPieceTokenizer",
     "choose_context_length",
     "learn_vocabulary",
+    "load_tokenizer",
     "load_vocabulary",
+    "tokenizer_from_file",
 ]
+
+VOCABULARY_FILE = "vocab.txt"
+FOLDINGS = ("nfkc", "bert")
+# Control and format characters that are no white space, private ones, and U+FFFD.
+_DROPPED_BY_BERT = r"[\x{0}-\x{8}\x{b}\x{c}\x{e}-\x{1f}\x{7f}-\x{9f}\p{Cf}\p{Co}\x{fffd}]"
 
 
 class WordPieceTokenizer(tf.Module):
     """BERT's tokenizer (Devlin et al. 2018, arXiv 1810.04805), eagerly or in any graph.
 
-    Text is case folded and stripped of accents (Unicode NFKC case folding, so "Straße" is
-    "strasse" and full-width letters are plain ones; then NFD without its marks), split at spaces,
-    punctuation and around Chinese characters, and each word into the longest pieces of the
-    vocabulary; a word that cannot be spelt is [UNK]. Bytes that are not UTF-8 count as U+FFFD.
+    Text is folded, split at spaces, punctuation and around Chinese characters, and each word into
+    the longest pieces of the vocabulary; a word that cannot be spelt is [UNK]. Bytes that are not
+    UTF-8 count as U+FFFD.
 
     Args:
         vocabulary: the tokens, whose index is the id; see `load_vocabulary`.
         context_length: L, the length of every row of ids, [CLS] and [SEP] included.
         lowercase: False keeps case and accents, for cased vocabularies.
+        folding: what lower-casing is. Both end in NFD without its marks (accents). "nfkc" begins
+            with NFKC case folding, so that "Straße" is "strasse" and full-width letters are plain
+            ones: for vocabularies that were learnt so. "bert" only lower-cases, so that "…" and
+            "½" stay the tokens that pretrained vocabularies have for them, and drops control
+            characters and U+FFFD, as BERT's code does.
     """
 
-    def __init__(self, vocabulary: Sequence[str], context_length: int, lowercase: bool = True):
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        context_length: int,
+        lowercase: bool = True,
+        folding: str = "nfkc",
+    ):
         super().__init__(name="word_piece_tokenizer")
         check_vocabulary(vocabulary)
+        if folding not in FOLDINGS:
+            raise ValueError(f"folding must be one of {', '.join(FOLDINGS)}. Received: {folding!r}")
         if context_length < 3:
             raise ValueError(
                 f"context_length {context_length} is too short; [CLS], a token and [SEP] take 3"
@@ -48,13 +74,19 @@ class WordPieceTokenizer(tf.Module):
         self.vocabulary = tuple(vocabulary)
         self.context_length = context_length
         self.lowercase = lowercase
+        self.folding = folding
         self._pad_id, self._start_id, self._end_id = map(vocabulary.index, (PAD, START, END))
         self._pieces = tf_text.FastBertTokenizer(
             list(vocabulary),
             unknown_token=UNKNOWN,
             token_out_type=tf.int32,
-            lower_case_nfd_strip_accents=lowercase,
+            lower_case_nfd_strip_accents=lowercase and folding == "nfkc",
         )
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many ids there are."""
+        return len(self.vocabulary)
 
     def __call__(self, texts: tf.Tensor | Sequence[str]) -> dict[str, tf.Tensor]:
         """Turn `texts` (N,) string into token_ids (N,L) int32 and text_mask (N,L) bool.
@@ -82,9 +114,82 @@ class WordPieceTokenizer(tf.Module):
         """
         return tf.cast(self._split(texts).row_lengths(), tf.int32) + 2
 
+    def mask_of(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Tell text from padding by ids (N,L) alone: (N,L) bool.
+
+        No text holds [PAD] itself: its brackets are words of their own.
+        """
+        return tf.not_equal(token_ids, self._pad_id)
+
+    def with_context_length(self, context_length: int) -> WordPieceTokenizer:
+        """The same tokenizer for rows of another length."""
+        return WordPieceTokenizer(self.vocabulary, context_length, self.lowercase, self.folding)
+
+    def describe(self) -> dict:
+        """What a saved model says about its tokenizer, beside the file of `save`."""
+        return {"kind": "wordpiece", "lowercase": self.lowercase, "folding": self.folding}
+
+    def save(self, directory: Path) -> None:
+        """Write `vocab.txt` into `directory`."""
+        save_vocabulary(self.vocabulary, Path(directory) / VOCABULARY_FILE)
+
     def _split(self, texts: tf.Tensor | Sequence[str]) -> tf.RaggedTensor:
         texts = tf.convert_to_tensor(texts, tf.string)
-        return self._pieces.tokenize(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
+        texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
+        if self.folding == "bert":
+            texts = tf.strings.regex_replace(texts, _DROPPED_BY_BERT, "")
+        if self.folding == "bert" and self.lowercase:
+            texts = tf_text.normalize_utf8(tf.strings.lower(texts, encoding="utf-8"), "NFD")
+            texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
+        return self._pieces.tokenize(texts)
+
+
+Tokenizer = WordPieceTokenizer | BytePairTokenizer
+
+
+def load_tokenizer(directory: str | Path, description: Mapping, context_length: int) -> Tokenizer:
+    """Load what `tokenizer.save(directory)` and `tokenizer.describe()` left.
+
+    Raises:
+        FileNotFoundError: its file is missing.
+        ValueError: a damaged file, or a kind that this version does not know.
+    """
+    kind = description.get("kind")
+    if kind == "wordpiece":
+        return WordPieceTokenizer(
+            load_vocabulary(Path(directory) / VOCABULARY_FILE),
+            context_length,
+            description.get("lowercase", True),
+            description.get("folding", "nfkc"),
+        )
+    if kind == "byte-pair":
+        return BytePairTokenizer(load_merges(Path(directory) / MERGES_FILE), context_length)
+    raise ValueError(
+        f"{directory} has a tokenizer of kind {kind!r}; this tfclip reads wordpiece and byte-pair"
+    )
+
+
+def tokenizer_from_file(path: str | Path, context_length: int, lowercase: bool = True) -> Tokenizer:
+    """The tokenizer of a `--vocabulary` file: a WordPiece vocab.txt, or byte-pair merges.
+
+    A list of merges is known by its gzip packing, its `#version:` or the space in its first line,
+    which no WordPiece token has.
+
+    Args:
+        path: `vocab.txt`, `merges.txt` or CLIP's `bpe_simple_vocab_16e6.txt.gz`.
+        context_length: L.
+        lowercase: of a WordPiece vocabulary; byte pairs are CLIP's, which lower-cases.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_vocabulary` and `load_merges`.
+    """
+    path = Path(path)
+    if path.is_file():
+        with path.open("rb") as file:
+            first = file.readline(1024)
+        if first.startswith(b"\x1f\x8b") or b" " in first.strip():
+            return BytePairTokenizer(load_merges(path), context_length)
+    return WordPieceTokenizer(load_vocabulary(path), context_length, lowercase)
 
 
 def choose_context_length(
@@ -97,7 +202,7 @@ def choose_context_length(
     """Return the least multiple of `multiple_of` in which `share` of the texts fit uncut.
 
     Args:
-        token_counts: (N,) ids that each text needs, as `WordPieceTokenizer.token_counts` counts.
+        token_counts: (N,) ids that each text needs, as a tokenizer's `token_counts` counts.
         share: in 0..1.
         multiple_of: lengths that suit the hardware.
         maximum: upper bound, whatever the texts need.

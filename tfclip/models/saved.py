@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfclip.inputs.text import WordPieceTokenizer, load_vocabulary
+from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
-VOCABULARY_FILE = "vocab.txt"
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class TrainedModel:
     """
 
     dual_encoder: DualEncoder
-    tokenizer: WordPieceTokenizer
+    tokenizer: Tokenizer
     trained_on: Mapping = field(default_factory=dict)
 
     @property
@@ -38,7 +37,7 @@ class TrainedModel:
 
 
 def save_model(directory: Path, model: TrainedModel) -> None:
-    """Write a model folder: `model.json`, `model.weights.h5`, `vocab.txt`.
+    """Write a model folder: `model.json`, `model.weights.h5`, and the tokenizer's file.
 
     It is written beside and renamed, so that a folder of that name is always whole.
     """
@@ -47,13 +46,11 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
-    (beside / VOCABULARY_FILE).write_text(
-        "".join(f"{entry}\n" for entry in model.tokenizer.vocabulary), encoding="utf-8"
-    )
+    model.tokenizer.save(beside)
     description = {
         "format_version": FORMAT_VERSION,
         "config": model.config.to_dict(),
-        "tokenizer": {"kind": "wordpiece", "lowercase": model.tokenizer.lowercase},
+        "tokenizer": model.tokenizer.describe(),
         "trained_on": dict(model.trained_on),
     }
     (beside / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -90,13 +87,12 @@ def load_model(path: Path) -> TrainedModel:
         ValueError: when the files are damaged or of another version.
     """
     directory = model_directory(path)
-    for name in (WEIGHTS_FILE, VOCABULARY_FILE):
-        if not (directory / name).is_file():
-            raise FileNotFoundError(f"{directory} is not complete: {name} is missing.")
+    if not (directory / WEIGHTS_FILE).is_file():
+        raise FileNotFoundError(f"{directory} is not complete: {WEIGHTS_FILE} is missing.")
     try:
         description = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         config = ModelConfig.from_dict(description["config"])
-        tokenizer = description["tokenizer"]
+        tokenizer = dict(description["tokenizer"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{directory / CONFIG_FILE} is damaged: {error}.") from error
     if description["format_version"] != FORMAT_VERSION:
@@ -114,10 +110,6 @@ def load_model(path: Path) -> TrainedModel:
         ) from error
     return TrainedModel(
         dual_encoder=dual_encoder,
-        tokenizer=WordPieceTokenizer(
-            load_vocabulary(directory / VOCABULARY_FILE),
-            context_length=config.context_length,
-            lowercase=tokenizer["lowercase"],
-        ),
+        tokenizer=load_tokenizer(directory, tokenizer, config.context_length),
         trained_on=description.get("trained_on", {}),
     )

@@ -77,7 +77,7 @@ class PretrainedText:
         """The tokenizer that belongs to the weights, or None where they bring no vocabulary."""
         if self.vocabulary is None:
             return None
-        return WordPieceTokenizer(self.vocabulary, context_length, self.lowercase)
+        return WordPieceTokenizer(self.vocabulary, context_length, self.lowercase, "bert")
 
 
 def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:

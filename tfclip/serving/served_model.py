@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfclip.evaluation.zero_shot import embed_texts
 from tfclip.inputs.images import decode_valid, tile_boxes
-from tfclip.inputs.text import WordPieceTokenizer
+from tfclip.inputs.text import Tokenizer
 from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
@@ -146,7 +146,7 @@ def embed_classes(model: TrainedModel, prompts: Sequence[Sequence[str]]) -> np.n
     return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
 
 
-def check_lengths(texts: Sequence[str], tokenizer: WordPieceTokenizer) -> None:
+def check_lengths(texts: Sequence[str], tokenizer: Tokenizer) -> None:
     """Raise ValueError, naming the first of `texts` that the tokenizer would cut."""
     counts = tokenizer.token_counts(texts).numpy()
     for text, count in zip(texts, counts, strict=True):
