@@ -147,9 +147,10 @@ def _load_file(tower: keras.Model, name: str, path: Path) -> None:
             original.load_weights(path)
             tower.set_weights(from_official(original.get_weights(), tower))
             return
-        own = sum(int(np.prod(variable.shape)) for variable in tower.variables)
-        if not legacy and held != own:
-            raise ValueError(f"it holds {held:,} numbers, the tower {own:,}.")
+        # The state of dropout's generators may be stored or not.
+        own = [sum(int(np.prod(v.shape)) for v in vs) for vs in (tower.weights, tower.variables)]
+        if not legacy and held not in own:
+            raise ValueError(f"it holds {held:,} numbers, the tower {own[0]:,}.")
         tower.load_weights(path)
     except (ValueError, OSError, KeyError, IndexError) as error:
         tower.set_weights(before)
