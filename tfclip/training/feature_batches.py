@@ -39,8 +39,8 @@ def feature_batches(
     Args:
         records, split: what the features were computed from.
         tokenizer, drawing, batch_size, seed, start_step: see `inputs.batches.training_batches`.
-        image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F) float16.
-        text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F) float16.
+        image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F).
+        text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F).
 
     Returns:
         Batches of these, and of `text_mask` (B,L) int32, `image_id` and `caption_id` (B,) int64.
@@ -117,7 +117,9 @@ def _look_up_images(stored: ImageFeatures, rows: tf.Tensor, views: tf.Tensor) ->
     def look_up(rows: np.ndarray, views: np.ndarray):
         return stored.features[rows, views], stored.image_id[rows]
 
-    features, image_id = tf.numpy_function(look_up, [rows, views], [tf.float16, tf.int64])
+    features, image_id = tf.numpy_function(
+        look_up, [rows, views], [stored.features.dtype, tf.int64]
+    )
     return {
         "image_features": tf.ensure_shape(features, [*rows.shape, *stored.features.shape[2:]]),
         "image_id": tf.ensure_shape(image_id, rows.shape),
@@ -129,7 +131,9 @@ def _look_up_texts(stored: TextFeatures, texts: tf.Tensor) -> dict:
         features, mask = text_rows(stored, texts)
         return features, mask, stored.caption_id[texts]
 
-    features, mask, ids = tf.numpy_function(look_up, [texts], [tf.float16, tf.int32, tf.int64])
+    features, mask, ids = tf.numpy_function(
+        look_up, [texts], [stored.features.dtype, tf.int32, tf.int64]
+    )
     width = stored.features.shape[-1]
     shape = [*texts.shape, width] if stored.token_starts is None else [*texts.shape, None, width]
     return {
@@ -140,7 +144,7 @@ def _look_up_texts(stored: TextFeatures, texts: tf.Tensor) -> dict:
 
 
 def text_rows(stored: TextFeatures, texts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Look up M texts: features (M,F) or (M,L,F) float16, and their mask (M,L) int32.
+    """Look up M texts: features (M,F) or (M,L,F), and their mask (M,L) int32.
 
     L is the longest of them, rounded up; the mask of pooled features is one column of ones.
     """

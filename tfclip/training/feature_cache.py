@@ -29,8 +29,6 @@ from tfclip.training.stored_arrays import digest, new_array, stored_arrays
 
 FORMAT = 1
 FOLDER = "features"
-# Half the space of float32; a unit-norm embedding of such features differs by about 1e-4.
-STORED = np.float16
 PICTURES_AT_ONCE = 64
 TEXTS_AT_ONCE = 256
 # Texts that are sorted by length together, so that little padding is computed.
@@ -38,11 +36,20 @@ TEXTS_SORTED = 8192
 
 
 @dataclass(frozen=True)
+class Storage:
+    """How features are stored: `precision` float32, or float16, which takes half the space and
+    rounds to 11 bits; `cache` is the folder, `<records>/features` when None."""
+
+    precision: str = "float32"
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
 class ImageFeatures:
     """N pictures of a split in the order of packing.
 
     Attributes:
-        features: (N, V, F) or (N, V, P, F) float16, of V views; memory-mapped.
+        features: (N, V, F) or (N, V, P, F) float16 or float32, of V views; memory-mapped.
         image_id: (N,) int64.
     """
 
@@ -57,7 +64,7 @@ class TextFeatures:
     M texts in all: the last one is the empty text, for records without any.
 
     Attributes:
-        features: (M, F) float16, or (T, F) of all T tokens of all texts; memory-mapped.
+        features: (M, F) float16 or float32, or (T, F) of all T tokens of all texts; memory-mapped.
         token_starts: (M + 1,) int64, where the tokens of each text begin; None for (M, F).
         text_starts: (N + 1,) int64, where the texts of each record begin.
         caption_id: (M,) int64.
@@ -70,7 +77,7 @@ class TextFeatures:
 
 
 def image_features(
-    model: TrainedModel, records: Path, split: str, views: str, cache: Path | None = None
+    model: TrainedModel, records: Path, split: str, views: str, where: Storage
 ) -> ImageFeatures:
     """The image tower's output for every view of every picture of a split, stored or computed now.
 
@@ -79,7 +86,7 @@ def image_features(
         records: a directory of packed records.
         split: one of its splits.
         views: a name of `inputs.images.VIEW_SETS`.
-        cache: the folder of the stored features; `<records>/features` when None.
+        where: how and where they are stored.
 
     Raises:
         ValueError: a stored folder is damaged; the message says what to delete.
@@ -87,7 +94,7 @@ def image_features(
     """
     encoder = model.dual_encoder
     what = {
-        **_described(model, "image", records, split),
+        **_described(model, "image", records, split, where),
         "image_size": model.config.image_size,
         "pixels": PIXELS_VERSION,
         "views": [view.to_list() for view in view_set(views)],
@@ -107,7 +114,7 @@ def image_features(
                 record[schema.ID],
             ),
         )
-        stored = new_array(folder, "features", STORED, shape)
+        stored = new_array(folder, "features", where.precision, shape)
         ids = new_array(folder, "image_id", np.int64, (number,))
         at_once = max(1, PICTURES_AT_ONCE // shape[1])
         run = tf.function(encoder.image_features, reduce_retracing=True)
@@ -116,25 +123,23 @@ def image_features(
         for pixels, image_id in progress(batches, total=-(-number // at_once), what=told):
             rows = len(pixels)
             flat = tf.reshape(pixels, [-1, size, size, 3])
-            features = _narrow(run(flat), encoder.config.image_tower)
+            features = _rounded(run(flat), where.precision, encoder.config.image_tower)
             stored[at : at + rows] = features.reshape(rows, *shape[1:])
             ids[at : at + rows] = image_id.numpy()
             at += rows
 
-    found = stored_arrays(what, cache or records / FOLDER, compute, told)
+    found = stored_arrays(what, where.cache or records / FOLDER, compute, told)
     return ImageFeatures(found["features"], found["image_id"])
 
 
-def text_features(
-    model: TrainedModel, records: Path, split: str, cache: Path | None = None
-) -> TextFeatures:
+def text_features(model: TrainedModel, records: Path, split: str, where: Storage) -> TextFeatures:
     """The text tower's output for every caption and phrase of a split, stored or computed now.
 
     Args, errors: see `image_features`.
     """
     tower, tokenizer = model.dual_encoder.text_tower, model.tokenizer
     what = {
-        **_described(model, "text", records, split),
+        **_described(model, "text", records, split, where),
         "context_length": model.config.context_length,
         "tokenizer": _tokenizer_digest(tokenizer),
     }
@@ -153,7 +158,7 @@ def text_features(
         if per_token:
             np.save(folder / "token_starts.npy", starts)
         shape = (int(starts[-1]) if per_token else len(texts), width)
-        stored = new_array(folder, "features", STORED, shape)
+        stored = new_array(folder, "features", where.precision, shape)
         fixed = tower.input["token_ids"].shape[1]
         tokens_spec = [tf.TensorSpec([None, fixed], kind) for kind in (tf.int32, tf.bool)]
         run = tf.function(model.dual_encoder.text_features, input_signature=tokens_spec)
@@ -162,20 +167,20 @@ def text_features(
             tokens = tokenizer([texts[at] for at in chosen])
             longest = fixed or int(lengths[chosen].max())
             ids, mask = tokens["token_ids"][:, :longest], tokens["text_mask"][:, :longest]
-            features = _narrow(run(ids, mask), model.config.text_tower)
+            features = _rounded(run(ids, mask), where.precision, model.config.text_tower)
             for row, at in enumerate(chosen):
                 if per_token:
                     stored[starts[at] : starts[at + 1]] = features[row, : lengths[at]]
                 else:
                     stored[at] = features[row]
 
-    found = stored_arrays(what, cache or records / FOLDER, compute, told)
+    found = stored_arrays(what, where.cache or records / FOLDER, compute, told)
     return TextFeatures(
         found["features"], found.get("token_starts"), found["text_starts"], found["caption_id"]
     )
 
 
-def _described(model: TrainedModel, side: str, records: Path, split: str) -> dict:
+def _described(model: TrainedModel, side: str, records: Path, split: str, where: Storage) -> dict:
     """What decides the output of a tower, whatever its input."""
     config = model.config
     tower = getattr(model.dual_encoder, f"{side}_tower")
@@ -188,6 +193,7 @@ def _described(model: TrainedModel, side: str, records: Path, split: str) -> dic
         "tower": getattr(config, f"{side}_tower"),
         "options": dict(getattr(config, f"{side}_options")),
         "precision": config.precision,
+        "stored": where.precision,
         "weights": weights.hexdigest(),
         "records": load_manifest(records).fingerprint(),
         "split": split,
@@ -215,19 +221,19 @@ def _texts(records: Path, split: str) -> tuple[list[bytes], np.ndarray]:
     return [*texts, b""], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def _narrow(features: tf.Tensor, tower: str) -> np.ndarray:
+def _rounded(features: tf.Tensor, precision: str, tower: str) -> np.ndarray:
     """Round to what is stored.
 
     Raises:
-        ValueError: a number is larger than float16 holds.
+        ValueError: a number is larger than float16 holds, or is none.
     """
-    narrow = tf.cast(features, tf.float16).numpy()
-    if not np.isfinite(narrow).all():
+    rounded = tf.cast(features, precision).numpy()
+    if not np.isfinite(rounded).all():
         raise ValueError(
-            f"the features of {tower} are not finite, or above 65,504, the largest number that is "
-            "stored; train with --no-cache-features"
+            f"the features of {tower} are not finite, or above 65,504, the largest number of "
+            "float16; use --feature-precision float32"
         )
-    return narrow
+    return rounded
 
 
 def _in_parts(function: Callable, texts: list[bytes]) -> np.ndarray:

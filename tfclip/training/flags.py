@@ -24,6 +24,7 @@ CHOICES = {
     "monitor": MONITORS,
     "loss": LOSSES,
     "schedule": SCHEDULES,
+    "feature_precision": ("float32", "float16"),
     "lock": tuple(LOCKS),
 }
 
@@ -78,6 +79,8 @@ class FitFlags:
     """Store the outputs of locked towers, instead of running the towers in every step."""
     feature_cache: Path | None = None
     """Where they are stored; RECORDS/features when not given."""
+    feature_precision: str = "float32"
+    """How they are stored: float32, or float16 in half the space."""
     unlock_after: int | None = None
     """From this step on train the locked towers as well."""
     unlocked_learning_rate: float = 1e-5

@@ -27,6 +27,7 @@ from tfclip.training.callbacks import KeepModels, Measure, StopOnNaN
 from tfclip.training.feature_batches import feature_batches, stored_validation_batches
 from tfclip.training.feature_cache import (
     ImageFeatures,
+    Storage,
     TextFeatures,
     image_features,
     text_features,
@@ -204,11 +205,12 @@ def locked_features(
 ) -> dict[str, ImageFeatures | TextFeatures | None]:
     """The stored outputs of the locked towers over a split, `image` and `text`; None where the
     tower is not locked."""
+    where = Storage(flags.feature_precision, flags.feature_cache)
     image = text = None
     if "image" in flags.locked:
-        image = image_features(trained, directory, split, flags.views, flags.feature_cache)
+        image = image_features(trained, directory, split, flags.views, where)
     if "text" in flags.locked:
-        text = text_features(trained, directory, split, flags.feature_cache)
+        text = text_features(trained, directory, split, where)
     return {"image": image, "text": text}
 
 
@@ -226,8 +228,9 @@ def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tu
         directory, split = _with_split(flags.val, "val")
         size = {"batch_size": flags.batch_size}
         if len(flags.locked) == 2 and flags.cache_features and not flags.unlock_after:
-            image = image_features(trained, directory, split, "1", flags.feature_cache)
-            text = text_features(trained, directory, split, flags.feature_cache)
+            where = Storage(flags.feature_precision, flags.feature_cache)
+            image = image_features(trained, directory, split, "1", where)
+            text = text_features(trained, directory, split, where)
             batches = stored_validation_batches(image, text, **size)
             retrieval = StoredRetrieval(trained.dual_encoder, image, text).metrics
         else:

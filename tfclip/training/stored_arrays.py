@@ -77,7 +77,8 @@ def _opened(folder: Path, what: Mapping, check: bool = True) -> dict[str, np.nda
         of, files = description["what"], description["files"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"the stored features in {folder} are damaged; {remedy}") from error
-    if of != json.loads(json.dumps(what)):
+    what = json.loads(json.dumps(what))
+    if of != what:
         differ = sorted(key for key in {*of, *what} if of.get(key) != what.get(key))
         raise ValueError(
             f"the stored features in {folder} were made with other {', '.join(differ)} than their "
