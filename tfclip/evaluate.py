@@ -1,4 +1,4 @@
-"""python -m tfclip.evaluate RUN voc|retrieval|classification: measure a trained model zero-shot."""
+"""python -m tfclip.evaluate RUN voc|retrieval|classification|sts: measure a model zero-shot."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tyro.conf import Positional
 
 from tfclip.console import Command, json_text, run, say
 from tfclip.evaluation.prompts import templates_by_name
+from tfclip.evaluation.sts_sets import find_sets
 from tfclip.evaluation.thresholds import parse_objective
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference
@@ -97,6 +98,20 @@ class ClassificationFlags:
     def __post_init__(self):
         _check_run(self.run)
         templates_by_name(self.templates)
+
+
+@dataclass(frozen=True)
+class SentenceFlags:
+    """Sentence similarity: correlation with people's scores on STS-B, STS 2012 to 2016 and SICK."""
+
+    run: Positional[Path]
+    """A run directory, a model folder, or a folder of a pretrained text tower."""
+    data: Path
+    """A folder with some of stsb/, sts/2012/ to sts/2016/ and sick/."""
+
+    def __post_init__(self):
+        _check_run(self.run)
+        find_sets(self.data)
 
 
 def _check_run(path: Path) -> None:
@@ -212,6 +227,24 @@ def classification(flags: ClassificationFlags) -> dict:
     return figures
 
 
+def sts(flags: SentenceFlags) -> dict:
+    """Measure, print the table, and write metrics/sts.json into a run."""
+    from tfclip.evaluation.page import write_page
+    from tfclip.evaluation.sts import sts_table
+    from tfclip.evaluation.sts_run import evaluate_sts, text_side_of_folder, text_side_of_model
+    from tfclip.models.saved import holds_model, load_model
+
+    started = time.monotonic()
+    is_run = holds_model(flags.run) or not (flags.run / "config.json").is_file()
+    side = text_side_of_model(load_model(flags.run)) if is_run else text_side_of_folder(flags.run)
+    figures = evaluate_sts(side, flags.data)
+    figures |= _circumstances(started)
+    say(sts_table(figures))
+    if is_run:
+        say(f"{_write(flags.run / 'metrics' / 'sts.json', figures)}, {write_page(flags.run)}")
+    return figures
+
+
 def _circumstances(started: float) -> dict:
     return {
         "seconds": round(time.monotonic() - started, 2),
@@ -234,6 +267,7 @@ def main(argv: list[str] | None = None) -> int:
         "voc": Command(VocFlags, voc),
         "retrieval": Command(RetrievalFlags, retrieval),
         "classification": Command(ClassificationFlags, classification),
+        "sts": Command(SentenceFlags, sts),
     }
     return run("tfclip.evaluate", commands, argv, kind="benchmark", before=("RUN",))
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.evaluation import zero_shot
+from tfclip.evaluation import text_batches, zero_shot
 from tfclip.inputs.images import resize_picture
 from tfclip.models.saved import TrainedModel
 from tfclip.records.reader import read_split
@@ -34,7 +34,7 @@ def test_class_embeddings_are_the_unit_means_of_their_prompts(tiny_model):
 def test_texts_of_several_batches_keep_their_order(tiny_model, monkeypatch):
     texts = [f"{'a' * (n % 5)} cat {'b' * n}" for n in range(9)]
     whole = zero_shot.embed_texts(tiny_model, texts)
-    monkeypatch.setattr(zero_shot, "TEXTS_AT_ONCE", 4)
+    monkeypatch.setattr(text_batches, "TEXTS_AT_ONCE", 4)
     np.testing.assert_allclose(zero_shot.embed_texts(tiny_model, texts), whole, atol=1e-6)
     assert zero_shot.embed_texts(tiny_model, []).shape == (0, 16)
 

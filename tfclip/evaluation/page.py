@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tfclip.evaluation.report import classification_table, retrieval_table, voc_table
+from tfclip.evaluation.sts import sts_table
 
 PAGE_FILE = "report.html"
 _TABLES: dict[str, tuple[str, Callable[[Mapping], str]]] = {
     "voc": ("Zero-shot, several labels to a picture", voc_table),
     "retrieval": ("Retrieval", retrieval_table),
     "classification": ("Zero-shot classification", classification_table),
+    "sts": ("Sentence similarity", sts_table),
 }
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }

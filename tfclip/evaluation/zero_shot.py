@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfclip.console import progress
 from tfclip.evaluation.prompts import prompts
+from tfclip.evaluation.text_batches import embed_by_length
 from tfclip.inputs.images import decode_picture, decode_record_jpeg, picture_views, tile_boxes
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel
@@ -18,7 +19,6 @@ from tfclip.records import schema
 from tfclip.records.reader import read_split
 
 VIEWS_AT_ONCE = 64
-TEXTS_AT_ONCE = 256
 
 
 @lru_cache(maxsize=2)
@@ -46,11 +46,7 @@ def _graphs(dual_encoder: DualEncoder):
 def embed_texts(model: TrainedModel, texts: Sequence[str | bytes]) -> np.ndarray:
     """Embed M texts: (M,D) float32, unit norm."""
     _, encode = _graphs(model.dual_encoder)
-    parts = [np.zeros((0, model.config.embed_dim), np.float32)]
-    starts = range(0, len(texts), TEXTS_AT_ONCE)
-    for start in progress(starts, total=len(starts), what="embedding texts"):
-        parts.append(encode(**model.tokenizer(texts[start : start + TEXTS_AT_ONCE])).numpy())
-    return np.concatenate(parts)
+    return embed_by_length(encode, model.tokenizer, texts, model.config.embed_dim)
 
 
 def class_embeddings(

@@ -62,6 +62,11 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
+def holds_model(path: Path) -> bool:
+    """Whether `path` is a model folder, or a run directory with one."""
+    return any((folder / CONFIG_FILE).is_file() for folder in (Path(path), Path(path) / "best"))
+
+
 def model_directory(path: Path) -> Path:
     """The model folder that `path` means: itself, or `best/` in a run directory.
 

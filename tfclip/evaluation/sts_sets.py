@@ -1,0 +1,106 @@
+"""Sentence pairs that people scored: STS-B, STS 2012 to 2016 and SICK, as they are published."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# Where the files of a set are, below the folder that --data names.
+SETS = {
+    **{f"sts{year}": f"sts/20{year}/*.test.tsv" for year in range(12, 17)},
+    "stsb": "stsb/stsb-en-test.csv",
+    "sick": "sick/SICK_test_annotated.txt",
+}
+# SICK is scored for relatedness, and stands apart.
+AVERAGED = tuple(name for name in SETS if name != "sick")
+_SICK_COLUMNS = ("sentence_A", "sentence_B", "relatedness_score")
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """One set: `first` and `second` (P,) sentences, `scores` (P,), and how many had no score."""
+
+    first: list[str]
+    second: list[str]
+    scores: list[float]
+    unscored: int
+
+
+def find_sets(data: Path) -> dict[str, list[Path]]:
+    """The files of every set that is below `data`, in alphabetical order.
+
+    Raises:
+        FileNotFoundError: none is there; says where they are expected.
+    """
+    found = {name: sorted(Path(data).glob(pattern)) for name, pattern in SETS.items()}
+    found = {name: paths for name, paths in found.items() if paths}
+    if not found:
+        raise FileNotFoundError(
+            f"no sentence pairs below {data}; expected some of {', '.join(SETS.values())}"
+        )
+    return found
+
+
+def read_pairs(paths: list[Path]) -> ScoredPairs:
+    """Read the files of one set as one; a pair without a score is counted and left out.
+
+    Args:
+        paths: `.csv` (sentence, sentence, score; quoted), `.tsv` (score, sentence, sentence; not
+            quoted), or `.txt` (tab separated below a line of SICK's column names).
+
+    Raises:
+        ValueError: naming file and line, for another form; or there is no pair with a score.
+    """
+    first, second, scores, unscored = [], [], [], 0
+    for path in paths:
+        for line, row in _rows(path):
+            try:
+                one, other, score = row
+                number = float(score) if score.strip() else None
+            except ValueError:
+                raise ValueError(
+                    f"{path}, line {line}: expected two sentences and a score. Received: {row}"
+                ) from None
+            if number is None:
+                unscored += 1
+                continue
+            first.append(one.strip())
+            second.append(other.strip())
+            scores.append(number)
+    if len(scores) < 2:
+        raise ValueError(f"{paths[0].parent} has {len(scores)} pairs with a score; 2 are needed")
+    return ScoredPairs(first, second, scores, unscored)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers, and rows in the order sentence, sentence, score."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".csv":
+                reader = csv.reader(file)
+                for row in reader:
+                    yield reader.line_num, row
+            elif path.suffix == ".tsv":
+                for line, row in _tabbed(file):
+                    yield line, [*row[1:], row[0]]
+            else:
+                rows = _tabbed(file)
+                _, names = next(rows, (1, []))
+                if not set(_SICK_COLUMNS) <= set(names):
+                    raise ValueError(
+                        f"{path}, line 1: expected columns {', '.join(_SICK_COLUMNS)}. "
+                        f"Received: {names}"
+                    )
+                places = [names.index(name) for name in _SICK_COLUMNS]
+                for line, row in rows:
+                    yield line, [row[place] for place in places if place < len(row)]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+
+
+def _tabbed(file) -> Iterator[tuple[int, list[str]]]:
+    for line, text in enumerate(file, 1):
+        if text.strip("\r\n"):
+            yield line, text.rstrip("\r\n").split("\t")

@@ -1,0 +1,57 @@
+"""Texts in batches of like length: what is padded is computed as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.console import progress
+from tfclip.inputs.text import Tokenizer
+
+TEXTS_AT_ONCE = 256
+TOKENS_AT_ONCE = 8192
+_TOKENIZED_AT_ONCE = 4096
+
+
+def embed_by_length(
+    encode: Callable[..., tf.Tensor],
+    tokenizer: Tokenizer,
+    texts: Sequence[str | bytes],
+    width: int,
+) -> np.ndarray:
+    """Embed M texts, the longest first, each batch cut to its longest: (M,width) float32.
+
+    Args:
+        encode: from `token_ids` and `text_mask`, both (N,L), to (N,width); L is at most the
+            context length, and what it answers must not depend on the padding.
+        tokenizer: cuts what is longer than its context.
+        texts: in any order; the rows come back in theirs.
+        width: of an embedding.
+    """
+    found = np.zeros((len(texts), width), np.float32)
+    ids, lengths = [np.zeros((0, tokenizer.context_length), np.int32)], []
+    for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
+        batch = tokenizer(tf.constant(texts[start : start + _TOKENIZED_AT_ONCE], tf.string))
+        ids.append(batch["token_ids"].numpy())
+        lengths.append(tf.math.count_nonzero(batch["text_mask"], axis=1).numpy())
+    ids, lengths = np.concatenate(ids), np.concatenate([[], *lengths]).astype(np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    batches = _cut(order, lengths)
+    for rows in progress(batches, total=len(batches), what="embedding texts"):
+        longest = lengths[rows[0]]
+        mask = np.arange(longest)[None] < lengths[rows][:, None]
+        token_ids = tf.constant(ids[rows, :longest])
+        found[rows] = encode(token_ids=token_ids, text_mask=tf.constant(mask))
+    return found
+
+
+def _cut(order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Cut rows, the longest first, into batches of bounded size."""
+    batches, start = [], 0
+    while start < len(order):
+        at_once = max(1, min(TEXTS_AT_ONCE, TOKENS_AT_ONCE // lengths[order[start]]))
+        batches.append(order[start : start + at_once])
+        start += at_once
+    return batches
