@@ -6,7 +6,7 @@ from functools import partial
 
 from tfclip.console import Command, progress, run, say
 from tfclip.training.flags import FitFlags
-from tfclip.training.recipes import RECIPES
+from tfclip.training.recipes import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
@@ -28,40 +28,62 @@ def fit(name: str, flags: FitFlags) -> dict:
 
 def list_recipes(flags: ListFlags) -> dict:
     """Build each recipe's model once to count its parameters."""
-    from tfclip.models.registry import image_tower, text_tower
-
     listed = {}
     for name, recipe in progress(RECIPES.items(), total=len(RECIPES), what="counting parameters"):
-        defaults = recipe.flags()
-        image = image_tower(defaults.image_tower).build(
-            image_size=defaults.image_size, **recipe.image_options
-        )
-        text = text_tower(defaults.text_tower).build(
-            vocabulary_size=recipe.vocabulary_size,
-            context_length=defaults.context_length or 32,
-            **recipe.text_options,
-        )
-        listed[name] = {
-            "summary": recipe.summary,
-            "image_tower": {"name": defaults.image_tower, "parameters": image.count_params()},
-            "text_tower": {"name": defaults.text_tower, "parameters": text.count_params()},
-            "embed_dim": defaults.embed_dim,
-            "batch_size": defaults.batch_size,
-            "optimizer": f"AdamW {defaults.learning_rate:g}, decay {defaults.weight_decay:g}",
-            "loss": "softmax contrastive, multi-positive, negatives from the global batch",
-            "source": recipe.source,
-        }
-    for name, entry in listed.items():
-        image, text = entry["image_tower"], entry["text_tower"]
+        listed[name] = described = describe(recipe)
+        image, text = described["image"], described["text"]
+        lock = f", {recipe.flags().lock} locked" if recipe.flags().locked else ""
         say(
-            f"{name}: {entry['summary']}\n"
-            f"    {image['name']} {image['parameters']:,} + {text['name']} {text['parameters']:,} "
-            f"parameters (vocabulary {RECIPES[name].vocabulary_size:,}), heads to "
-            f"{entry['embed_dim']}\n"
-            f"    {entry['loss']}; {entry['optimizer']}, batch {entry['batch_size']}\n"
-            f"    source: {entry['source']}"
+            f"{name}: {described['summary']}\n"
+            f"    image: {_side(image)}\n"
+            f"    text:  {_side(text)}, vocabulary {described['vocabulary_size']:,}{lock}\n"
+            f"    {described['parameters']:,} parameters; {described['loss']}\n"
+            f"    {described['optimizer']}, batch {described['batch_size']:,}\n"
+            f"    data: {described['data']}; source: {described['source']}"
         )
     return listed
+
+
+def _side(side: dict) -> str:
+    return (
+        f"{side['tower']} {side['tower_parameters']:,} + head {side['head']} "
+        f"{side['head_parameters']:,}"
+    )
+
+
+def describe(recipe: Recipe) -> dict:
+    """What a recipe is, as `fit list` tells it: its towers, parameters, loss, optimizer, data."""
+    from tfclip.models.dual_encoder import DualEncoder
+    from tfclip.training.prepare import model_config
+
+    flags = recipe.flags()
+    config = model_config(
+        flags, recipe.options(flags), flags.context_length or 32, recipe.vocabulary_size
+    )
+    model = DualEncoder(config)
+    sides = {
+        side: {
+            "tower": getattr(config, f"{side}_tower"),
+            "tower_parameters": getattr(model, f"{side}_tower").count_params(),
+            "head": getattr(config, f"{side}_head"),
+            "head_parameters": getattr(model, f"{side}_head").count_params(),
+        }
+        for side in ("image", "text")
+    }
+    falls = {"cosine": "cosine to 0", "constant": "constant"}[flags.schedule]
+    return {
+        "summary": recipe.summary,
+        **sides,
+        "parameters": model.count_params(),
+        "vocabulary_size": recipe.vocabulary_size,
+        "embed_dim": flags.embed_dim,
+        "batch_size": flags.batch_size,
+        "optimizer": f"Adam({flags.beta_1:g}, {flags.beta_2:g}) {flags.learning_rate:g}, "
+        f"decoupled decay {flags.weight_decay:g}, {falls}",
+        "loss": f"{flags.loss} contrastive, multi-positive, negatives from the global batch",
+        "data": recipe.data,
+        "source": recipe.source,
+    }
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -87,20 +87,7 @@ def prepare_model(
         options = {**options, "text_options": {**options["text_options"], **pretrained.options}}
     keras.utils.set_random_seed(flags.seed)
     dual_encoder = DualEncoder(
-        ModelConfig(
-            image_tower=flags.image_tower,
-            text_tower=flags.text_tower,
-            image_size=flags.image_size,
-            embed_dim=flags.embed_dim,
-            context_length=tokenizer.context_length,
-            vocabulary_size=tokenizer.vocabulary_size,
-            image_head=flags.image_head,
-            text_head=flags.text_head,
-            initial_logit_scale=flags.logit_scale,
-            initial_logit_bias=flags.logit_bias if flags.loss == "sigmoid" else None,
-            precision=flags.precision,
-            **options,
-        )
+        model_config(flags, options, tokenizer.context_length, tokenizer.vocabulary_size)
     )
     load_image_weights(dual_encoder.image_tower, flags.image_tower, flags.image_weights)
     if pretrained:
@@ -110,6 +97,29 @@ def prepare_model(
     dual_encoder.lock(flags.locked)
     compile_for_training(dual_encoder, flags)
     return TrainedModel(dual_encoder, tokenizer, trained_on)
+
+
+def model_config(
+    flags: FitFlags,
+    options: Mapping[str, Mapping],
+    context_length: int,
+    vocabulary_size: int,
+) -> ModelConfig:
+    """The architecture that the flags and the options of `Recipe.options` name."""
+    return ModelConfig(
+        image_tower=flags.image_tower,
+        text_tower=flags.text_tower,
+        image_size=flags.image_size,
+        embed_dim=flags.embed_dim,
+        context_length=context_length,
+        vocabulary_size=vocabulary_size,
+        image_head=flags.image_head,
+        text_head=flags.text_head,
+        initial_logit_scale=flags.logit_scale,
+        initial_logit_bias=flags.logit_bias if flags.loss == "sigmoid" else None,
+        precision=flags.precision,
+        **options,
+    )
 
 
 def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
