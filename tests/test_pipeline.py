@@ -150,6 +150,75 @@ def test_the_pipeline_ranks_labels(tiny_run, picture_bytes):
         pipeline.predict(picture_bytes["jpeg"], labels, top_k=0)
 
 
+@pytest.fixture(scope="module")
+def byte_pair_run(tmp_path_factory):
+    """A run with CLIP's kind of text tower and tokenizer, random weights."""
+    import keras
+
+    from tfclip.inputs.text import BytePairTokenizer
+    from tfclip.models.config import ModelConfig
+    from tfclip.models.dual_encoder import DualEncoder
+    from tfclip.models.saved import TrainedModel, save_model
+
+    tokenizer = BytePairTokenizer(["d o", "do g</w>", "c a"], 77)
+    config = ModelConfig(
+        image_tower="small-convolutional",
+        image_options={"widths": (8, 16)},
+        text_tower="clip-text",
+        text_options={"width": 32, "blocks": 1, "heads": 2},
+        image_size=32,
+        embed_dim=16,
+        context_length=77,
+        vocabulary_size=tokenizer.vocabulary_size,
+    )
+    keras.utils.set_random_seed(0)
+    run = tmp_path_factory.mktemp("runs") / "byte-pair"
+    save_model(run / "best", TrainedModel(DualEncoder(config), tokenizer, {"recipe": "shapes"}))
+    return run
+
+
+def test_a_byte_pair_model_brings_its_merges(byte_pair_run, picture_bytes):
+    assert (byte_pair_run / "best" / "merges.txt").read_text().splitlines()[1] == "d o"
+    model, preprocess = tfclip.load(byte_pair_run)
+    tokens = tfclip.tokenize(["a dog", "a cat!", ""], model, context_length=77).numpy()
+    assert tokens.shape == (3, 77)
+    assert tokens[0, :5].tolist() == [515, 320, 513, 516, 0]
+    # Other libraries pad by the end token, and 0 is the id of "!".
+    ended = np.where(np.cumsum(tokens == 516, axis=1) > 0, 516, tokens)
+    expected = model.encode_text(tokens)
+    np.testing.assert_allclose(model.encode_text(ended), expected, atol=1e-6)
+    np.testing.assert_allclose(model.encode_text(tokens[:, :12]), expected, atol=1e-6)
+    per_image, per_text = model(preprocess(picture_bytes["jpeg"])[None], tokens)
+    assert per_image.shape == (1, 3) and per_text.shape == (3, 1)
+    with pytest.raises(ValueError, match="takes 102 tokens.*at most 77"):
+        tfclip.tokenize("x" * 100, model)
+    cut = tfclip.tokenize("x" * 100, model, truncate=True).numpy()
+    assert cut[0, -1] == 516 and (cut[0, 1:-1] != 516).all()
+    ranked = tfclip.ZeroShotPipeline(byte_pair_run).predict(
+        picture_bytes["jpeg"], ["a dog", "a cat"], top_k=1
+    )
+    assert len(ranked) == 1 and ranked[0][0] in ("a dog", "a cat")
+
+
+def test_a_byte_pair_model_is_served_as_it_is_loaded(byte_pair_run):
+    from tfclip.models.saved import load_model
+    from tfclip.serving.served_model import ServedModel
+
+    trained = load_model(byte_pair_run)
+    encode = ServedModel(trained).signatures()["encode_text"]
+    texts = ["a dog", "A DOG, É 😀", "", "x" * 200]
+    model = tfclip.load(byte_pair_run)[0]
+    expected = model.encode_text(tfclip.tokenize(texts, model, truncate=True))
+    np.testing.assert_allclose(encode(text=texts)["embedding"], expected, atol=1e-6)
+
+
+def test_a_folder_without_its_tokenizer_is_refused(byte_pair_run, tmp_path):
+    shutil.copytree(byte_pair_run, tmp_path / "run")
+    (tmp_path / "run" / "best" / "merges.txt").unlink()
+    with pytest.raises(FileNotFoundError, match="no byte-pair merges at"):
+        tfclip.load(tmp_path / "run")
+
+
 def python(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True

@@ -51,6 +51,7 @@ def test_towers_have_the_published_sizes(name, vocabulary, context, options, cou
     assert tower.count_params() == count
 
 
+@pytest.mark.slow
 def test_the_text_half_of_clip_is_that_of_keras_hub():
     theirs = CLIPTextEncoder(49_408, 512, 512, 12, 8, 2048, max_sequence_length=77)
     ours = registry.text_tower("clip-text").build(vocabulary_size=49_408, context_length=77)
