@@ -54,6 +54,8 @@ def load_folder(tower: keras.Model, name: str, folder: Path) -> None:
             weights = layout.read(_state(folder, str(kind)), tower)
     except KeyError as error:
         raise ValueError(f"{folder} does not fit {name}: it has no weights {error}.") from error
+    except (IndexError, TypeError) as error:
+        raise ValueError(f"{folder} does not fit {name}: {first_line(error)}.") from error
     put(tower, name, weights, _normalization(folder, config), str(folder))
 
 
@@ -162,8 +164,10 @@ def _state(folder: Path, model_type: str) -> dict[str, np.ndarray]:
         )
     try:
         state = load_file(path)
-    except (SafetensorError, OSError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {first_line(error)}.") from error
+    except (SafetensorError, OSError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged or holds another type than float16 or float32: {first_line(error)}."
+        ) from error
     return {key.removeprefix(f"{model_type}."): value for key, value in state.items()}
 
 

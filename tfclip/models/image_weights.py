@@ -127,7 +127,7 @@ def _load_preset(tower: keras.Model, name: str, preset: str) -> None:
             f".save_to_preset(DIR), copy DIR here and pass --image-weights DIR."
         ) from error
     layout = layout_for(name, "keras_hub", type(backbone).__name__, preset)
-    normalization = hub_layouts.normalization(converter.scale, converter.offset)
+    normalization = converter and hub_layouts.normalization(converter.scale, converter.offset)
     put(tower, name, layout.read(backbone, tower), normalization, preset)
 
 
