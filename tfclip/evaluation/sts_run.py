@@ -17,6 +17,7 @@ from tfclip.inputs.text import Tokenizer
 from tfclip.models import registry
 from tfclip.models.saved import TrainedModel
 from tfclip.models.text_folders import read_json
+from tfclip.models.text_layouts import CLIP
 from tfclip.models.text_weights import read_folder
 
 # As the sentence-transformers name what their models do.
@@ -41,24 +42,33 @@ def text_side_of_model(model: TrainedModel) -> TextSide:
 
 
 def text_side_of_folder(path: Path) -> TextSide:
-    """The tower of a pretrained text folder; pooled as the folder says, and else by the mean.
+    """The tower of a pretrained text folder alone.
+
+    BERT is pooled as a sentence-transformers folder says, else by the mean; CLIP at the end, before
+    its projection.
 
     Raises:
         FileNotFoundError, ValueError: see `text_weights.read_folder`; or a pooling that no tower
-            here has.
+            here has, or CLIP without its merges.
     """
-    pretrained = read_folder(Path(path))
-    pooling = _pooling(Path(path))
-    length = pretrained.options["max_sequence_length"]
-    if (Path(path) / LENGTH_FILE).is_file():
-        said = read_json(Path(path) / LENGTH_FILE).get("max_seq_length")
-        length = min(said, length) if isinstance(said, int) and said >= 3 else length
+    path = Path(path)
+    pretrained = read_folder(path)
     options = dict(pretrained.options)
-    if pooling == "cls":
-        # Sentence models take the first token as it is, without BERT's pooler.
-        options["pooler"] = False
-    tower = registry.text_tower("bert").build(
-        vocabulary_size=len(pretrained.vocabulary),
+    if pretrained.builder == CLIP:
+        name, pooling, length = "clip-text", "end", pretrained.longest_text
+    else:
+        name, pooling, length = "bert", _pooling(path), pretrained.longest_text
+        if (path / LENGTH_FILE).is_file():
+            said = read_json(path / LENGTH_FILE).get("max_seq_length")
+            length = min(said, length) if isinstance(said, int) and said >= 3 else length
+        if pooling == "cls":
+            # Sentence models take the first token as it is, without BERT's pooler.
+            options["pooler"] = False
+    tokenizer = pretrained.make_tokenizer(length)
+    if tokenizer is None:
+        raise FileNotFoundError(f"{path} has no merges.txt; fetch that file of the model into it")
+    tower = registry.text_tower(name).build(
+        vocabulary_size=tokenizer.vocabulary_size,
         context_length=length,
         pooling=pooling,
         **options,
@@ -69,8 +79,7 @@ def text_side_of_folder(path: Path) -> TextSide:
         return tower({"token_ids": token_ids, "text_mask": text_mask}, training=False)
 
     told = f"{path}, pooled by {pooling}, at most {length} tokens"
-    width = pretrained.options["hidden_dim"]
-    return TextSide(_graph(encode), pretrained.make_tokenizer(length), width, told)
+    return TextSide(_graph(encode), tokenizer, tower.output_shape[-1], told)
 
 
 def evaluate_sts(side: TextSide, data: Path) -> dict:

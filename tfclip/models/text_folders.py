@@ -1,4 +1,4 @@
-"""Hugging Face folders of BERT and DistilBERT: their sizes, and their arrays by our names."""
+"""Hugging Face folders of BERT, DistilBERT and CLIP: sizes, tokens, and arrays by our names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from tfclip.inputs.byte_pair import MERGES_FILE, load_merges
+from tfclip.inputs.vocabulary import load_vocabulary
+from tfclip.models.text_layouts import CLIP, LAYOUTS, Layout, torch_arrays
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -21,42 +25,7 @@ _ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "relu": "relu",
-}
-BERT_SIZES = {
-    "num_layers": "num_hidden_layers",
-    "hidden_dim": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "intermediate_dim": "intermediate_size",
-    "max_sequence_length": "max_position_embeddings",
-    "num_segments": "type_vocab_size",
-}
-_DISTILBERT_SIZES = {
-    "num_layers": "n_layers",
-    "hidden_dim": "dim",
-    "num_heads": "n_heads",
-    "intermediate_dim": "hidden_dim",
-    "max_sequence_length": "max_position_embeddings",
-}
-# Our layer in a block, and theirs.
-_BERT_BLOCK = {
-    "self_attention_layer/query": "attention.self.query",
-    "self_attention_layer/key": "attention.self.key",
-    "self_attention_layer/value": "attention.self.value",
-    "self_attention_layer/attention_output": "attention.output.dense",
-    "self_attention_layer_norm": "attention.output.LayerNorm",
-    "feedforward_intermediate_dense": "intermediate.dense",
-    "feedforward_output_dense": "output.dense",
-    "feedforward_layer_norm": "output.LayerNorm",
-}
-_DISTILBERT_BLOCK = {
-    "self_attention_layer/query": "attention.q_lin",
-    "self_attention_layer/key": "attention.k_lin",
-    "self_attention_layer/value": "attention.v_lin",
-    "self_attention_layer/attention_output": "attention.out_lin",
-    "self_attention_layer_norm": "sa_layer_norm",
-    "feedforward_intermediate_dense": "ffn.lin1",
-    "feedforward_output_dense": "ffn.lin2",
-    "feedforward_layer_norm": "output_layer_norm",
+    "quick_gelu": "quick_gelu",
 }
 
 
@@ -73,37 +42,40 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def sizes_from(config: Mapping, origin: Path) -> dict:
-    """The options of `bert.bert` for a folder's `config.json`.
+def layout_of(config: Mapping, origin: Path) -> Layout:
+    """The architecture of a `config.json`; ValueError for one that is not read here."""
+    kind = config.get("model_type")
+    if kind not in LAYOUTS:
+        raise ValueError(f"{origin} is for model_type {kind!r}; allowed: {', '.join(LAYOUTS)}")
+    return LAYOUTS[kind]
+
+
+def sizes_from(config: Mapping, layout: Layout, origin: Path) -> dict:
+    """The options of the layout's builder for a folder's `config.json`.
 
     Raises:
-        ValueError: for another architecture, or one that differs from BERT's in its parts.
+        ValueError: for sizes that are not there, or parts that the tower does not have.
     """
-    kind = config.get("model_type")
-    names = {"bert": BERT_SIZES, "distilbert": _DISTILBERT_SIZES}.get(kind)
-    if names is None:
-        raise ValueError(f"{origin} is for model_type {kind!r}; allowed: bert, distilbert")
-    missing = sorted(name for name in names.values() if not isinstance(config.get(name), int))
+    config = {**layout.defaults, **config.get("text_config", config)}
+    missing = sorted(key for key in layout.sizes.values() if not isinstance(config.get(key), int))
     if missing:
         raise ValueError(f"{origin} does not say {', '.join(missing)}")
-    named = config.get("hidden_act" if kind == "bert" else "activation", "gelu")
+    named = config.get(layout.activation, "gelu")
     if named not in _ACTIVATIONS:
         raise ValueError(
             f"{origin} asks for the activation {named!r}; allowed: {', '.join(_ACTIVATIONS)}"
         )
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"{origin} has relative positions; allowed: absolute ones")
-    options = {ours: config[theirs] for ours, theirs in names.items()}
-    if kind == "distilbert":
-        options |= {"num_segments": 0, "pooler": False}
-    return options | {"activation": _ACTIVATIONS[named]}
+    options = {ours: config[theirs] for ours, theirs in layout.sizes.items()}
+    key = "hidden_activation" if layout.builder == CLIP else "activation"
+    return options | dict(layout.fixed) | {key: _ACTIVATIONS[named]}
 
 
-def arrays_from(path: Path, options: Mapping) -> dict[str, np.ndarray]:
-    """The arrays of a `model.safetensors`, by the paths of a tower's variables.
+def arrays_from(path: Path, layout: Layout, options: Mapping) -> dict[str, np.ndarray]:
+    """The arrays of a `model.safetensors`, by the names of a tower's variables.
 
-    Task heads, the names of old (`gamma`, `beta`) and a prefix (`bert.`) do not matter. The
-    pooler may be absent.
+    Task heads and a prefix (`bert.`) do not matter. The pooler may be absent.
 
     Raises:
         FileNotFoundError: no such file.
@@ -119,59 +91,44 @@ def arrays_from(path: Path, options: Mapping) -> dict[str, np.ndarray]:
         found = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
-    anchor = "embeddings.word_embeddings.weight"
-    prefix = next((key.removesuffix(anchor) for key in found if key.endswith(anchor)), None)
+    tokens = layout.tokens
+    prefix = next((key.removesuffix(tokens) for key in found if key.endswith(tokens)), None)
     if prefix is None:
-        raise ValueError(f"{path} has no array {anchor!r}; it is not for BERT or DistilBERT")
-    reader = _Reader(path, prefix, found)
-    heads, segments = options["num_heads"], options["num_segments"]
-    arrays = {
-        "token_embedding/embeddings": reader.get("embeddings.word_embeddings.weight"),
-        "position_embedding/embeddings": reader.get("embeddings.position_embeddings.weight"),
-        **reader.norm("embeddings_layer_norm", "embeddings.LayerNorm"),
-    }
-    if segments:
-        name = "embeddings.token_type_embeddings.weight"
-        arrays["segment_embedding/embeddings"] = reader.get(name)
-    stem, block = (
-        ("encoder.layer", _BERT_BLOCK) if segments else ("transformer.layer", _DISTILBERT_BLOCK)
-    )
-    for index in range(options["num_layers"]):
-        for ours, theirs in block.items():
-            name = f"transformer_layer_{index}/{ours}"
-            source = f"{stem}.{index}.{theirs}"
-            read = reader.norm(name, source) if ours.endswith("norm") else None
-            arrays |= read or reader.dense(name, source, heads if "attention" in ours else 0)
-    if options.get("pooler", True) and f"{prefix}pooler.dense.weight" in found:
-        arrays |= reader.dense("pooled_dense", "pooler.dense", 0)
-    return arrays
+        raise ValueError(f"{path} has no array {tokens!r}; it does not fit {CONFIG_FILE}")
 
-
-class _Reader:
-    """Reads the arrays of PyTorch layers as those of Keras layers."""
-
-    def __init__(self, path: Path, prefix: str, found: Mapping[str, np.ndarray]):
-        self.path, self.prefix, self.found = path, prefix, found
-
-    def get(self, *names: str) -> np.ndarray:
-        """The first of `names` that is there, in float32."""
+    def get(*names: str) -> np.ndarray:
         for name in names:
-            if self.prefix + name in self.found:
-                return self.found[self.prefix + name].astype("float32")
-        raise ValueError(f"{self.path} lacks {self.prefix + names[0]}; it is not whole")
+            if prefix + name in found:
+                return found[prefix + name].astype("float32")
+        raise ValueError(f"{path} lacks {prefix + names[0]}; it is not whole")
 
-    def norm(self, ours: str, theirs: str) -> dict[str, np.ndarray]:
-        """A layer normalisation; its scale and offset have had two names."""
-        return {
-            f"{ours}/gamma": self.get(f"{theirs}.weight", f"{theirs}.gamma"),
-            f"{ours}/beta": self.get(f"{theirs}.bias", f"{theirs}.beta"),
-        }
+    try:
+        return torch_arrays(layout, options, get, lambda name: prefix + name in found)
+    except ValueError as error:  # of `get`, or of a reshape
+        told = str(error)
+        raise ValueError(
+            told if str(path) in told else f"{path} does not fit {CONFIG_FILE}: {told}"
+        ) from None
 
-    def dense(self, ours: str, theirs: str, heads: int) -> dict[str, np.ndarray]:
-        """A linear layer, cut into heads where it is one of attention."""
-        kernel, bias = self.get(f"{theirs}.weight").T, self.get(f"{theirs}.bias")
-        if heads and ours.endswith("attention_output"):
-            kernel = kernel.reshape(heads, -1, kernel.shape[1])
-        elif heads:
-            kernel, bias = kernel.reshape(len(kernel), heads, -1), bias.reshape(heads, -1)
-        return {f"{ours}/kernel": kernel, f"{ours}/bias": bias}
+
+def tokens_from(path: Path, layout: Layout) -> tuple[tuple[str, ...] | None, bool]:
+    """The vocabulary of a folder, or for CLIP its merges, and whether it folds case.
+
+    CLIP's merges are None where the folder has none: they can be given apart.
+
+    Raises:
+        FileNotFoundError, ValueError: a vocabulary that is missing or damaged.
+    """
+    if layout.builder == CLIP:
+        merges = path / MERGES_FILE
+        return (tuple(load_merges(merges)) if merges.is_file() else None), True
+    tokenizer = {}
+    if (path / TOKENIZER_FILE).is_file():
+        tokenizer = read_json(path / TOKENIZER_FILE)
+    if not (path / VOCABULARY_FILE).is_file():
+        raise FileNotFoundError(
+            f"{path} has no {VOCABULARY_FILE}; fetch that file of the model from the Hugging Face "
+            "hub into the folder"
+        )
+    vocabulary = load_vocabulary(path / VOCABULARY_FILE)
+    return tuple(vocabulary), bool(tokenizer.get("do_lower_case", True))

@@ -162,6 +162,7 @@ def clip_text(
     blocks: int = 12,
     heads: int = 8,
     dropout: float = 0.0,
+    hidden_activation: str = "quick_gelu",
     pooling: str = "end",
 ) -> keras.Model:
     """The text tower of CLIP (Radford et al. 2021, section 2.4), without its projection.
@@ -174,6 +175,7 @@ def clip_text(
             49,408 and 77.
         width, blocks, heads: channels of a token, number of blocks, attention heads.
         dropout: rate after each sub-layer.
+        hidden_activation: of the perceptrons; "gelu" in OpenCLIP's models.
         pooling: see `pool_text`.
 
     Returns:
@@ -184,6 +186,8 @@ def clip_text(
         inputs["token_ids"]
     )
     for index in range(blocks):
-        x = CausalBlock(heads, 4 * width, "quick_gelu", 1e-5, dropout, name=f"block_{index}")(x)
+        x = CausalBlock(heads, 4 * width, hidden_activation, 1e-5, dropout, name=f"block_{index}")(
+            x
+        )
     x = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")(x)
     return keras.Model(inputs, pool_text(x, inputs["text_mask"], pooling), name="clip_text")

@@ -11,19 +11,17 @@ import keras
 import keras_hub
 import numpy as np
 
-from tfclip.inputs.text import WordPieceTokenizer
+from tfclip.inputs.text import BytePairTokenizer, Tokenizer, WordPieceTokenizer
 from tfclip.inputs.vocabulary import load_vocabulary
-from tfclip.models import registry, text_folders
+from tfclip.models import registry, text_folders, text_layouts
 from tfclip.models.pretrained import NONE, first_line, looks_like_path
 from tfclip.naming import unknown
 
 ALLOWED = (
-    "none, a keras_hub preset name, hf://OWNER/NAME, a folder with config.json, model.safetensors "
-    "and vocab.txt, a Keras preset folder, or a tower's own .weights.h5"
+    "none, a keras_hub preset name, hf://OWNER/NAME, a Hugging Face or Keras preset folder, or a "
+    "tower's own .weights.h5"
 )
 H5 = ".h5"
-# In keras_hub's DistilBERT both tables are in one layer.
-_BOTH_TABLES = "token_and_position_embedding/"
 
 
 @dataclass(frozen=True)
@@ -32,21 +30,35 @@ class PretrainedText:
 
     Attributes:
         origin: where it is from, for messages.
-        options: the sizes and parts for the tower's builder; nothing about pooling.
-        vocabulary: the tokens, or None where the weights bring none (`.h5`).
+        builder: of the towers that it is for; None where any may be (`.h5`).
+        options: the sizes and parts for the builder; nothing about pooling.
+        vocabulary: the tokens, or for CLIP the merges; None where the weights bring none.
         lowercase: whether the tokenizer folds case.
-        arrays: by the paths of the tower's variables, or None for an `.h5` file.
+        arrays: by the names of `text_layouts.variables_by_name`, or None for an `.h5` file.
     """
 
     origin: str
+    builder: str | None
     options: dict
     vocabulary: tuple[str, ...] | None
     lowercase: bool
     arrays: Mapping[str, np.ndarray] | None
-    tokenizer_kind: str = "wordpiece"
+
+    @property
+    def tokenizer_kind(self) -> str:
+        """The tokenizer that the tower was trained with: "wordpiece" or "byte-pair"."""
+        return "byte-pair" if self.builder == text_layouts.CLIP else "wordpiece"
+
+    @property
+    def longest_text(self) -> int | None:
+        """The rows of the position table, or None for an `.h5` file."""
+        tables = [self.arrays[n] for n in text_layouts.POSITIONS if n in (self.arrays or {})]
+        return len(tables[0]) if tables else None
 
     def copy_into(self, tower: keras.Model) -> None:
         """Put the weights into a tower that was built with `options`; all of them or none.
+
+        A tower for shorter texts takes the first rows of the position table.
 
         Raises:
             ValueError: when an array is missing, left over, or of another shape.
@@ -54,7 +66,7 @@ class PretrainedText:
         if self.arrays is None:
             _load_h5(tower, Path(self.origin))
             return
-        variables = {variable.path: variable for variable in tower.weights}
+        variables = text_layouts.variables_by_name(tower)
         missing = sorted(set(variables) - set(self.arrays))
         # A tower without BERT's pooler has no use for it.
         extra = sorted(n for n in set(self.arrays) - set(variables) if "pooled_dense" not in n)
@@ -64,19 +76,24 @@ class PretrainedText:
                 f"missing {', '.join(missing[:3]) or 'nothing'}, left over "
                 f"{', '.join(extra[:3]) or 'nothing'}"
             )
+        arrays = dict(self.arrays)
         for name, variable in variables.items():
-            if tuple(variable.shape) != self.arrays[name].shape:
+            if name in text_layouts.POSITIONS:
+                arrays[name] = arrays[name][: variable.shape[0]]
+            if tuple(variable.shape) != arrays[name].shape:
                 raise ValueError(
                     f"--text-weights {self.origin} do not fit the tower: {name} is "
-                    f"{self.arrays[name].shape}, the tower's is {tuple(variable.shape)}"
+                    f"{arrays[name].shape}, the tower's is {tuple(variable.shape)}"
                 )
         for name, variable in variables.items():
-            variable.assign(self.arrays[name])
+            variable.assign(arrays[name])
 
-    def make_tokenizer(self, context_length: int) -> WordPieceTokenizer | None:
+    def make_tokenizer(self, context_length: int) -> Tokenizer | None:
         """The tokenizer that belongs to the weights, or None where they bring no vocabulary."""
         if self.vocabulary is None:
             return None
+        if self.tokenizer_kind == "byte-pair":
+            return BytePairTokenizer(self.vocabulary, context_length)
         return WordPieceTokenizer(self.vocabulary, context_length, self.lowercase, "bert")
 
 
@@ -84,7 +101,8 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
     """Read a pretrained text encoder.
 
     Args:
-        tower_name: "bert" (any size), a fixed size such as "minilm", or for `.h5` any text tower.
+        tower_name: "bert" (any size), a fixed size such as "minilm", "clip-text", or for `.h5` any
+            text tower.
         weights: see `ALLOWED`.
 
     Returns:
@@ -101,9 +119,10 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
     if weights.endswith(H5):
         if not path.is_file():
             raise FileNotFoundError(f"--text-weights {weights}: no such file; allowed: {ALLOWED}")
-        return PretrainedText(str(path), {}, _vocabulary_beside(path), True, None)
-    if not tower.builder.endswith(":bert"):
-        known = [n for n, t in registry.TEXT_TOWERS.items() if t.builder == _BERT_BUILDER]
+        return PretrainedText(str(path), None, {}, _vocabulary_beside(path), True, None)
+    readable = {layout.builder for layout in text_layouts.LAYOUTS.values()}
+    if tower.builder not in readable:
+        known = [n for n, t in registry.TEXT_TOWERS.items() if t.builder in readable]
         raise ValueError(
             f"--text-weights {weights} are read for {', '.join(known)}; {tower_name} takes only "
             "its own .weights.h5"
@@ -116,6 +135,11 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
         found = read_folder(_fetch(weights))
     else:
         found = _read_preset(weights)
+    if found.builder != tower.builder:
+        fitting = [n for n, t in registry.TEXT_TOWERS.items() if t.builder == found.builder]
+        raise ValueError(
+            f"{weights} holds another architecture than {tower_name}; it fits {', '.join(fitting)}"
+        )
     for key, value in tower.options.items():
         if found.options.get(key, value) != value:
             raise ValueError(
@@ -125,11 +149,8 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
     return found
 
 
-_BERT_BUILDER = registry.TEXT_TOWERS["bert"].builder
-
-
 def read_folder(path: Path) -> PretrainedText:
-    """Read a Hugging Face folder or a Keras preset folder of BERT or DistilBERT.
+    """Read a Hugging Face folder or a Keras preset folder of BERT, DistilBERT or CLIP.
 
     Raises:
         FileNotFoundError, ValueError: as `load_text_weights`.
@@ -143,33 +164,27 @@ def read_folder(path: Path) -> PretrainedText:
     config = text_folders.read_json(config_path)
     if "registered_name" in config or "class_name" in config:
         return _read_preset(str(path), str(config.get("class_name")))
-    options = text_folders.sizes_from(config, config_path)
-    tokenizer = {}
-    if (path / text_folders.TOKENIZER_FILE).is_file():
-        tokenizer = text_folders.read_json(path / text_folders.TOKENIZER_FILE)
-    vocabulary_path = path / text_folders.VOCABULARY_FILE
-    if not vocabulary_path.is_file():
-        raise FileNotFoundError(
-            f"{path} has no vocab.txt; fetch that file of the model from the Hugging Face hub into "
-            "the folder"
-        )
+    layout = text_folders.layout_of(config, config_path)
+    options = text_folders.sizes_from(config, layout, config_path)
+    arrays = text_folders.arrays_from(path / text_folders.WEIGHTS_FILE, layout, options)
     return _checked(
-        str(path),
-        options,
-        load_vocabulary(vocabulary_path),
-        bool(tokenizer.get("do_lower_case", True)),
-        text_folders.arrays_from(path / text_folders.WEIGHTS_FILE, options),
+        str(path), layout.builder, options, *text_folders.tokens_from(path, layout), arrays
     )
 
 
-def _checked(origin, options, vocabulary, lowercase, arrays) -> PretrainedText:
-    rows = len(arrays["token_embedding/embeddings"])
-    if len(vocabulary) != rows:
+def _checked(origin, builder, options, vocabulary, lowercase, arrays) -> PretrainedText:
+    found = PretrainedText(origin, builder, options, vocabulary, lowercase, arrays)
+    table = "embeddings/token_embeddings" if builder == text_layouts.CLIP else _BERT_TOKENS
+    rows, tokenizer = len(arrays[table]), found.make_tokenizer(3)
+    if tokenizer is not None and tokenizer.vocabulary_size != rows:
         raise ValueError(
-            f"{origin}: the vocabulary has {len(vocabulary)} tokens and the token table {rows} "
-            "rows; take both from the same model"
+            f"{origin}: the vocabulary has {tokenizer.vocabulary_size} tokens and the token table "
+            f"{rows} rows; take both from the same model"
         )
-    return PretrainedText(origin, options, tuple(vocabulary), lowercase, arrays)
+    return found
+
+
+_BERT_TOKENS = "token_embedding/embeddings"
 
 
 def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
@@ -178,6 +193,7 @@ def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
     classes = {
         "BertBackbone": (models.BertBackbone, models.BertTokenizer),
         "DistilBertBackbone": (models.DistilBertBackbone, models.DistilBertTokenizer),
+        "CLIPBackbone": (models.CLIPBackbone, models.CLIPTokenizer),
     }
     presets = {p: c for c, (backbone, _) in classes.items() for p in backbone.presets}
     if class_name is None and name not in presets:
@@ -202,18 +218,23 @@ def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
             f"Fetch {page} (version {version}: config.json, tokenizer.json, model.weights.h5, "
             "assets/) where there is a network, unpack it into a folder, and give the folder"
         ) from error
-    config = backbone.get_config()
-    sizes = {*text_folders.BERT_SIZES} & {*config}
-    options = {key: config[key] for key in sizes}
+    builder = text_layouts.CLIP if class_name == "CLIPBackbone" else text_layouts.BERT
+    encoder = backbone.text_encoder if builder == text_layouts.CLIP else backbone
+    config, arrays = encoder.get_config(), text_layouts.hub_arrays(encoder, builder)
+    if builder == text_layouts.CLIP:
+        options = {"blocks": "num_layers", "width": "hidden_dim", "heads": "num_heads"}
+        options = {ours: config[theirs] for ours, theirs in options.items()}
+        options["hidden_activation"] = config["intermediate_activation"]
+        merges = tuple(merge for merge in tokenizer.merges if "#version:" not in merge)
+        return _checked(name, builder, options, merges, True, arrays)
+    sizes = text_layouts.LAYOUTS["bert"].sizes
+    options = {key: config[key] for key in sizes if key in config}
     if class_name == "BertBackbone":
         options["activation"] = "gelu_tanh"
     else:
         options |= {"activation": "gelu", "num_segments": 0, "pooler": False}
-    arrays = {
-        variable.path.removeprefix(_BOTH_TABLES): keras.ops.convert_to_numpy(variable.value)
-        for variable in backbone.weights
-    }
-    return _checked(name, options, tokenizer.get_vocabulary(), bool(tokenizer.lowercase), arrays)
+    vocabulary = tuple(tokenizer.get_vocabulary())
+    return _checked(name, builder, options, vocabulary, bool(tokenizer.lowercase), arrays)
 
 
 def _fetch(handle: str) -> Path:
@@ -226,6 +247,7 @@ def _fetch(handle: str) -> Path:
         text_folders.WEIGHTS_FILE,
         text_folders.VOCABULARY_FILE,
         text_folders.TOKENIZER_FILE,
+        text_folders.MERGES_FILE,
     ]
     try:
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=files))
