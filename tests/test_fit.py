@@ -9,8 +9,6 @@ import pytest
 
 from tfclip.fit import main
 from tfclip.models.saved import load_model
-from tfclip.training.flags import FitFlags
-from tfclip.training.recipes import RECIPES
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
 
@@ -134,9 +132,3 @@ def test_data_that_does_not_fit_is_refused_before_a_run_is_made(
     assert main(["shapes", "--run", str(tmp_path / "run"), *SMALL, *words]) == 2
     assert told in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
-
-
-def test_every_recipe_has_valid_defaults():
-    for recipe in RECIPES.values():
-        assert isinstance(recipe.flags(), FitFlags)
-        assert recipe.source and recipe.summary

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from tfclip.models.config import ModelConfig
 from tfclip.models.cross_replica import reduce_and_clip
-from tfclip.models.dual_encoder import ClampLogScale, DualEncoder, LogitScale
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.temperature import ClampLogScale, LogitScale
 
 CONFIG = ModelConfig(
     image_tower="small-convolutional",

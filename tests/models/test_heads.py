@@ -45,13 +45,47 @@ def test_perceptron_is_two_matrices_without_biases():
     np.testing.assert_allclose(layer(FEATURES), gelu(FEATURES @ hidden) @ out, rtol=1e-4, atol=1e-4)
 
 
+def test_residual_members_are_the_formula_each():
+    layer = built("residual", members=2, hidden=5)
+    layer.adapt(FEATURES)
+    named = {w.path.split("residual/")[-1]: np.asarray(w.value) for w in layer.weights}
+    x = (FEATURES - FEATURES.mean(0)) / FEATURES.std(0)
+    parts = []
+    for n in range(2):
+        hidden = gelu(x @ named[f"hidden_{n}/kernel"] + named[f"hidden_{n}/bias"])
+        y = hidden @ named[f"out_{n}/kernel"] + named[f"out_{n}/bias"]
+        y += x @ named[f"straight_{n}/kernel"]
+        parts.append(y / np.linalg.norm(y, axis=1, keepdims=True))
+    expected = np.concatenate(parts, axis=1)
+    np.testing.assert_allclose(layer(FEATURES), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_residual_drops_out_in_training_alone_and_differently_by_member():
+    layer = built("residual", members=2, hidden=5, input_dropout=0.5)
+    first, second = (np.asarray(layer(FEATURES)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(np.asarray(layer(FEATURES, training=True)) - first).max() > 0.01
+
+
+def test_members_must_divide_the_embedding():
+    with pytest.raises(ValueError, match="divide embed_dim 4"):
+        registry.head("residual")(4, members=3)
+
+
+def test_a_feature_that_never_varies_stays_finite():
+    layer = built("residual")
+    constant = np.concatenate([FEATURES[:, :5], np.ones((3, 1), "float32")], axis=1)
+    layer.adapt(constant)
+    assert np.isfinite(layer(constant)).all()
+
+
 def test_identity_needs_the_size_of_the_features():
     np.testing.assert_array_equal(built("identity", 6)(FEATURES), FEATURES)
     with pytest.raises(ValueError, match="size of the features, 6.*embed_dim 4"):
         built("identity", 4)
 
 
-@pytest.mark.parametrize("name", ["identity", "linear", "projection", "perceptron"])
+@pytest.mark.parametrize("name", sorted(registry.HEADS))
 def test_heads_for_pooled_features_refuse_sequences(name):
     with pytest.raises(ValueError, match="another pooling than none"):
         registry.head(name)(6).build((None, 5, 6))

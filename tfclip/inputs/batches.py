@@ -16,8 +16,9 @@ from tfclip.inputs.images import (
 )
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
+from tfclip.inputs.words import RecordWords
 from tfclip.records import schema
-from tfclip.records.reader import Record, endless_shards, read_shards
+from tfclip.records.reader import ROW, Record, endless_shards, read_shards
 
 FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, *schema.BOX)
 # Ids are hashes below 2 ** 62: far apart enough that two among a million collide with 1e-7.
@@ -32,7 +33,8 @@ class Drawing:
     with a random margin of up to `region_margin` times its size on each side; the others show the
     whole picture with one of its captions and phrases, or, where `phrases` is 2, with two of its
     phrases as one text. A whole picture is seen in one of its `views`, by name (see
-    `inputs.view_sets`), and varies by `crop_scale` and `flip`.
+    `inputs.view_sets`), and varies by `crop_scale` and `flip`. With `captions` K above 1 it comes
+    with K of its texts, as different as it has.
     """
 
     image_size: int
@@ -42,6 +44,7 @@ class Drawing:
     flip: bool = False
     phrases: int = 1
     views: str = "1"
+    captions: int = 1
 
 
 def training_batches(
@@ -52,6 +55,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    words: RecordWords | None = None,
 ) -> tf.data.Dataset:
     """Return endless training batches; (seed, step) alone decides what batch `step` holds.
 
@@ -62,20 +66,27 @@ def training_batches(
         batch_size: examples in a batch, over all replicas.
         seed: of the order of the records and of every draw.
         start_step: batches to leave out at the start; they are skipped before decoding.
+        words: which words the captions of each record hold; adds them.
 
     Returns:
         Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
-        `image_id` (B,) int64 and `caption_id` (B,) int64.
+        `image_id` (B,) int64 and `caption_id` (B,) int64; with K captions (B,K,L) and (B,K). With
+        `words`, `words` (B,M) int32.
     """
+
+    def draw(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
+        example = draw_example(record, example_seed(seed, number), drawing)
+        return example if words is None else {**example, ROW: record[ROW]}
 
     examples = endless_shards(
         files,
         shuffle_seed=seed,
         start=start_step * batch_size,
         features=FEATURES,
-        then=lambda number, record: draw_example(record, example_seed(seed, number), drawing),
+        counts=None if words is None else words.counts,
+        then=draw,
     )
-    return _batches(examples, tokenizer, batch_size)
+    return _batches(examples, tokenizer, batch_size, words)
 
 
 def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
@@ -100,21 +111,37 @@ def validation_batches(
 
 
 def _batches(
-    examples: tf.data.Dataset, tokenizer: Tokenizer, batch_size: int
+    examples: tf.data.Dataset,
+    tokenizer: Tokenizer,
+    batch_size: int,
+    words: RecordWords | None = None,
 ) -> tf.data.Dataset:
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         caption = example.pop("caption")
-        tokens = tokenizer(caption)
-        # No bool reaches a strategy: cutting the end of a finite dataset into replicas raises on
-        # it.
-        tokens["text_mask"] = tf.cast(tokens["text_mask"], tf.int32)
-        return {**example, **tokens, "caption_id": caption_id(caption)}
+        if words is not None:
+            example["words"] = words.look_up(example.pop(ROW))
+        return {**example, **tokenized(tokenizer, caption)}
 
     return (
         examples.batch(batch_size, drop_remainder=True)
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(2)
     )
+
+
+def tokenized(tokenizer: Tokenizer, captions: tf.Tensor) -> dict[str, tf.Tensor]:
+    """`token_ids` and `text_mask` (B,L) int32, and `caption_id` (B,) int64, of captions (B,); or
+    (B,K,L) and (B,K) of (B,K)."""
+    flat = tf.reshape(captions, [-1])
+    tokens = tokenizer(flat)
+    shape = [*captions.shape, tokenizer.context_length]
+    return {
+        "token_ids": tf.reshape(tokens["token_ids"], shape),
+        # No bool reaches a strategy: cutting the end of a finite dataset into replicas raises on
+        # it.
+        "text_mask": tf.reshape(tf.cast(tokens["text_mask"], tf.int32), shape),
+        "caption_id": tf.reshape(caption_id(flat), captions.shape),
+    }
 
 
 def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str, tf.Tensor]:
@@ -145,7 +172,7 @@ def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str,
         return image, phrases[at], tf.strings.to_hash_bucket_fast(key, _BUCKETS)
 
     def whole():
-        image = draws.view(picture, drawing)
+        image = draws.view(picture, record[schema.ID], drawing)
         return image, draws.text(record, drawing), record[schema.ID]
 
     if drawing.region_share > 0:
@@ -167,6 +194,13 @@ class Draws:
     def __init__(self, seed: tf.Tensor):
         self.seeds = tf.unstack(tf.random.split(seed, 5))
 
+    def several(self, count: tf.Tensor, wanted: int) -> tf.Tensor:
+        """Which `wanted` of `count` () int32 texts, each once before any comes again: (wanted,)."""
+        if wanted == 1:
+            return self.below(count)[None]
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), self.seeds[0])
+        return tf.gather(order, tf.range(wanted) % count)
+
     def below(self, count: tf.Tensor) -> tf.Tensor:
         """Which of `count` () int32 texts: () int32 in 0..count-1."""
         return _below(count, self.seeds[0])
@@ -175,16 +209,17 @@ class Draws:
         """Which of the drawing's views: () int32."""
         return _below(len(view_set(drawing.views)), self.seeds[4])
 
-    def view(self, picture: tf.Tensor, drawing: Drawing) -> tf.Tensor:
+    def view(self, picture: tf.Tensor, image_id: tf.Tensor, drawing: Drawing) -> tf.Tensor:
         """The drawn view of `picture` (H,W,3) uint8: (S,S,3) uint8."""
         seen = [
-            partial(picture_view, picture, view, drawing.image_size)
-            for view in view_set(drawing.views)
+            partial(picture_view, picture, view, drawing.image_size, image_id, number)
+            for number, view in enumerate(view_set(drawing.views))
         ]
         return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(drawing), seen)
 
     def text(self, record: Record, drawing: Drawing) -> tf.Tensor:
-        """The drawn text of a record, () string; the empty text where it has none."""
+        """The drawn text of a record, () string, or (K,) where K captions are asked for; the empty
+        text where it has none."""
         captions, phrases = record[schema.CAPTION], record[schema.PHRASE]
         texts = tf.concat([captions, phrases], axis=0)
 
@@ -198,6 +233,12 @@ class Draws:
         def one_or_two():
             return tf.cond(tf.size(phrases) > 1, two, one)
 
+        def several():
+            return tf.gather(texts, self.several(tf.size(texts), drawing.captions))
+
+        if drawing.captions > 1:
+            none = tf.fill([drawing.captions], "")
+            return tf.cond(tf.size(texts) > 0, several, lambda: none)
         return tf.cond(tf.size(texts) > 0, one_or_two if drawing.phrases == 2 else one, lambda: "")
 
 

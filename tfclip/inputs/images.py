@@ -79,16 +79,36 @@ def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) ->
     return tf.cast(square[0] + 0.5, tf.uint8)
 
 
-def picture_view(image: tf.Tensor, view: View, size: int) -> tf.Tensor:
-    """Cut one view out of `image` (H,W,3) uint8: (size,size,3) uint8."""
-    whole = view.box == WHOLE
-    seen = resize_picture(image, size) if whole else crop_region(image, tf.constant(view.box), size)
+def picture_view(
+    image: tf.Tensor, view: View, size: int, image_id: tf.Tensor | int = 0, number: int = 0
+) -> tf.Tensor:
+    """Cut one view out of `image` (H,W,3) uint8: (size,size,3) uint8.
+
+    Args:
+        image: the picture.
+        view: what to see of it.
+        size: S.
+        image_id: () int64, decides a drawn crop, together with
+        number: the place of the view in its set.
+    """
+    if view.crop is not None:
+        seed = tf.stack([tf.bitcast(tf.cast(image_id, tf.int64), tf.int32)[0], number])
+        seen = crop_region(image, random_box(seed, view.crop), size)
+    elif view.box == WHOLE:
+        seen = resize_picture(image, size)
+    else:
+        seen = crop_region(image, tf.constant(view.box), size)
     return tf.reverse(seen, [1]) if view.mirrored else seen
 
 
-def training_views(image: tf.Tensor, name: str, size: int) -> tf.Tensor:
+def training_views(image: tf.Tensor, name: str, size: int, image_id: tf.Tensor) -> tf.Tensor:
     """All views of a set of `image` (H,W,3) uint8: (V,size,size,3) uint8."""
-    return tf.stack([picture_view(image, view, size) for view in view_set(name)])
+    return tf.stack(
+        [
+            picture_view(image, view, size, image_id, number)
+            for number, view in enumerate(view_set(name))
+        ]
+    )
 
 
 def tile_boxes(layout: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tfclip.naming import unknown
 
@@ -11,21 +11,31 @@ WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class View:
-    """One fixed way to see a picture: a box y0,x0,y1,x1 in shares of its sides, maybe mirrored."""
+    """One way to see a picture, which stays the same for that picture.
+
+    Either its `box` y0,x0,y1,x1 in shares of the sides, or, with `crop`, a box whose share of the
+    area lies in that range, drawn by the picture's id; maybe mirrored.
+    """
 
     box: tuple[float, float, float, float] = WHOLE
+    crop: tuple[float, float] | None = None
     mirrored: bool = False
 
-    def to_list(self) -> list:
+    def to_dict(self) -> dict:
         """The same as JSON types."""
-        return [*self.box, self.mirrored]
+        return asdict(self)
 
 
-# What a locked tower sees of each training picture. The first view is the whole picture, which
-# evaluation takes.
+# The first view is the whole picture, which evaluation takes.
 VIEW_SETS: dict[str, tuple[View, ...]] = {
     "1": (View(),),
     "2": (View(), View(mirrored=True)),
+    "4": (
+        View(),
+        View(mirrored=True),
+        View(crop=(0.6, 0.85)),
+        View(crop=(0.6, 0.85), mirrored=True),
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -11,75 +10,15 @@ import tensorflow as tf
 from tfclip.models import cross_replica, registry
 from tfclip.models.config import ModelConfig
 from tfclip.models.losses import sigmoid_contrastive, softmax_contrastive
+from tfclip.models.temperature import LogitBias, LogitScale
+from tfclip.models.word_prompts import WordPrompts
 from tfclip.naming import unknown
 
-# Radford et al. 2021, section 2.5: the learnt factor on the cosine is kept at 100 or less.
-LARGEST_LOGIT_SCALE = 100.0
 DTYPE_POLICIES = {
     "float32": "float32",
     "bfloat16": "mixed_bfloat16",
     "float16": "mixed_float16",
 }
-
-
-@keras.saving.register_keras_serializable("tfclip")
-class LogitScale(keras.layers.Layer):
-    """The learnt factor on the cosine, stored as its logarithm and used as its exponential."""
-
-    def __init__(self, initial: float, **kwargs):
-        super().__init__(**{"name": "logit_scale", **kwargs, "dtype": "float32"})
-        self.initial = initial
-
-    def build(self, input_shape=None):
-        """Create the () variable."""
-        self.log_scale = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(math.log(self.initial)),
-            constraint=ClampLogScale(),
-            name="log_scale",
-        )
-        self.built = True
-
-    def call(self, inputs=None):
-        """The scale, () float32 in 1..100."""
-        return tf.exp(tf.clip_by_value(self.log_scale.value, 0.0, math.log(LARGEST_LOGIT_SCALE)))
-
-    def get_config(self):
-        """The starting value."""
-        return {**super().get_config(), "initial": self.initial}
-
-
-@keras.saving.register_keras_serializable("tfclip")
-class ClampLogScale(keras.constraints.Constraint):
-    """Keeps the stored logarithm in [0, ln 100], so that it cannot drift where no gradient is."""
-
-    def __call__(self, w):
-        """Clamp after each update."""
-        return keras.ops.clip(w, 0.0, math.log(LARGEST_LOGIT_SCALE))
-
-
-@keras.saving.register_keras_serializable("tfclip")
-class LogitBias(keras.layers.Layer):
-    """The learnt number added to all logits (Zhai et al. 2023, section 3.2)."""
-
-    def __init__(self, initial: float, **kwargs):
-        super().__init__(**{"name": "logit_bias", **kwargs, "dtype": "float32"})
-        self.initial = initial
-
-    def build(self, input_shape=None):
-        """Create the () variable."""
-        self.bias = self.add_weight(
-            shape=(), initializer=keras.initializers.Constant(self.initial), name="bias"
-        )
-        self.built = True
-
-    def call(self, inputs=None):
-        """The bias, () float32."""
-        return tf.convert_to_tensor(self.bias.value)
-
-    def get_config(self):
-        """The starting value."""
-        return {**super().get_config(), "initial": self.initial}
 
 
 SIDES = ("image", "text")
@@ -92,14 +31,16 @@ class DualEncoder(keras.Model):
 
     Its outputs are embeddings, not the matrix of logits: the loss needs the rows of all replicas.
     A batch holds `image` (B, S, S, 3) uint8, `token_ids` (B, L) int32, `text_mask` (B, L) bool,
-    and, to train, `image_id` and `caption_id`, both (B,) int64. The stored output of a locked tower
-    may stand in the place of its input: `image_features` for `image`, `text_features` for
-    `token_ids`.
+    and, to train, `image_id` and `caption_id`, both (B,) int64. With K captions to a picture, what
+    belongs to a caption has the shape (B, K, ...). The stored output of a locked tower may stand in
+    the place of its input: `image_features` for `image`, `text_features` for `token_ids`. With
+    `word_prompts`, `words` (B, M) int32 are the words of the pictures' captions, -1 for none.
 
     Attributes:
         locked: the sides whose towers neither train nor drop out; see `lock`.
         contrast: which loss, "softmax" or "sigmoid"; the latter needs `initial_logit_bias`.
         clip_norm: largest norm of the whole gradient, or None.
+        word_prompts: the words that pictures are asked for beside their captions, or None.
     """
 
     def __init__(self, config: ModelConfig | Mapping, **kwargs):
@@ -108,6 +49,7 @@ class DualEncoder(keras.Model):
         self.clip_norm: float | None = None
         self.contrast = "softmax"
         self.locked: tuple[str, ...] = ()
+        self.word_prompts: WordPrompts | None = None
         options = self.config
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(DTYPE_POLICIES[options.precision])
@@ -128,6 +70,8 @@ class DualEncoder(keras.Model):
             )
             self.image_head.build(self.image_tower.output_shape)
             self.text_head.build(self.text_tower.output_shape)
+            if getattr(self.text_head, "members", 1) != self.members:
+                raise ValueError("image_head and text_head must have the same number of members.")
         finally:
             keras.config.set_dtype_policy(policy)
         self.logit_scale = LogitScale(options.initial_logit_scale)
@@ -221,6 +165,11 @@ class DualEncoder(keras.Model):
             "text_embeddings": self.embed_text_features(text, inputs["text_mask"], training),
         }
 
+    @property
+    def members(self) -> int:
+        """How many parts of the embedding learn apart, each with a loss of its own."""
+        return getattr(self.image_head, "members", 1)
+
     def local_loss(self, batch: Mapping, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """This replica's share of the loss of the global batch.
 
@@ -231,22 +180,42 @@ class DualEncoder(keras.Model):
         Returns:
             The share of the loss and of the image-to-text accuracy, both () float32.
         """
+        image_ids = (batch["image_id"], batch["caption_id"])
+        batch, text_ids = _caption_rows(batch)
         embeddings = self(batch, training=training)
         image, text = embeddings["image_embeddings"], embeddings["text_embeddings"]
-        ids = (batch["image_id"], batch["caption_id"])
-        all_ids = tuple(cross_replica.gather_rows(part) for part in ids)
-        all_text = cross_replica.gather_rows(text)
+        all_image_ids, all_text_ids = (
+            tuple(cross_replica.gather_rows(part) for part in ids) for ids in (image_ids, text_ids)
+        )
         scale = self.temperature()
-        rows = tf.cast(tf.shape(all_ids[0])[0], tf.float32)
+        sides = ((image, image_ids, all_image_ids), (text, text_ids, all_text_ids))
+        images = tf.cast(tf.shape(all_image_ids[0])[0], tf.float32)
+        parts = [
+            self._member_loss([(_member(e, n, self.members), *ids) for e, *ids in sides], scale)
+            for n in range(self.members)
+        ]
+        loss = tf.add_n([part[0] for part in parts]) / self.members
+        hits = tf.add_n([part[1] for part in parts]) / self.members
+        if self.word_prompts is not None and training:
+            loss += self.word_prompts.loss(self, image, batch["words"]) / images
+        return loss, hits / images
+
+    def _member_loss(self, sides, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss of one part of the embeddings, and the hits of the local pictures."""
+        (image, image_ids, all_image_ids), (text, text_ids, all_text_ids) = sides
+        all_text = cross_replica.gather_rows(text)
+        images, texts = (
+            tf.cast(tf.shape(ids[0])[0], tf.float32) for ids in (all_image_ids, all_text_ids)
+        )
         if self.contrast == "sigmoid":
             loss, hits = sigmoid_contrastive(
-                image, all_text, scale, self.logit_bias(), ids, all_ids
+                image, all_text, scale, self.logit_bias(), image_ids, all_text_ids
             )
-            return loss / rows, hits / rows
-        to_text, hits = softmax_contrastive(image, all_text, scale, ids, all_ids)
+            return loss / images, hits
+        to_text, hits = softmax_contrastive(image, all_text, scale, image_ids, all_text_ids)
         all_image = cross_replica.gather_rows(image)
-        to_image, _ = softmax_contrastive(text, all_image, scale, ids, all_ids)
-        return 0.5 * (to_text + to_image) / rows, hits / rows
+        to_image, _ = softmax_contrastive(text, all_image, scale, text_ids, all_image_ids)
+        return 0.5 * (to_text / images + to_image / texts), hits
 
     def train_step(self, batch: Mapping) -> dict[str, tf.Tensor]:
         """One update from the global batch; in a replica context under a strategy.
@@ -288,6 +257,28 @@ class DualEncoder(keras.Model):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return self.optimizer.scale_loss(tf.constant(1.0))
         return None
+
+
+def _caption_rows(batch: Mapping) -> tuple[dict, tuple[tf.Tensor, tf.Tensor]]:
+    """A batch with one row for each caption on the text side, and the ids of those rows."""
+    ids = batch["caption_id"]
+    if ids.shape.rank == 1:
+        return dict(batch), (batch["image_id"], ids)
+    count = ids.shape[1]
+    flat = {
+        name: tf.reshape(batch[name], tf.concat([[-1], tf.shape(batch[name])[2:]], 0))
+        for name in ("token_ids", "text_mask", "text_features")
+        if name in batch
+    }
+    return {**batch, **flat}, (tf.repeat(batch["image_id"], count), tf.reshape(ids, [-1]))
+
+
+def _member(embeddings: tf.Tensor, number: int, members: int) -> tf.Tensor:
+    """One member's part of embeddings (R, D), of unit norm: (R, D / members)."""
+    if members == 1:
+        return embeddings
+    size = embeddings.shape[-1] // members
+    return _unit_norm(embeddings[:, number * size : (number + 1) * size])
 
 
 def _unit_norm(x: tf.Tensor) -> tf.Tensor:

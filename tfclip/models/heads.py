@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -126,3 +127,104 @@ class Perceptron(Head):
     def call(self, features, keep=None, training=False):
         """Through the hidden layer."""
         return self.dense(self.hidden(features))
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class Residual(Head):
+    """The head for locked towers: standardised features, through a matrix and a perceptron beside.
+
+    y = W x + V dropout(gelu(U x)), where x are the features, each with the mean 0 and the deviation
+    1 of `adapt`, after dropout. Strong dropout is what lets heads learn from a few thousand
+    pictures. Several `members` learn apart, each with a loss of its own, and their unit-norm
+    embeddings stand one after the other: the cosine is the mean of the members' cosines, as in an
+    ensemble (Hansen and Salamon 1990).
+
+    Args:
+        embed_dim: of all members together.
+        members: how many; divides `embed_dim`.
+        hidden: width of the perceptron of each member.
+        input_dropout: rate at the standardised features.
+        dropout: rate in the perceptron.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        members: int = 1,
+        hidden: int = 512,
+        input_dropout: float = 0.0,
+        dropout: float = 0.5,
+        **kwargs,
+    ):
+        super().__init__(embed_dim, **kwargs)
+        if members < 1 or embed_dim % members:
+            raise ValueError(
+                f"members must be 1 or more and divide embed_dim {embed_dim}. Received: {members}."
+            )
+        self.members = members
+        self.hidden_width = hidden
+        self.input_rate = input_dropout
+        self.rate = dropout
+
+    def build(self, input_shape):
+        """Create the members, and the mean and deviation of the features, which do not train."""
+        self.check_rank(input_shape, 2)
+        width = input_shape[-1]
+        policy = {"dtype": self.dtype_policy}
+        kept = {"shape": (width,), "trainable": False, "dtype": "float32"}
+        self.mean = self.add_weight(name="mean", initializer="zeros", **kept)
+        self.deviation = self.add_weight(name="deviation", initializer="ones", **kept)
+        self.parts = []
+        for number in range(self.members):
+            layers = {
+                "input_dropout": keras.layers.Dropout(self.input_rate, **policy),
+                "hidden": keras.layers.Dense(
+                    self.hidden_width, activation="gelu", name=f"hidden_{number}", **policy
+                ),
+                "dropout": keras.layers.Dropout(self.rate, **policy),
+                "out": keras.layers.Dense(self._member_dim, name=f"out_{number}", **policy),
+                "straight": keras.layers.Dense(
+                    self._member_dim, use_bias=False, name=f"straight_{number}", **policy
+                ),
+            }
+            layers["hidden"].build((None, width))
+            layers["straight"].build((None, width))
+            layers["out"].build((None, self.hidden_width))
+            self.parts.append(layers)
+
+    @property
+    def _member_dim(self) -> int:
+        return self.embed_dim // self.members
+
+    def adapt(self, features: np.ndarray) -> None:
+        """Take the mean and the deviation from (N, F) features of training examples.
+
+        A feature that hardly varies would become noise: no deviation below a thousandth of the
+        largest one is taken.
+        """
+        features = np.asarray(features, np.float32)
+        deviation = features.std(axis=0)
+        self.mean.assign(features.mean(axis=0))
+        self.deviation.assign(np.maximum(deviation, 1e-3 * max(deviation.max(), 1e-6)))
+
+    def call(self, features, keep=None, training=False):
+        """The members' embeddings of (B, F), each of unit norm: (B, embed_dim)."""
+        x = (ops.cast(features, "float32") - self.mean) / self.deviation
+        x = ops.cast(x, self.compute_dtype)
+        return ops.concatenate([self._member(part, x, training) for part in self.parts], axis=-1)
+
+    def _member(self, part: dict, x, training: bool):
+        x = part["input_dropout"](x, training=training)
+        y = part["out"](part["dropout"](part["hidden"](x), training=training))
+        y = ops.cast(y + part["straight"](x), "float32")
+        return y / ops.sqrt(ops.maximum(ops.sum(y * y, axis=-1, keepdims=True), 1e-12))
+
+    def get_config(self):
+        """The sizes and rates."""
+        return {
+            **super().get_config(),
+            "members": self.members,
+            "hidden": self.hidden_width,
+            "input_dropout": self.input_rate,
+            "dropout": self.rate,
+        }

@@ -8,13 +8,15 @@ from tfclip.naming import unknown
 
 
 def pool_map(
-    x: keras.KerasTensor, pooling: str, allowed: tuple[str, ...] = ("mean", "none")
+    x: keras.KerasTensor, pooling: str, allowed: tuple[str, ...] = ("mean", "statistics", "none")
 ) -> keras.KerasTensor:
     """End a convolutional tower.
 
     Args:
-        x: (B, H, W, F).
-        pooling: "mean" over all places for (B, F), or "none" for (B, H * W, F), row by row.
+        x: (B, H, W, F); H and W are 2 or more for statistics.
+        pooling: "mean" over all places for (B, F); "statistics" for (B, 6 F), the mean, the maximum
+            and the means of four overlapping quarters, which says more of where and whether at all
+            (as spatial pyramids do: Lazebnik et al. 2006); or "none" for (B, H * W, F), row by row.
         allowed: what this tower offers, for the message.
 
     Raises:
@@ -22,9 +24,22 @@ def pool_map(
     """
     if pooling == "mean":
         return keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    if pooling == "statistics":
+        sides = x.shape[1:3]
+        quarters = keras.layers.AveragePooling2D(
+            [-(-side // 2) for side in sides], strides=[max(1, side // 2) for side in sides]
+        )(x)
+        return keras.layers.Concatenate(name="statistics")(
+            [*mean_and_maximum(x), keras.layers.Flatten()(quarters[:, :2, :2])]
+        )
     if pooling == "none":
         return keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
     raise unknown("pooling", pooling, allowed)
+
+
+def mean_and_maximum(x: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """Over all places of (B, H, W, F): two of (B, F)."""
+    return [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
 
 
 def pool_tokens(

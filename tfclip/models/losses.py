@@ -15,18 +15,23 @@ def positive_pairs(
     image_id: tf.Tensor,
     caption_id: tf.Tensor,
 ) -> tf.Tensor:
-    """Which columns belong to which rows: the same picture or the same caption.
+    """Which columns belong to which rows: the same picture or a caption in common.
 
     Args:
-        row_image_id, row_caption_id: (R,) int64, of the rows.
-        image_id, caption_id: (G,) int64, of the columns.
+        row_image_id: (R,) int64, of the rows.
+        row_caption_id: (R,) int64, or (R, K) where a row has several captions.
+        image_id: (G,) int64, of the columns.
+        caption_id: (G,) or (G, K) int64, of the columns.
 
     Returns:
         (R, G) bool.
     """
-    return (row_image_id[:, None] == image_id[None, :]) | (
-        row_caption_id[:, None] == caption_id[None, :]
+    rows, columns = (
+        tf.reshape(ids, [tf.shape(ids)[0], -1]) for ids in (row_caption_id, caption_id)
     )
+    in_common = rows[:, None, :, None] == columns[None, :, None, :]
+    same_picture = row_image_id[:, None] == image_id[None, :]
+    return same_picture | tf.reduce_any(in_common, axis=[2, 3])
 
 
 def softmax_contrastive(
@@ -46,8 +51,8 @@ def softmax_contrastive(
         rows: (R, D) float32 unit-norm embeddings of this replica.
         columns: (G, D) float32 unit-norm embeddings of all replicas, the other modality.
         logit_scale: () float32, the factor on the cosine.
-        row_ids: image_id and caption_id of the rows, each (R,) int64.
-        column_ids: image_id and caption_id of the columns, each (G,) int64.
+        row_ids: image_id and caption_id of the rows, see `positive_pairs`.
+        column_ids: image_id and caption_id of the columns.
         chunk_rows: rows whose logits stand in memory at once.
 
     Returns:
@@ -157,3 +162,22 @@ def _over_chunks(
         return (loss, hits), gradient
 
     return loss_and_hits(rows, columns, logit_scale, logit_bias)
+
+
+def word_loss(
+    images: tf.Tensor, words: tf.Tensor, present: tf.Tensor, scale: float, bias: float
+) -> tf.Tensor:
+    """Sum over pictures and words of a binary cross-entropy: is the word in the captions?
+
+    Args:
+        images: (R, D) float32 unit-norm embeddings of pictures.
+        words: (W, D) float32 unit-norm embeddings of words, as prompts.
+        present: (R, W) bool, a caption of the picture holds the word.
+        scale, bias: of the cosine to the logit.
+
+    Returns:
+        The sum, () float32.
+    """
+    logits = scale * tf.matmul(images, words, transpose_b=True) + bias
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(present, tf.float32), logits)
+    return tf.reduce_sum(losses)

@@ -130,6 +130,7 @@ HEADS: dict[str, str] = {
     "linear": "tfclip.models.heads:Linear",
     "projection": "tfclip.models.heads:Projection",
     "perceptron": "tfclip.models.heads:Perceptron",
+    "residual": "tfclip.models.heads:Residual",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from tfclip.models.image_pooling import pool_map
+from tfclip.models.image_pooling import mean_and_maximum, pool_map
 from tfclip.models.pixels import CAFFE, PixelNormalization
 
 # Version 1.1: channels of a fire module's squeeze and of each of its two expansions.
@@ -15,6 +15,8 @@ FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128)} | {
     9: (64, 256),
 }
 POOLED_AFTER = (3, 5)
+# The modules whose statistics stand beside those of the last one.
+TOLD = (5, 6, 7, 8)
 SMALLEST_SIZE = 31
 
 
@@ -25,11 +27,12 @@ def squeezenet(image_size: int, pooling: str = "mean") -> keras.Model:
 
     Args:
         image_size: side S of the square pictures in pixels.
-        pooling: "mean" or "none".
+        pooling: "mean", "statistics" or "none".
 
     Returns:
         A model from (B, S, S, 3) pictures in 0..255 to (B, 512) features, or (B, P, 512) unpooled;
-        P is 13 * 13 for S = 224 or 227.
+        P is 13 * 13 for S = 224 or 227. With statistics (B, 6144): those of the last map (see
+        `image_pooling.pool_map`), and the mean and maximum of the fire modules 5 to 8.
 
     Raises:
         ValueError: for pictures that are too small for three unpadded poolings.
@@ -43,6 +46,7 @@ def squeezenet(image_size: int, pooling: str = "mean") -> keras.Model:
     x = PixelNormalization(*CAFFE, blue_first=True)(pictures)
     x = layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
+    inner = []
     for index, (squeezed, expanded) in FIRES.items():
         x = layers.Conv2D(squeezed, 1, activation="relu", name=f"fire{index}_squeeze1x1")(x)
         one = layers.Conv2D(expanded, 1, activation="relu", name=f"fire{index}_expand1x1")(x)
@@ -50,6 +54,11 @@ def squeezenet(image_size: int, pooling: str = "mean") -> keras.Model:
             expanded, 3, padding="same", activation="relu", name=f"fire{index}_expand3x3"
         )(x)
         x = layers.Concatenate(name=f"fire{index}")([one, three])
+        if pooling == "statistics" and index in TOLD:
+            inner += mean_and_maximum(x)
         if index in POOLED_AFTER:
             x = layers.MaxPooling2D(3, strides=2, name=f"pool{index}")(x)
-    return keras.Model(pictures, pool_map(x, pooling), name="squeezenet")
+    features = pool_map(x, pooling)
+    if inner:
+        features = layers.Concatenate(name="with_inner")([features, *inner])
+    return keras.Model(pictures, features, name="squeezenet")

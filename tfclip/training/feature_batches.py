@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfclip.inputs.batches import Drawing, Draws, caption_id, example_seed
+from tfclip.inputs.batches import Drawing, Draws, example_seed, tokenized
 from tfclip.inputs.images import decode_record_jpeg
 from tfclip.inputs.text import Tokenizer
+from tfclip.inputs.words import RecordWords
 from tfclip.records import schema
 from tfclip.records.reader import ROW, endless_shards, shard_counts, split_files
 from tfclip.training.feature_cache import ImageFeatures, TextFeatures
@@ -30,6 +31,7 @@ def feature_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    words: RecordWords | None = None,
 ) -> tf.data.Dataset:
     """Return endless training batches; batch by batch the examples of `training_batches`.
 
@@ -38,12 +40,14 @@ def feature_batches(
 
     Args:
         records, split: what the features were computed from.
-        tokenizer, drawing, batch_size, seed, start_step: see `inputs.batches.training_batches`.
+        tokenizer, drawing, batch_size, seed, start_step, words: see
+            `inputs.batches.training_batches`.
         image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F).
         text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F).
 
     Returns:
-        Batches of these, and of `text_mask` (B,L) int32, `image_id` and `caption_id` (B,) int64.
+        Batches of these, and of `text_mask` (B,L) int32, `image_id` and `caption_id` (B,) int64;
+        with K captions (B,K,...) on the text side, and (B,K).
     """
     needed = []
     if image is None:
@@ -53,19 +57,21 @@ def feature_batches(
 
     def draw(number: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         draws = Draws(example_seed(seed, number))
-        example = {ROW: record[ROW], "choice": draws.seeds[0], "view": draws.view_at(drawing)}
+        example = {ROW: record[ROW], "view": draws.view_at(drawing)}
         if image is None:
             picture = decode_record_jpeg(record[schema.IMAGE])
-            example |= {"image": draws.view(picture, drawing), "image_id": record[schema.ID]}
+            image_id = record[schema.ID]
+            example |= {"image": draws.view(picture, image_id, drawing), "image_id": image_id}
         if text is None:
             example["caption"] = draws.text(record, drawing)
         else:
             starts = tf.constant(text.text_starts)
             first, last = starts[record[ROW]], starts[record[ROW] + 1]
             count = tf.cast(last - first, tf.int32)
-            at = first + tf.cast(draws.below(tf.maximum(count, 1)), tf.int64)
+            chosen = draws.several(tf.maximum(count, 1), drawing.captions)
             # The empty text stands last.
-            example["text"] = tf.where(count > 0, at, len(text.caption_id) - 1)
+            at = tf.where(count > 0, first + tf.cast(chosen, tf.int64), len(text.caption_id) - 1)
+            example["text"] = at[0] if drawing.captions == 1 else at
         return example
 
     examples = endless_shards(
@@ -81,12 +87,11 @@ def feature_batches(
         batch = {name: example[name] for name in ("image", "image_id") if name in example}
         if image is not None:
             batch |= _look_up_images(image, example[ROW], example["view"])
+        if words is not None:
+            batch["words"] = words.look_up(example[ROW])
         if text is not None:
             return batch | _look_up_texts(text, example["text"])
-        tokens = tokenizer(example["caption"])
-        mask = tf.cast(tokens["text_mask"], tf.int32)
-        ids = {"token_ids": tokens["token_ids"], "caption_id": caption_id(example["caption"])}
-        return batch | ids | {"text_mask": mask}
+        return batch | tokenized(tokenizer, example["caption"])
 
     return (
         examples.batch(batch_size, drop_remainder=True)
@@ -128,12 +133,12 @@ def _look_up_images(stored: ImageFeatures, rows: tf.Tensor, views: tf.Tensor) ->
 
 def _look_up_texts(stored: TextFeatures, texts: tf.Tensor) -> dict:
     def look_up(texts: np.ndarray):
-        features, mask = text_rows(stored, texts)
-        return features, mask, stored.caption_id[texts]
+        features, mask = text_rows(stored, texts.reshape(-1))
+        shaped = (part.reshape(*texts.shape, *part.shape[1:]) for part in (features, mask))
+        return *shaped, stored.caption_id[texts]
 
-    features, mask, ids = tf.numpy_function(
-        look_up, [texts], [stored.features.dtype, tf.int32, tf.int64]
-    )
+    kinds = [stored.features.dtype, tf.int32, tf.int64]
+    features, mask, ids = tf.numpy_function(look_up, [texts], kinds)
     width = stored.features.shape[-1]
     shape = [*texts.shape, width] if stored.token_starts is None else [*texts.shape, None, width]
     return {

@@ -97,7 +97,7 @@ def image_features(
         **_described(model, "image", records, split, where),
         "image_size": model.config.image_size,
         "pixels": PIXELS_VERSION,
-        "views": [view.to_list() for view in view_set(views)],
+        "views": [view.to_dict() for view in view_set(views)],
     }
     told = f"image features of {split}"
     number = load_manifest(records).splits[split].images
@@ -110,7 +110,9 @@ def image_features(
             split,
             features=(schema.IMAGE, schema.ID),
             then=lambda record: (
-                training_views(decode_record_jpeg(record[schema.IMAGE]), views, size),
+                training_views(
+                    decode_record_jpeg(record[schema.IMAGE]), views, size, record[schema.ID]
+                ),
                 record[schema.ID],
             ),
         )

@@ -13,6 +13,14 @@ from tfclip.naming import unknown
 MONITORS = ("auto", "val_loss", "val_recall", "voc_map", "top1", "loss")
 LOSSES = ("softmax", "sigmoid")
 SCHEDULES = ("cosine", "constant")
+NOT_NEGATIVE = (
+    "warmup_steps",
+    "weight_decay",
+    "region_margin",
+    "replicas",
+    "seed",
+    "word_weight",
+)
 LOCKS = {
     "none": (),
     "image": ("image",),
@@ -127,6 +135,11 @@ class FitFlags:
     """Range of the area of the random crop of a whole picture, 1 1 for none."""
     flip: bool = False
     """Mirror every second picture (wrong for captions that say left and right)."""
+    captions: int = 1
+    """Captions that come with each picture in a batch; all are its positives."""
+    word_weight: float = 0.0
+    """Weight of a loss that asks each picture for the words of its captions, one by one: for
+    several labels to a picture. 0 for none."""
     phrases: int = 1
     """2 joins two of a picture's region phrases into one text."""
 
@@ -163,7 +176,7 @@ class FitFlags:
         for name in (*positive, *(n for n in optional if getattr(self, n) is not None)):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{_flag(name)} must be above 0; received {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "region_margin", "replicas", "seed"):
+        for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(
                     f"--{_flag(name)} must be 0 or more; received {getattr(self, name)}"
@@ -179,6 +192,15 @@ class FitFlags:
             )
         if self.phrases not in (1, 2):
             raise ValueError(f"--phrases must be 1 or 2; received {self.phrases}")
+        if self.captions < 1:
+            raise ValueError(f"--captions must be 1 or more; received {self.captions}")
+        if self.captions > 1 or self.word_weight:
+            given = "--captions above 1" if self.captions > 1 else "--word-weight"
+            if self.region_share or self.phrases > 1:
+                raise ValueError(
+                    f"{given} is for captions of whole pictures; leave out --region-share and "
+                    "--phrases"
+                )
         self._check_lock()
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"--clip-norm must be above 0, or None; received {self.clip_norm}")

@@ -46,6 +46,17 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
                 rate = self.learning_rate * self.weight_decay * self.factors.get(variable.path, 1.0)
                 variable.assign(variable - variable * ops.cast(rate, variable.dtype))
 
+    def _update_model_variables_moving_average(self, trainable_variables):
+        # Keras' constant momentum holds on to the first weights for too long in a short run: this
+        # is that of tf.train.ExponentialMovingAverage with num_updates, (1 + t) / (10 + t).
+        step = ops.cast(self.iterations, "float32")
+        momentum = ops.minimum(self.ema_momentum, (1.0 + step) / (10.0 + step))
+        for variable, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            share = ops.cast(ops.where(step > 0, momentum, 0.0), variable.dtype)
+            average.assign(share * average + (1 - share) * variable)
+
     def get_config(self):
         """The factors beside AdamW's own."""
         return {**super().get_config(), "factors": self.factors}

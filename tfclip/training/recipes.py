@@ -56,6 +56,7 @@ class Recipe:
         }
 
 
+MINILM = "hf://sentence-transformers/all-MiniLM-L6-v2"
 # What both systems of the Mixer comparison share.
 CLIP = {
     "embed_dim": 512,
@@ -129,7 +130,7 @@ RECIPES: dict[str, Recipe] = {
             defaults={
                 "image_tower": f"teensy-mixer-{size}",
                 "text_tower": "minilm",
-                "text_weights": "all-MiniLM-L6-v2",
+                "text_weights": MINILM,
                 "image_head": "linear",
                 "text_head": "identity",
                 "embed_dim": 384,
@@ -160,6 +161,42 @@ RECIPES: dict[str, Recipe] = {
         data="LAION-COCO through img2dataset shards",
         defaults={"image_tower": "clip-vit-b32", "text_tower": "clip-text", **CLIP},
         vocabulary_size=49_408,
+    ),
+    # What each part gave is in the README; `python -m benchmarks.laptop` measures it.
+    "laptop": Recipe(
+        summary="locked SqueezeNet and all-MiniLM-L6-v2, outputs stored, small heads: minutes",
+        source="tfclip's own; locked towers as in LiT (Zhai et al. 2022, arXiv:2111.07991)",
+        data="Flickr8k, COCO, any captioned pictures",
+        defaults={
+            "image_tower": "squeezenet",
+            "image_weights": "imagenet",
+            "text_tower": "minilm",
+            "text_weights": MINILM,
+            "image_head": "residual",
+            "text_head": "residual",
+            "embed_dim": 1024,
+            "context_length": 40,
+            "lock": "image,text",
+            "views": "4",
+            "feature_precision": "float16",
+            "captions": 5,
+            "word_weight": 0.5,
+            "logit_scale": 20.0,
+            "epochs": 16,
+            "batch_size": 500,
+            "learning_rate": 2e-3,
+            "weight_decay": 1.0,
+            "warmup_steps": 50,
+            "clip_norm": None,
+            "average": 0.995,
+            "evaluate_every": 48,
+            "patience": 2,
+        },
+        image_options={"pooling": "statistics"},
+        text_options={"pooling": "mean"},
+        image_head_options={"members": 2, "input_dropout": 0.65, "dropout": 0.5},
+        text_head_options={"members": 2, "input_dropout": 0.2, "dropout": 0.3},
+        vocabulary_size=30_522,
     ),
     "shapes": Recipe(
         summary="a small convolutional tower + a small transformer on drawn shapes",

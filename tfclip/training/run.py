@@ -23,6 +23,7 @@ from tfclip.models.saved import TrainedModel
 from tfclip.records.manifest import Manifest, load_manifest, records_reference
 from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
+from tfclip.training.adapt import adapt_heads
 from tfclip.training.callbacks import KeepModels, Measure, StopOnNaN
 from tfclip.training.feature_batches import feature_batches, stored_validation_batches
 from tfclip.training.feature_cache import (
@@ -37,6 +38,7 @@ from tfclip.training.flags import FitFlags
 from tfclip.training.loop import Phase, mean_loss, run_steps
 from tfclip.training.prepare import compile_unlocked, make_strategy, prepare_model
 from tfclip.training.recipes import recipe
+from tfclip.training.word_training import ask_for_words
 
 CONFIG_FILE = "config.json"
 
@@ -184,11 +186,18 @@ def _phases(
         flip=flags.flip,
         phrases=flags.phrases,
         views=flags.views,
+        captions=flags.captions,
     )
-    size = {"batch_size": flags.batch_size, "seed": flags.seed}
+    stored = {"image": None, "text": None}
+    if flags.cache_features:
+        stored = locked_features(flags, trained, directory, split)
+    adapt_heads(trained, directory, split, **stored)
+    words = None
+    if flags.word_weight:
+        words = ask_for_words(trained, directory, split, weight=flags.word_weight, seed=flags.seed)
+    size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words}
     first = flags.unlock_after or flags.steps
     if flags.locked and flags.cache_features:
-        stored = locked_features(flags, trained, directory, split)
         batches = feature_batches(directory, split, trained.tokenizer, drawing, **stored, **size)
     else:
         batches = training_batches(files, trained.tokenizer, drawing, **size)

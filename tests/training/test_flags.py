@@ -1,0 +1,37 @@
+"""The flags of fit: what cannot be trained is refused with the flag's name."""
+
+import pytest
+
+from tfclip.training.recipes import RECIPES
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"lock": "images"}, "image"),
+        ({"unlock_after": 5}, "--lock"),
+        ({"lock": "image", "unlock_after": 1100, "region_share": 0.0}, "--steps 1100"),
+        ({"lock": "image"}, "--region-share.*--no-cache-features"),
+        ({"lock": "image", "region_share": 0.0, "flip": True}, "--flip.*--views"),
+        ({"lock": "text", "region_share": 0.0, "phrases": 2}, "--phrases"),
+        ({"views": "7"}, "known"),
+        ({"loss": "triplet"}, "sigmoid"),
+        ({"image_head": "lineer"}, "linear"),
+        ({"average": 1.0}, "--average"),
+        ({"layer_decay": 0.0}, "--layer-decay"),
+        ({"phrases": 3}, "1 or 2"),
+        ({"patience": 0}, "--patience"),
+        ({"schedule": "step"}, "cosine"),
+        ({"feature_precision": "int8"}, "float16"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(given, told):
+    with pytest.raises(ValueError, match=told):
+        RECIPES["shapes"].flags(**given)
+
+
+def test_epochs_become_steps():
+    flags = RECIPES["shapes"].flags(epochs=3, batch_size=64).with_steps(1000)
+    assert (flags.steps, flags.epochs) == (46, None)
+    with pytest.raises(ValueError, match="--batch-size 64.*10 training pictures"):
+        RECIPES["shapes"].flags(epochs=3, batch_size=64).with_steps(10)

@@ -1,0 +1,71 @@
+"""The learnt scale and bias between a cosine and a logit."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import tensorflow as tf
+
+# Radford et al. 2021, section 2.5: the learnt factor on the cosine is kept at 100 or less.
+LARGEST_LOGIT_SCALE = 100.0
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class LogitScale(keras.layers.Layer):
+    """The learnt factor on the cosine, stored as its logarithm and used as its exponential."""
+
+    def __init__(self, initial: float, **kwargs):
+        super().__init__(**{"name": "logit_scale", **kwargs, "dtype": "float32"})
+        self.initial = initial
+
+    def build(self, input_shape=None):
+        """Create the () variable."""
+        self.log_scale = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(math.log(self.initial)),
+            constraint=ClampLogScale(),
+            name="log_scale",
+        )
+        self.built = True
+
+    def call(self, inputs=None):
+        """The scale, () float32 in 1..100."""
+        return tf.exp(tf.clip_by_value(self.log_scale.value, 0.0, math.log(LARGEST_LOGIT_SCALE)))
+
+    def get_config(self):
+        """The starting value."""
+        return {**super().get_config(), "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class ClampLogScale(keras.constraints.Constraint):
+    """Keeps the stored logarithm in [0, ln 100], so that it cannot drift where no gradient is."""
+
+    def __call__(self, w):
+        """Clamp after each update."""
+        return keras.ops.clip(w, 0.0, math.log(LARGEST_LOGIT_SCALE))
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class LogitBias(keras.layers.Layer):
+    """The learnt number added to all logits (Zhai et al. 2023, section 3.2)."""
+
+    def __init__(self, initial: float, **kwargs):
+        super().__init__(**{"name": "logit_bias", **kwargs, "dtype": "float32"})
+        self.initial = initial
+
+    def build(self, input_shape=None):
+        """Create the () variable."""
+        self.bias = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(self.initial), name="bias"
+        )
+        self.built = True
+
+    def call(self, inputs=None):
+        """The bias, () float32."""
+        return tf.convert_to_tensor(self.bias.value)
+
+    def get_config(self):
+        """The starting value."""
+        return {**super().get_config(), "initial": self.initial}
