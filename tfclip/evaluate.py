@@ -35,7 +35,7 @@ class VocFlags:
     records: Path | None = None
     """A directory of packed records with labels; or else --data."""
     split: str = "test"
-    """What is measured on."""
+    """What is measured on; several as train+val."""
     calibrate: str = "trainval"
     """The split that the thresholds are fitted on; it shares no picture with --split."""
     tiles: str = "1"
@@ -124,13 +124,14 @@ def _check_run(path: Path) -> None:
 def voc(flags: VocFlags) -> dict:
     """Measure, print the table, and write metrics/voc.json, thresholds.json and the plots."""
     splits = (flags.split, flags.calibrate)
+    parts = tuple(dict.fromkeys(part for split in splits for part in split.split("+")))
     if flags.records is not None:
         known = load_manifest(flags.records).splits
-        for split in splits:
+        for split in parts:
             if split not in known:
                 raise unknown(f"split of {flags.records}", split, known)
     else:
-        source = open_source("voc", flags.data, SourceOptions(splits=splits))
+        source = open_source("voc", flags.data, SourceOptions(splits=parts))
 
     import numpy as np
 

@@ -208,7 +208,7 @@ def test_the_scorer_for_training_is_the_one_view_map_with_the_weights_of_the_mom
 ):
     scorer = SplitScorer(tiny_model, voc_records, "test")
     assert scorer.map() == pytest.approx(measured.figures["map_one_view"], abs=1e-6)
-    head = tiny_model.dual_encoder.image_head.kernel
+    head = tiny_model.dual_encoder.image_head.dense.kernel
     before = head.numpy()
     try:
         head.assign(np.random.default_rng(0).normal(size=before.shape))
@@ -217,3 +217,17 @@ def test_the_scorer_for_training_is_the_one_view_map_with_the_weights_of_the_mom
     finally:
         head.assign(before)
     assert scorer.map() == pytest.approx(measured.figures["map_one_view"], abs=1e-6)
+
+
+def test_several_splits_are_one(voc_records):
+    from tfclip.evaluation.labelled import labelled_records
+
+    whole = labelled_records(voc_records, "train+val")
+    parts = [labelled_records(voc_records, split) for split in ("train", "val")]
+    assert whole.split == "train+val"
+    assert whole.keys == parts[0].keys + parts[1].keys
+    np.testing.assert_array_equal(whole.present, np.concatenate([p.present for p in parts]))
+    seen = list(whole.views(16, "1").as_numpy_iterator())
+    assert [row for row, _ in seen] == list(range(len(whole.keys)))
+    alone = [views for part in parts for _, views in part.views(16, "1").as_numpy_iterator()]
+    np.testing.assert_array_equal([views for _, views in seen], alone)

@@ -49,13 +49,41 @@ class LabelledPictures:
             )
 
 
+def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
+    """Several splits of one data set as one, "train+val", in their order."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def views(size: int, layout: str) -> tf.data.Dataset:
+        seen, before = None, 0
+        for part in parts:
+            moved = part.views(size, layout).map(
+                lambda row, views, before=before: (row + before, views)
+            )
+            seen = moved if seen is None else seen.concatenate(moved)
+            before += len(part.keys)
+        return seen
+
+    return LabelledPictures(
+        "+".join(part.split for part in parts),
+        parts[0].class_names,
+        tuple(key for part in parts for key in part.keys),
+        np.concatenate([part.present for part in parts]),
+        np.concatenate([part.difficult for part in parts]),
+        views,
+        sum(part.skipped for part in parts),
+    )
+
+
 def labelled_records(directory: Path, split: str) -> LabelledPictures:
-    """Open a split of packed records.
+    """Open a split of packed records, or several as "train+val".
 
     Raises:
         FileNotFoundError, ValueError: see `records.reader.split_files`.
         ValueError: records without classes, without annotations, or with a class of no name.
     """
+    if "+" in split:
+        return joined([labelled_records(directory, part) for part in split.split("+")])
     class_names = load_manifest(directory).class_names
     if not class_names:
         raise ValueError(
@@ -79,11 +107,15 @@ def labelled_records(directory: Path, split: str) -> LabelledPictures:
 
 
 def labelled_source(source: Source, split: str) -> LabelledPictures:
-    """Open a split of a raw data set; pictures that are missing are told and left out.
+    """Open a split of a raw data set, or several as "train+val".
+
+    Pictures that are missing are told and left out.
 
     Raises:
         ValueError: an unknown split, no annotations, or a class of no name.
     """
+    if "+" in split:
+        return joined([labelled_source(source, part) for part in split.split("+")])
     if split not in source.counts:
         raise unknown(f"split of {source.name}", split, source.counts)
     samples = []

@@ -139,7 +139,7 @@ def evaluate_voc(
     if never_trained is None:
         never_trained = model.trained_on.get("never_trained", ())
     unseen = [name for name in names if name in set(never_trained)]
-    figures, intervals = _rankings(on_test, unseen, weights)
+    figures, intervals = rankings(on_test, unseen, weights)
     decided = _decisions(cosine["test"], fitted.per_class, on_test, weights)
     intervals |= decided.pop("intervals")
     figures |= {
@@ -226,10 +226,20 @@ def _check_apart(test: LabelledPictures, calibration: LabelledPictures) -> None:
         )
 
 
-def _rankings(
+def rankings(
     scored: ScoredPictures, unseen: Sequence[str], weights: np.ndarray
 ) -> tuple[dict, dict]:
-    """The means of average precision, and their intervals."""
+    """The means of average precision over the classes, and their 95 % bootstrap intervals.
+
+    Args:
+        scored: the pictures.
+        unseen: classes that did not occur in training, told apart.
+        weights: (R,N) resamples, from `multilabel.bootstrap_weights`.
+
+    Returns:
+        `map`, `map_voc07` and, where there is cause, the one-view and unseen figures; and the
+        intervals by the same names.
+    """
     figures, intervals = {}, {}
 
     def tell(name: str, once: np.ndarray, resampled: np.ndarray) -> None:

@@ -37,14 +37,17 @@ from tfclip.training.feature_evaluation import StoredRetrieval
 from tfclip.training.flags import FitFlags
 from tfclip.training.loop import Phase, mean_loss, run_steps
 from tfclip.training.prepare import compile_unlocked, make_strategy, prepare_model
-from tfclip.training.recipes import recipe
+from tfclip.training.recipes import Recipe, recipe
 from tfclip.training.word_training import ask_for_words
 
 CONFIG_FILE = "config.json"
 
 
 def train(
-    recipe_name: str, flags: FitFlags, callbacks: Sequence[keras.callbacks.Callback] = ()
+    recipe_name: str,
+    flags: FitFlags,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    variant: Recipe | None = None,
 ) -> dict:
     """Train a recipe and write `flags.run`.
 
@@ -52,6 +55,7 @@ def train(
         recipe_name: a name in `recipes.RECIPES`.
         flags: where the data lies, and what differs from the recipe.
         callbacks: further Keras callbacks of the caller.
+        variant: trained in the place of the recipe of that name.
 
     Returns:
         `run`, `best`, `steps`, `seconds`, `monitor`, `best_value` and the last epoch's `logs`.
@@ -60,7 +64,7 @@ def train(
         ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
         CommandFailed: when the loss became NaN; what was saved before is kept.
     """
-    chosen = recipe(recipe_name)
+    chosen = variant or recipe(recipe_name)
     directory, split = records_reference(flags.records)
     manifest = load_manifest(directory)
     split = split or _training_split(manifest)

