@@ -113,7 +113,11 @@ class ServedModel(tf.Module):
         with tf.device(_CPU):
             views, valid = decode(image_bytes)
             pictures = tf.reshape(views, [-1, *views.shape[2:]])
-        embeddings = self._embed_pictures(pictures)
+            count = tf.shape(pictures)[0]
+            # oneDNN's convolution of no picture has the wrong shape on some processors.
+            one = tf.zeros([1, *views.shape[2:]], views.dtype)
+            pictures = tf.cond(tf.equal(count, 0), lambda: one, lambda: pictures)
+        embeddings = self._embed_pictures(pictures)[:count]
         return tf.reshape(embeddings, [-1, views.shape[1], embeddings.shape[-1]]), valid
 
 
