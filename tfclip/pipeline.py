@@ -72,6 +72,34 @@ class ClipModel:
             )
         return self._embed_tokens(tokens, self.tokenizer.mask_of(tokens))
 
+    def image_encoder(self, images) -> tf.Tensor:
+        """Embed one picture (S,S,3) as (D,), or N as `encode_image` does.
+
+        A recipe that learns the space of a locked sentence encoder (teensy: 384 numbers) puts
+        pictures beside that encoder's own sentences.
+        """
+        images = tf.convert_to_tensor(images)
+        return self.encode_image(images[None])[0] if images.ndim == 3 else self.encode_image(images)
+
+    def logits(self, images, text_embeddings) -> tf.Tensor:
+        """Return the learnt scale times the cosine of pictures with embeddings: (N,M) float32.
+
+        Args:
+            images: (N,S,S,3) uint8.
+            text_embeddings: (M,D), of `encode_text` or of the encoder whose space was learnt; their
+                length does not matter.
+
+        Raises:
+            ValueError: for embeddings of another size.
+        """
+        texts, size = tf.cast(text_embeddings, tf.float32), self.config.embed_dim
+        if texts.shape.rank != 2 or texts.shape[1] != size:
+            raise ValueError(f"text_embeddings must be (M, {size}). Received: {tuple(texts.shape)}")
+        texts = tf.math.l2_normalize(texts, axis=-1)
+        return self.dual_encoder.temperature() * tf.matmul(
+            self.encode_image(images), texts, transpose_b=True
+        )
+
     def __call__(self, images, tokens) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the learnt scale times cosine: per image (N,M) and per text (M,N), float32."""
         cosines = tf.matmul(self.encode_image(images), self.encode_text(tokens), transpose_b=True)

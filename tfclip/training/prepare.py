@@ -27,6 +27,7 @@ from tfclip.training.optimizer import LayerwiseAdamW, decays, depth_factors, mak
 CAPTIONS_MEASURED = 20_000
 # A tokenizer has some context length from the start; the run's own is set once it is known.
 SHORTEST = 3
+LONGEST = 512
 
 
 def make_strategy(replicas: int) -> tf.distribute.Strategy:
@@ -81,7 +82,7 @@ def prepare_model(
     pretrained = load_text_weights(flags.text_tower, flags.text_weights)
     tokenizer = _tokenizer(flags, directory, pretrained)
     tokenizer = tokenizer.with_context_length(
-        flags.context_length or _measured_context(tokenizer, files)
+        flags.context_length or _measured_context(tokenizer, files, pretrained)
     )
     if pretrained:
         options = {**options, "text_options": {**options["text_options"], **pretrained.options}}
@@ -176,7 +177,9 @@ def _tokenizer(flags: FitFlags, directory: Path, pretrained: PretrainedText | No
     return tokenizer_from_file(path, SHORTEST)
 
 
-def _measured_context(tokenizer: Tokenizer, files: list[str]) -> int:
+def _measured_context(
+    tokenizer: Tokenizer, files: list[str], pretrained: PretrainedText | None
+) -> int:
     """Choose the context length from the token counts of the training texts."""
     texts = read_shards(files, features=(schema.CAPTION, schema.PHRASE)).flat_map(
         lambda record: tf.data.Dataset.from_tensor_slices(
@@ -188,7 +191,8 @@ def _measured_context(tokenizer: Tokenizer, files: list[str]) -> int:
     if not counts:
         raise ValueError("the training records hold no caption and no region phrase")
     counts = np.concatenate(counts)
-    length = choose_context_length(counts)
+    longest = pretrained.longest_text if pretrained else None
+    length = choose_context_length(counts, maximum=longest or LONGEST)
     say(
         f"context length {length} tokens; {np.mean(counts > length):.1%} of {len(counts)} texts "
         "are longer and will be cut"
