@@ -59,6 +59,7 @@ def trained(strategy, precision: str, how: str, wrong: str = "") -> dict[str, np
     else:
         run_steps(model, strategy, [Phase(STEPS, batches().repeat())], epoch_steps=2)
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
+    weights["updates"] = np.array(model.optimizer.iterations.numpy())
     if how == "loop" and not wrong:
         weights["validation loss"] = np.array(mean_loss(model, strategy, batches()))
     return weights
