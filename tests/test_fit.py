@@ -77,6 +77,13 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(training_records, tmp_pa
     assert not (tmp_path / "run" / "best").exists()
 
 
+def test_a_recipe_with_a_vocabulary_of_its_own_asks_for_it(training_records, tmp_path, capsys):
+    words = ["clip-mixer", "--records", str(training_records), "--run", str(tmp_path / "run")]
+    assert main([*words, "--batch-size", "4"]) == 2
+    assert "--vocabulary PATH" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_shard_is_named(training_records, tmp_path, capsys):
     copy = tmp_path / "records"
     shutil.copytree(training_records, copy)

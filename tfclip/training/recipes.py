@@ -17,7 +17,8 @@ class Recipe:
     """A system to train by name: what it is, where it comes from, and its defaults.
 
     The options go to the builders of the towers and heads, as long as those are the recipe's own.
-    `vocabulary_size` and `context_length` are those that its parameters are counted with.
+    `vocabulary_size` is what its parameters are counted with; `needs_vocabulary` says which file it
+    reads texts by, where it is not the records' own.
     """
 
     summary: str
@@ -29,6 +30,7 @@ class Recipe:
     image_head_options: Mapping = field(default_factory=dict)
     text_head_options: Mapping = field(default_factory=dict)
     vocabulary_size: int = 8000
+    needs_vocabulary: str | None = None
 
     def flags(self, **given) -> FitFlags:
         """The flags of this recipe: its defaults under what is given."""
@@ -57,6 +59,7 @@ class Recipe:
 
 
 MINILM = "hf://sentence-transformers/all-MiniLM-L6-v2"
+CLIP_VOCABULARY = "CLIP's byte pairs, bpe_simple_vocab_16e6.txt.gz of github.com/openai/CLIP"
 # What both systems of the Mixer comparison share.
 CLIP = {
     "embed_dim": 512,
@@ -154,6 +157,7 @@ RECIPES: dict[str, Recipe] = {
         data="LAION-COCO through img2dataset shards",
         defaults={"image_tower": "clip-mixer-b32", "text_tower": "mixer-text", **CLIP},
         vocabulary_size=49_408,
+        needs_vocabulary=CLIP_VOCABULARY,
     ),
     "clip-vit-b32": Recipe(
         summary="CLIP's ViT-B/32 + causal transformer, what clip-mixer is compared with",
@@ -161,6 +165,7 @@ RECIPES: dict[str, Recipe] = {
         data="LAION-COCO through img2dataset shards",
         defaults={"image_tower": "clip-vit-b32", "text_tower": "clip-text", **CLIP},
         vocabulary_size=49_408,
+        needs_vocabulary=CLIP_VOCABULARY,
     ),
     # What each part gave is in the README; `python -m benchmarks.laptop` measures it.
     "laptop": Recipe(

@@ -20,7 +20,7 @@ from tfclip.evaluation.retrieval_run import evaluate_retrieval
 from tfclip.evaluation.voc import SplitScorer
 from tfclip.inputs.batches import Drawing, training_batches, validation_batches
 from tfclip.models.saved import TrainedModel
-from tfclip.records.manifest import Manifest, load_manifest, records_reference
+from tfclip.records.manifest import VOCABULARY, Manifest, load_manifest, records_reference
 from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
 from tfclip.training.adapt import adapt_heads
@@ -73,6 +73,11 @@ def train(
     texts = manifest.splits[split].captions + manifest.splits[split].regions
     if not texts:
         raise ValueError(f"{directory}:{split} holds no caption and no region phrase to train on")
+    if chosen.needs_vocabulary and not flags.vocabulary and flags.text_weights == "none":
+        raise ValueError(
+            f"{recipe_name} reads texts by {chosen.needs_vocabulary}; fetch it and give "
+            f"--vocabulary PATH, or {directory / VOCABULARY} to use the records' own"
+        )
     flags = flags.with_steps(manifest.splits[split].images)
     strategy = make_strategy(flags.replicas)
     if flags.batch_size % strategy.num_replicas_in_sync:
