@@ -42,8 +42,8 @@ def test_five_clipped_adamw_steps_give_the_same_weights(train):
 def test_half_precision_differs_by_its_precision_only(train):
     full, half, two_half, scaled = train("one-loop", "one-bfloat16", "two-bfloat16", "one-float16")
     assert distance(half, two_half) < 1e-2
-    # Loss scaling leaves out three of the five steps, in which its factor falls from 32,768 to 4,096
-    # until no gradient overflows; what it trains stays sound.
+    # Loss scaling leaves out three of the five steps: its factor falls from 32,768 to 4,096 until
+    # no gradient overflows. What it trains stays sound.
     assert (full["updates"], scaled["updates"]) == (5, 2)
     assert all(np.isfinite(value).all() for value in scaled.values())
     assert scaled["validation loss"] < 1.5 * full["validation loss"]
