@@ -7,7 +7,9 @@ from keras import ops
 
 from tfclip.models import pixels
 from tfclip.models.activations import activation
+from tfclip.models.gelu import gelu
 from tfclip.models.image_pooling import check_patches, pool_tokens
+from tfclip.models.normalization import LayerNormalization
 from tfclip.models.vision_transformer import ClassAndPosition
 
 
@@ -42,8 +44,9 @@ class MixerBlock(keras.layers.Layer):
     def build(self, input_shape):
         """Create the two perceptrons for (B, tokens, channels)."""
         _, tokens, channels = input_shape
-        dense, norm = keras.layers.Dense, keras.layers.LayerNormalization
-        hidden = activation(self.hidden_activation)
+        dense, norm = keras.layers.Dense, LayerNormalization
+        plain = self.hidden_activation == "gelu"
+        hidden = gelu if plain else activation(self.hidden_activation)
         self.token_norm = norm(epsilon=self.epsilon)
         self.token_in = dense(self.token_width, activation=hidden)
         self.token_out = dense(tokens)
@@ -107,7 +110,7 @@ def mixer(
     x = keras.layers.Reshape((-1, width))(x)
     for index in range(blocks):
         x = MixerBlock(token_width, channel_width, name=f"block_{index}")(x)
-    x = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    x = LayerNormalization(epsilon=1e-6, name="norm")(x)
     return keras.Model(pictures, pool_tokens(x, pooling), name="mixer")
 
 
@@ -140,16 +143,15 @@ def clip_mixer(
         ValueError: for an image size that patches do not tile, or another pooling.
     """
     check_patches(image_size, patch_size)
-    norm = keras.layers.LayerNormalization
     pictures = keras.Input((image_size, image_size, 3), name="image")
     x = pixels.PixelNormalization(*pixels.CLIP)(pictures)
     x = keras.layers.Conv2D(width, patch_size, patch_size, use_bias=False, name="patches")(x)
     x = ClassAndPosition(positions=False, name="tokens")(keras.layers.Reshape((-1, width))(x))
-    x = norm(epsilon=1e-5, name="pre_norm")(x)
+    x = LayerNormalization(epsilon=1e-5, name="pre_norm")(x)
     widths = token_factor * x.shape[1], channel_factor * width
     for index in range(blocks):
         x = MixerBlock(*widths, "quick_gelu", 1e-5, name=f"block_{index}")(x)
-    x = norm(epsilon=1e-5, name="norm")(x)
+    x = LayerNormalization(epsilon=1e-5, name="norm")(x)
     return keras.Model(
         pictures, pool_tokens(x, pooling, ("class", "mean", "none")), name="clip_mixer"
     )

@@ -1,4 +1,4 @@
-"""Batch normalisation that is fused on one device and synchronised over several replicas."""
+"""Normalisation in few passes: by the batch, fused or synchronised over replicas; by the token."""
 
 from __future__ import annotations
 
@@ -34,6 +34,47 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """`keras.layers.LayerNormalization` over the last axis with a gradient written by hand.
+
+    Same variables, configuration and outputs; half precision is computed in float32. The derivative
+    (of Ba et al. 2016, arXiv:1607.06450, equation 4) is in closed form; TensorFlow's own goes
+    through mean and variance operation by operation, in about twice the passes over memory.
+    """
+
+    def call(self, inputs):
+        """Normalise each (..., C) over C, then scale and shift."""
+        last = list(self.axis) in ([-1], [len(inputs.shape) - 1])
+        if not (last and self.scale and self.center and not self.rms_scaling):
+            return super().call(inputs)
+        precise = keras.backend.result_type(inputs.dtype, "float32")
+        x, gamma, beta = (tf.cast(part, precise) for part in (inputs, self.gamma, self.beta))
+        return tf.cast(_normalize_rows(x, gamma, beta, self.epsilon), self.compute_dtype)
+
+
+def _normalize_rows(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
+    @tf.custom_gradient
+    def normalize(x, gamma, beta):
+        centred = x - tf.reduce_mean(x, -1, keepdims=True)
+        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + epsilon)
+        normal = centred * inverse
+
+        def gradient(d_out):
+            others = list(range(len(x.shape) - 1))
+            weighted = d_out * normal
+            d_normal = d_out * gamma
+            along = tf.reduce_mean(weighted * gamma, -1, keepdims=True)
+            d_x = inverse * (
+                d_normal - tf.reduce_mean(d_normal, -1, keepdims=True) - normal * along
+            )
+            return d_x, tf.reduce_sum(weighted, others), tf.reduce_sum(d_out, others)
+
+        return normal * gamma + beta, gradient
+
+    return normalize(x, gamma, beta)
 
 
 def synchronize_normalization(model: keras.Model) -> int:

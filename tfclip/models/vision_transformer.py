@@ -8,6 +8,7 @@ from keras import ops
 from tfclip.models import pixels
 from tfclip.models.activations import activation
 from tfclip.models.image_pooling import check_patches, pool_tokens
+from tfclip.models.normalization import LayerNormalization
 
 
 @keras.saving.register_keras_serializable("tfclip")
@@ -79,9 +80,9 @@ class EncoderBlock(keras.layers.Layer):
         """Create attention, perceptron and both norms."""
         width = input_shape[-1]
         layers = keras.layers
-        self.attention_norm = layers.LayerNormalization(epsilon=self.epsilon)
+        self.attention_norm = LayerNormalization(epsilon=self.epsilon)
         self.attention = layers.MultiHeadAttention(self.heads, width // self.heads)
-        self.mlp_norm = layers.LayerNormalization(epsilon=self.epsilon)
+        self.mlp_norm = LayerNormalization(epsilon=self.epsilon)
         self.mlp_in = layers.Dense(self.mlp_width, activation=activation(self.hidden_activation))
         self.mlp_out = layers.Dense(width)
         self.drop = layers.Dropout(self.dropout)
@@ -153,11 +154,11 @@ def vision_transformer(
     x = layers.Conv2D(width, patch_size, patch_size, use_bias=not clip, name="patches")(x)
     x = ClassAndPosition(name="tokens")(layers.Reshape((-1, width))(x))
     if clip:
-        x = layers.LayerNormalization(epsilon=epsilon, name="pre_norm")(x)
+        x = LayerNormalization(epsilon=epsilon, name="pre_norm")(x)
     hidden = "quick_gelu" if clip else "gelu"
     for index in range(blocks):
         block = EncoderBlock(heads, 4 * width, hidden, epsilon, dropout, name=f"block_{index}")
         x = block(x)
-    x = layers.LayerNormalization(epsilon=epsilon, name="norm")(x)
+    x = LayerNormalization(epsilon=epsilon, name="norm")(x)
     features = pool_tokens(x, pooling, ("class", "mean", "none"))
     return keras.Model(pictures, features, name="vision_transformer")
