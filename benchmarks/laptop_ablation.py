@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--data", default=os.environ.get("TFCLIP_DATA"), help="holds weights/*.h5")
     add("--work", default="runs/benchmark-laptop", help="where benchmarks.laptop has worked")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--rows", type=int, nargs="+", help="which rows, from 0; all when not given")
     add("--json", action="store_true", help="the result as the last line on standard output")
     flags = parser.parse_args(argv)
     work = Path(flags.work)
@@ -66,9 +67,10 @@ def main(argv: list[str] | None = None) -> int:
         print("error: set TFCLIP_DATA, and run python -m benchmarks.laptop first", file=sys.stderr)
         return 2
     found = {}
-    for name, recipe in variants().items():
-        rows = [measured(recipe, seed, Path(flags.data), work) for seed in flags.seeds]
-        found[name] = {key: [row[key] for row in rows] for key in rows[0]}
+    rows = list(variants().items())
+    for name, recipe in [rows[at] for at in flags.rows or range(len(rows))]:
+        runs = [measured(recipe, seed, Path(flags.data), work) for seed in flags.seeds]
+        found[name] = {key: [run[key] for run in runs] for key in runs[0]}
         cells = "  ".join(
             f"{key} {np.mean(values):6.2f} +- {np.std(values, ddof=1):4.2f}"
             for key, values in found[name].items()

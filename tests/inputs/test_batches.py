@@ -131,3 +131,39 @@ def test_captions_that_say_the_same_have_one_id():
     same = caption_id(tf.constant(["A red dog.", " a red dog", "a RED dog . "]))
     assert len(set(same.numpy())) == 1
     assert int(caption_id(tf.constant(["a red cat"]))[0]) != int(same[0])
+
+
+def drawn(files, drawing, seeds=range(12)):
+    """One example of the first record for each seed."""
+    record = next(iter(read_shards(files)))
+    return [draw_example(record, tf.constant([0, seed]), drawing) for seed in seeds]
+
+
+def test_two_phrases_become_one_text(files):
+    texts = {example["caption"].numpy() for example in drawn(files, Drawing(SIZE, phrases=2))}
+    assert texts == {b"red and green", b"green and red"}
+
+
+def test_several_captions_are_different_while_there_are_enough(files):
+    own = {b"red", b"green", b"a left right 0"}
+    for example in drawn(files, Drawing(SIZE, captions=3)):
+        assert set(example["caption"].numpy()) == own
+    for example in drawn(files, Drawing(SIZE, captions=5)):
+        found = example["caption"].numpy().tolist()
+        assert len(found) == 5 and set(found) == own
+
+
+def test_captions_of_one_picture_stand_on_an_axis_of_their_own(files, tokenizer):
+    drawing = Drawing(SIZE, captions=2)
+    (batch,) = taken(training_batches(files, tokenizer, drawing, batch_size=4, seed=0), 1)
+    assert batch["token_ids"].shape == batch["text_mask"].shape == (4, 2, 6)
+    assert batch["caption_id"].shape == (4, 2)
+    assert batch["image"].shape == (4, SIZE, SIZE, 3)
+
+
+def test_views_are_drawn_and_stay_the_same_for_a_picture(files):
+    examples = drawn(files, Drawing(SIZE, views="4"), range(40))
+    seen = {example["image"].numpy().tobytes() for example in examples}
+    assert len(seen) == 4
+    whole = drawn(files, Drawing(SIZE), [0])[0]["image"].numpy()
+    assert whole.tobytes() in seen and whole[:, ::-1].tobytes() in seen
