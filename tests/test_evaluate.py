@@ -1,9 +1,11 @@
 """`python -m tfclip.evaluate`: the files it leaves, their keys, and its one-line errors."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +136,30 @@ def test_classification(place, capsys):
     assert figures["top1"] in (0, 0.5, 1) and figures["top5"] == figures["top10"] == 1
 
 
+def test_classification_of_a_tfds_data_set(place, capsys):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    names = place / "names.txt"
+    names.write_text("a horse\na person\n")
+    words = (place / "run", "classification", "--tfds", "horses_or_humans:train")
+    with tfds.testing.mock_data(num_examples=5):
+        figures = result(capsys, *words, "--templates", "short", "--class-names", names)
+    asked = {"data": "horses_or_humans:train", "templates": "short"}
+    assert asked.items() <= figures.items()
+    assert (figures["classes"], figures["images"], figures["skipped"]) == (2, 5, 0)
+    assert figures["top1"] * 5 in range(6) and figures["top5"] == figures["top10"] == 1
+
+
+@pytest.mark.skipif("TFCLIP_DATA" not in os.environ, reason="needs TFCLIP_DATA")
+def test_classification_of_cifar10(place, capsys):
+    data = Path(os.environ["TFCLIP_DATA"]) / "cls" / "cifar10_test_jpg"
+    if not data.is_dir():
+        pytest.skip(f"TFCLIP_DATA holds no {data.name}")
+    figures = result(capsys, place / "run", "classification", "--data", data)
+    assert (figures["classes"], figures["images"], figures["skipped"]) == (10, 2000, 0)
+    # Random weights: chance, but all ten classes are among the first ten.
+    assert 0.02 < figures["top1"] < 0.3 and 0.3 < figures["top5"] < 0.8 and figures["top10"] == 1
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -158,6 +184,10 @@ def test_classification(place, capsys):
         ("{run} retrieval --records {flickr8k}:dev --chunk 0", "received --chunk 0"),
         ("{run} classification --data {root}/none", "no folder at"),
         ("{run} classification --data {root}/classes/red_thing", "0 class folders"),
+        ("{run} classification", "give one of --data DIR and --tfds NAME[:SPLIT]"),
+        ("{run} classification --tfds a --data {root}", "give one of --data DIR and --tfds"),
+        ("{run} classification --tfds a: ", "allowed: NAME or NAME:SPLIT"),
+        ("{run} classification --tfds a --class-names {root}/none", "no file of class names at"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(place, capsys, words, told):

@@ -13,6 +13,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, json_text, run, say
+from tfclip.evaluation.class_sources import class_folders, tfds_reference
 from tfclip.evaluation.prompts import templates_by_name
 from tfclip.evaluation.sts_sets import find_sets
 from tfclip.evaluation.thresholds import parse_objective
@@ -86,17 +87,31 @@ class RetrievalFlags:
 
 @dataclass(frozen=True)
 class ClassificationFlags:
-    """Classification: top-1, top-5 and top-10 over a folder of class folders."""
+    """Classification: top-1, top-5 and top-10 over class folders or a TFDS data set."""
 
     run: Positional[Path]
     """A run directory, or a model folder."""
-    data: Path
-    """A folder with one folder of pictures for every class, named like it."""
+    data: Path | None = None
+    """A folder with one folder of pictures for every class, named like it; or else --tfds."""
+    tfds: str | None = None
+    """A data set of TFDS, NAME or NAME:SPLIT (test when not given); fetched when it is not there,
+    into TFDS' own folder or that of $TFDS_DATA_DIR."""
     templates: str = "single"
     """The prompts, by name."""
+    class_names: Path | None = None
+    """A text file with one class name per line, in the order of the labels (of folders: the
+    alphabet), to use instead of the data's."""
 
     def __post_init__(self):
         _check_run(self.run)
+        if (self.data is None) == (self.tfds is None):
+            raise ValueError("give one of --data DIR and --tfds NAME[:SPLIT]")
+        if self.class_names is not None and not self.class_names.is_file():
+            raise FileNotFoundError(f"no file of class names at {self.class_names}")
+        if self.data is not None:
+            class_folders(self.data)
+        else:
+            tfds_reference(self.tfds)
         templates_by_name(self.templates)
 
 
@@ -214,12 +229,16 @@ def retrieval(flags: RetrievalFlags) -> dict:
 def classification(flags: ClassificationFlags) -> dict:
     """Measure, print the table, and write metrics/classification.json."""
     from tfclip.evaluation.classification_run import evaluate_classification
+    from tfclip.evaluation.labelled_classes import labelled_folders, labelled_tfds
     from tfclip.evaluation.page import write_page
     from tfclip.evaluation.report import classification_table
     from tfclip.models.saved import load_model
 
     started = time.monotonic()
-    figures = evaluate_classification(load_model(flags.run), flags.data, templates=flags.templates)
+    data = labelled_folders(flags.data) if flags.data else labelled_tfds(flags.tfds)
+    figures = evaluate_classification(
+        load_model(flags.run), data, templates=flags.templates, class_names=flags.class_names
+    )
     figures |= _circumstances(started)
     say(classification_table(figures))
     say(
