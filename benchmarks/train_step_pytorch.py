@@ -7,6 +7,7 @@ import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -141,42 +142,40 @@ class Projection(nn.Module):
 
 
 def _timm(name: str, options: dict) -> nn.Module:
-    _make_torchvision_importable()
-    models = importlib.import_module("timm.models")
+    models = _library("timm.models")
     if models.is_model(name):
         return models.create_model(name, num_classes=0, **options)
     return getattr(models, name)(num_classes=0, **options)
 
 
-def _make_torchvision_importable() -> None:
-    """Declare two operators of torchvision where its compiled part is of another PyTorch.
-
-    timm imports torchvision, which then registers shapes for its own box operators. With PyTorch
-    for CPU, and torchvision from another place, they are missing and the import fails. No network
-    here calls them: they are declared, without any code behind.
-    """
-    global _operators
-    found = importlib.util.find_spec("torchvision")
-    if _operators is not None or found is None:
-        return
-    try:
-        torch.ops.load_library(Path(found.submodule_search_locations[0]) / "_C.so")
-    except OSError:
-        _operators = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            _operators.define(f"{name}(Tensor dets, Tensor scores, float threshold) -> Tensor")
-
-
 def _text(kind: str, options: dict, pooler: bool) -> nn.Module:
-    transformers = importlib.import_module("transformers")
-    network = getattr(transformers, kind)
+    network = getattr(_library("transformers"), kind)
     extra = {"add_pooling_layer": pooler} if kind == "BertModel" else {}
     return network(network.config_class(**options), **extra)
 
 
 def _clip_vision() -> nn.Module:
-    transformers = importlib.import_module("transformers")
+    transformers = _library("transformers")
     return transformers.CLIPVisionModel(transformers.CLIPVisionConfig())
+
+
+def _library(name: str) -> ModuleType:
+    """Import timm or transformers.
+
+    Both import torchvision, which then registers shapes for its own box operators. Where its
+    compiled part is of another build of PyTorch, they are missing and the import fails. No network
+    here calls them: they are declared then, without any code behind.
+    """
+    global _operators
+    found = importlib.util.find_spec("torchvision")
+    if _operators is None and found is not None:
+        try:
+            torch.ops.load_library(Path(found.submodule_search_locations[0]) / "_C.so")
+        except OSError:
+            _operators = torch.library.Library("torchvision", "DEF")
+            for operator in ("nms", "qnms"):
+                _operators.define(f"{operator}(Tensor dets, Tensor scores, float at) -> Tensor")
+    return importlib.import_module(name)
 
 
 def release() -> None:
