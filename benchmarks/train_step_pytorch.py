@@ -22,7 +22,7 @@ _operators: torch.library.Library | None = None
 
 
 def prepare(system: System, batch_size: int, threads: int) -> dict[str, int]:
-    """Build the system and make two steps; return the parameters of its towers."""
+    """Build the system and make a first step; return the parameters of its towers."""
     global _prepared
     _prepared = None
     torch.set_num_threads(threads)
@@ -56,7 +56,7 @@ def prepare(system: System, batch_size: int, threads: int) -> dict[str, int]:
         return batch_size
 
     _prepared = step
-    steps(2)
+    steps(1)
     return parameters(model)
 
 

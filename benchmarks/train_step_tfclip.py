@@ -25,7 +25,7 @@ _prepared: _Prepared | None = None
 
 
 def prepare(system: System, batch_size: int, threads: int) -> dict[str, int]:
-    """Build the system and make two steps; return the trained parameters of its towers."""
+    """Build the system and make a first step; return the trained parameters of its towers."""
     global _prepared
     _prepared = None
     keras.backend.clear_session()
@@ -38,7 +38,7 @@ def prepare(system: System, batch_size: int, threads: int) -> dict[str, int]:
     ids = {name: np.arange(batch_size) for name in ("image_id", "caption_id")}
     step = tf.function(model.train_step)
     _prepared = _Prepared(step, {k: tf.constant(v) for k, v in (batch | ids).items()})
-    steps(2)
+    steps(1)
     return parameters(model, system)
 
 
