@@ -11,8 +11,10 @@ from tfclip.inputs.batches import (
     Drawing,
     caption_id,
     draw_example,
+    several_of,
     training_batches,
     validation_batches,
+    view_of,
 )
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records import schema
@@ -151,6 +153,18 @@ def test_several_captions_are_different_while_there_are_enough(files):
     for example in drawn(files, Drawing(SIZE, captions=5)):
         found = example["caption"].numpy().tolist()
         assert len(found) == 5 and set(found) == own
+
+
+def test_draws_by_number_are_even_and_the_same_for_a_batch():
+    numbers = np.arange(8000)
+    views = view_of(3, numbers, 4).numpy()
+    assert np.abs(np.bincount(views, minlength=4) / 8000 - 0.25).max() < 0.02
+    firsts = several_of(3, numbers, np.full(8000, 5), 2).numpy()
+    assert np.abs(np.bincount(firsts[:, 0], minlength=5) / 8000 - 0.2).max() < 0.02
+    np.testing.assert_array_equal((firsts[:, 0] + 1) % 5, firsts[:, 1])
+    assert abs(np.corrcoef(views, firsts[:, 0])[0, 1]) < 0.05
+    assert [int(view_of(3, number, 4)) for number in range(20)] == views[:20].tolist()
+    assert (view_of(4, numbers, 4).numpy() != views).mean() > 0.5
 
 
 def test_captions_of_one_picture_stand_on_an_axis_of_their_own(files, tokenizer):

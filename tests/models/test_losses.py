@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.models.losses import positive_pairs, sigmoid_contrastive, softmax_contrastive
+from tfclip.models.losses import (
+    positive_pairs,
+    sigmoid_contrastive,
+    softmax_both_ways,
+    softmax_contrastive,
+)
 
 
 def slow_loss(rows, columns, scale, row_ids, column_ids):
@@ -127,3 +132,25 @@ def test_uniform_embeddings_cost_the_logarithm_of_the_batch():
     ids = np.arange(8), np.arange(8)
     loss, _ = softmax_contrastive(*as_tensors(ones, ones, 10.0, ids, ids))
     assert float(loss) / 8 == pytest.approx(np.log(8), rel=1e-6)
+
+
+def test_both_ways_at_once_equal_one_way_after_the_other():
+    rng = np.random.default_rng(4)
+    images, texts, scale, *_ = example(4, rows=6, columns=12)
+    picture = rng.integers(0, 4, 6)
+    captions = rng.integers(0, 9, (6, 2))
+    image_ids = tf.constant(picture), tf.constant(captions)
+    text_ids = tf.constant(np.repeat(picture, 2)), tf.constant(captions.reshape(-1))
+    tensors = [tf.constant(x, tf.float32) for x in (images, texts, scale)]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(tensors)
+        loss, hits = softmax_both_ways(*tensors, image_ids, text_ids)
+        to_text, expected_hits = softmax_contrastive(*tensors, image_ids, text_ids)
+        to_image, _ = softmax_contrastive(tensors[1], tensors[0], tensors[2], text_ids, image_ids)
+        expected = 0.5 * (to_text / 6 + to_image / 12)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(hits) == float(expected_hits)
+    for found, wanted in zip(
+        tape.gradient(loss, tensors), tape.gradient(expected, tensors), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

@@ -56,7 +56,7 @@ def losses(run, records, **flags):
     ],
 )
 def test_stored_features_give_the_loss_curve_of_the_locked_towers(lock, records, tmp_path):
-    common = {"lock": lock, "views": "2"}
+    common = {"lock": lock, "views": "4", "captions": 1 if lock == "image" else 3}
     stored = losses(tmp_path / "stored", records, **common)
     run = losses(tmp_path / "run", records, cache_features=False, **common)
     assert len(stored) == 8

@@ -23,6 +23,7 @@ from tfclip.records.reader import ROW, Record, endless_shards, read_shards
 FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, *schema.BOX)
 # Ids are hashes below 2 ** 62: far apart enough that two among a million collide with 1e-7.
 _BUCKETS = 2**62
+_GOLDEN, _STREAM = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,40 @@ def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str,
     return {"image": image, "caption": caption, "image_id": image_id}
 
 
+def view_of(seed: tf.Tensor, number: tf.Tensor, views: int) -> tf.Tensor:
+    """Which of so many views examples (...) show: (...) int32, by their number alone."""
+    return tf.cast(_hashed(seed, number, 0) % views, tf.int32)
+
+
+def several_of(seed: tf.Tensor, number: tf.Tensor, count: tf.Tensor, wanted: int) -> tf.Tensor:
+    """Which `wanted` of `count` (...) texts examples (...) have: (..., wanted) int32.
+
+    One after the other in the record, from a drawn one on and round.
+    """
+    count = tf.cast(count, tf.int64)
+    first = _hashed(seed, number, 1) % count
+    places = first[..., None] + tf.range(wanted, dtype=tf.int64)
+    return tf.cast(places % count[..., None], tf.int32)
+
+
+def _hashed(seed: tf.Tensor, number: tf.Tensor, stream: int) -> tf.Tensor:
+    """An int64 of 0 or more for each number: the mixer of SplitMix64 (Steele et al. 2014).
+
+    Unlike TensorFlow's stateless draws it takes a whole batch of numbers at once.
+    """
+    seed, number = tf.cast(seed, tf.uint64), tf.cast(number, tf.uint64)
+    mixed = number * _word(_GOLDEN) + seed * _word(_STREAM) + tf.constant(stream, tf.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, _word(shift)))
+        mixed *= _word(factor)
+    mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, _word(31)))
+    return tf.cast(tf.bitwise.right_shift(mixed, _word(1)), tf.int64)
+
+
+def _word(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.uint64)
+
+
 class Draws:
     """What is drawn for one example; also where stored features stand in for pictures or texts.
 
@@ -192,14 +227,14 @@ class Draws:
     """
 
     def __init__(self, seed: tf.Tensor):
+        self.seed = seed
         self.seeds = tf.unstack(tf.random.split(seed, 5))
 
     def several(self, count: tf.Tensor, wanted: int) -> tf.Tensor:
         """Which `wanted` of `count` () int32 texts, each once before any comes again: (wanted,)."""
         if wanted == 1:
             return self.below(count)[None]
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), self.seeds[0])
-        return tf.gather(order, tf.range(wanted) % count)
+        return several_of(self.seed[0], self.seed[1], count, wanted)
 
     def below(self, count: tf.Tensor) -> tf.Tensor:
         """Which of `count` () int32 texts: () int32 in 0..count-1."""
@@ -207,7 +242,7 @@ class Draws:
 
     def view_at(self, drawing: Drawing) -> tf.Tensor:
         """Which of the drawing's views: () int32."""
-        return _below(len(view_set(drawing.views)), self.seeds[4])
+        return view_of(self.seed[0], self.seed[1], len(view_set(drawing.views)))
 
     def view(self, picture: tf.Tensor, image_id: tf.Tensor, drawing: Drawing) -> tf.Tensor:
         """The drawn view of `picture` (H,W,3) uint8: (S,S,3) uint8."""

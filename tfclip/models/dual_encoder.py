@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfclip.models import cross_replica, registry
 from tfclip.models.config import ModelConfig
-from tfclip.models.losses import sigmoid_contrastive, softmax_contrastive
+from tfclip.models.losses import sigmoid_contrastive, softmax_both_ways, softmax_contrastive
 from tfclip.models.temperature import LogitBias, LogitScale
 from tfclip.models.word_prompts import WordPrompts
 from tfclip.naming import unknown
@@ -21,6 +21,8 @@ DTYPE_POLICIES = {
 }
 
 
+# Logits that may stand in memory at once: 2048 x 2048, 16 MB.
+LOGITS_AT_ONCE = 2**22
 SIDES = ("image", "text")
 CONTRASTS = ("softmax", "sigmoid")
 
@@ -212,6 +214,8 @@ class DualEncoder(keras.Model):
                 image, all_text, scale, self.logit_bias(), image_ids, all_text_ids
             )
             return loss / images, hits
+        if cross_replica.replica_count() == 1 and _is_small(image, text):
+            return softmax_both_ways(image, text, scale, image_ids, text_ids)
         to_text, hits = softmax_contrastive(image, all_text, scale, image_ids, all_text_ids)
         all_image = cross_replica.gather_rows(image)
         to_image, _ = softmax_contrastive(text, all_image, scale, text_ids, all_image_ids)
@@ -257,6 +261,12 @@ class DualEncoder(keras.Model):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return self.optimizer.scale_loss(tf.constant(1.0))
         return None
+
+
+def _is_small(images: tf.Tensor, texts: tf.Tensor) -> bool:
+    """Whether the matrix of logits of a batch, whose size is known, may stand as a whole."""
+    sizes = images.shape[0], texts.shape[0]
+    return None not in sizes and sizes[0] * sizes[1] <= LOGITS_AT_ONCE
 
 
 def _caption_rows(batch: Mapping) -> tuple[dict, tuple[tf.Tensor, tf.Tensor]]:

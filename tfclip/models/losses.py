@@ -70,6 +70,59 @@ def softmax_contrastive(
     return _over_chunks(terms, rows, columns, logit_scale, no_bias, row_ids, column_ids, chunk_rows)
 
 
+def softmax_both_ways(
+    images: tf.Tensor,
+    texts: tf.Tensor,
+    logit_scale: tf.Tensor,
+    image_ids: Ids,
+    text_ids: Ids,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean of both directions of `softmax_contrastive`, each divided by its rows, on one device.
+
+    The matrix of logits is made once for both, which takes half of the products; it stands in
+    memory as a whole, so that this is for batches of which it is small.
+
+    Args:
+        images: (R, D) float32 unit-norm embeddings.
+        texts: (G, D) float32 unit-norm embeddings.
+        logit_scale: () float32.
+        image_ids, text_ids: image_id and caption_id of both, see `positive_pairs`.
+
+    Returns:
+        The loss, () float32, differentiable in the first three arguments, and the number of images
+        whose best text is a positive, () float32.
+    """
+    positive = positive_pairs(*image_ids, *text_ids)
+    belongs = tf.cast(positive, tf.float32)
+    targets = [belongs / tf.reduce_sum(belongs, axis=axis, keepdims=True) for axis in (1, 0)]
+    rows, columns = (0.5 / tf.cast(tf.shape(belongs)[axis], tf.float32) for axis in (0, 1))
+
+    @tf.custom_gradient
+    def loss_and_hits(images, texts, logit_scale):
+        cosine = tf.matmul(images, texts, transpose_b=True)
+        logits = logit_scale * cosine
+        error, loss = tf.zeros_like(logits), tf.constant(0.0)
+        for axis, weight, target in ((1, rows, targets[0]), (0, columns, targets[1])):
+            log_sum = tf.reduce_logsumexp(logits, axis=axis, keepdims=True)
+            # A target sums to one along the axis.
+            loss += weight * (tf.reduce_sum(log_sum) - tf.reduce_sum(target * logits))
+            error += weight * (tf.exp(logits - log_sum) - target)
+        best = tf.argmax(cosine, axis=1)
+        hits = tf.reduce_sum(tf.cast(tf.gather(positive, best, batch_dims=1), tf.float32))
+
+        def gradient(d_loss, _):
+            scaled = d_loss * logit_scale * error
+            return (
+                tf.matmul(scaled, texts),
+                tf.matmul(scaled, images, transpose_a=True),
+                d_loss * tf.reduce_sum(error * cosine),
+            )
+
+        return (loss, hits), gradient
+
+    return loss_and_hits(images, texts, logit_scale)
+
+
 def sigmoid_contrastive(
     rows: tf.Tensor,
     columns: tf.Tensor,

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 from tfclip.console import say
-from tfclip.models.saved import TrainedModel, save_model
+from tfclip.models.saved import TrainedModel, copy_model, save_model
 
 
 class Measure(keras.callbacks.Callback):
@@ -57,7 +57,8 @@ class KeepModels(keras.callbacks.Callback):
         sign = 1 if self.monitor.endswith("loss") else -1
         if self.best_value is None or sign * value < sign * self.best_value:
             self.best_value, self.best_epoch = value, epoch
-            save_model(self.best, self.trained)
+            # What was just written, again: faster than from the model.
+            copy_model(self.last, self.best)
 
 
 class StopOnNaN(keras.callbacks.Callback):

@@ -8,9 +8,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfclip.inputs.batches import Drawing, Draws, example_seed, tokenized
+from tfclip.inputs.batches import (
+    Drawing,
+    Draws,
+    example_seed,
+    several_of,
+    tokenized,
+    view_of,
+)
 from tfclip.inputs.images import decode_record_jpeg
 from tfclip.inputs.text import Tokenizer
+from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
 from tfclip.records import schema
 from tfclip.records.reader import ROW, endless_shards, shard_counts, split_files
@@ -55,7 +63,12 @@ def feature_batches(
     if text is None:
         needed += [schema.CAPTION, schema.PHRASE]
 
+    # Draws for one example after the other would take longer than a step of the heads.
+    at_once = image is not None and text is not None and drawing.captions > 1
+
     def draw(number: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if at_once:
+            return {ROW: record[ROW], "number": number}
         draws = Draws(example_seed(seed, number))
         example = {ROW: record[ROW], "view": draws.view_at(drawing)}
         if image is None:
@@ -84,6 +97,16 @@ def feature_batches(
     )
 
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if at_once:
+            numbers = example["number"] % 2**31
+            views = len(view_set(drawing.views))
+            example["view"] = view_of(seed, numbers, views)
+            starts = tf.constant(text.text_starts)
+            first = tf.gather(starts, example[ROW])
+            count = tf.gather(starts, example[ROW] + 1) - first
+            chosen = several_of(seed, numbers, tf.maximum(count, 1), drawing.captions)
+            at = first[:, None] + tf.cast(chosen, tf.int64)
+            example["text"] = tf.where(count[:, None] > 0, at, len(text.caption_id) - 1)
         batch = {name: example[name] for name in ("image", "image_id") if name in example}
         if image is not None:
             batch |= _look_up_images(image, example[ROW], example["view"])
