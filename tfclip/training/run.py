@@ -199,7 +199,7 @@ def _phases(
     )
     stored = {"image": None, "text": None}
     if flags.cache_features:
-        stored = locked_features(flags, trained, directory, split)
+        stored = locked_features(flags, trained, directory, split, flags.views)
     adapt_heads(trained, directory, split, **stored)
     words = None
     if flags.word_weight:
@@ -219,14 +219,14 @@ def _phases(
 
 
 def locked_features(
-    flags: FitFlags, trained: TrainedModel, directory: Path, split: str
+    flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
 ) -> dict[str, ImageFeatures | TextFeatures | None]:
     """The stored outputs of the locked towers over a split, `image` and `text`; None where the
     tower is not locked."""
     where = Storage(flags.feature_precision, flags.feature_cache)
     image = text = None
     if "image" in flags.locked:
-        image = image_features(trained, directory, split, flags.views, where)
+        image = image_features(trained, directory, split, views, where)
     if "text" in flags.locked:
         text = text_features(trained, directory, split, where)
     return {"image": image, "text": text}
@@ -246,11 +246,9 @@ def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tu
         directory, split = _with_split(flags.val, "val")
         size = {"batch_size": flags.batch_size}
         if len(flags.locked) == 2 and flags.cache_features and not flags.unlock_after:
-            where = Storage(flags.feature_precision, flags.feature_cache)
-            image = image_features(trained, directory, split, "1", where)
-            text = text_features(trained, directory, split, where)
-            batches = stored_validation_batches(image, text, **size)
-            retrieval = StoredRetrieval(trained.dual_encoder, image, text).metrics
+            stored = locked_features(flags, trained, directory, split, views="1")
+            batches = stored_validation_batches(**stored, **size)
+            retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
         else:
             batches = validation_batches(val_files, trained.tokenizer, flags.image_size, **size)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")

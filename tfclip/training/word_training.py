@@ -37,7 +37,10 @@ def ask_for_words(
     )
     words = record_words(captions, shard_counts(records, split))
     tokens = trained.tokenizer([PROMPT.format(word) for word in words.words])
-    ids, mask = tokens["token_ids"], tf.cast(tokens["text_mask"], tf.int32)
+    mask = tf.cast(tokens["text_mask"], tf.int32)
+    # A prompt is far shorter than the context, and padding is computed as well.
+    longest = tf.reduce_max(tf.reduce_sum(mask, axis=1))
+    ids, mask = tokens["token_ids"][:, :longest], mask[:, :longest]
     locked = "text" in trained.dual_encoder.locked
     trained.dual_encoder.word_prompts = WordPrompts(
         words.words,
