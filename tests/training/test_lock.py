@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfclip.inputs import words
 from tfclip.models.saved import load_model
 from tfclip.training.recipes import RECIPES
 from tfclip.training.run import train
@@ -124,3 +125,23 @@ def test_freed_towers_train_after_the_heads(records, tmp_path):
     for side in ("image_tower", "text_tower"):
         after, before = (getattr(model, side).get_weights() for model in (freed, still))
         assert any((a != b).any() for a, b in zip(after, before, strict=True))
+
+
+def test_words_are_asked_of_the_freed_text_tower_itself(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(words, "LEAST_PICTURES", 2)
+    run = tmp_path / "run"
+    prompts = []
+
+    class SeePrompts(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            prompts.append(self.model.word_prompts)
+
+    given = {"records": f"{records}:dev", "run": run, "val": f"{records}:dev", **TINY, "steps": 4}
+    given |= {"lock": "image,text", "unlock_after": 2, "evaluate_every": 2, "word_weight": 0.5}
+    train("shapes", RECIPES["shapes"].flags(**given), callbacks=[SeePrompts()])
+    assert len(prompts) == 4
+    assert len(prompts[0].words) > 3
+    # The stored outputs are those of the tower as it was; a tower that trains is run.
+    assert prompts[0].features.shape[0] == prompts[1].features.shape[0] == len(prompts[0].words)
+    assert prompts[2].features is None
+    assert prompts[3].features is None

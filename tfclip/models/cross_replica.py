@@ -52,6 +52,9 @@ def reduce_and_clip(gradients: Sequence, clip_norm: float | None, loss_scale=Non
     scale = 1.0 if loss_scale is None else loss_scale
     norm = tf.linalg.global_norm(present) / scale
     factor = 1.0 / replica_count()
+    if factor == 1.0 and clip_norm is None:
+        whole = iter(present)
+        return [None if g is None else next(whole) for g in dense], norm
     if clip_norm is not None:
         # A norm of inf or nan stays in the product, so that the loss-scaling optimizer sees it.
         factor *= clip_norm / tf.maximum(norm, clip_norm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -143,6 +144,9 @@ def compile_unlocked(model: DualEncoder, flags: FitFlags) -> None:
     """
     locked = model.locked
     model.lock(())
+    if model.word_prompts is not None:
+        # What they hold is the output of a tower that trains from now on.
+        model.word_prompts = replace(model.word_prompts, features=None)
     factors = {}
     for side in locked:
         factors |= depth_factors(getattr(model, f"{side}_tower"), flags.layer_decay)

@@ -39,7 +39,8 @@ def ask_for_words(
     tokens = trained.tokenizer([PROMPT.format(word) for word in words.words])
     mask = tf.cast(tokens["text_mask"], tf.int32)
     # A prompt is far shorter than the context, and padding is computed as well.
-    longest = tf.reduce_max(tf.reduce_sum(mask, axis=1))
+    fixed = trained.dual_encoder.text_tower.input["token_ids"].shape[1]
+    longest = fixed or tf.reduce_max(tf.reduce_sum(mask, axis=1))
     ids, mask = tokens["token_ids"][:, :longest], mask[:, :longest]
     locked = "text" in trained.dual_encoder.locked
     trained.dual_encoder.word_prompts = WordPrompts(
