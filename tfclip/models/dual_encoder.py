@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from tfclip.models import cross_replica, registry
 from tfclip.models.config import ModelConfig
-from tfclip.models.losses import sigmoid_contrastive, softmax_both_ways, softmax_contrastive
+from tfclip.models.dropout_seeds import seed_dropout
+from tfclip.models.global_loss import flat_captions, global_loss, unit_norm
+from tfclip.models.grad_cache import cached_gradients
 from tfclip.models.temperature import LogitBias, LogitScale
 from tfclip.models.word_prompts import WordPrompts
 from tfclip.naming import unknown
@@ -20,9 +22,6 @@ DTYPE_POLICIES = {
     "float16": "mixed_float16",
 }
 
-
-# Logits that may stand in memory at once: 2048 x 2048, 16 MB.
-LOGITS_AT_ONCE = 2**22
 SIDES = ("image", "text")
 CONTRASTS = ("softmax", "sigmoid")
 
@@ -42,6 +41,7 @@ class DualEncoder(keras.Model):
         locked: the sides whose towers neither train nor drop out; see `lock`.
         contrast: which loss, "softmax" or "sigmoid"; the latter needs `initial_logit_bias`.
         clip_norm: largest norm of the whole gradient, or None.
+        micro_batch: pictures that go through the towers at a time, or None; see `grad_cache`.
         word_prompts: the words that pictures are asked for beside their captions, or None.
     """
 
@@ -49,6 +49,7 @@ class DualEncoder(keras.Model):
         super().__init__(**{"name": "dual_encoder", **kwargs})
         self.config = config if isinstance(config, ModelConfig) else ModelConfig.from_dict(config)
         self.clip_norm: float | None = None
+        self.micro_batch: int | None = None
         self.contrast = "softmax"
         self.locked: tuple[str, ...] = ()
         self.word_prompts: WordPrompts | None = None
@@ -142,14 +143,14 @@ class DualEncoder(keras.Model):
 
     def embed_image_features(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The rest of `encode_image` after `image_features`."""
-        return _unit_norm(self.image_head(features, training=training))
+        return unit_norm(self.image_head(features, training=training))
 
     def embed_text_features(
         self, features: tf.Tensor, text_mask: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
         """The rest of `encode_text` after `text_features`."""
         keep = tf.cast(text_mask, tf.bool)
-        return _unit_norm(self.text_head(features, keep=keep, training=training))
+        return unit_norm(self.text_head(features, keep=keep, training=training))
 
     def temperature(self) -> tf.Tensor:
         """The factor on the cosine as it is used: () float32 in 1..100."""
@@ -172,54 +173,13 @@ class DualEncoder(keras.Model):
         """How many parts of the embedding learn apart, each with a loss of its own."""
         return getattr(self.image_head, "members", 1)
 
+    def embed_batch(self, batch: Mapping, training: bool) -> dict[str, tf.Tensor]:
+        """`call` on a batch whose text side may have K captions to a picture: (B * K, D)."""
+        return self(flat_captions(batch), training=training)
+
     def local_loss(self, batch: Mapping, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """This replica's share of the loss of the global batch.
-
-        Against the columns of all replicas (softmax: in both directions), divided by the global
-        number of rows: the shares of all replicas add up to the loss of the whole batch on one
-        device.
-
-        Returns:
-            The share of the loss and of the image-to-text accuracy, both () float32.
-        """
-        image_ids = (batch["image_id"], batch["caption_id"])
-        batch, text_ids = _caption_rows(batch)
-        embeddings = self(batch, training=training)
-        image, text = embeddings["image_embeddings"], embeddings["text_embeddings"]
-        all_image_ids, all_text_ids = (
-            tuple(cross_replica.gather_rows(part) for part in ids) for ids in (image_ids, text_ids)
-        )
-        scale = self.temperature()
-        sides = ((image, image_ids, all_image_ids), (text, text_ids, all_text_ids))
-        images = tf.cast(tf.shape(all_image_ids[0])[0], tf.float32)
-        parts = [
-            self._member_loss([(_member(e, n, self.members), *ids) for e, *ids in sides], scale)
-            for n in range(self.members)
-        ]
-        loss = tf.add_n([part[0] for part in parts]) / self.members
-        hits = tf.add_n([part[1] for part in parts]) / self.members
-        if self.word_prompts is not None and training:
-            loss += self.word_prompts.loss(self, image, batch["words"]) / images
-        return loss, hits / images
-
-    def _member_loss(self, sides, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The loss of one part of the embeddings, and the hits of the local pictures."""
-        (image, image_ids, all_image_ids), (text, text_ids, all_text_ids) = sides
-        all_text = cross_replica.gather_rows(text)
-        images, texts = (
-            tf.cast(tf.shape(ids[0])[0], tf.float32) for ids in (all_image_ids, all_text_ids)
-        )
-        if self.contrast == "sigmoid":
-            loss, hits = sigmoid_contrastive(
-                image, all_text, scale, self.logit_bias(), image_ids, all_text_ids
-            )
-            return loss / images, hits
-        if cross_replica.replica_count() == 1 and _is_small(image, text):
-            return softmax_both_ways(image, text, scale, image_ids, text_ids)
-        to_text, hits = softmax_contrastive(image, all_text, scale, image_ids, all_text_ids)
-        all_image = cross_replica.gather_rows(image)
-        to_image, _ = softmax_contrastive(text, all_image, scale, text_ids, all_image_ids)
-        return 0.5 * (to_text / images + to_image / texts), hits
+        """This replica's share of the loss and accuracy of the global batch; see `global_loss`."""
+        return global_loss(self, self.embed_batch(batch, training), batch, training)
 
     def train_step(self, batch: Mapping) -> dict[str, tf.Tensor]:
         """One update from the global batch; in a replica context under a strategy.
@@ -229,16 +189,9 @@ class DualEncoder(keras.Model):
             clipping) and `logit_scale`, each () float32 and equal on all replicas.
         """
         loss_scale = self._loss_scale()
-        with tf.GradientTape() as tape:
-            loss, accuracy = self.local_loss(batch, training=True)
-            scaled = loss if loss_scale is None else loss * loss_scale
-        variables = self.trainable_variables
-        gradients, norm = cross_replica.reduce_and_clip(
-            tape.gradient(scaled, [variable.value for variable in variables]),
-            self.clip_norm,
-            loss_scale,
-        )
-        self.optimizer.apply(gradients, variables)
+        loss, accuracy, gradients = self._gradients(batch, loss_scale)
+        gradients, norm = cross_replica.reduce_and_clip(gradients, self.clip_norm, loss_scale)
+        self.optimizer.apply(gradients, self.trainable_variables)
         loss, accuracy = cross_replica.sum_over_replicas([loss, accuracy])
         return {
             **self._track(loss, accuracy),
@@ -246,6 +199,17 @@ class DualEncoder(keras.Model):
             "gradient_norm": norm,
             "logit_scale": self.temperature(),
         }
+
+    def _gradients(self, batch: Mapping, loss_scale: tf.Tensor | None) -> tuple:
+        """The shares of the loss and of the accuracy, and the gradients of the scaled share."""
+        if self.micro_batch is not None:
+            return cached_gradients(self, batch, self.micro_batch, loss_scale)
+        seed_dropout(self, self.optimizer.iterations.value)
+        with tf.GradientTape() as tape:
+            loss, accuracy = self.local_loss(batch, training=True)
+            scaled = loss if loss_scale is None else loss * loss_scale
+        variables = [variable.value for variable in self.trainable_variables]
+        return loss, accuracy, tape.gradient(scaled, variables)
 
     def test_step(self, batch: Mapping) -> dict[str, tf.Tensor]:
         """The loss and accuracy of a batch, without an update."""
@@ -261,36 +225,3 @@ class DualEncoder(keras.Model):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return self.optimizer.scale_loss(tf.constant(1.0))
         return None
-
-
-def _is_small(images: tf.Tensor, texts: tf.Tensor) -> bool:
-    """Whether the matrix of logits of a batch, whose size is known, may stand as a whole."""
-    sizes = images.shape[0], texts.shape[0]
-    return None not in sizes and sizes[0] * sizes[1] <= LOGITS_AT_ONCE
-
-
-def _caption_rows(batch: Mapping) -> tuple[dict, tuple[tf.Tensor, tf.Tensor]]:
-    """A batch with one row for each caption on the text side, and the ids of those rows."""
-    ids = batch["caption_id"]
-    if ids.shape.rank == 1:
-        return dict(batch), (batch["image_id"], ids)
-    count = ids.shape[1]
-    flat = {
-        name: tf.reshape(batch[name], tf.concat([[-1], tf.shape(batch[name])[2:]], 0))
-        for name in ("token_ids", "text_mask", "text_features")
-        if name in batch
-    }
-    return {**batch, **flat}, (tf.repeat(batch["image_id"], count), tf.reshape(ids, [-1]))
-
-
-def _member(embeddings: tf.Tensor, number: int, members: int) -> tf.Tensor:
-    """One member's part of embeddings (R, D), of unit norm: (R, D / members)."""
-    if members == 1:
-        return embeddings
-    size = embeddings.shape[-1] // members
-    return _unit_norm(embeddings[:, number * size : (number + 1) * size])
-
-
-def _unit_norm(x: tf.Tensor) -> tf.Tensor:
-    """Rows of length one in float32: half-precision norms would not be unit to 1e-3."""
-    return tf.math.l2_normalize(tf.cast(x, tf.float32), axis=-1, epsilon=1e-12)

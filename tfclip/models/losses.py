@@ -8,6 +8,9 @@ import tensorflow as tf
 
 Ids = tuple[tf.Tensor, tf.Tensor]
 
+# Logits of a chunk of rows, 4 MB: so many that the products are not slowed by their number.
+CHUNK_LOGITS = 2**20
+
 
 def positive_pairs(
     row_image_id: tf.Tensor,
@@ -40,7 +43,7 @@ def softmax_contrastive(
     logit_scale: tf.Tensor,
     row_ids: Ids,
     column_ids: Ids,
-    chunk_rows: int = 1024,
+    chunk_rows: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sum over the rows of the softmax cross-entropy against uniform targets on the positives.
 
@@ -53,7 +56,7 @@ def softmax_contrastive(
         logit_scale: () float32, the factor on the cosine.
         row_ids: image_id and caption_id of the rows, see `positive_pairs`.
         column_ids: image_id and caption_id of the columns.
-        chunk_rows: rows whose logits stand in memory at once.
+        chunk_rows: rows whose logits stand in memory at once; None for `CHUNK_LOGITS` logits.
 
     Returns:
         The sum of the rows' losses, () float32, differentiable in the first three arguments, and
@@ -130,7 +133,7 @@ def sigmoid_contrastive(
     logit_bias: tf.Tensor,
     row_ids: Ids,
     column_ids: Ids,
-    chunk_rows: int = 1024,
+    chunk_rows: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sum over all pairs of a binary cross-entropy: does this row belong to this column?
 
@@ -164,9 +167,9 @@ def _over_chunks(
     logit_bias: tf.Tensor,
     row_ids: Ids,
     column_ids: Ids,
-    chunk_rows: int,
+    chunk_rows: int | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sum a loss over the rows, `chunk_rows` at a time, with the gradient from the same pass.
+    """Sum a loss over the rows, some at a time, with the gradient from the same pass.
 
     The (G, G) matrix never exists: at G = 16,384 it alone would take over 1 GB, and the tape would
     keep several. `terms` gets logits and positives (R, G) of a chunk and returns losses of any
@@ -176,9 +179,12 @@ def _over_chunks(
     @tf.custom_gradient
     def loss_and_hits(rows, columns, logit_scale, logit_bias):
         count = tf.shape(rows)[0]
+        size = chunk_rows
+        if size is None:
+            size = tf.maximum(1, CHUNK_LOGITS // tf.maximum(1, tf.shape(columns)[0]))
 
         def one_chunk(start, loss, hits, row_gradient, column_gradient, d_scale, d_bias):
-            part = slice(start, start + chunk_rows)
+            part = slice(start, start + size)
             cosine = tf.matmul(rows[part], columns, transpose_b=True)
             positive = positive_pairs(row_ids[0][part], row_ids[1][part], *column_ids)
             losses, error = terms(logit_scale * cosine + logit_bias, positive)
@@ -188,9 +194,9 @@ def _over_chunks(
             d_scale += tf.reduce_sum(error * cosine)
             d_bias += tf.reduce_sum(error)
             error *= logit_scale
-            row_gradient = row_gradient.write(start // chunk_rows, tf.matmul(error, columns))
+            row_gradient = row_gradient.write(start // size, tf.matmul(error, columns))
             column_gradient += tf.matmul(error, rows[part], transpose_a=True)
-            return start + chunk_rows, loss, hits, row_gradient, column_gradient, d_scale, d_bias
+            return start + size, loss, hits, row_gradient, column_gradient, d_scale, d_bias
 
         zero = tf.constant(0.0)
         chunks = tf.TensorArray(

@@ -77,13 +77,13 @@ def _normalize_rows(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: fl
     return normalize(x, gamma, beta)
 
 
-def synchronize_normalization(model: keras.Model) -> int:
-    """Let all batch normalisation in `model` see the batch of all replicas; returns how many."""
-    found = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    for layer in found:
+def batch_normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """All layers of batch normalisation in `model`, at any depth."""
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def synchronize_normalization(model: keras.Model) -> None:
+    """Let all batch normalisation in `model` see the batch of all replicas."""
+    for layer in batch_normalizations(model):
         layer.synchronized = True
-    return len(found)

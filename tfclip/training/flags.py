@@ -109,6 +109,9 @@ class FitFlags:
     """Passes over the training records, instead of --steps."""
     batch_size: int = 128
     """Pictures in a batch, over all replicas."""
+    micro_batch: int | None = None
+    """Pictures of a replica that go through the towers at a time, so that memory does not grow with
+    the batch; the gradients stay those of the whole batch (GradCache)."""
     learning_rate: float = 1e-4
     """Highest learning rate, reached after the warm-up."""
     schedule: str = "cosine"
@@ -172,7 +175,7 @@ class FitFlags:
                 raise unknown(_flag(what), getattr(self, what), known)
         positive = "steps", "evaluate_every", "learning_rate", "image_size", "embed_dim"
         positive += "unlocked_learning_rate", "epsilon"
-        optional = "epochs", "patience", "unlock_after"
+        optional = "epochs", "patience", "unlock_after", "micro_batch"
         for name in (*positive, *(n for n in optional if getattr(self, n) is not None)):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{_flag(name)} must be above 0; received {getattr(self, name)}")

@@ -15,7 +15,7 @@ from tfclip.inputs.text import Tokenizer, choose_context_length, tokenizer_from_
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.image_weights import load_image_weights
-from tfclip.models.normalization import synchronize_normalization
+from tfclip.models.normalization import batch_normalizations, synchronize_normalization
 from tfclip.models.saved import TrainedModel
 from tfclip.models.text_weights import PretrainedText, load_text_weights
 from tfclip.records import schema
@@ -94,11 +94,26 @@ def prepare_model(
     load_image_weights(dual_encoder.image_tower, flags.image_tower, flags.image_weights)
     if pretrained:
         pretrained.copy_into(dual_encoder.text_tower)
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        synchronize_normalization(dual_encoder)
     dual_encoder.lock(flags.locked)
+    _normalize_together(dual_encoder, flags)
     compile_for_training(dual_encoder, flags)
     return TrainedModel(dual_encoder, tokenizer, trained_on)
+
+
+def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
+    """Let batch normalisation see the batch of all replicas, or say that it sees less."""
+    if flags.micro_batch is None:
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            synchronize_normalization(model)
+        return
+    found = batch_normalizations(model)
+    training = found if flags.unlock_after else [layer for layer in found if layer.trainable]
+    if training:
+        say(
+            f"--micro-batch {flags.micro_batch}: {len(training)} layers of batch normalisation see "
+            f"the {flags.micro_batch} pictures of a micro-batch, not the batch; lock the tower, or "
+            "take one without batch normalisation, for the gradients of the whole batch"
+        )
 
 
 def model_config(
@@ -131,6 +146,7 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
     """
     model.contrast = flags.loss
     model.clip_norm = flags.clip_norm
+    model.micro_batch = flags.micro_batch
     steps = flags.unlock_after or flags.steps
     optimizer = make_optimizer(flags, flags.learning_rate, steps)
     _compile(model, optimizer, flags)
