@@ -4,6 +4,8 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from tfclip.console import Command, progress, run, say
 from tfclip.training.flags import FitFlags
 from tfclip.training.recipes import RECIPES, Recipe
@@ -18,7 +20,7 @@ def fit(name: str, flags: FitFlags) -> dict:
     """Train the recipe `name` and say where the result lies."""
     from tfclip.training.run import train
 
-    result = train(name, flags)
+    result = train(name, RECIPES[name].length_as_given(flags))
     say(
         f"trained {result['steps']} steps in {result['seconds']:.0f} s; best {result['monitor']} "
         f"{result['best_value']:.4g}; the model is {result['best']}"
@@ -32,22 +34,26 @@ def list_recipes(flags: ListFlags) -> dict:
     for name, recipe in progress(RECIPES.items(), total=len(RECIPES), what="counting parameters"):
         listed[name] = described = describe(recipe)
         image, text = described["image"], described["text"]
-        lock = f", {recipe.flags().lock} locked" if recipe.flags().locked else ""
         say(
             f"{name}: {described['summary']}\n"
-            f"    image: {_side(image)}\n"
-            f"    text:  {_side(text)}, vocabulary {described['vocabulary_size']:,}{lock}\n"
-            f"    {described['parameters']:,} parameters; {described['loss']}\n"
-            f"    {described['optimizer']}, batch {described['batch_size']:,}\n"
+            f"    image: {_side(image)}, {described['image_size']} px\n"
+            f"    text:  {_side(text)}, vocabulary {described['vocabulary_size']:,}, "
+            f"context length {described['context_length']}\n"
+            f"    {described['parameters']:,} parameters, {described['trained_parameters']:,} of "
+            f"them trained; {described['loss']}\n"
+            f"    {described['optimizer']}; {described['length']} of {described['batch_size']:,}\n"
             f"    data: {described['data']}; source: {described['source']}"
         )
+    say("start one with: python -m tfclip.fit RECIPE --records DIR --run RUN")
     return listed
 
 
 def _side(side: dict) -> str:
+    locked = " locked" if side["locked"] else ""
+    head = f"{side['head']} head {side['head_parameters']:,}"
     return (
-        f"{side['tower']} {side['tower_parameters']:,} + head {side['head']} "
-        f"{side['head_parameters']:,}"
+        f"{side['tower']} {side['tower_parameters']:,}{locked} + "
+        f"{head if side['head_parameters'] else 'no head'}"
     )
 
 
@@ -61,9 +67,11 @@ def describe(recipe: Recipe) -> dict:
         flags, recipe.options(flags), flags.context_length or 32, recipe.vocabulary_size
     )
     model = DualEncoder(config)
+    model.lock(flags.locked)
     sides = {
         side: {
             "tower": getattr(config, f"{side}_tower"),
+            "locked": side in flags.locked,
             "tower_parameters": getattr(model, f"{side}_tower").count_params(),
             "head": getattr(config, f"{side}_head"),
             "head_parameters": getattr(model, f"{side}_head").count_params(),
@@ -75,11 +83,15 @@ def describe(recipe: Recipe) -> dict:
         "summary": recipe.summary,
         **sides,
         "parameters": model.count_params(),
+        "trained_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
         "vocabulary_size": recipe.vocabulary_size,
         "embed_dim": flags.embed_dim,
+        "image_size": flags.image_size,
+        "context_length": flags.context_length or "as the records need (here 32)",
         "batch_size": flags.batch_size,
-        "optimizer": f"Adam({flags.beta_1:g}, {flags.beta_2:g}) {flags.learning_rate:g}, "
-        f"decoupled decay {flags.weight_decay:g}, {falls}",
+        "length": f"{flags.epochs} epochs" if flags.epochs else f"{flags.steps:,} steps",
+        "optimizer": f"AdamW({flags.beta_1:g}, {flags.beta_2:g}, {flags.epsilon:g}), learning rate "
+        f"{flags.learning_rate:g}, {falls}, weight decay {flags.weight_decay:g}",
         "loss": f"{flags.loss} contrastive, multi-positive, negatives from the global batch",
         "data": recipe.data,
         "source": recipe.source,

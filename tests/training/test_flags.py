@@ -1,5 +1,7 @@
 """The flags of fit: what cannot be trained is refused with the flag's name."""
 
+from dataclasses import replace
+
 import pytest
 
 from tfclip.training.recipes import RECIPES
@@ -28,6 +30,15 @@ from tfclip.training.recipes import RECIPES
 def test_what_cannot_be_trained_is_refused(given, told):
     with pytest.raises(ValueError, match=told):
         RECIPES["shapes"].flags(**given)
+
+
+def test_steps_that_are_given_go_before_the_epochs_of_a_recipe():
+    laptop = RECIPES["laptop"]
+    assert laptop.flags().with_steps(6000).steps == 192
+    assert laptop.flags(steps=30).with_steps(6000).steps == 30
+    given = replace(laptop.flags(), steps=30)  # as the command line gives them
+    assert laptop.length_as_given(given).with_steps(6000).steps == 30
+    assert laptop.flags(epochs=2).with_steps(6000).steps == 24
 
 
 def test_epochs_become_steps():

@@ -106,7 +106,8 @@ class FitFlags:
     steps: int = 10_000
     """Updates to make in all."""
     epochs: int | None = None
-    """Passes over the training records, instead of --steps."""
+    """Passes over the training records, in the place of --steps; where a recipe has epochs, --steps
+    takes theirs."""
     batch_size: int = 128
     """Pictures in a batch, over all replicas."""
     micro_batch: int | None = None
