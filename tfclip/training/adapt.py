@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip.evaluation.text_batches import embed_by_length
 from tfclip.inputs.images import decode_record_jpeg, resize_picture
 from tfclip.models.saved import TrainedModel
 from tfclip.records import schema
@@ -60,16 +61,12 @@ def _image_features(trained: TrainedModel, records: Path, split: str) -> np.ndar
 
 
 def _text_features(trained: TrainedModel, records: Path, split: str) -> np.ndarray:
+    listed = read_split(records, split, features=(schema.CAPTION, schema.PHRASE))
     texts = []
-    for record in read_split(
-        records, split, features=(schema.CAPTION, schema.PHRASE)
-    ).as_numpy_iterator():
+    for record in listed.as_numpy_iterator():
         texts += [*record[schema.CAPTION], *record[schema.PHRASE]]
         if len(texts) >= EXAMPLES:
             break
     run = tf.function(trained.dual_encoder.text_features, reduce_retracing=True)
-    parts = []
-    for at in range(0, len(texts[:EXAMPLES]), AT_ONCE):
-        tokens = trained.tokenizer(texts[at : min(at + AT_ONCE, EXAMPLES)])
-        parts.append(run(tokens["token_ids"], tokens["text_mask"]))
-    return np.concatenate(parts)
+    width = trained.dual_encoder.text_tower.output_shape[-1]
+    return embed_by_length(run, trained.tokenizer, texts[:EXAMPLES], width)
