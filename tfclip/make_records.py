@@ -4,17 +4,18 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from tfclip.console import Command, CommandFailed, run, say
 from tfclip.records.manifest import VOCABULARY
 from tfclip.records.options import PackOptions, planned
 from tfclip.records.target import check_target
-from tfclip.sources.registry import SOURCES, open_source
+from tfclip.sources.registry import SOURCES, TFDS, open_source
 from tfclip.sources.sample import SourceOptions
 
 TRAINING = re.compile(r"train\d*")
@@ -46,8 +47,10 @@ class PackFlags:
             raise FileNotFoundError(f"no vocabulary at {self.vocab}; --vocab takes a text file")
 
     def source_options(self) -> SourceOptions:
-        """Return what the source is opened with."""
-        return SourceOptions(seed=self.packing.seed, splits=self.packing.splits)
+        """Return what the source is opened with: the flags that have the names of its options."""
+        known = {option.name for option in fields(SourceOptions)}
+        given = {flag.name: getattr(self, flag.name) for flag in fields(self) if flag.name in known}
+        return SourceOptions(seed=self.packing.seed, splits=self.packing.splits, **given)
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,74 @@ class VisualGenomeFlags(PackFlags):
     phrases_as_captions: bool = False
     """Store the region phrases as captions of the whole picture too."""
 
-    def source_options(self) -> SourceOptions:
-        """Return what the source is opened with."""
-        return SourceOptions(
-            seed=self.packing.seed,
-            splits=self.packing.splits,
-            id_lists=self.id_lists,
-            phrases_as_captions=self.phrases_as_captions,
-        )
+
+@dataclass(frozen=True)
+class ImageFolderFlags(PackFlags):
+    """Pack class folders, DIR/<class>/*.jpg or DIR/<split>/<class>/*.jpg; folders are labels."""
+
+    caption_template: str | None = None
+    """Give each picture a caption made of its class, "a photo of a {}."; by default none."""
+
+
+@dataclass(frozen=True)
+class CaptionTableFlags(PackFlags):
+    """Pack a table of captions: .csv, .tsv or .jsonl, or a folder with one for each split."""
+
+    images: Path | None = None
+    """The folder that the paths start from; by default that of the table."""
+    image_field: Annotated[str | None, arg(name="path-column")] = None
+    """The column of paths; by default one that is named like one."""
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-columns")] = ()
+    """The columns of captions; by default those that are named like some."""
+    split_field: Annotated[str | None, arg(name="split-column")] = None
+    """The column that names the split of a row; by default the table's name does, or train."""
+
+
+@dataclass(frozen=True)
+class ForeignRecordsFlags(PackFlags):
+    """Pack TFRecords that others wrote: img2dataset's, TF Model Garden's COCO, rows of captions."""
+
+    image_field: Annotated[str | None, arg(name="image-feature")] = None
+    """The feature with the encoded picture; by default one of the usual names."""
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-features")] = ()
+    """The features with captions; by default the first of the usual names."""
+    key_field: Annotated[str | None, arg(name="key-feature")] = None
+    """The feature with the id of the picture; by default one of the usual names."""
+    boxes_as_regions: bool = False
+    """Store objects as regions, with the class name for a phrase."""
+
+
+@dataclass(frozen=True)
+class WebdatasetFlags(PackFlags):
+    """Pack webdataset shards: .tar files holding NAME.jpg with NAME.txt or NAME.json."""
+
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-fields")] = ()
+    """Take captions from these fields of NAME.json; by default from NAME.txt, or caption."""
+
+
+@dataclass(frozen=True)
+class TfdsFlags(PackFlags):
+    """Pack a data set of TensorFlow Datasets that has captions or labels."""
+
+    image_field: Annotated[str | None, arg(name="image-feature")] = None
+    """The feature with the picture; by default the only one."""
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-features")] = ()
+    """The features with captions, captions/text; by default those named like some."""
+    caption_template: str | None = None
+    """Make a caption of each class of a picture, "a photo of a {}."; by default none."""
+    boxes_as_regions: bool = False
+    """Store objects as regions, with the class name for a phrase."""
+
+
+FLAGS = {
+    "visual_genome": VisualGenomeFlags,
+    "image_folder": ImageFolderFlags,
+    "caption_table": CaptionTableFlags,
+    "foreign_tfrecord": ForeignRecordsFlags,
+    "webdataset": WebdatasetFlags,
+    TFDS: TfdsFlags,
+}
+"""What the sources take beside the flags of all."""
 
 
 @dataclass(frozen=True)
@@ -185,10 +248,14 @@ def inspect_records(flags: InspectFlags) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    flags = {name: PackFlags for name in SOURCES} | {"visual_genome": VisualGenomeFlags}
-    commands = {
-        name: Command(flags[name], partial(make_records, name), f"pack {name}") for name in SOURCES
-    }
+    argv = list(sys.argv[1:] if argv is None else argv)
+    names = [*SOURCES, f"{TFDS}NAME"]
+    if asked := [word for word in argv[:1] if word.startswith(TFDS)]:
+        names[-1:] = asked
+    commands = {}
+    for name in names:
+        flags = FLAGS.get(TFDS if name.startswith(TFDS) else name, PackFlags)
+        commands[name] = Command(flags, partial(make_records, name), f"pack {name}")
     commands["verify"] = Command(VerifyFlags, verify_records)
     commands["inspect"] = Command(InspectFlags, inspect_records)
     return run("tfclip.make_records", commands, argv, kind="source")

@@ -1,9 +1,10 @@
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 
-from tfclip.sources.registry import SOURCES, open_source
+from tfclip.sources.registry import SOURCES, TAKES, TFDS, open_source
 from tfclip.sources.sample import Sample, SourceOptions
 from tfclip.sources.shapes import CLASS_NAMES, draw_shapes
 
@@ -53,7 +54,7 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path):
         open_source("flicker", tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
+@pytest.mark.parametrize("name", ["coco", "flickr8k", "visual_genome", "voc"])
 def test_an_unknown_split_lists_the_known_ones(shapes, name):
     with pytest.raises(ValueError, match="unknown split 'dve'; known, nearest first: "):
         open_source(name, shapes / name, SourceOptions(splits=("dve",)))
@@ -61,8 +62,16 @@ def test_an_unknown_split_lists_the_known_ones(shapes, name):
 
 @pytest.mark.parametrize("options", [{"phrases_as_captions": True}, {"id_lists": {"train": "x"}}])
 def test_an_option_of_another_source_is_refused(shapes, options):
-    with pytest.raises(ValueError, match="coco takes no id_lists and no phrases_as_captions"):
+    with pytest.raises(
+        ValueError, match=f"coco takes no {next(iter(options))}; visual_genome does"
+    ):
         open_source("coco", shapes / "coco", SourceOptions(**options))
+
+
+def test_every_option_is_taken_by_some_source():
+    options = {field.name for field in dataclasses.fields(SourceOptions)}
+    assert {name for takes in TAKES.values() for name in takes} == options - {"seed", "splits"}
+    assert set(TAKES) <= {*SOURCES, TFDS}
 
 
 def test_sources_need_neither_tensorflow_nor_keras():

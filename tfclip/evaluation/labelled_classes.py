@@ -14,7 +14,8 @@ from tfclip.console import say
 from tfclip.evaluation.class_sources import class_folders, tfds_reference
 from tfclip.evaluation.zero_shot import file_views
 from tfclip.inputs.images import decode_picture, picture_views, tile_boxes
-from tfclip.naming import nearest, unknown
+from tfclip.naming import unknown
+from tfclip.sources.tfds import tfds_builder
 
 SYNSET = re.compile(r"n\d{8}")
 
@@ -70,13 +71,7 @@ def labelled_tfds(reference: str) -> LabelledClasses:
     name, split = tfds_reference(reference)
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        known = nearest(name, tfds.list_builders(with_community_datasets=False))
-        raise unknown("TFDS data set", name, [*known[:8], "..."]) from error
-    if not builder.is_prepared():
-        _fetch(builder)
+    builder = tfds_builder(name)
     if builder.info.splits and split.split("[")[0] not in builder.info.splits:
         raise unknown(f"split of {name}", split, builder.info.splits)
     image, label = _keys(builder.info)
@@ -128,20 +123,6 @@ def _views(examples: tf.data.Dataset, image: str, size: int) -> tf.data.Dataset:
         return place, picture_views(decode_picture(example[image]), boxes, size)
 
     return examples.enumerate().map(views, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-
-
-def _fetch(builder) -> None:
-    say(f"fetching {builder.info.full_name} into {builder.data_path}")
-    try:
-        builder.download_and_prepare()
-    except Exception as error:
-        # Whatever TFDS, a network or a disk raises here, the way out is the same.
-        reason = f"{type(error).__name__}: {error}".strip().split("\n")[0][:300]
-        raise FileNotFoundError(
-            f"TFDS could not fetch {builder.info.full_name} ({reason}); prepare it where there is "
-            f"a network, with: tfds build {builder.info.full_name.rpartition('/')[0]}, and copy "
-            f"the folder to {builder.data_path}, or name its root in TFDS_DATA_DIR"
-        ) from error
 
 
 def _keys(info) -> tuple[str, str]:

@@ -35,11 +35,16 @@ class Index:
         end = bisect_right(self._order, number, start, key=number_at)
         return self._order[start:end].tolist()
 
-    def first_positions(self) -> np.ndarray:
-        """Return the position of the first entry of every number, ascending: (n,) int32."""
+    def first_positions(self, each: int | None = None) -> np.ndarray:
+        """Return the position of the first entry of every number, ascending: (n,) int32.
+
+        Entries with the number `each` all count: they have no name that could be the same.
+        """
         numbers = np.asarray(self._numbers)[self._order]
         first = np.ones(len(numbers), bool)
         first[1:] = numbers[1:] != numbers[:-1]
+        if each is not None:
+            first |= numbers == each
         return np.sort(self._order[first])
 
     @cached_property

@@ -1,21 +1,42 @@
 """The data sets by name."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from tfclip.naming import unknown
+from tfclip.sources.caption_table import open_caption_table
 from tfclip.sources.coco import open_coco
 from tfclip.sources.flickr8k import open_flickr8k
+from tfclip.sources.foreign_tfrecord import open_foreign_tfrecord
+from tfclip.sources.image_folder import open_image_folder
 from tfclip.sources.sample import Source, SourceOptions
+from tfclip.sources.tfds import open_tfds
 from tfclip.sources.visual_genome import open_visual_genome
 from tfclip.sources.voc import open_voc
+from tfclip.sources.webdataset import open_webdataset
 
 SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
     "visual_genome": open_visual_genome,
     "flickr8k": open_flickr8k,
     "coco": open_coco,
     "voc": open_voc,
+    "image_folder": open_image_folder,
+    "caption_table": open_caption_table,
+    "foreign_tfrecord": open_foreign_tfrecord,
+    "webdataset": open_webdataset,
 }
+TFDS = "tfds:"
+"""What stands before the name of any data set of TensorFlow Datasets."""
+TAKES = {
+    "visual_genome": ("id_lists", "phrases_as_captions"),
+    "image_folder": ("caption_template",),
+    "caption_table": ("images", "image_field", "caption_fields", "split_field"),
+    "foreign_tfrecord": ("image_field", "caption_fields", "key_field", "boxes_as_regions"),
+    "webdataset": ("caption_fields",),
+    TFDS: ("image_field", "caption_fields", "caption_template", "boxes_as_regions"),
+}
+"""The options beside seed and splits that a source takes."""
 
 
 def open_source(name: str, data: Path, options: SourceOptions | None = None) -> Source:
@@ -28,9 +49,15 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
             not in their format.
         FileNotFoundError: a missing file or folder; the message shows the expected tree.
     """
-    if name not in SOURCES:
-        raise unknown("source", name, SOURCES)
+    kind = TFDS if name.startswith(TFDS) else name
+    if kind != TFDS and name not in SOURCES:
+        raise unknown("source", name, [*SOURCES, f"{TFDS}NAME"])
     options = options or SourceOptions()
-    if name != "visual_genome" and (options.id_lists or options.phrases_as_captions):
-        raise ValueError(f"{name} takes no id_lists and no phrases_as_captions; visual_genome does")
+    takes = ("seed", "splits", *TAKES.get(kind, ()))
+    for field in dataclasses.fields(options):
+        if field.name not in takes and getattr(options, field.name) not in (None, (), False, {}):
+            able = ", ".join(other for other, known in TAKES.items() if field.name in known)
+            raise ValueError(f"{name} takes no {field.name}; {able} does")
+    if kind == TFDS:
+        return open_tfds(name.removeprefix(TFDS), Path(data), options)
     return SOURCES[name](Path(data), options)

@@ -30,6 +30,7 @@ class Sample:
         split: the split it was read from.
         coordinates_size: width and height of the frame that the boxes are in; None: the file's own.
         dropped: captions and regions that were left out of this sample, one reason for each.
+        other_keys: keys of the same picture in other data sets.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Sample:
     split: str = "train"
     coordinates_size: tuple[int, int] | None = None
     dropped: tuple[str, ...] = ()
+    other_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,17 @@ class SourceOptions:
     """visual_genome: a file of image ids, one per line, for every split."""
     phrases_as_captions: bool = False
     """visual_genome: give the region phrases as captions of the whole picture too."""
+    caption_template: str | None = None
+    """image_folder, tfds: a caption made of the class names, with {} in their place."""
+    images: Path | None = None
+    """caption_table: the folder that the paths in the table start from."""
+    image_field: str | None = None
+    """caption_table, foreign_tfrecord, tfds: the column or feature that holds the picture."""
+    caption_fields: tuple[str, ...] = ()
+    """caption_table, foreign_tfrecord, webdataset, tfds: those that hold captions."""
+    key_field: str | None = None
+    """foreign_tfrecord: the feature that tells one picture from another."""
+    split_field: str | None = None
+    """caption_table: the column that names the split."""
+    boxes_as_regions: bool = False
+    """foreign_tfrecord, tfds: give labelled boxes as regions, with the class name for a phrase."""

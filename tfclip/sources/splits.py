@@ -1,6 +1,7 @@
 """Splits: chosen by name, read from lists, drawn by seed."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -8,6 +9,31 @@ import numpy as np
 
 from tfclip.naming import unknown
 from tfclip.sources.index import Index
+
+_WORD = re.compile(
+    r"(?:^|[^a-z])((?:trainval|train|minival|validation|valid|val|dev|test)(?:20\d\d)?)(?![a-z])"
+)
+
+
+def split_in(name: str) -> str | None:
+    """Return the split that a file's or folder's name speaks of, coco_val2017-00000 of val2017."""
+    found = _WORD.search(name.lower())
+    return found[1] if found else None
+
+
+def files_by_split(data: Path, pattern: re.Pattern[str]) -> dict[str, list[Path]]:
+    """Return the files at or below `data` whose names match, in alphabetical order, by split.
+
+    The split is what the file's name or a folder's above it speaks of, else train. Linked folders
+    are not entered.
+    """
+    splits: dict[str, list[Path]] = {}
+    for path in [data] if data.is_file() else sorted(data.rglob("*")):
+        if pattern.search(path.name) and path.is_file():
+            names = [*reversed(path.relative_to(data).parts)] or [path.name]
+            split = next(filter(None, map(split_in, names)), "train")
+            splits.setdefault(split, []).append(path)
+    return splits
 
 
 def choose_splits(found: Iterable[str], wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 MAX_CHARACTERS = 10_000
 """Of one caption or phrase; what is longer is no sentence."""
 MAX_XML_BYTES = 1_000_000
+MAX_PICTURE_BYTES = 100_000_000
+"""Of a picture inside a larger file; a file of its own is measured when it is checked."""
 
 
 def missing(path: Path, tree: str) -> FileNotFoundError:
@@ -59,6 +61,29 @@ def find_file(data: Path, folders: Sequence[Path], name: object) -> Path:
             raise ValueError(f"not a file: {name!a:.100}")
         return path
     raise ValueError(f"no such file: {name!a:.100}")
+
+
+def find_below(root: Path, name: object) -> Path:
+    """Return the file that the relative path `name`, with "/" between folders, has in `root`.
+
+    A link may lead anywhere in `root`, and nowhere else; `root` itself may be one.
+
+    Raises ValueError with the reason: not a plain relative path, a link out, no such file.
+    """
+    plain = isinstance(name, str) and name.isprintable() and not set(name) & {"\\"}
+    if not plain or not name or name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"not a relative path within the data folder: {name!a:.100}")
+    path = root / name
+    try:
+        real = os.path.realpath(path, strict=True)
+        status = os.stat(real)
+    except OSError:
+        raise ValueError(f"no such file: {name!a:.100}") from None
+    if not Path(real).is_relative_to(os.path.realpath(root)):
+        raise ValueError(f"a link out of the data folder: {name!a:.100}")
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"not a file: {name!a:.100}")
+    return path
 
 
 def is_there(data: Path, folders: Sequence[Path], name: object) -> bool:
