@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import signal
 import subprocess
@@ -88,6 +87,34 @@ def test_verify_names_the_damage_with_exit_code_1(pack, tmp_path, capsys):
     assert all(problem in captured.err for problem in problems)
 
 
+def test_repair_packs_the_bad_shards_alone(pack, data, tmp_path, capsys):
+    pack("--shards", 4, "--image-size", 32, "--max-images", 6, "--seed", 3)
+    out = tmp_path / "out"
+    before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in out.iterdir()}
+    changed, gone = (out / f"train-0000{at}-of-00004.tfrecord" for at in (1, 3))
+    changed.write_bytes(changed.read_bytes()[:-9] + b"\0" * 9)
+    gone.unlink()
+    assert main(["verify", str(out), "--repair", "--data", str(data), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["repaired"] == [changed.name, gone.name] and result["sound"]
+    for path in out.iterdir():
+        inode, content = before[path.name]
+        assert path.read_bytes() == content
+        assert path in (changed, gone) or path.stat().st_ino == inode
+    assert made(tmp_path) == ["out"]
+    # Other data makes other bytes: nothing is replaced.
+    gone.unlink()
+    for path in (data / "Flicker8k_Dataset").iterdir():
+        path.write_bytes(jpeg("brown"))
+    assert main(["verify", str(out), "--repair", "--data", str(data)]) == 2
+    err = capsys.readouterr().err
+    assert f"nothing was replaced: packed again, {gone.name} is not what it was" in err
+    assert not gone.exists() and made(tmp_path) == ["out"]
+    for flags in (["--repair"], ["--data", str(data)]):
+        assert main(["verify", str(out), *flags]) == 2
+        assert "--repair packs shards again, and takes --data" in capsys.readouterr().err
+
+
 def test_a_given_vocabulary_is_taken(pack, tmp_path):
     words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\n"
     (tmp_path / "words.txt").write_text(words)
@@ -123,6 +150,14 @@ def test_a_text_file_among_the_pictures_is_skipped_counted_and_listed(pack, data
     assert "not a picture" in json.loads(line)["reason"]
 
 
+def test_a_set_without_one_good_picture_keeps_the_list(pack, data, tmp_path):
+    spoil_pictures(data)
+    code, _, err = pack()
+    assert code == 3 and "10 of 10 pictures were rejected" in err
+    assert made(tmp_path) == ["out"] and made(tmp_path / "out") == ["skipped.jsonl"]
+    assert len((tmp_path / "out/skipped.jsonl").read_text().splitlines()) == 10
+
+
 def remove_pictures(data: Path):
     for path in (data / "Flicker8k_Dataset").iterdir():
         path.unlink()
@@ -138,7 +173,7 @@ def spoil_pictures(data: Path):
     [
         (lambda data: data.rename(data.with_name("gone")), [], "data"),
         (remove_pictures, [], ""),
-        (spoil_pictures, [], "not a picture"),
+        (spoil_pictures, ["--max-skipped", "1"], "not a picture"),
         (lambda data: (data / "Flickr_8k.devImages.txt").write_text(""), [], "dev"),
         (lambda data: (data / "Flickr8k.token.txt").unlink(), [], "token"),
         (lambda data: None, ["--splits", "tset"], "test|train"),
@@ -159,7 +194,8 @@ def test_mistakes_are_one_line_with_exit_code_2_and_leave_nothing(
     lines = err.strip().splitlines()
     assert len([line for line in lines if line.startswith("error: ")]) == 1
     assert re.search(told, lines[-1]) and "Traceback" not in err
-    assert made(tmp_path) in ([], ["gone"])
+    # Of what fails at the end, the finished shards stay.
+    assert made(tmp_path) in ([], ["gone"]) or "out.partial: the same command goes on" in err
 
 
 def test_a_finished_set_is_not_overwritten_unasked(pack, tmp_path):
@@ -204,21 +240,47 @@ def test_help_and_mistakes_load_no_tensorflow(tmp_path):
         assert done.returncode == expected, done.stderr
 
 
-def test_an_interruption_leaves_nothing(data, tmp_path):
-    """Ctrl-C in the middle, from outside: exit code 130 and no trace."""
-    for at in range(2000):
+@pytest.fixture
+def long_command(data, tmp_path):
+    """Packing 600 pictures into 30 shards, in a process of its own."""
+    for at in range(600):
         name = f"n{at}.jpg"
-        (data / "Flicker8k_Dataset" / name).write_bytes(jpeg("red"))
+        (data / "Flicker8k_Dataset" / name).write_bytes(jpeg(COLORS[at % 8]))
         with open(data / "Flickr_8k.trainImages.txt", "a") as file:
             file.write(name + "\n")
         with open(data / "Flickr8k.token.txt", "a") as file:
-            file.write(f"{name}#0\tred\n")
+            file.write(f"{name}#0\tred {at}\n")
     command = [sys.executable, "-m", "tfclip.make_records", "flickr8k", "--workers", "1"]
-    command += ["--data", str(data), "--out", str(tmp_path / "out"), "--shards", "50"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ) as process:
+    return [*command, "--data", str(data), "--out", str(tmp_path / "out"), "--shards", "30"]
+
+
+@pytest.mark.parametrize(
+    "signal_sent, code",
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
+)
+def test_stopped_in_the_middle_the_same_command_packs_the_rest(
+    long_command, data, tmp_path, signal_sent, code
+):
+    """From outside: what was finished is not packed again, and all bytes are the same."""
+    with subprocess.Popen(long_command, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not list(tmp_path.glob("out.partial/*00003-of*.tfrecord")):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        process.send_signal(signal_sent)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert made(tmp_path) == []
+    assert process.returncode == code, err
+    assert made(tmp_path) == ["out.partial"]
+    if code == 130:
+        assert re.search(
+            r"^interrupted; \d+ finished shards stay in .*: the same .* on$", err, re.M
+        )
+    before = {path.name: path.stat().st_ino for path in tmp_path.glob("out.partial/*.tfrecord")}
+    assert main(long_command[3:]) == 0
+    after = {path.name: path.stat().st_ino for path in tmp_path.glob("out/*.tfrecord")}
+    assert len(before) > 2 and before.items() < after.items()
+    assert made(tmp_path) == ["out"]
+    command = [str(tmp_path / "whole") if word.endswith("/out") else word for word in long_command]
+    assert main(command[3:]) == 0
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "out").iterdir())
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -111,8 +111,8 @@ def run(
         return 0
     except SystemExit as stop:  # --help, and what tyro ends itself
         return stop.code if isinstance(stop.code, int) else 0
-    except KeyboardInterrupt:
-        say("interrupted")
+    except KeyboardInterrupt as stop:
+        say("; ".join(["interrupted", *_notes(stop)]))
         return 130
     except Exception as error:
         if debug:
@@ -194,10 +194,16 @@ def _unboxed(text: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """Return the message of an error without line breaks."""
+    """Return the message of an error and its notes without line breaks."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        told = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        told = str(error) or type(error).__name__
+    return " ".join("; ".join([told, *_notes(error)]).split())
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,11 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tfclip.console import Command, CommandFailed, run, say
-from tfclip.records.manifest import VOCABULARY
+from tfclip.records.manifest import VOCABULARY, load_manifest
 from tfclip.records.options import PackOptions, planned
 from tfclip.records.target import check_target
 from tfclip.sources.registry import SOURCES, TFDS, open_source
-from tfclip.sources.sample import SourceOptions
+from tfclip.sources.sample import SourceOptions, options_from_json, options_to_json
 
 TRAINING = re.compile(r"train\d*")
 """Splits whose texts the vocabulary is learnt from: train, train2017."""
@@ -138,6 +138,18 @@ class VerifyFlags:
 
     records: Positional[Path]
     """A directory of packed records."""
+    repair: bool = False
+    """Pack the damaged shards again, and those alone; needs --data."""
+    data: Path | None = None
+    """The folder of the data set that the records were packed from, for --repair."""
+    workers: int = PackOptions().workers
+    """Processes that check pictures, for --repair."""
+
+    def __post_init__(self):
+        if self.repair != (self.data is not None):
+            raise ValueError("--repair packs shards again, and takes --data DIR, the data set")
+        if self.workers < 1:
+            raise ValueError(f"received --workers {self.workers}; allowed: 1 or more")
 
 
 @dataclass(frozen=True)
@@ -185,7 +197,13 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
             save_vocabulary(words, building / VOCABULARY)
 
     try:
-        manifest = pack(source, flags.out, flags.packing, finish=add_vocabulary)
+        manifest = pack(
+            source,
+            flags.out,
+            flags.packing,
+            finish=add_vocabulary,
+            source_options=options_to_json(flags.source_options()),
+        )
     except TooManySkipped as refusal:
         raise CommandFailed(str(refusal), exit_code=3) from None
     seconds = packed - started
@@ -225,14 +243,29 @@ def verify_records(flags: VerifyFlags) -> dict:
     """Verify packed records; `CommandFailed` when there is a problem, after telling each."""
     from tfclip.records.verify import verify
 
+    repaired = _repair(flags.records, flags.data, flags.workers) if flags.repair else []
     problems = verify(flags.records)
     result = {"records": flags.records, "sound": not problems, "problems": problems}
+    result |= {"repaired": repaired} if flags.repair else {}
+    for shard in repaired:
+        say(f"{shard}: packed again")
     for problem in problems:
         say(problem)
     if problems:
         raise CommandFailed(f"{flags.records}: {len(problems)} problems", result=result)
     say(f"{flags.records}: sound")
     return result
+
+
+def _repair(records: Path, data: Path, workers: int) -> list[str]:
+    """Pack the damaged shards of a set again; return their names."""
+    from tfclip.records.repair import pack_options, repair
+
+    manifest = load_manifest(records)
+    packing = pack_options(manifest, workers)
+    told = options_from_json(manifest.packing.get("source_options", {}))
+    options = replace(told, seed=packing.seed, splits=packing.splits)
+    return repair(records, open_source(manifest.source, data, options), workers)
 
 
 def inspect_records(flags: InspectFlags) -> dict:

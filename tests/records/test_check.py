@@ -5,6 +5,7 @@ import io
 import os
 import random
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -262,6 +263,40 @@ def mutations(jpeg: bytes, rng: random.Random, count: int):
             if data:
                 data[rng.randrange(len(data))] = rng.randrange(256)
         yield bytes(data)
+
+
+def decodes(jpeg: bytes, scaled: bool) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
+                if scaled:
+                    picture.draft("L", (1, 1))
+                picture.load()
+        except Exception:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_scaled_decode_sees_the_damage_that_a_full_one_sees(made, count):
+    """check_picture decodes pictures that pass byte for byte at an eighth of their size."""
+    rng = random.Random(0)
+    jpegs = [made.encoded(made.pixels(96, 64, at), subsampling=at % 3) for at in range(6)]
+    outcomes = [
+        (decodes(mutated, True), decodes(mutated, False))
+        for jpeg in jpegs
+        for mutated in mutations(jpeg, rng, count)
+    ]
+    assert {scaled == full for scaled, full in outcomes} == {True}
+    assert {full for _, full in outcomes} == {True, False}
+
+
+def test_a_jpeg_that_holds_rgb_passes(made):
+    """Adobe's marker with transform 0: no YCbCr in it, so no grey part to decode alone."""
+    jpeg = made.encoded(made.pixels(40, 30), keep_rgb=True)
+    assert check_picture(jpeg).jpeg == jpeg
+    assert_like(jpeg, made.pixels(40, 30))
 
 
 def passes_and_decodes(jpegs: list[bytes], count: int, image_size: int | None) -> int:

@@ -4,6 +4,7 @@ import os
 import random
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tfclip.naming import unknown
 from tfclip.sources.sample import Source
@@ -87,6 +88,23 @@ def shard_ends(count: int, shards: int | None) -> list[int]:
     """Return where each shard ends: shard k of S holds the items k * count // S and on."""
     number = min(count, shards or max(1, round(count / IMAGES_PER_SHARD)))
     return [(k + 1) * count // number for k in range(number)]
+
+
+class Span(NamedTuple):
+    """A shard, and the items that it holds: those from `start` to before `end`."""
+
+    file: str
+    start: int
+    end: int
+
+
+def shard_spans(split: str, count: int, shards: int | None) -> list[Span]:
+    """Return the shards of a split of `count` items, in order."""
+    ends = shard_ends(count, shards)
+    return [
+        Span(shard_name(split, number, len(ends)), start, end)
+        for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
+    ]
 
 
 def shard_name(split: str, number: int, of: int) -> str:

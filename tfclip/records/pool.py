@@ -3,14 +3,15 @@
 import contextlib
 import itertools
 import os
-import pickle
 import queue
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,8 +21,8 @@ Item = TypeVar("Item")
 CHUNK = 16
 """Pictures per request: enough to hide the way to a process and back, few enough to stay small."""
 
-REQUESTS = 2
-"""Requests under way for every worker."""
+REQUESTS = 3
+"""Requests under way for every worker: one that it works on, and some that wait."""
 
 
 class PictureCheckers:
@@ -33,17 +34,15 @@ class PictureCheckers:
 
     def __init__(self, workers: int, image_size: int | None):
         """Say how many processes, at least 1, and what `check.check_picture` shrinks to."""
-        self._workers, self._image_size = workers, image_size
+        self._count, self._image_size = workers, image_size
+        self._waiting: deque[tuple[_Worker, list]] = deque()
 
     def __enter__(self) -> "PictureCheckers":
-        self._processes = [_Worker() for _ in range(self._workers)]
-        self._ready: queue.SimpleQueue = queue.SimpleQueue()
-        for worker in self._processes * REQUESTS:
-            self._ready.put(worker)
+        self._workers = [_Worker() for _ in range(self._count)]
         return self
 
     def __exit__(self, *error) -> None:
-        for worker in self._processes:
+        for worker in self._workers:
             worker.close()
 
     def in_order(
@@ -61,61 +60,70 @@ class PictureCheckers:
         Raises:
             ChildProcessError: a worker was killed (out of memory, as a rule).
         """
-        requests = REQUESTS * self._workers
-        with ThreadPoolExecutor(requests) as threads:  # each thread waits for one answer
-            waiting: deque = deque()
-            for chunk in _chunks(items):
-                waiting.append(threads.submit(self._ask, chunk, picture_of))
-                if len(waiting) > 2 * requests:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
+        while self._waiting:  # a call before this one was given up
+            self._answered()
+        # Every worker answers in the order it was asked, so turns are all the bookkeeping.
+        turns = itertools.cycle(self._workers)
+        for chunk in _chunks(items):
+            worker = next(turns)
+            pictures = [picture_of(item) for item in chunk]
+            self._waiting.append((worker, list(zip(chunk, pictures, strict=True))))
+            worker.ask(([p for p in pictures if p is not None], self._image_size))
+            if len(self._waiting) >= REQUESTS * self._count:
+                yield from self._answered()
+        while self._waiting:
+            yield from self._answered()
 
-    def _ask(
-        self, chunk: list[Item], picture_of: Callable[[Item], Path | bytes | None]
-    ) -> list[tuple[Item, Checked | BadPicture | None]]:
-        pictures = [picture_of(item) for item in chunk]
-        worker = self._ready.get()
+    def _answered(self) -> list[tuple[object, Checked | BadPicture | None]]:
+        """Return the answers to the oldest request."""
+        worker, asked = self._waiting.popleft()
         try:
-            asked = [picture for picture in pictures if picture is not None]
-            answers = iter(worker.ask((asked, self._image_size)))
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            named = ", ".join(str(p) for p in pictures if isinstance(p, Path)) or "bytes"
+            answers = iter(worker.answer())
+        except EOFError:
+            named = ", ".join(str(p) for _, p in asked if isinstance(p, Path)) or "bytes"
             raise ChildProcessError(
                 f"a packing worker died (exit code {worker.end()}) at one of: {named}"
             ) from None
-        finally:
-            self._ready.put(worker)
         return [
-            (item, None if picture is None else next(answers))
-            for item, picture in zip(chunk, pictures, strict=True)
+            (item, None if picture is None else _unpacked(next(answers))) for item, picture in asked
         ]
 
 
+def _unpacked(answer: tuple | str) -> Checked | BadPicture:
+    return BadPicture(answer) if isinstance(answer, str) else Checked(*answer)
+
+
 class _Worker:
-    """One process. While it works on one request, the next one already waits in its pipe."""
+    """One process, and a thread that takes its answers off the pipe: a worker that waited for room
+    in it would keep the packing process from sending, and both would wait for ever."""
 
     def __init__(self):
+        self._connection, theirs = Pipe()
         paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             # -P: a folder named tfclip where the command happens to run is not the package.
-            [sys.executable, "-P", "-m", "tfclip.records.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, "-P", "-m", "tfclip.records.worker", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # what a library prints must not get into the command's result
+            pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         )
-        self._sending, self._receiving = threading.Lock(), threading.Lock()
+        theirs.close()
+        self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=_receive, args=(self._connection, self._answers), daemon=True
+        )
+        self._thread.start()
 
-    def ask(self, request: tuple) -> list[Checked | BadPicture]:
-        with self._sending:
-            pickle.dump(request, self._process.stdin, protocol=5)
-            self._process.stdin.flush()
-            # Taken before the next may send: who sends first receives first.
-            self._receiving.acquire()
-        try:
-            return pickle.load(self._process.stdout)
-        finally:
-            self._receiving.release()
+    def ask(self, request: tuple) -> None:
+        with contextlib.suppress(OSError):  # it died: `answer` says so
+            self._connection.send(request)
+
+    def answer(self) -> list[tuple | str]:
+        message = self._answers.get()
+        if message is None:
+            raise EOFError
+        return ForkingPickler.loads(message)
 
     def end(self) -> int:
         self._process.kill()  # it holds nothing: no state, no open file
@@ -123,9 +131,17 @@ class _Worker:
 
     def close(self) -> None:
         self.end()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
+        self._thread.join()
+        self._connection.close()
+
+
+def _receive(connection: Connection, answers: queue.SimpleQueue) -> None:
+    while True:
+        try:
+            answers.put(connection.recv_bytes())
+        except (EOFError, OSError):
+            answers.put(None)
+            return
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:

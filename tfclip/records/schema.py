@@ -99,19 +99,21 @@ def encode(content: dict[str, list]) -> bytes:
 
     Lists without a value are not stored.
     """
-    features = {name: _feature(name, listed) for name, listed in content.items() if listed}
-    example = tf.train.Example(features=tf.train.Features(feature=features))
+    example = tf.train.Example()
+    features = example.features.feature
+    # Filled in place and told apart by identity: half the time of messages put into messages.
+    for name, listed in content.items():
+        if not listed:
+            continue
+        kind = SINGLE.get(name) or LISTS[name]
+        if kind is tf.int64:
+            features[name].int64_list.value.extend(listed)
+        elif kind is tf.float32:
+            features[name].float_list.value.extend(listed)
+        else:
+            texts = (value if isinstance(value, bytes) else _utf8(value) for value in listed)
+            features[name].bytes_list.value.extend(texts)
     return example.SerializeToString(deterministic=True)
-
-
-def _feature(name: str, listed: list) -> tf.train.Feature:
-    kind = SINGLE.get(name) or LISTS[name]
-    if kind == tf.int64:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=listed))
-    if kind == tf.float32:
-        return tf.train.Feature(float_list=tf.train.FloatList(value=listed))
-    encoded = [value if isinstance(value, bytes) else _utf8(value) for value in listed]
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
 
 
 def _utf8(text: str) -> bytes:

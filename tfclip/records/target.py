@@ -7,9 +7,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfclip.records.journal import JOURNAL, Journal
 from tfclip.records.manifest import MANIFEST, SKIPPED
 
-_OURS = re.compile(r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|skipped\.jsonl|vocab\.txt)(\.tmp)?")
+_OURS = re.compile(
+    r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|skipped\.jsonl|vocab\.txt)(\.tmp)?"
+    rf"|{re.escape(JOURNAL)}"
+)
 
 
 def check_target(out: Path, overwrite: bool) -> None:
@@ -17,19 +21,29 @@ def check_target(out: Path, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: `out` is a file, a finished set without `overwrite`, or holds other files.
+        PermissionError: nothing can be written there.
     """
     out = out.resolve()
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file; --out takes a directory")
+    replaced = _replaced(out)
     if (out / MANIFEST).exists():
         if not overwrite:
+            _tidy_up(out)
             raise FileExistsError(f"{out} holds finished records; add --overwrite to replace them")
+    elif (replaced / MANIFEST).exists() and not overwrite:  # killed between two renames
+        raise FileExistsError(f"{replaced} holds finished records; add --overwrite to replace them")
     elif out.is_dir():
         _refuse_foreign(out)
-    if _building(out).exists():
+    if _building(out).is_dir():
         _refuse_foreign(_building(out))
-    if _replaced(out).exists():  # killed between two renames
-        raise FileExistsError(f"{_replaced(out)} is in the way; rename it to {out}, or remove it")
+    if replaced.exists() and not (
+        (out / JOURNAL).exists() or ((replaced / MANIFEST).exists() and not out.exists())
+    ):
+        raise FileExistsError(f"{replaced} is in the way; remove it, or rename it")
+    there = next(parent for parent in out.parents if parent.exists())
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(f"cannot write in {there}; choose another --out")
 
 
 def _refuse_foreign(directory: Path) -> None:
@@ -47,32 +61,75 @@ def _replaced(out: Path) -> Path:
 
 
 @contextlib.contextmanager
-def built_beside(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Give an empty directory to build in; it becomes `out` when the block ends without an error.
+def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
+    """Give a directory to build in, and the journal of the shards that an earlier run finished.
 
-    Until then an older set at `out` stays as it is. After an error nothing is left.
+    The directory becomes `out` when the block ends without an error. Until then an older set at
+    `out` stays as it is. After an error, or a kill, finished shards stay for the next run; where
+    there are none, nothing stays.
 
     Raises:
-        FileExistsError: see `check_target`.
+        FileExistsError, PermissionError: see `check_target`.
+        BlockingIOError: another run builds the same set now.
     """
     out = out.resolve()  # a link to another disk stays one
     check_target(out, overwrite)
     building = _building(out)
     made = [parent for parent in building.parents if not parent.exists()]
-    shutil.rmtree(building, ignore_errors=True)  # what a killed run left
+    _undo_half_a_swap(out)
+    building.mkdir(parents=True, exist_ok=True)
+    journal = Journal(building)
     try:
-        building.mkdir(parents=True)
-        yield building
+        _remove_unfinished(building, journal)
+        yield building, journal
         if out.exists():
             os.rename(out, _replaced(out))
         os.rename(building, out)
         shutil.rmtree(_replaced(out), ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        for parent in made:
-            with contextlib.suppress(OSError):  # not empty: someone else uses it by now
-                parent.rmdir()
+        (out / JOURNAL).unlink()  # last: it tells that there may be something to tidy up
+    except BaseException as error:
+        if building.is_dir():
+            _remove_unfinished(building, journal)
+            if journal.records:
+                error.add_note(
+                    f"{len(journal)} finished shards stay in {building}: the same command goes on"
+                )
+            else:
+                shutil.rmtree(building, ignore_errors=True)
+                for parent in made:
+                    with contextlib.suppress(OSError):  # not empty: someone else uses it by now
+                        parent.rmdir()
         raise
+    finally:
+        journal.close()
+
+
+def _tidy_up(out: Path) -> None:
+    """Do what is left of a run that was killed when its set was complete and in its place."""
+    if (out / JOURNAL).exists():
+        with contextlib.closing(Journal(out)):  # raises while that run is still at it
+            shutil.rmtree(_replaced(out), ignore_errors=True)
+            (out / JOURNAL).unlink()
+
+
+def _undo_half_a_swap(out: Path) -> None:
+    """Bring back the state before the renames, where a run was killed among them."""
+    building, replaced = _building(out), _replaced(out)
+    if (out / JOURNAL).exists():  # the journal says what of it is still as it would be packed
+        with contextlib.closing(Journal(out)):
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.rename(out, building)
+    elif replaced.exists() and not out.exists():
+        if building.is_dir():
+            Journal(building).close()
+        os.rename(replaced, out)
+
+
+def _remove_unfinished(building: Path, journal: Journal) -> None:
+    for path in building.iterdir():
+        if path.name != JOURNAL and path.name not in journal:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def keep_skipped_list(building: Path, out: Path) -> Path:

@@ -49,7 +49,8 @@ def verify(directory: Path) -> list[str]:
     return problems
 
 
-def _verify_shard(path: Path, shard: Shard, counted: Counter, seen: set[int]) -> Iterator[str]:
+def file_problems(path: Path, shard: Shard) -> Iterator[str]:
+    """Yield what is wrong with the file of a shard as a whole: its length, its sha256."""
     if not path.is_file():
         yield "missing"
         return
@@ -58,6 +59,12 @@ def _verify_shard(path: Path, shard: Shard, counted: Counter, seen: set[int]) ->
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
             yield "another sha256 than the manifest lists"
+
+
+def _verify_shard(path: Path, shard: Shard, counted: Counter, seen: set[int]) -> Iterator[str]:
+    yield from file_problems(path, shard)
+    if not path.is_file():
+        return
     records = 0
     try:
         for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

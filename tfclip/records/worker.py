@@ -1,38 +1,38 @@
-"""One packing worker: a process that reads lists of pictures on its standard input and answers with
-checked ones. Started by records.pool; it imports Pillow and no TensorFlow."""
+"""One packing worker: a process that receives lists of pictures and answers with checked ones.
+Started by records.pool; it imports Pillow and no TensorFlow."""
 
-import os
-import pickle
 import signal
 import sys
 import warnings
+from dataclasses import fields
+from multiprocessing.connection import Connection
+from operator import attrgetter
+from pathlib import Path
 
-from tfclip.records.check import BadPicture, check_picture
+from tfclip.records.check import BadPicture, Checked, check_picture
+
+_content = attrgetter(*(field.name for field in fields(Checked)))
 
 
-def main() -> None:
-    """Answer every request (pictures, image_size) with a list of Checked or BadPicture, until the
-    input ends: when the packing process is gone, so is its worker."""
+def main(connection: Connection) -> None:
+    """Answer every request (pictures, image_size) with a list: the fields of Checked, or the reason
+    why a picture is bad. Ends when the other side does: no worker outlives its packing process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is answered by the packing process
     warnings.simplefilter("ignore")  # about odd pictures: what matters is in the answer
-    requests = sys.stdin.buffer
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not get between the answers
     while True:
         try:
-            pictures, image_size = pickle.load(requests)
-        except EOFError:
+            pictures, image_size = connection.recv()
+            connection.send([_answer(picture, image_size) for picture in pictures])
+        except (EOFError, ConnectionError):
             return
-        pickle.dump([_answer(picture, image_size) for picture in pictures], answers, protocol=5)
-        answers.flush()
 
 
-def _answer(picture, image_size):
+def _answer(picture: Path | bytes, image_size: int | None) -> tuple | str:
     try:
-        return check_picture(picture, image_size)
+        return _content(check_picture(picture, image_size))
     except BadPicture as bad:
-        return bad
+        return str(bad)
 
 
 if __name__ == "__main__":
-    main()
+    main(Connection(int(sys.argv[1])))

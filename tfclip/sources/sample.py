@@ -1,9 +1,9 @@
 """What a source yields: samples, and what had to be rejected."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Region(NamedTuple):
@@ -97,3 +97,43 @@ class SourceOptions:
     """caption_table: the column that names the split."""
     boxes_as_regions: bool = False
     """foreign_tfrecord, tfds: give labelled boxes as regions, with the class name for a phrase."""
+
+
+def options_to_json(options: SourceOptions) -> dict[str, Any]:
+    """Return what is not as by default, in what JSON can hold; seed and splits are left out, as
+    the options of packing hold them too."""
+    told = {field.name: getattr(options, field.name) for field in fields(options)}
+    default = SourceOptions()
+    return {
+        name: _plain(value)
+        for name, value in told.items()
+        if name not in ("seed", "splits") and value != getattr(default, name)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def options_from_json(told: Mapping[str, Any]) -> SourceOptions:
+    """Return the options that `options_to_json` was given.
+
+    Raises:
+        ValueError: an option that this version does not know.
+    """
+    types = {field.name: str(field.type) for field in fields(SourceOptions)}
+    if unknown := sorted(set(told) - set(types)):
+        raise ValueError(f"unknown source options: {', '.join(unknown)}")
+    return SourceOptions(**{name: _read(value, types[name]) for name, value in told.items()})
+
+
+def _read(value: Any, told_type: str) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _read(one, told_type) for name, one in value.items()}
+    if isinstance(value, list):
+        return tuple(_read(one, told_type) for one in value)
+    return Path(value) if isinstance(value, str) and "Path" in told_type else value

@@ -1,0 +1,148 @@
+"""Which shards of an unfinished set are finished, and what they were made of: one line for each."""
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import __version__ as pillow_version
+
+from tfclip.records.manifest import SCHEMA_VERSION, Shard
+from tfclip.sources.sample import Rejected, Sample
+
+JOURNAL = "finished.jsonl"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished shard.
+
+    Attributes:
+        shard: as in the manifest.
+        inputs: the digest of all that it was made of, see `Inputs`.
+        tally: the fields of SplitCounts that it adds to.
+        words: how many of its captions and phrases have so many words.
+        skipped: key and reason of the inputs of this shard that were rejected.
+    """
+
+    shard: Shard
+    inputs: str
+    tally: dict[str, int]
+    words: dict[int, int]
+    skipped: tuple[tuple[str, str], ...]
+
+
+class Inputs:
+    """A digest of what decides the bytes of a shard: its items in order, and how they are packed.
+
+    A picture in a file goes in with its path, its size and its time of change: a digest must not
+    cost as much as packing.
+    """
+
+    def __init__(self, image_size: int | None):
+        self._hash = hashlib.blake2b(digest_size=16)
+        # Another Pillow may convert and shrink to other bytes.
+        self._hash.update(repr((SCHEMA_VERSION, pillow_version, image_size)).encode())
+
+    def add(self, item: Sample | Rejected) -> None:
+        """Add the next item."""
+        names = (name for name in item.__slots__ if name != "image")
+        self._hash.update(repr([getattr(item, name) for name in names]).encode())
+        if isinstance(item, Rejected):
+            return
+        if isinstance(item.image, bytes):
+            self._hash.update(hashlib.sha256(item.image).digest())
+            return
+        try:
+            status = os.stat(item.image)
+            told = (str(item.image), status.st_size, status.st_mtime_ns)
+        except OSError as error:
+            told = (str(item.image), error.errno)
+        self._hash.update(repr(told).encode())
+
+    def digest(self) -> str:
+        """Return the digest of what was added so far."""
+        return self._hash.hexdigest()
+
+
+class Journal:
+    """The file of finished shards in the directory where a set is built. One run at a time has it.
+
+    Raises:
+        BlockingIOError: another run packs into the same directory now.
+    """
+
+    def __init__(self, building: Path):
+        path = building / JOURNAL
+        self._file = open(path, "a+", encoding="utf-8")
+        try:
+            # The kernel lets go of it when the process ends, however it ends.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise BlockingIOError(f"another run packs into {building} now") from None
+        self._file.seek(0)
+        entries = [entry for line in self._file if (entry := _entry(line))]
+        self._finished = {entry.shard.file: entry for entry in entries if _intact(building, entry)}
+        # A killed run may have left half a line.
+        self._file.seek(0)
+        self._file.truncate()
+        for entry in self._finished.values():
+            self._write(entry)
+
+    def __len__(self) -> int:
+        return len(self._finished)
+
+    @property
+    def records(self) -> int:
+        """How many records the finished shards hold."""
+        return sum(entry.shard.records for entry in self._finished.values())
+
+    def __contains__(self, file: str) -> bool:
+        return file in self._finished
+
+    def __getitem__(self, file: str) -> Finished:
+        return self._finished[file]
+
+    def add(self, entry: Finished) -> None:
+        """Note that a shard is finished; it has its name by now."""
+        self._finished[entry.shard.file] = entry
+        self._write(entry)
+
+    def forget(self, file: str) -> None:
+        """Take a shard as not finished: what it was made of has changed."""
+        del self._finished[file]
+
+    def close(self) -> None:
+        """Let another run have it."""
+        self._file.close()
+
+    def _write(self, entry: Finished) -> None:
+        self._file.write(json.dumps(asdict(entry)) + "\n")
+        self._file.flush()
+
+
+def _entry(line: str) -> Finished | None:
+    try:
+        content = json.loads(line)
+        return Finished(
+            Shard(**content["shard"]),
+            content["inputs"],
+            content["tally"],
+            {int(words): count for words, count in content["words"].items()},
+            tuple((key, reason) for key, reason in content["skipped"]),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _intact(building: Path, entry: Finished) -> bool:
+    """Return whether the shard is still what was written: power may have failed since."""
+    path = building / entry.shard.file
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.shard.sha256
+    except OSError:
+        return False
