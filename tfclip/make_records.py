@@ -1,5 +1,6 @@
 """python -m tfclip.make_records SOURCE|verify|inspect: pack pictures and captions into records."""
 
+import json
 import re
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from tfclip.console import Command, CommandFailed, run, say
-from tfclip.records.manifest import VOCABULARY, load_manifest
+from tfclip.records.manifest import LEFT_OUT, VOCABULARY, load_manifest
 from tfclip.records.options import PackOptions, planned
 from tfclip.records.target import check_target
 from tfclip.sources.registry import SOURCES, TFDS, open_source
@@ -39,6 +40,13 @@ class PackFlags:
     captions."""
     vocab_size: int = 8000
     """The largest size of a learnt vocabulary."""
+    exclude_ids: Path | None = None
+    """A file of ids of pictures to leave out, one per line; for visual_genome also coco/123."""
+    exclude_images: Path | None = None
+    """A folder of pictures, such as a test set: what looks like one of them is left out."""
+    deduplicate: bool = False
+    """Leave out pictures that repeat an earlier one, as a file or in looks, and repeated
+    captions."""
 
     def __post_init__(self):
         if self.vocab_size < 1:
@@ -153,6 +161,24 @@ class VerifyFlags:
 
 
 @dataclass(frozen=True)
+class DuplicatesFlags:
+    """Find pictures and captions that packed records hold several times, within and across sets."""
+
+    records: Positional[tuple[str, ...]]
+    """Packed records, DIR or DIR:SPLIT; several are compared with each other."""
+    out: Path | None = None
+    """A file to list every repeated picture in, duplicates.jsonl."""
+    threads: int = 2
+    """Pictures that are looked at side by side."""
+
+    def __post_init__(self):
+        if self.threads < 1:
+            raise ValueError(f"received --threads {self.threads}; allowed: 1 or more")
+        if not self.records:
+            raise ValueError("missing: RECORDS, one or more directories of packed records")
+
+
+@dataclass(frozen=True)
 class InspectFlags:
     """Draw a contact sheet of packed records, with captions and boxes."""
 
@@ -183,9 +209,11 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
     source = open_source(source_name, flags.data, flags.source_options())
     planned(source, flags.packing)
     from tfclip.inputs.vocabulary import load_vocabulary, save_vocabulary
+    from tfclip.records.left_out import leave_out
     from tfclip.records.writer import TooManySkipped, pack
 
     given = None if flags.vocab is None else load_vocabulary(flags.vocab)
+    source = leave_out(source, flags.source_options(), flags.packing.workers)
     started = packed = time.monotonic()
 
     def add_vocabulary(building: Path, files: dict[str, list[str]]) -> None:
@@ -195,6 +223,11 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
         words = given or _learn(training, flags.vocab_size)
         if words:
             save_vocabulary(words, building / VOCABULARY)
+        if source.left_out:
+            text = "".join(
+                f"{json.dumps(line, ensure_ascii=False)}\n" for line in source.left_out()
+            )
+            (building / LEFT_OUT).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     try:
         manifest = pack(
@@ -259,13 +292,38 @@ def verify_records(flags: VerifyFlags) -> dict:
 
 def _repair(records: Path, data: Path, workers: int) -> list[str]:
     """Pack the damaged shards of a set again; return their names."""
+    from tfclip.records.left_out import leave_out
     from tfclip.records.repair import pack_options, repair
 
     manifest = load_manifest(records)
     packing = pack_options(manifest, workers)
     told = options_from_json(manifest.packing.get("source_options", {}))
     options = replace(told, seed=packing.seed, splits=packing.splits)
-    return repair(records, open_source(manifest.source, data, options), workers)
+    source = leave_out(open_source(manifest.source, data, options), options, workers)
+    return repair(records, source, workers)
+
+
+def report_duplicates(flags: DuplicatesFlags) -> dict:
+    """Count repeated pictures and captions, and list the pictures."""
+    from tfclip.records.duplicates import find_duplicates
+
+    result, entries = find_duplicates(flags.records, flags.threads)
+    shown, lines = 5, []
+    for number, entry in enumerate(entries):
+        if number < shown:
+            say(f"{entry['key']} in {entry['records']}: {entry['reason']}")
+        elif flags.out is None:
+            say("...; --out FILE lists all")
+            break
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    if flags.out is not None:
+        flags.out.write_text("".join(lines), encoding="utf-8")
+    say(
+        f"{result['pictures']:,} pictures: {result['same_file']:,} are the same file as an earlier "
+        f"one, {result['alike']:,} look like one; {result['repeated_captions']:,} of "
+        f"{result['captions']:,} captions were said before"
+    )
+    return result
 
 
 def inspect_records(flags: InspectFlags) -> dict:
@@ -290,6 +348,7 @@ def main(argv: list[str] | None = None) -> int:
         flags = FLAGS.get(TFDS if name.startswith(TFDS) else name, PackFlags)
         commands[name] = Command(flags, partial(make_records, name), f"pack {name}")
     commands["verify"] = Command(VerifyFlags, verify_records)
+    commands["duplicates"] = Command(DuplicatesFlags, report_duplicates)
     commands["inspect"] = Command(InspectFlags, inspect_records)
     return run("tfclip.make_records", commands, argv, kind="source")
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tfclip.sources.registry import SOURCES, TAKES, TFDS, open_source
+from tfclip.sources.registry import OF_ALL, SOURCES, TAKES, TFDS, open_source
 from tfclip.sources.sample import Sample, SourceOptions
 from tfclip.sources.shapes import CLASS_NAMES, draw_shapes
 
@@ -70,7 +70,7 @@ def test_an_option_of_another_source_is_refused(shapes, options):
 
 def test_every_option_is_taken_by_some_source():
     options = {field.name for field in dataclasses.fields(SourceOptions)}
-    assert {name for takes in TAKES.values() for name in takes} == options - {"seed", "splits"}
+    assert {name for takes in TAKES.values() for name in takes} == options - set(OF_ALL)
     assert set(TAKES) <= {*SOURCES, TFDS}
 
 

@@ -11,7 +11,7 @@ from tfclip.records.journal import JOURNAL, Journal
 from tfclip.records.manifest import MANIFEST, SKIPPED
 
 _OURS = re.compile(
-    r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|skipped\.jsonl|vocab\.txt)(\.tmp)?"
+    r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|(skipped|left_out)\.jsonl|vocab\.txt)(\.tmp)?"
     rf"|{re.escape(JOURNAL)}"
 )
 

@@ -194,7 +194,7 @@ def _records(file: Path) -> Iterator[tuple[int, bytes, str]]:
 
     offset, number = 0, 0
     try:
-        for serialized in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        for serialized in tf.compat.v1.io.tf_record_iterator(str(file)):
             yield offset, serialized, ""
             offset += len(serialized) + _FRAME
             number += 1

@@ -36,7 +36,8 @@ TAKES = {
     "webdataset": ("caption_fields",),
     TFDS: ("image_field", "caption_fields", "caption_template", "boxes_as_regions"),
 }
-"""The options beside seed and splits that a source takes."""
+"""The options that only some sources take."""
+OF_ALL = ("seed", "splits", "exclude_ids", "exclude_images", "deduplicate")
 
 
 def open_source(name: str, data: Path, options: SourceOptions | None = None) -> Source:
@@ -53,7 +54,7 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
     if kind != TFDS and name not in SOURCES:
         raise unknown("source", name, [*SOURCES, f"{TFDS}NAME"])
     options = options or SourceOptions()
-    takes = ("seed", "splits", *TAKES.get(kind, ()))
+    takes = (*OF_ALL, *TAKES.get(kind, ()))
     for field in dataclasses.fields(options):
         if field.name not in takes and getattr(options, field.name) not in (None, (), False, {}):
             able = ", ".join(other for other, known in TAKES.items() if field.name in known)

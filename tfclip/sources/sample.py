@@ -63,12 +63,14 @@ class Source:
         counts: for every split the number of items that `read` yields, rejected ones included.
         read: gives the items of a split, one at a time, always in the same order.
         class_names: what labels can be; empty for a source without labels.
+        left_out: gives split, key and reason of what `counts` and `read` pass over; None: nothing.
     """
 
     name: str
     counts: dict[str, int]
     read: Callable[[str], Iterator[Sample | Rejected]]
     class_names: tuple[str, ...] = ()
+    left_out: Callable[[], Iterator[dict[str, str]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ class SourceOptions:
     """caption_table: the column that names the split."""
     boxes_as_regions: bool = False
     """foreign_tfrecord, tfds: give labelled boxes as regions, with the class name for a phrase."""
+    exclude_ids: Path | None = None
+    """Any source, see `records.left_out`: a file of ids of pictures to leave out."""
+    exclude_images: Path | None = None
+    """Any source: a folder of pictures; what looks like one of them is left out."""
+    deduplicate: bool = False
+    """Any source: leave out pictures and captions that repeat earlier ones."""
 
 
 def options_to_json(options: SourceOptions) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class Table:
             fields = partial(_fields, delimiter=delimiter, quoting=quoting)
             with path.open("rb") as file:
                 self._start, names = next(fields(_lines(file, path)), (0, "it is empty"))
-            if isinstance(names, str) or len(set(names)) < len(names):
-                problem = names if isinstance(names, str) else "a name stands twice"
+            if not isinstance(names, list) or len(set(names)) < len(names):
+                problem = "a name stands twice" if isinstance(names, list) else names or "blank"
                 raise ValueError(f"{path} does not begin with the names of its columns: {problem}")
             self.columns = tuple(names)
             self._parse = partial(_named, self.columns, fields)

@@ -30,7 +30,7 @@ def open_visual_genome(data: Path, options: SourceOptions) -> Source:
 
     Every region with a phrase and an area is kept with its box; the captions are empty, or the
     phrases when `options.phrases_as_captions`. With image_data.json the samples know which size
-    the boxes are for.
+    the boxes are for, and which of COCO's pictures they are.
 
     The splits are those of `options.id_lists`. Without, 80,000 images for train and 8,000 for val
     are drawn by seed, and the rest (about 20,000) is not used; of fewer than 88,000 images an
@@ -98,11 +98,13 @@ class _Pictures:
         names = (f"{self.images[position][0]}.jpg" for position in range(len(self.images)))
         if not any(is_there(data, self.folders, name) for name in names):
             raise no_pictures(self.path, self.folders, TREE)
-        self.sizes, path = Index(), data / "image_data.json"
+        self.sizes, self.coco, path = Index(), Index(), data / "image_data.json"
         for _, _, _, entry in walk_arrays(path) if path.is_file() else ():
             width, height = id_of(entry, "width"), id_of(entry, "height")
             if 0 < width < LARGEST and 0 < height < LARGEST:
                 self.sizes.add(id_of(entry, "image_id"), width, height)
+            if (coco := id_of(entry, "coco_id")) >= 0:
+                self.coco.add(id_of(entry, "image_id"), coco, 0)
 
     def read(
         self, entries: Iterator[tuple[str, int, str]], split: str, phrases_as_captions: bool
@@ -121,7 +123,7 @@ class _Pictures:
                     yield Rejected(key, str(reason), split)
                     continue
                 phrases = dict.fromkeys(region.phrase for region in regions)
-                size = self.sizes.positions(number)
+                size, coco = self.sizes.positions(number), self.coco.positions(number)
                 yield Sample(
                     key,
                     image,
@@ -130,6 +132,7 @@ class _Pictures:
                     split=split,
                     coordinates_size=self.sizes[size[0]][1:] if size else None,
                     dropped=dropped,
+                    other_keys=tuple(f"coco/{self.coco[at][1]}" for at in coco),
                 )
 
 

@@ -1,0 +1,169 @@
+"""What a picture looks like, in 73 bytes: equal files and altered copies of a picture are found."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tfclip.records.check import FORMATS, MAX_BYTES, MAX_PIXELS
+
+FINGERPRINT = np.dtype(
+    [("known", "u1"), ("exact", "<u8"), ("coarse", "<u8"), ("fine", "<u8", 4), ("color", "u1", 32)]
+)
+"""`known` is 0 for a picture that could not be read, 1 for one so even that only `exact`, the hash
+of its bytes, tells it from others, and 2 otherwise. `coarse` and `fine` have a bit for each of the
+8 x 8 and 16 x 16 lowest frequencies of its brightness: is it above their median, and for `fine`
+above what compression alone makes? `color` is Cb and Cr of 4 x 4 fields. After pHash (Zauner 2010,
+Implementation and benchmarking of perceptual image hash functions)."""
+EXACT, ALIKE = 1, 2
+"""How a picture repeats another one: the same bytes, or it looks the same."""
+
+# Of 6.5 million pairs of different photographs (3,000 of Flickr8k, 2,000 of CIFAR-10) none was as
+# near as FINE, and none of JPEG quality 40, of half the size or 15 % brighter was as far as that.
+COARSE_BITS, FINE_BITS, COLOR_STEPS = 8, 32, 16
+
+_SIDE = 32
+_WAVES = np.cos(np.pi * np.outer(np.arange(16), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
+_LEAST_SPREAD = 6.0  # of 255: below it the frequencies are noise
+_LEAST_WAVE = 50.0
+_AT_ONCE = 64
+_BLOCK = 1024
+_BANDS = np.array_split(np.arange(64), COARSE_BITS + 1)
+
+
+def fingerprint(image: Path | bytes) -> np.ndarray:
+    """Return the fingerprint of a picture, a () array of `FINGERPRINT`; any file may be given."""
+    found = np.zeros((), FINGERPRINT)
+    try:
+        data = image if isinstance(image, bytes) else _content(image)
+        brightness, color = _seen(data)
+    # Decoders of untrusted bytes raise nearly anything; packing will say what is wrong.
+    except Exception:
+        return found
+    found["known"] = 1
+    found["exact"] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+    if brightness.std() >= _LEAST_SPREAD:
+        waves = _WAVES @ brightness @ _WAVES.T
+        found["known"] = 2
+        found["coarse"] = _bits(waves[:8, :8])[0]
+        found["fine"] = _bits(waves, _LEAST_WAVE)
+        found["color"] = color
+    return found
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError("too large")
+    return path.read_bytes()
+
+
+def _seen(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    with Image.open(BytesIO(data), formats=FORMATS) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise ValueError("too large")
+        picture.draft("YCbCr", (4 * _SIDE, 4 * _SIDE))  # of a JPEG, all that is needed
+        small = picture if picture.mode in ("RGB", "YCbCr") else picture.convert("RGB")
+        exif = picture.getexif()
+        small = small.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    if exif:
+        small.getexif().update(exif)
+        small = ImageOps.exif_transpose(small)
+    luma, blue, red = small.convert("YCbCr").split()
+    fields = [np.asarray(one.resize((4, 4), Image.Resampling.BOX)).ravel() for one in (blue, red)]
+    return np.asarray(luma, np.float64), np.concatenate(fields)
+
+
+def _bits(waves: np.ndarray, least: float = -np.inf) -> np.ndarray:
+    """Return a bit for each frequency, 64 to a number."""
+    values = waves.ravel().copy()
+    values[0] = 0.0  # the mean brightness
+    return np.packbits(values > max(np.median(values), least)).view("<u8")
+
+
+def fingerprints(
+    pictures: Iterable[Any], picture_of: Callable[[Any], Path | bytes | None], threads: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yield every item with the fingerprint of its picture, in order; decoders run side by side."""
+    iterator = iter(pictures)
+    nothing = np.zeros((), FINGERPRINT)
+
+    def of(item: Any) -> np.ndarray:
+        picture = picture_of(item)
+        return nothing if picture is None else fingerprint(picture)
+
+    with ThreadPoolExecutor(threads) as pool:
+        while chunk := list(islice(iterator, _AT_ONCE)):
+            yield from zip(chunk, pool.map(of, chunk), strict=True)
+
+
+def first_alike(prints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find for each of N pictures an earlier one that it repeats.
+
+    Args:
+        prints: (N,) of `FINGERPRINT`.
+
+    Returns:
+        The position of that picture, (N,) int64, -1 for none; and how, (N,) uint8: `EXACT`,
+        `ALIKE` or 0. Memory: a few numbers for each picture, and blocks of `_BLOCK`.
+    """
+    first = np.full(len(prints), -1, np.int64)
+    how = np.zeros(len(prints), np.uint8)
+    _note_equal(prints["exact"], np.flatnonzero(prints["known"]), first, how, EXACT)
+    looks = np.flatnonzero((prints["known"] == 2) & (first < 0))
+    # Equal looks by sorting: any number of them costs no pairs.
+    whole = np.ascontiguousarray(prints[looks][["coarse", "fine", "color"]])
+    packed = np.frombuffer(whole.tobytes(), f"V{whole.dtype.itemsize}")
+    if len(looks):
+        _, number = np.unique(packed, return_inverse=True)
+        equal = np.zeros(len(prints), np.int64)
+        equal[looks] = number
+        _note_equal(equal, looks, first, how, ALIKE)
+    looks = looks[first[looks] < 0]
+    # Two of at most COARSE_BITS different bits agree in one of COARSE_BITS + 1 bands.
+    for band in _BANDS:
+        mask = np.uint64(sum(1 << int(bit) for bit in band))
+        _note_near(prints, looks, prints["coarse"][looks] & mask, first, how)
+    return first, how
+
+
+def _note_equal(
+    values: np.ndarray, among: np.ndarray, first: np.ndarray, how: np.ndarray, kind: int
+) -> None:
+    order = among[np.argsort(values[among], kind="stable")]
+    begins = np.ones(len(order), bool)
+    begins[1:] = values[order][1:] != values[order][:-1]
+    heads = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
+    first[order[~begins]], how[order[~begins]] = heads[~begins], kind
+
+
+def _note_near(
+    prints: np.ndarray, looks: np.ndarray, keys: np.ndarray, first: np.ndarray, how: np.ndarray
+) -> None:
+    order = np.argsort(keys, kind="stable")
+    edges = np.flatnonzero(np.diff(keys[order])) + 1
+    for start, end in zip([0, *edges], [*edges, len(order)], strict=True):
+        bucket = looks[order[start:end]]  # ascending: the sort is stable
+        for low in range(0, len(bucket), _BLOCK):
+            later = bucket[low : low + _BLOCK]
+            for earlier_low in range(0, low + _BLOCK, _BLOCK):
+                _note_block(prints, bucket[earlier_low : earlier_low + _BLOCK], later, first, how)
+
+
+def _note_block(
+    prints: np.ndarray, earlier: np.ndarray, later: np.ndarray, first: np.ndarray, how: np.ndarray
+) -> None:
+    coarse = prints["coarse"]
+    near = np.bitwise_count(coarse[earlier][:, None] ^ coarse[later][None]) <= COARSE_BITS
+    near &= earlier[:, None] < later[None]
+    one, two = (where[at] for where, at in zip((earlier, later), np.nonzero(near), strict=True))
+    fine = np.bitwise_count(prints["fine"][one] ^ prints["fine"][two]).sum(1) <= FINE_BITS
+    color = np.abs(prints["color"][one].astype(int) - prints["color"][two]).max(1, initial=0)
+    for at, other in zip(*(x[fine & (color <= COLOR_STEPS)] for x in (two, one)), strict=True):
+        if first[at] < 0 or other < first[at]:
+            first[at], how[at] = other, ALIKE
