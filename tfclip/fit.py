@@ -21,6 +21,12 @@ def fit(name: str, flags: FitFlags) -> dict:
     from tfclip.training.run import train
 
     result = train(name, RECIPES[name].length_as_given(flags))
+    if result["terminated"]:
+        say(
+            f"ended by SIGTERM after step {result['steps']}, which is saved; the same command goes "
+            "on from there"
+        )
+        return result
     say(
         f"trained {result['steps']} steps in {result['seconds']:.0f} s; best {result['monitor']} "
         f"{result['best_value']:.4g}; the model is {result['best']}"

@@ -57,7 +57,8 @@ def trained(strategy, precision: str, how: str, wrong: str = "") -> dict[str, np
     if how == "fit":
         model.fit(batches(), epochs=1, verbose=0)
     else:
-        run_steps(model, strategy, [Phase(STEPS, batches().repeat())], epoch_steps=2)
+        phase = Phase(STEPS, lambda start: batches().repeat().skip(start))
+        run_steps(model, strategy, [phase], epoch_steps=2)
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
     weights["updates"] = np.array(model.optimizer.iterations.numpy())
     if how == "loop" and not wrong:

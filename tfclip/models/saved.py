@@ -57,15 +57,6 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     _rename_over(beside, directory)
 
 
-def copy_model(source: Path, directory: Path) -> None:
-    """Write the model folder `source` once more, beside and renamed like `save_model`'s."""
-    directory = Path(directory)
-    beside = directory.with_name(directory.name + ".writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(source, beside)
-    _rename_over(beside, directory)
-
-
 def _rename_over(beside: Path, directory: Path) -> None:
     """Put a whole folder in the place of another."""
     before = directory.with_name(directory.name + ".before")

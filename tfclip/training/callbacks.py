@@ -1,15 +1,20 @@
-"""Keras callbacks of a training run: measure, keep the best and the last model, stop on NaN."""
+"""Keras callbacks of a training run: measure, keep the best model, stop on NaN, write the log."""
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import keras
 
 from tfclip.console import say
-from tfclip.models.saved import TrainedModel, copy_model, save_model
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.saved import TrainedModel, save_model
+
+TIMES = ("seconds", "examples_per_second", "waiting")
 
 
 class Measure(keras.callbacks.Callback):
@@ -31,34 +36,78 @@ class Measure(keras.callbacks.Callback):
         say(f"evaluation {epoch + 1}: {', '.join(told)}")
 
 
-class KeepModels(keras.callbacks.Callback):
-    """Writes the last model at the end of each epoch, and the best one by a monitored number.
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the best model by a monitored number, in memory, and writes it as often as it must.
+
+    It is written when it is the first one, before each checkpoint, and at the end: a run that was
+    killed finds its later ones again when it goes on. Writing each of them took a quarter of a run
+    of small heads.
 
     Args:
-        model: what to write.
-        best, last: the folders.
+        trained: what to keep.
+        best: the folder.
         monitor: the log to compare; it is the better the higher, unless it ends in "loss".
+        writes: False for a machine of several which only trains.
     """
 
-    def __init__(self, trained: TrainedModel, *, best: Path, last: Path, monitor: str):
+    def __init__(self, trained: TrainedModel, best: Path, monitor: str, *, writes: bool = True):
         super().__init__()
         self.trained = trained
-        self.best, self.last = best, last
+        self.best = best
         self.monitor = monitor
+        self.writes = writes
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self._unwritten: Callable[[], None] | None = None
 
     def on_epoch_end(self, epoch, logs=None):
-        """Save, unless the weights are broken: a folder of a good model is never overwritten so."""
+        """Keep the model, unless its weights are broken: a good one is never overwritten so."""
         if not math.isfinite(logs["batch_loss"]):
             return
-        save_model(self.last, self.trained)
         value = logs[self.monitor]
         sign = 1 if self.monitor.endswith("loss") else -1
-        if self.best_value is None or sign * value < sign * self.best_value:
-            self.best_value, self.best_epoch = value, epoch
-            # What was just written, again: faster than from the model.
-            copy_model(self.last, self.best)
+        if self.best_value is not None and sign * value >= sign * self.best_value:
+            return
+        first, self.best_value, self.best_epoch = self.best_value is None, value, epoch
+        kept = keep_weights(self.trained.dual_encoder)
+
+        def write() -> None:
+            with kept():
+                save_model(self.best, self.trained)
+
+        self._unwritten = write
+        if first:
+            self.before_checkpoint()
+
+    def before_checkpoint(self) -> None:
+        """Write the best model, where it is not written yet."""
+        if self._unwritten is not None and self.writes:
+            self._unwritten()
+        self._unwritten = None
+
+    def on_train_end(self, logs=None):
+        """Write the best model."""
+        self.before_checkpoint()
+
+
+def keep_weights(model: DualEncoder) -> Callable[[], AbstractContextManager]:
+    """Copy the weights that training may change; returns what gives them back for a while."""
+    fixed = {id(v) for side in model.locked for v in getattr(model, f"{side}_tower").variables}
+    variables = [variable for variable in model.weights if id(variable) not in fixed]
+    kept = [variable.numpy() for variable in variables]
+
+    @contextmanager
+    def kept_again() -> Iterator[None]:
+        now = [variable.numpy() for variable in variables]
+        for variable, value in zip(variables, kept, strict=True):
+            variable.assign(value)
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, now, strict=True):
+                variable.assign(value)
+
+    return kept_again
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -75,3 +124,34 @@ class StopOnNaN(keras.callbacks.Callback):
         if not math.isfinite(logs["batch_loss"]) and self.stopped_at is None:
             self.stopped_at = self.steps
             self.model.stop_training = True
+
+
+class LogFile(keras.callbacks.Callback):
+    """Writes the scalars of each epoch to a CSV file, one row each; a resumed run goes on with it.
+
+    What came after the checkpoint from which it goes on is cut off. Columns that tell times come
+    last: they are all that differs between two runs of the same command.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = Path(path)
+        self.size = 0
+        self.columns: list[str] | None = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add a row."""
+        if self.columns is None:
+            times = [name for name in TIMES if name in logs]
+            self.columns = ["epoch", *sorted(logs.keys() - set(times)), *times]
+        if not self.path.exists() or self.path.stat().st_size < self.size:
+            self.path.touch()
+            self.size = 0  # somebody took the rows away
+        with self.path.open("r+", newline="") as file:
+            file.truncate(self.size)
+            file.seek(self.size)
+            writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
+            if not self.size:
+                writer.writeheader()
+            writer.writerow({"epoch": epoch, **logs})
+            self.size = file.tell()

@@ -9,6 +9,7 @@ from tfclip.inputs.view_sets import view_set
 from tfclip.models.config import PRECISIONS
 from tfclip.models.registry import head, image_tower, text_tower
 from tfclip.naming import unknown
+from tfclip.training.checkpoints import Interval
 
 MONITORS = ("auto", "val_loss", "val_recall", "voc_map", "top1", "loss")
 LOSSES = ("softmax", "sigmoid")
@@ -52,7 +53,7 @@ class FitFlags:
     class_folders: Path | None = None
     """A folder of class folders, for the zero-shot top-1 accuracy while training."""
     overwrite: bool = False
-    """Replace a run that is there."""
+    """Replace a run that is there, instead of going on with it."""
 
     image_tower: str = "efficientnet-b5"
     """Image encoder; an unknown name lists the known ones."""
@@ -148,7 +149,10 @@ class FitFlags:
     """2 joins two of a picture's region phrases into one text."""
 
     evaluate_every: int = 500
-    """Steps from one evaluation and checkpoint to the next."""
+    """Steps from one evaluation to the next."""
+    checkpoint_every: str = "auto"
+    """Steps (500) or time (90s, 10m, 1h) from one checkpoint to the next; auto is every minute or
+    more, such that saving takes 2 % of the time at most."""
     monitor: str = "auto"
     """What the best model is chosen by: auto, val_loss, val_recall, voc_map, top1 or loss."""
     patience: int | None = None
@@ -171,6 +175,7 @@ class FitFlags:
         head(self.image_head)
         head(self.text_head)
         view_set(self.views)
+        Interval.parse(self.checkpoint_every)
         for what, known in CHOICES.items():
             if getattr(self, what) not in known:
                 raise unknown(_flag(what), getattr(self, what), known)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfclip.console import progress
+from tfclip.console import progress, say
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.training.callback_state import CallbackStates
+from tfclip.training.checkpoints import Checkpoints
 from tfclip.training.optimizer import averaged_weights, keep_averaged_weights
+from tfclip.training.termination import Terminated, Termination
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
@@ -25,11 +32,32 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a run: `steps` updates on `batches`, after `begin` has prepared the model."""
+    """A part of a run: `steps` updates, after `begin` has prepared the model.
+
+    `batches` makes the endless batches of the global size that come after so many updates of the
+    whole run; it is called when the phase begins, or goes on.
+    """
 
     steps: int
-    batches: tf.data.Dataset
+    batches: Callable[[int], tf.data.Dataset]
     begin: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How the loop ended.
+
+    Attributes:
+        history: of the epochs' logs, also of those before the run was interrupted.
+        step: updates made in all.
+        seconds: that took, all parts of the run together.
+        terminated: SIGTERM ended it, and the same run can go on.
+    """
+
+    history: keras.callbacks.History
+    step: int
+    seconds: float
+    terminated: bool
 
 
 def run_steps(
@@ -39,7 +67,8 @@ def run_steps(
     *,
     epoch_steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> keras.callbacks.History:
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
     """Train phase after phase, telling the callbacks what one `Model.fit` would tell them.
 
     An epoch is `epoch_steps` updates, whatever the size of the data; the last one may be shorter.
@@ -47,57 +76,209 @@ def run_steps(
     not (several machines), and leaves the batches in our hands. At the end of an epoch the model
     has its averaged weights, where it keeps some, and after the last one it keeps them.
 
+    With `checkpoints` it goes on after the last one that is there, and ends as if it had never been
+    interrupted: weights, optimizer, draws, metrics, order of the data and what callbacks remember
+    (see `callback_state`). SIGTERM saves after the step. A callback's `before_checkpoint`, where it
+    has one, is called before each save.
+
     Args:
         model: compiled, its optimizer built, created within `strategy`.
-        phases: batches are endless, of the global batch size.
+        phases: in their order.
         callbacks: any Keras callbacks; `model.stop_training` ends the run after the step.
+        checkpoints: what to go on from and to save to.
 
-    Returns:
-        The history of the epochs' logs.
+    Raises:
+        ValueError: no checkpoint is sound, or they are of another model.
     """
-    steps = sum(phase.steps for phase in phases)
-    callback_list = keras.callbacks.CallbackList(
-        list(callbacks), add_history=True, model=model, epochs=-(-steps // epoch_steps), steps=steps
-    )
-    model.stop_training = False
-    callback_list.on_train_begin()
-    logs: dict = {}
-    updates = progress(_updates(model, strategy, phases), total=steps, what="training")
-    for step, update in enumerate(updates):
-        epoch, in_epoch = divmod(step, epoch_steps)
+    training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
+    with Termination() as termination:
+        return training.run(termination)
+
+
+class _Training:
+    """The state of one loop: the step, the phase, the logs, and the clock."""
+
+    def __init__(self, model, strategy, phases, epoch_steps, callbacks, checkpoints):
+        self.model, self.strategy, self.phases = model, strategy, phases
+        self.epoch_steps, self.checkpoints = epoch_steps, checkpoints
+        self.steps = sum(phase.steps for phase in phases)
+        self.callbacks = keras.callbacks.CallbackList(
+            list(callbacks),
+            add_history=True,
+            model=model,
+            epochs=-(-self.steps // epoch_steps),
+            steps=self.steps,
+        )
+        self.step, self.phase = 0, 0
+        self.logs: dict[str, float] = {}
+        self.unchanged = 0
+        # An evaluation that was broken off, and comes first when the run goes on.
+        self.evaluation_due = False
+        self.saved: tuple[int, bool] | None = None
+        self.seconds_before, self.started = 0.0, time.monotonic()
+
+    def run(self, termination: Termination) -> Trained:
+        self.model.stop_training = False
+        self.callbacks.on_train_begin()
+        self.states = CallbackStates(self.callbacks.callbacks)
+        self._go_on()
+        terminated = False
+        try:
+            if self.evaluation_due:
+                self._end_epoch(termination)
+            left = self.steps - self.step
+            for update in progress(self._updates(), total=left, what="training"):
+                self._update(update)
+                if self.model.stop_training and not self._sound():
+                    break
+                if self.model.stop_training or self.step == self.steps or not self._in_epoch():
+                    self._end_epoch(termination)
+                if self.model.stop_training:
+                    break
+                if termination.requested and self.step < self.steps:
+                    raise Terminated
+                if self.checkpoints and self.step < self.steps and self.checkpoints.due(self.step):
+                    self._save()
+            if self._sound():
+                self._save()
+        except Terminated:
+            terminated = True
+            self._save()
+        keep_averaged_weights(self.model)
+        self.callbacks.on_train_end(self.logs)
+        return Trained(self.model.history, self.step, self._seconds(), terminated)
+
+    def _sound(self) -> bool:
+        return math.isfinite(self.logs.get("batch_loss", 0.0))
+
+    def _in_epoch(self) -> int:
+        return self.step % self.epoch_steps
+
+    def _update(self, update: Callable[[], dict]) -> None:
+        in_epoch = self._in_epoch()
         if in_epoch == 0:
-            model.reset_metrics()
-            callback_list.on_epoch_begin(epoch)
-        callback_list.on_train_batch_begin(in_epoch)
-        logs = {name: float(value) for name, value in update().items()}
-        callback_list.on_train_batch_end(in_epoch, logs)
-        last = step + 1 == steps or model.stop_training
-        if last or in_epoch + 1 == epoch_steps:
-            with averaged_weights(model):
-                callback_list.on_epoch_end(epoch, logs)
-        if last or model.stop_training:
-            break
-    keep_averaged_weights(model)
-    callback_list.on_train_end(logs)
-    return model.history
+            self.model.reset_metrics()
+            self.callbacks.on_epoch_begin(self.step // self.epoch_steps)
+        self.callbacks.on_train_batch_begin(in_epoch)
+        self.logs = {name: float(value) for name, value in update().items()}
+        self.callbacks.on_train_batch_end(in_epoch, self.logs)
+        self.step += 1
+
+    def _end_epoch(self, termination: Termination) -> None:
+        """Evaluate; where SIGTERM breaks that off, save what it was to begin with."""
+        logs, remembered = dict(self.logs), self.states.taken()
+        self.evaluation_due = True
+        try:
+            with averaged_weights(self.model), termination.breaking_off():
+                self.callbacks.on_epoch_end((self.step - 1) // self.epoch_steps, self.logs)
+        except Terminated:
+            self.logs = logs
+            self._save(remembered)
+            raise
+        self.evaluation_due = False
+
+    def _updates(self) -> Iterator[Callable[[], dict]]:
+        """One function for each update; a phase begins when its first update is asked for."""
+        while self.step < self.steps and not self.model.stop_training:
+            end = sum(phase.steps for phase in self.phases[: self.phase + 1])
+            if self.step == end:
+                self.phase += 1
+                self._begin_phase()
+                continue
+            batches = self.phases[self.phase].batches(self.step)
+            iterator = iter(distribute(self.strategy, batches))
+
+            @tf.function(reduce_retracing=True)
+            def train_step(batch):
+                found = self.strategy.run(self.model.train_step, args=(batch,))
+                return first_replica(self.strategy, found)
+
+            for _ in range(end - self.step):
+                yield lambda: train_step(next(iterator))  # noqa: B023 - called before the next
+
+    def _begin_phase(self) -> None:
+        begin = self.phases[self.phase].begin
+        if begin is not None:
+            with self.strategy.scope():
+                begin()
+        if self.checkpoints:
+            self.unchanged = _checksum(unchanged_variables(self.model))
+
+    def _go_on(self) -> None:
+        """Begin the run, or take up the last checkpoint."""
+        self._begin_phase()
+        saved = self.checkpoints.newest() if self.checkpoints else None
+        if saved is not None:
+            while self.phase < saved.state["phase"]:
+                self.phase += 1
+                self._begin_phase()
+            if self.unchanged != saved.state["unchanged"]:
+                raise ValueError(
+                    f"the locked towers have other weights than when {saved.path.parent.parent} "
+                    "was begun; give back the files of --image-weights and --text-weights, or "
+                    "begin anew with --overwrite"
+                )
+            saved.restore(changing_variables(self.model))
+            self.step, self.logs = saved.step, dict(saved.state["logs"])
+            self.evaluation_due = saved.state["evaluation_due"]
+            self.seconds_before = saved.state["seconds"]
+            if self._in_epoch():
+                self.callbacks.on_epoch_begin(self.step // self.epoch_steps)
+            self.states.give_back(saved.state["callbacks"], saved.arrays)
+            self.model.stop_training = saved.state["stopped"]
+            ended = self.step == self.steps or self.model.stop_training
+            what = "this run has ended" if ended else "going on"
+            say(f"{what} after step {self.step} of {self.steps}, from {saved.path}")
+            self.saved = (self.step, self.evaluation_due)
+        if self.checkpoints:
+            self.checkpoints.begin(self.step)
+
+    def _save(self, remembered: tuple[dict, dict] | None = None) -> None:
+        """Save, unless just this is saved; what callbacks remember, or did at another time."""
+        if self.checkpoints is None or self.saved == (self.step, self.evaluation_due):
+            return
+        for callback in self.callbacks.callbacks:
+            getattr(callback, "before_checkpoint", lambda: None)()
+        callbacks, arrays = remembered or self.states.taken()
+        state = {
+            "phase": self.phase,
+            "logs": self.logs,
+            "evaluation_due": self.evaluation_due,
+            "stopped": self.model.stop_training,
+            "seconds": self._seconds(),
+            "unchanged": self.unchanged,
+            "callbacks": callbacks,
+        }
+        self.checkpoints.save(self.step, changing_variables(self.model), state, arrays)
+        self.saved = (self.step, self.evaluation_due)
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
 
 
-def _updates(
-    model: DualEncoder, strategy: tf.distribute.Strategy, phases: Sequence[Phase]
-) -> Iterator[Callable[[], dict]]:
-    """One function for each update; a phase begins when its first update is asked for."""
-    for phase in phases:
-        if phase.begin is not None:
-            with strategy.scope():
-                phase.begin()
-        iterator = iter(distribute(strategy, phase.batches))
+def changing_variables(model: DualEncoder) -> list[keras.Variable]:
+    """All that training changes: weights, statistics, draws, metrics and the optimizer's own.
 
-        @tf.function(reduce_retracing=True)
-        def train_step(batch):
-            return first_replica(strategy, strategy.run(model.train_step, args=(batch,)))
+    The locked towers are left out: they are made again from the same files and the same seed.
+    """
+    unchanged = {id(variable) for variable in unchanged_variables(model)}
+    of_metrics = [variable for metric in model.metrics for variable in metric.variables]
+    every = [*model.variables, *of_metrics, *model.optimizer.variables]
+    distinct = {id(variable): variable for variable in every if id(variable) not in unchanged}
+    return list(distinct.values())
 
-        for _ in range(phase.steps):
-            yield lambda: train_step(next(iterator))  # noqa: B023 - called before the next phase
+
+def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
+    """The variables of the locked towers."""
+    return [v for side in model.locked for v in getattr(model, f"{side}_tower").variables]
+
+
+def _checksum(variables: Sequence[keras.Variable]) -> int:
+    """CRC-32 of the values of all variables, one after the other."""
+    checksum = 0
+    for variable in variables:
+        checksum = zlib.crc32(np.ascontiguousarray(variable.numpy()), checksum)
+    return checksum
 
 
 def first_replica(strategy: tf.distribute.Strategy, values: dict) -> dict:

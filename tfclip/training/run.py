@@ -6,25 +6,26 @@ import json
 import os
 import platform
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from tfclip.console import CommandFailed, say
 from tfclip.evaluation.classification_run import evaluate_classification
 from tfclip.evaluation.retrieval_run import evaluate_retrieval
 from tfclip.evaluation.voc import SplitScorer
 from tfclip.inputs.batches import Drawing, training_batches, validation_batches
-from tfclip.models.saved import TrainedModel
+from tfclip.models.saved import TrainedModel, save_model
 from tfclip.records.manifest import VOCABULARY, Manifest, load_manifest, records_reference
 from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
 from tfclip.training.adapt import adapt_heads
-from tfclip.training.callbacks import KeepModels, Measure, StopOnNaN
+from tfclip.training.callbacks import KeepBest, LogFile, Measure, StopOnNaN
+from tfclip.training.checkpoints import Checkpoints, Interval
 from tfclip.training.feature_batches import feature_batches, stored_validation_batches
 from tfclip.training.feature_cache import (
     ImageFeatures,
@@ -41,6 +42,9 @@ from tfclip.training.recipes import Recipe, recipe
 from tfclip.training.word_training import ask_for_words
 
 CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+# Flags that decide nothing of what is trained.
+FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache"}
 
 
 def train(
@@ -100,8 +104,8 @@ def train(
                 "never_trained": list(flags.never_trained),
             },
         )
-    run_directory(flags.run, overwrite=flags.overwrite)
-    _write_config(flags, recipe_name, trained, manifest.fingerprint())
+    config = _config(flags, recipe_name, trained, manifest.fingerprint())
+    run_directory(flags.run, config, overwrite=flags.overwrite)
 
     model = trained.dual_encoder
     say(
@@ -112,16 +116,11 @@ def train(
     with damage_named(files):
         phases = _phases(flags, trained, directory, split, files)
     measures, monitor = _measures(flags, trained, strategy, val_files)
-    keep = KeepModels(
-        trained,
-        best=flags.run / "best",
-        last=flags.run / "checkpoints" / "last",
-        monitor=monitor,
-    )
+    keep = KeepBest(trained, flags.run / "best", monitor)
     stop = StopOnNaN()
-    started = time.monotonic()
+    checkpoints = Checkpoints(flags.run / CHECKPOINTS, Interval.parse(flags.checkpoint_every))
     with damage_named(files):
-        history = run_steps(
+        ended = run_steps(
             model,
             strategy,
             phases,
@@ -130,11 +129,12 @@ def train(
                 stop,
                 Measure(measures),
                 keep,
-                keras.callbacks.CSVLogger(str(flags.run / "log.csv")),
+                LogFile(flags.run / "log.csv"),
                 keras.callbacks.TensorBoard(str(flags.run / "tensorboard"), write_graph=False),
                 *_early_stopping(flags, monitor),
                 *callbacks,
             ],
+            checkpoints=checkpoints,
         )
     if stop.stopped_at is not None:
         saved = (
@@ -146,30 +146,73 @@ def train(
             f"the loss became NaN or infinite at step {stop.stopped_at}; {saved}; try a lower "
             f"--learning-rate (now {flags.learning_rate}) or --precision float32"
         )
+    if not ended.terminated:
+        save_model(flags.run / CHECKPOINTS / "last", trained)
     return {
         "run": str(flags.run),
         "best": str(keep.best),
-        "steps": flags.steps,
-        "seconds": round(time.monotonic() - started, 1),
+        "steps": ended.step,
+        "seconds": round(ended.seconds, 1),
+        "saving_seconds": round(checkpoints.seconds, 2),
+        "terminated": ended.terminated,
         "monitor": monitor,
         "best_value": keep.best_value,
-        "logs": {name: values[-1] for name, values in history.history.items()},
+        "logs": {name: values[-1] for name, values in ended.history.history.items()},
     }
 
 
-def run_directory(run: Path, *, overwrite: bool) -> None:
-    """Make an empty run directory.
+def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
+    """Make a run directory with its configuration, or find that of the same run.
 
     Raises:
-        FileExistsError: when something is there that may not be replaced.
+        FileExistsError: something is there that may not be replaced.
+        ValueError: another run is there; names the flags that differ.
     """
+    path = run / CONFIG_FILE
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        if not (run / CONFIG_FILE).is_file():
+        if not path.is_file():
             raise FileExistsError(f"{run} is there and is no run; choose another --run")
         if not overwrite:
-            raise FileExistsError(f"{run} holds a run; choose another --run or add --overwrite")
+            refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
+            return
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
+    beside = run / f".{CONFIG_FILE}"
+    beside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
+    """Compare what a run was begun with to what it is to go on with.
+
+    Raises:
+        ValueError: they differ in what decides the result; names it.
+    """
+    now = json.loads(json.dumps(now))
+    others = ("recipe", "records_fingerprint", "model")
+    differ = [
+        f"{name.replace('_', ' ')}"
+        + ("" if name == "model" else f" {begun.get(name)}, now {now[name]}")
+        for name in others
+        if begun.get(name) != now[name]
+    ]
+    before, flags = begun.get("flags", {}), now["flags"]
+    differ += [
+        f"--{name.replace('_', '-')} {before.get(name)}, now {flags.get(name)}"
+        for name in sorted((before.keys() | flags.keys()) - FREE_TO_CHANGE)
+        if before.get(name) != flags.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            f"{run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "
+            "choose another --run, or begin anew with --overwrite"
+        )
+    for package, version_then in begun.get("versions", {}).items():
+        if now["versions"].get(package) != version_then:
+            say(
+                f"{run} was begun with {package} {version_then}, now {now['versions'][package]}: "
+                "it may go on differently in the last digits"
+            )
 
 
 def _training_split(manifest: Manifest) -> str:
@@ -206,15 +249,19 @@ def _phases(
         words = ask_for_words(trained, directory, split, weight=flags.word_weight, seed=flags.seed)
     size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words}
     first = flags.unlock_after or flags.steps
-    if flags.locked and flags.cache_features:
-        batches = feature_batches(directory, split, trained.tokenizer, drawing, **stored, **size)
-    else:
-        batches = training_batches(files, trained.tokenizer, drawing, **size)
+    from_records = partial(training_batches, files, trained.tokenizer, drawing, **size)
+    from_stored = partial(
+        feature_batches, directory, split, trained.tokenizer, drawing, **stored, **size
+    )
+
+    def batches(start: int) -> tf.data.Dataset:
+        uses_stored = flags.locked and flags.cache_features and start < first
+        return (from_stored if uses_stored else from_records)(start_step=start)
+
     phases = [Phase(first, batches)]
     if flags.unlock_after:
-        rest = training_batches(files, trained.tokenizer, drawing, **size, start_step=first)
         begin = partial(compile_unlocked, trained.dual_encoder, flags)
-        phases.append(Phase(flags.steps - first, rest, begin))
+        phases.append(Phase(flags.steps - first, batches, begin))
     return phases
 
 
@@ -275,11 +322,9 @@ def _recalls(found: dict) -> dict[str, float]:
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
 
 
-def _write_config(
-    flags: FitFlags, recipe_name: str, trained: TrainedModel, fingerprint: str
-) -> None:
+def _config(flags: FitFlags, recipe_name: str, trained: TrainedModel, fingerprint: str) -> dict:
     packages = "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy"
-    config = {
+    return {
         "recipe": recipe_name,
         "flags": flags.to_dict(),
         "model": trained.config.to_dict(),
@@ -289,6 +334,3 @@ def _write_config(
             **{name: version(name) for name in packages},
         },
     }
-    beside = flags.run / f".{CONFIG_FILE}"
-    beside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, flags.run / CONFIG_FILE)
