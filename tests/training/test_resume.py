@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 
-from tfclip.fit import main
 from tfclip.training.checkpoints import Checkpoints, Interval
 from tfclip.training.recipes import RECIPES
 from tfclip.training.run import train
@@ -58,11 +57,12 @@ def terminate():
 def flags(records, run, **given):
     """Dropout in the head, averaged weights, early stopping, validation."""
     options = {"records": str(records), "run": run, "text_head": "projection", **TINY, **given}
+    options["feature_cache"] = run.parent / "features"
     return RECIPES["shapes"].flags(**options)
 
 
 def result_of(run) -> dict:
-    """Everything that must be equal, but for the times: the last checkpoint, the log, the models."""
+    """All that must be equal, but for the times: the last checkpoint, the log, the models."""
     (last, *_) = Checkpoints(run / "checkpoints", Interval())._paths()
     with np.load(last) as packed:
         state = json.loads(packed["state.json"])
@@ -112,3 +112,130 @@ def test_a_run_interrupted_twice_ends_the_same(
     ended = train("shapes", given, [Until()])
     assert ended["steps"] == 14
     assert_equal(result_of(tmp_path / "run"), result_of(uninterrupted))
+
+
+@pytest.mark.parametrize("step", [8, 10])
+def test_sigterm_saves_within_a_step_and_the_run_goes_on(
+    step, uninterrupted, training_records, flickr8k_records, tmp_path
+):
+    given = flags(
+        training_records, tmp_path / "run", val=f"{flickr8k_records}:dev", checkpoint_every="1h"
+    )
+    ended = train("shapes", given, [Until(step, terminate)])
+    assert (ended["terminated"], ended["steps"]) == (True, step)
+    ended = train("shapes", given, [Until()])
+    assert (ended["terminated"], ended["steps"]) == (False, 14)
+    assert_equal(result_of(tmp_path / "run"), result_of(uninterrupted))
+
+
+def test_sigterm_breaks_off_an_evaluation_which_is_made_again(
+    uninterrupted, training_records, flickr8k_records, tmp_path
+):
+    class InEvaluation(Until):
+        def on_epoch_end(self, epoch, logs=None):
+            if self.step and epoch == 1:
+                terminate()
+                raise AssertionError("the evaluation went on")
+
+    given = flags(training_records, tmp_path / "run", val=f"{flickr8k_records}:dev")
+    first = InEvaluation(step=99)
+    assert train("shapes", given, [first])["terminated"]
+    assert len(first.losses) == 10
+    train("shapes", given, [InEvaluation()])
+    theirs = result_of(uninterrupted)
+    theirs["state"]["callbacks"]["InEvaluation-1"] = theirs["state"]["callbacks"].pop("Until-1")
+    assert_equal(result_of(tmp_path / "run"), theirs)
+
+
+def test_a_run_that_has_ended_is_not_trained_again(
+    uninterrupted, training_records, flickr8k_records, capsys
+):
+    before = result_of(uninterrupted)
+    seen = Until()
+    given = flags(training_records, uninterrupted, val=f"{flickr8k_records}:dev")
+    assert train("shapes", given, [seen])["steps"] == 14
+    assert len(seen.losses) == 14, "what the callback remembered, and no step more"
+    assert "has ended after step 14" in capsys.readouterr().err
+    assert_equal(result_of(uninterrupted), before)
+
+
+def test_another_flag_is_refused_by_name(uninterrupted, training_records, flickr8k_records):
+    given = {"val": f"{flickr8k_records}:dev", "learning_rate": 5e-3, "seed": 1}
+    with pytest.raises(ValueError, match="--learning-rate 0.001, now 0.005; --seed 0, now 1"):
+        train("shapes", flags(training_records, uninterrupted, **given))
+
+
+def test_damaged_checkpoints_fall_back_to_the_one_before(
+    uninterrupted, training_records, flickr8k_records, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    saved = Checkpoints(run / "checkpoints", Interval())
+    assert [path.name for path in saved._paths()] == [
+        f"step-{step:08d}.npz" for step in (14, 12, 9)
+    ]
+    last, middle, _ = saved._paths()
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    middle.write_bytes(middle.read_bytes()[:-1000])
+    given = flags(training_records, run, val=f"{flickr8k_records}:dev")
+    train("shapes", given, [Until()])
+    said = capsys.readouterr().err
+    assert f"{last} is damaged" in said
+    assert f"{middle} is damaged" in said
+    assert "going on after step 9" in said
+    assert_equal(result_of(run), result_of(uninterrupted))
+    for path in saved._paths():
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no checkpoint in .* is sound.*--overwrite"):
+        train("shapes", given)
+
+
+@pytest.mark.parametrize("step", [4, 6, 8])
+def test_freed_towers_go_on_from_either_phase(step, locked, training_records, tmp_path):
+    given = flags(training_records, tmp_path / "run", **LOCKED)
+    with pytest.raises(Interruption):
+        train("shapes", given, [Until(step, interrupt)])
+    train("shapes", given, [Until()])
+    assert_equal(result_of(tmp_path / "run"), result_of(locked))
+
+
+LOCKED = {
+    "lock": "image,text",
+    "unlock_after": 6,
+    "region_share": 0.0,
+    "captions": 2,
+    "checkpoint_every": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def locked(training_records, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "locked"
+    train("shapes", flags(training_records, run, **LOCKED), [Until()])
+    return run
+
+
+class Towers(keras.callbacks.Callback):
+    """Looks at the towers, and changes one, before the run goes on."""
+
+    def __init__(self, change=0.0):
+        super().__init__()
+        self.change = change
+
+    def on_train_begin(self, logs=None):
+        weights = [*self.model.image_tower.weights, *self.model.text_tower.weights]
+        self.bytes = 4 * sum(int(np.prod(weight.shape)) for weight in weights)
+        weights[0].assign(weights[0] + self.change)
+
+
+def test_locked_towers_are_in_no_checkpoint_and_must_be_the_same(training_records, tmp_path):
+    given = flags(training_records, tmp_path / "run", **{**LOCKED, "unlock_after": None})
+    towers = Towers()
+    with pytest.raises(Interruption):
+        train("shapes", given, [towers, Until(4, interrupt)])
+    (last, *_) = Checkpoints(tmp_path / "run" / "checkpoints", Interval())._paths()
+    assert last.stat().st_size < towers.bytes
+    with pytest.raises(ValueError, match="locked towers have other weights.*--image-weights"):
+        train("shapes", given, [Towers(change=1.0)])
