@@ -13,8 +13,6 @@ begins as a fresh one does, eight seconds sooner. Runs on two workers are the co
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import random
 import select
@@ -24,11 +22,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.compared_runs import differences, result_of
 from tfclip.console import Command, CommandFailed, run, say
 
 STEPS, KILLED_WITHIN = 48, 12
@@ -50,9 +47,10 @@ LOCKED = {"lock": "image,text", "captions": 2, "views": "4"}
 # The kinds of runs, and how many of a hundred kills each one gets.
 KINDS = {
     "one replica": ({}, 40),
+    "one replica, validation": ({"val": "dev"}, 5),
     "two replicas": ({"replicas": 2}, 30),
     "locked towers": (LOCKED, 15),
-    "towers freed after 24 steps": ({**LOCKED, "unlock_after": 24}, 15),
+    "towers freed after 24 steps": ({**LOCKED, "unlock_after": 24}, 10),
 }
 
 
@@ -239,8 +237,15 @@ def _train(records: Path, folder: Path, given: Mapping, write: int) -> None:
             self.losses.append(logs["batch_loss"])
             os.write(write, b".")
 
-    paths = {"records": f"{records}:train", "val": f"{records}:dev", "run": folder}
-    train("shapes", RECIPES["shapes"].flags(**paths, **{**TINY, **given}), [Steps()])
+    small = replace(
+        RECIPES["shapes"],
+        image_options={"widths": (8, 16), "stem": 2},
+        text_options={"width": 16, "blocks": 1, "heads": 2},
+    )
+    options = {**TINY, **given, "records": f"{records}:train", "run": folder}
+    if "val" in options:
+        options["val"] = f"{records}:{options['val']}"
+    train("shapes", small.flags(**options), [Steps()], small)
 
 
 def _starting(records: Path, log: Path) -> Callable[[Path], Running]:
@@ -252,7 +257,7 @@ def _starting(records: Path, log: Path) -> Callable[[Path], Running]:
     def begin(folder: Path) -> Running:
         read, write = os.pipe()
         command = [sys.executable, "-m", "tfclip.fit", "shapes", f"--records={records}:train"]
-        command += [f"--val={records}:dev", f"--run={folder}", *words]
+        command += [f"--run={folder}", *words]
         code = (
             # Each new checkpoint counts as a step.
             "import subprocess, sys, time, pathlib, os\n"
@@ -308,56 +313,6 @@ def wait(process: int) -> None:
     _, status = os.waitpid(process, 0)
     if status:
         raise CommandFailed(f"a process ended with {status}; see log.txt in --folder")
-
-
-def result_of(run: Path) -> dict:
-    """All that must be equal, but for the times: the last checkpoint, the log, the models."""
-    import h5py
-
-    from tfclip.training.callbacks import TIMES
-
-    last = max((run / "checkpoints").glob("step-*.npz"))
-    with np.load(last) as packed:
-        state = json.loads(packed["state.json"])
-        found = {name: packed[name] for name in packed.files if name != "state.json"}
-    del state["seconds"]
-    del state["callbacks"]["LogFile-1"]  # the size of the file depends on the digits of the times
-    rows = list(csv.DictReader((run / "log.csv").open()))
-    found["log.csv"] = [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
-    # Not a number is equal to itself here.
-    found["state"] = {name: json.dumps(value) for name, value in state.items()}
-    found["last checkpoint"] = last.name
-
-    for folder in ("best", "checkpoints/last"):
-        with h5py.File(run / folder / "model.weights.h5") as file:
-            for name, item in _datasets(file):
-                found[f"{folder}{name}"] = item[()]
-    return found
-
-
-def _datasets(group):
-    import h5py
-
-    for item in group.values():
-        if isinstance(item, h5py.Dataset):
-            yield item.name, item
-        else:
-            yield from _datasets(item)
-
-
-def differences(expected: Mapping, found: Mapping) -> list[str]:
-    """The names of what is not equal, bit for bit."""
-    return [
-        name
-        for name in {**expected, **found}
-        if name not in expected or name not in found or not _same(expected[name], found[name])
-    ]
-
-
-def _same(a, b) -> bool:
-    if not isinstance(a, np.ndarray):
-        return a == b
-    return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
 def main(argv: list[str] | None = None) -> int:

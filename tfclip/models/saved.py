@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     beside = directory.with_name(directory.name + ".writing")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
+    with _without_optimizer(model.dual_encoder):
+        model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
     model.tokenizer.save(beside)
     description = {
         "format_version": FORMAT_VERSION,
@@ -55,6 +57,16 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     }
     (beside / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     _rename_over(beside, directory)
+
+
+@contextmanager
+def _without_optimizer(model: DualEncoder) -> Iterator[None]:
+    """Keras saves the optimizer along with the weights: two or three times their size."""
+    optimizer, model.optimizer = getattr(model, "optimizer", None), None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer
 
 
 def _rename_over(beside: Path, directory: Path) -> None:
