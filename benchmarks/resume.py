@@ -74,7 +74,6 @@ class Counts:
 
     kills: int = 0
     while_writing: int = 0
-    resumed: int = 0
     ended: int = 0
     differ: int = 0
 
@@ -95,20 +94,21 @@ def resume(flags: ResumeFlags) -> dict:
     folder.mkdir(parents=True)
     records = folder / "records"
     wait(forked(lambda: _records(folder, records), folder / "log.txt"))
-    moments, found = random.Random(flags.seed), {}
-    for kind, (given, share) in KINDS.items():
-        kills = round(flags.kills * share / 100)
-        if kills:
-            begin = _forking(records, given, folder / "log.txt")
-            found[kind] = _killed_until(kills, begin, folder / kind.replace(" ", "-"), moments)
-            say(f"{kind}: {found[kind].told()}")
-    if flags.worker_kills:
-        begin = _starting(records, folder / "log.txt")
-        found["two workers"] = _killed_until(
-            flags.worker_kills, begin, folder / "two-workers", moments
-        )
-        say(f"two workers: {found['two workers'].told()}")
-    result = {kind: asdict(counts) for kind, counts in found.items()}
+    moments = random.Random(flags.seed)
+    every = [
+        Series(round(flags.kills * share / 100), _forking(records, given, folder / "log.txt"))
+        for given, share in KINDS.values()
+    ]
+    every.append(Series(flags.worker_kills, _starting(records, folder / "log.txt")))
+    series = dict(zip([*KINDS, "two workers"], every, strict=True))
+    for number, one in enumerate(every):
+        one.folder = folder / f"kind-{number}"
+    # In turns, so that each kind has had its share whenever this is ended.
+    while left := {kind: one for kind, one in series.items() if one.share_left > 0}:
+        kind = max(left, key=lambda kind: left[kind].share_left)
+        series[kind].one_run(moments)
+        say(f"{kind}: {series[kind].counts.told()}")
+    result = {kind: asdict(one.counts) for kind, one in series.items() if one.kills}
     total = {name: sum(counts[name] for counts in result.values()) for name in asdict(Counts())}
     say(f"in all: {Counts(**total).told()}")
     if total["differ"] or not total["ended"]:
@@ -128,33 +128,46 @@ def _records(folder: Path, records: Path) -> None:
         raise CommandFailed("the records could not be made")
 
 
-def _killed_until(
-    kills: int, begin: Callable[[Path], Running], folder: Path, moments: random.Random
-) -> Counts:
-    """Kill runs in `folder` until there were so many kills and the last one has ended."""
-    counts = Counts()
-    begin(folder / "whole").to_the_end()
-    expected = result_of(folder / "whole")
-    while counts.kills < kills:
-        at = folder / f"run-{counts.ended}"
-        while True:
-            running = begin(at)
-            if counts.kills >= kills:
-                running.to_the_end()
-                break
+class Series:
+    """Runs of one kind: killed until there were so many kills, and compared at their ends.
+
+    Args:
+        kills: how many are wanted.
+        begin: begins a run in a folder, or goes on with it.
+    """
+
+    def __init__(self, kills: int, begin: Callable[[Path], Running]):
+        self.kills, self.begin = kills, begin
+        self.folder = Path()
+        self.counts = Counts()
+        self.expected: dict = {}
+
+    @property
+    def share_left(self) -> float:
+        """The share of the kills that is still to be made."""
+        return 1 - self.counts.kills / self.kills if self.kills else 0.0
+
+    def one_run(self, moments: random.Random) -> None:
+        """Kill one run over and over, until it or the kills have come to their end."""
+        if not self.expected:
+            self.begin(self.folder / "whole").to_the_end()
+            self.expected = result_of(self.folder / "whole")
+        at = self.folder / f"run-{self.counts.ended}"
+        while self.share_left > 0:
             writing = moments.random() < 0.3
-            if not running.reaches(moments.randrange(KILLED_WITHIN), moments, writing):
+            if not self.begin(at).reaches(moments.randrange(KILLED_WITHIN), moments, writing):
                 break
-            counts.kills += 1
-            counts.while_writing += any((at / "checkpoints").glob("*.writing"))
-        counts.ended += 1
-        differing = differences(expected, result_of(at))
+            self.counts.kills += 1
+            self.counts.while_writing += any((at / "checkpoints").glob("*.writing"))
+        else:
+            self.begin(at).to_the_end()
+        self.counts.ended += 1
+        differing = differences(self.expected, result_of(at))
         if differing:
-            counts.differ += 1
+            self.counts.differ += 1
             say(f"{at} differs in {', '.join(differing[:5])}")
         else:
             shutil.rmtree(at)
-    return counts
 
 
 class Running:
