@@ -90,7 +90,7 @@ def measured(recipe, seed: int, data: Path, work: Path) -> dict[str, float]:
     dev = f"{work / 'flickr8k'}:dev"
     run = work / "ablation"
     flags = recipe.flags(
-        records=f"{work / 'flickr8k'}:train",
+        records=(f"{work / 'flickr8k'}:train",),
         val=dev,
         run=run,
         overwrite=True,

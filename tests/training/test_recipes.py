@@ -83,7 +83,7 @@ def test_a_recipe_trains_is_loaded_exported_and_answers(
     recipe = dataclasses.replace(RECIPES[name], **{k: v for k, v in small.items() if k != "flags"})
     # The options of a recipe go to its own tower; the small one takes its place.
     recipe = dataclasses.replace(recipe, defaults={**recipe.defaults, **small["flags"]})
-    given = dict(EVERYWHERE, records=f"{training_records}:train", run=tmp_path / "run")
+    given = dict(EVERYWHERE, records=(f"{training_records}:train",), run=tmp_path / "run")
     given["feature_cache"] = tmp_path / "features"
     if name.startswith("clip"):
         given["vocabulary"] = merges

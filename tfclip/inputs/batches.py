@@ -8,12 +8,14 @@ from functools import partial
 
 import tensorflow as tf
 
+from tfclip.inputs.draws import hashed
 from tfclip.inputs.images import (
     augment,
     crop_region,
     decode_record_jpeg,
     picture_view,
 )
+from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
@@ -23,7 +25,6 @@ from tfclip.records.reader import ROW, Record, endless_shards, read_shards
 FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, *schema.BOX)
 # Ids are hashes below 2 ** 62: far apart enough that two among a million collide with 1e-7.
 _BUCKETS = 2**62
-_GOLDEN, _STREAM = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Drawing:
 
 
 def training_batches(
-    files: Sequence[str],
+    files: Sequence[str] | Mixture,
     tokenizer: Tokenizer,
     drawing: Drawing,
     *,
@@ -61,13 +62,13 @@ def training_batches(
     """Return endless training batches; (seed, step) alone decides what batch `step` holds.
 
     Args:
-        files: shards of one split, from `records.reader.split_files`.
+        files: shards of one split, from `records.reader.split_files`; or of several sets.
         tokenizer: turns captions into ids.
         drawing: how examples are drawn from records.
         batch_size: examples in a batch, over all replicas.
         seed: of the order of the records and of every draw.
         start_step: batches to leave out at the start; they are skipped before decoding.
-        words: which words the captions of each record hold; adds them.
+        words: which words the captions of each record hold; adds them. For one set only.
 
     Returns:
         Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
@@ -79,6 +80,16 @@ def training_batches(
         example = draw_example(record, example_seed(seed, number), drawing)
         return example if words is None else {**example, ROW: record[ROW]}
 
+    if isinstance(files, Mixture):
+        if words is not None:
+            raise ValueError("words are those of one set of records, not of several")
+        examples = files.examples(
+            seed,
+            start_step * batch_size,
+            FEATURES,
+            lambda own, number, record: draw_example(record, example_seed(own, number), drawing),
+        )
+        return _batches(examples, tokenizer, batch_size)
     examples = endless_shards(
         files,
         shuffle_seed=seed,
@@ -187,7 +198,7 @@ def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str,
 
 def view_of(seed: tf.Tensor, number: tf.Tensor, views: int) -> tf.Tensor:
     """Which of so many views examples (...) show: (...) int32, by their number alone."""
-    return tf.cast(_hashed(seed, number, 0) % views, tf.int32)
+    return tf.cast(hashed(seed, number, 0) % views, tf.int32)
 
 
 def several_of(seed: tf.Tensor, number: tf.Tensor, count: tf.Tensor, wanted: int) -> tf.Tensor:
@@ -196,27 +207,9 @@ def several_of(seed: tf.Tensor, number: tf.Tensor, count: tf.Tensor, wanted: int
     One after the other in the record, from a drawn one on and round.
     """
     count = tf.cast(count, tf.int64)
-    first = _hashed(seed, number, 1) % count
+    first = hashed(seed, number, 1) % count
     places = first[..., None] + tf.range(wanted, dtype=tf.int64)
     return tf.cast(places % count[..., None], tf.int32)
-
-
-def _hashed(seed: tf.Tensor, number: tf.Tensor, stream: int) -> tf.Tensor:
-    """An int64 of 0 or more for each number: the mixer of SplitMix64 (Steele et al. 2014).
-
-    Unlike TensorFlow's stateless draws it takes a whole batch of numbers at once.
-    """
-    seed, number = tf.cast(seed, tf.uint64), tf.cast(number, tf.uint64)
-    mixed = number * _word(_GOLDEN) + seed * _word(_STREAM) + tf.constant(stream, tf.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, _word(shift)))
-        mixed *= _word(factor)
-    mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, _word(31)))
-    return tf.cast(tf.bitwise.right_shift(mixed, _word(1)), tf.int64)
-
-
-def _word(value: int) -> tf.Tensor:
-    return tf.constant(value, tf.uint64)
 
 
 class Draws:

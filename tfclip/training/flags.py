@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -42,8 +43,8 @@ CHOICES = {
 class FitFlags:
     """Train a dual encoder on packed records."""
 
-    records: str
-    """Training records: DIR or DIR:SPLIT (the split is train when not given)."""
+    records: tuple[str, ...]
+    """Training records: DIR or DIR:SPLIT (the split is train when not given); several are mixed."""
     run: Path
     """The run directory to write."""
     val: str | None = None
@@ -52,6 +53,8 @@ class FitFlags:
     """Labelled records, DIR:SPLIT, for the zero-shot mean average precision while training."""
     class_folders: Path | None = None
     """A folder of class folders, for the zero-shot top-1 accuracy while training."""
+    record_weights: tuple[float, ...] = ()
+    """How often each of several --records is drawn; by default as often as it has pictures."""
     overwrite: bool = False
     """Replace a run that is there, instead of going on with it."""
 
@@ -170,6 +173,7 @@ class FitFlags:
         Raises:
             ValueError: naming the flag, what was received and what is allowed.
         """
+        self._check_records()
         image_tower(self.image_tower)
         text_tower(self.text_tower)
         head(self.image_head)
@@ -250,6 +254,32 @@ class FitFlags:
                 f"which no epoch can be made; use {images} or less"
             )
         return replace(self, steps=self.epochs * images // self.batch_size, epochs=None)
+
+    def _check_records(self) -> None:
+        if isinstance(self.records, str):
+            object.__setattr__(self, "records", (self.records,))
+        if not isinstance(self.records, tuple):  # a command's defaults, records still to be given
+            return
+        for at, reference in enumerate(self.records):
+            if reference in self.records[:at]:
+                raise ValueError(
+                    f"--records names {reference} twice; --record-weights says how often"
+                )
+        if self.record_weights and len(self.record_weights) != len(self.records):
+            raise ValueError(
+                f"--record-weights has {len(self.record_weights)} numbers for {len(self.records)} "
+                "--records; give one for each, or none"
+            )
+        if not all(0 < weight < math.inf for weight in self.record_weights):
+            told = " ".join(map(str, self.record_weights))
+            raise ValueError(f"--record-weights must be above 0; received {told}")
+        if len(self.records) > 1 and self.word_weight:
+            raise ValueError("--word-weight takes the words of one --records; leave it out or 0")
+        if len(self.records) > 1 and self.locked and self.cache_features:
+            raise ValueError(
+                "outputs of locked towers are stored for one --records at a time; with several add "
+                "--no-cache-features"
+            )
 
     def _check_lock(self) -> None:
         if not self.locked:

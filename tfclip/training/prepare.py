@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import say
-from tfclip.inputs.text import Tokenizer, choose_context_length, tokenizer_from_file
+from tfclip.inputs.text import (
+    Tokenizer,
+    WordPieceTokenizer,
+    choose_context_length,
+    tokenizer_from_file,
+)
+from tfclip.inputs.vocabulary import learn_vocabulary, load_vocabulary
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.image_weights import load_image_weights
@@ -62,7 +68,7 @@ def make_strategy(replicas: int) -> tf.distribute.Strategy:
 
 def prepare_model(
     flags: FitFlags,
-    directory: Path,
+    directories: Sequence[Path],
     files: list[str],
     *,
     options: Mapping[str, Mapping],
@@ -72,8 +78,8 @@ def prepare_model(
 
     Args:
         flags: what to build.
-        directory: the training records, for their vocabulary.
-        files: their shards, to measure caption lengths.
+        directories: the training records, for their vocabulary.
+        files: their shards, to measure caption lengths and learn a common vocabulary.
         options: of towers and heads, by the names of `ModelConfig`; see `Recipe.options`.
         trained_on: kept with the model.
 
@@ -81,7 +87,7 @@ def prepare_model(
         ValueError, FileNotFoundError: for a vocabulary or weights that are missing or do not fit.
     """
     pretrained = load_text_weights(flags.text_tower, flags.text_weights)
-    tokenizer = _tokenizer(flags, directory, pretrained)
+    tokenizer = _tokenizer(flags, directories, files, pretrained)
     tokenizer = tokenizer.with_context_length(
         flags.context_length or _measured_context(tokenizer, files, pretrained)
     )
@@ -180,8 +186,16 @@ def _compile(model: DualEncoder, optimizer: LayerwiseAdamW, flags: FitFlags) -> 
     optimizer.build(variables)
 
 
-def _tokenizer(flags: FitFlags, directory: Path, pretrained: PretrainedText | None) -> Tokenizer:
-    """The tokenizer of the weights, of `--vocabulary`, or of the records; of any context length."""
+def _tokenizer(
+    flags: FitFlags,
+    directories: Sequence[Path],
+    files: list[str],
+    pretrained: PretrainedText | None,
+) -> Tokenizer:
+    """The tokenizer of the weights, of `--vocabulary`, or of the records; of any context length.
+
+    Where the records have different vocabularies, one of the larger size is learnt from all.
+    """
     own = pretrained.make_tokenizer(SHORTEST) if pretrained else None
     if own is not None:
         if flags.vocabulary:
@@ -189,24 +203,36 @@ def _tokenizer(flags: FitFlags, directory: Path, pretrained: PretrainedText | No
                 "--vocabulary and --text-weights exclude each other: weights bring theirs"
             )
         return own
-    path = flags.vocabulary or directory / VOCABULARY
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no vocabulary at {path}; give one with --vocabulary PATH, or pack the records again"
+    paths = [flags.vocabulary] if flags.vocabulary else [d / VOCABULARY for d in directories]
+    for path in paths:
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f"no vocabulary at {path}; give one with --vocabulary PATH, or pack the records "
+                "again"
+            )
+    if len({Path(path).read_bytes() for path in paths}) == 1:
+        return tokenizer_from_file(paths[0], SHORTEST)
+    size = max(len(load_vocabulary(path)) for path in paths)
+    texts = (text.decode() for text in _texts(files).as_numpy_iterator())
+    words = learn_vocabulary(texts, size)
+    say(f"the records have different vocabularies: learnt one of {len(words):,} from all")
+    return WordPieceTokenizer(words, SHORTEST)
+
+
+def _texts(files: list[str]) -> tf.data.Dataset:
+    """All captions and phrases, one after the other."""
+    return read_shards(files, features=(schema.CAPTION, schema.PHRASE)).flat_map(
+        lambda record: tf.data.Dataset.from_tensor_slices(
+            tf.concat([record[schema.CAPTION], record[schema.PHRASE]], axis=0)
         )
-    return tokenizer_from_file(path, SHORTEST)
+    )
 
 
 def _measured_context(
     tokenizer: Tokenizer, files: list[str], pretrained: PretrainedText | None
 ) -> int:
     """Choose the context length from the token counts of the training texts."""
-    texts = read_shards(files, features=(schema.CAPTION, schema.PHRASE)).flat_map(
-        lambda record: tf.data.Dataset.from_tensor_slices(
-            tf.concat([record[schema.CAPTION], record[schema.PHRASE]], axis=0)
-        )
-    )
-    counted = texts.take(CAPTIONS_MEASURED).batch(1024).map(tokenizer.token_counts)
+    counted = _texts(files).take(CAPTIONS_MEASURED).batch(1024).map(tokenizer.token_counts)
     counts = list(counted.as_numpy_iterator())
     if not counts:
         raise ValueError("the training records hold no caption and no region phrase")

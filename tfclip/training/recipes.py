@@ -35,12 +35,12 @@ class Recipe:
     def flags(self, **given) -> FitFlags:
         """The flags of this recipe: its defaults under what is given."""
         return self.length_as_given(
-            FitFlags(**{"records": "", "run": Path(), **self.defaults, **given})
+            FitFlags(**{"records": (), "run": Path(), **self.defaults, **given})
         )
 
     def length_as_given(self, flags: FitFlags) -> FitFlags:
         """The same flags without the recipe's epochs, where --steps was given and --epochs not."""
-        own = FitFlags(**{"records": "", "run": Path(), **self.defaults})
+        own = FitFlags(**{"records": (), "run": Path(), **self.defaults})
         if flags.steps != own.steps and flags.epochs == own.epochs:
             return replace(flags, epochs=None)
         return flags

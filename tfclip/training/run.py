@@ -19,8 +19,9 @@ from tfclip.evaluation.classification_run import evaluate_classification
 from tfclip.evaluation.retrieval_run import evaluate_retrieval
 from tfclip.evaluation.voc import SplitScorer
 from tfclip.inputs.batches import Drawing, training_batches, validation_batches
+from tfclip.inputs.mixture import Mixture
 from tfclip.models.saved import TrainedModel, save_model
-from tfclip.records.manifest import VOCABULARY, Manifest, load_manifest, records_reference
+from tfclip.records.manifest import VOCABULARY, records_reference
 from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
 from tfclip.training.adapt import adapt_heads
@@ -39,6 +40,7 @@ from tfclip.training.flags import FitFlags
 from tfclip.training.loop import Phase, mean_loss, run_steps
 from tfclip.training.prepare import compile_unlocked, make_strategy, prepare_model
 from tfclip.training.recipes import Recipe, recipe
+from tfclip.training.training_sets import open_training_sets
 from tfclip.training.word_training import ask_for_words
 
 CONFIG_FILE = "config.json"
@@ -69,20 +71,15 @@ def train(
         CommandFailed: when the loss became NaN; what was saved before is kept.
     """
     chosen = variant or recipe(recipe_name)
-    directory, split = records_reference(flags.records)
-    manifest = load_manifest(directory)
-    split = split or _training_split(manifest)
-    files = split_files(directory, split)
+    records = open_training_sets(flags.records, flags.record_weights, flags.val)
+    directory, split, files = records.sets[0].directory, records.sets[0].split, records.files
     val_files = split_files(*_with_split(flags.val, "val")) if flags.val else None
-    texts = manifest.splits[split].captions + manifest.splits[split].regions
-    if not texts:
-        raise ValueError(f"{directory}:{split} holds no caption and no region phrase to train on")
     if chosen.needs_vocabulary and not flags.vocabulary and flags.text_weights == "none":
         raise ValueError(
             f"{recipe_name} reads texts by {chosen.needs_vocabulary}; fetch it and give "
             f"--vocabulary PATH, or {directory / VOCABULARY} to use the records' own"
         )
-    flags = flags.with_steps(manifest.splits[split].images)
+    flags = flags.with_steps(records.images)
     strategy = make_strategy(flags.replicas)
     if flags.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
@@ -92,19 +89,19 @@ def train(
     with damage_named(files), strategy.scope():
         trained = prepare_model(
             flags,
-            directory,
+            records.directories,
             files,
             options=chosen.options(flags),
             trained_on={
                 "recipe": recipe_name,
-                "records": str(directory),
-                "records_fingerprint": manifest.fingerprint(),
+                "records": ", ".join(map(str, records.directories)),
+                "records_fingerprint": records.fingerprint(),
                 "steps": flags.steps,
                 "seed": flags.seed,
                 "never_trained": list(flags.never_trained),
             },
         )
-    config = _config(flags, recipe_name, trained, manifest.fingerprint())
+    config = _config(flags, recipe_name, trained, records.fingerprint())
     run_directory(flags.run, config, overwrite=flags.overwrite)
 
     model = trained.dual_encoder
@@ -114,20 +111,27 @@ def train(
         f"{flags.steps} steps of {flags.batch_size} on {strategy.num_replicas_in_sync} replica(s)"
     )
     with damage_named(files):
-        phases = _phases(flags, trained, directory, split, files)
+        phases = _phases(flags, trained, directory, split, records.drawn_from)
     measures, monitor = _measures(flags, trained, strategy, val_files)
     keep = KeepBest(trained, flags.run / "best", monitor)
     stop = StopOnNaN()
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, Interval.parse(flags.checkpoint_every))
+    epoch_steps = min(flags.evaluate_every, flags.steps)
     with damage_named(files):
         ended = run_steps(
             model,
             strategy,
             phases,
-            epoch_steps=min(flags.evaluate_every, flags.steps),
+            epoch_steps=epoch_steps,
             callbacks=[
                 stop,
                 Measure(measures),
+                *records.callbacks(
+                    seed=flags.seed,
+                    batch_size=flags.batch_size,
+                    epoch_steps=epoch_steps,
+                    steps=flags.steps,
+                ),
                 keep,
                 LogFile(flags.run / "log.csv"),
                 keras.callbacks.TensorBoard(str(flags.run / "tensorboard"), write_graph=False),
@@ -215,19 +219,13 @@ def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
             )
 
 
-def _training_split(manifest: Manifest) -> str:
-    """The split to train on when none is named: train, or COCO's train2017."""
-    found = [split for split in manifest.splits if split.startswith("train")]
-    return found[0] if len(found) == 1 else "train"
-
-
 def _with_split(reference: str, default: str) -> tuple[Path, str]:
     directory, split = records_reference(reference)
     return directory, split or default
 
 
 def _phases(
-    flags: FitFlags, trained: TrainedModel, directory: Path, split: str, files: list[str]
+    flags: FitFlags, trained: TrainedModel, directory: Path, split: str, files: list[str] | Mixture
 ) -> list[Phase]:
     """The run as one phase, or two where locked towers are freed after a while."""
     drawing = Drawing(

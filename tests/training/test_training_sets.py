@@ -1,0 +1,95 @@
+"""Several sets of records in one run: compared, mixed, counted in the log."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfclip.fit import main
+from tfclip.inputs.mixture import Mixture
+from tfclip.records.options import PackOptions
+from tfclip.records.writer import pack
+from tfclip.sources.sample import Sample, Source
+from tfclip.training.flags import FitFlags
+from tfclip.training.training_sets import open_training_sets
+
+SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
+
+
+def packed(out, source_name, keys, words="red green blue"):
+    samples = []
+    for at in keys:
+        file = io.BytesIO()
+        Image.new("RGB", (20, 20), (9 * at, 0, 0)).save(file, "PNG")
+        samples.append(Sample(f"{source_name}/{at}", file.getvalue(), (f"{words} {at}",)))
+    source = Source(source_name, {"train": len(samples)}, lambda split: iter(samples))
+    pack(
+        source,
+        out,
+        PackOptions(workers=1),
+        finish=lambda building, files: (building / "vocab.txt").write_text(
+            "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(words)]) + "\n"
+        ),
+    )
+    return str(out)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    out = tmp_path_factory.mktemp("sets")
+    return [
+        packed(out / "one", "one", range(12)),
+        packed(out / "two", "two", range(6), words="green yellow"),
+        packed(out / "again", "one", range(8, 16)),
+    ]
+
+
+def test_several_sets_train_together_and_are_counted(sets, tmp_path, capsys):
+    words = ["shapes", "--records", *sets[:2], "--record-weights", "1", "3", *SMALL]
+    assert main([*words, "--run", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr().err
+    assert "one:train: 12 pictures, 25.0% of the examples" in told
+    assert "different vocabularies: learnt one of" in told
+    rows = list(csv.DictReader((tmp_path / "run/log.csv").open()))
+    mixture = Mixture((("x",), ("y",)), (1, 3))
+    for row, step in zip(rows, (4, 6), strict=True):
+        counts = [int(float(row["drawn_one"])), int(float(row["drawn_two"]))]
+        assert counts == mixture.counts(0, 4 * step) and sum(counts) == 4 * step
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["flags"]["records"] == sets[:2]
+    assert config["flags"]["record_weights"] == [1, 3]
+
+
+def test_one_set_is_read_as_before_and_several_by_their_sizes(sets):
+    one = open_training_sets(sets[:1])
+    assert one.drawn_from == one.files and one.images == 12
+    assert one.fingerprint() == one.sets[0].manifest.fingerprint()
+    both = open_training_sets(sets[:2])
+    assert both.drawn_from.weights == (12, 6) and both.images == 18
+    assert both.fingerprint() != open_training_sets(sets[1::-1]).fingerprint()
+
+
+def test_sets_with_pictures_in_common_are_refused_and_in_val_told(sets, capsys):
+    with pytest.raises(ValueError, match=r"have 4 pictures in common \(by key, one/\d+ is one\)"):
+        open_training_sets([sets[0], sets[2]])
+    open_training_sets(sets[:2], val=f"{sets[2]}:train")
+    assert "note: 4 pictures of --val are trained on, in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"records": ("a", "b", "a")}, "names a twice"),
+        ({"records": ("a", "b"), "record_weights": (1.0,)}, "1 numbers for 2"),
+        ({"records": ("a", "b"), "record_weights": (1.0, 0.0)}, "above 0; received 1.0 0.0"),
+        ({"records": ("a", "b"), "record_weights": (1.0, np.inf)}, "above 0"),
+        ({"records": ("a", "b"), "lock": "image"}, "--no-cache-features"),
+        ({"records": ("a", "b"), "word_weight": 0.1}, "--word-weight"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(given, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        FitFlags(run=tmp_path, **given)

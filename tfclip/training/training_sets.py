@@ -1,0 +1,204 @@
+"""The packed sets a run trains on: opened, compared with each other, mixed by weight, counted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tfclip.console import say
+from tfclip.inputs.mixture import Mixture
+from tfclip.records import schema
+from tfclip.records.manifest import Manifest, load_manifest, records_reference
+from tfclip.records.reader import read_split, split_files
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """One split of packed records, and how often it is drawn beside others."""
+
+    directory: Path
+    split: str
+    manifest: Manifest
+    files: tuple[str, ...]
+    weight: float
+
+    @property
+    def images(self) -> int:
+        """How many pictures it holds."""
+        return self.manifest.splits[self.split].images
+
+    def __str__(self) -> str:
+        return f"{self.directory}:{self.split}"
+
+
+@dataclass(frozen=True)
+class TrainingSets:
+    """What a run trains on: one set, or several that are mixed."""
+
+    sets: tuple[TrainingSet, ...]
+
+    @property
+    def directories(self) -> list[Path]:
+        """The directory of each set."""
+        return [one.directory for one in self.sets]
+
+    @property
+    def files(self) -> list[str]:
+        """All shards."""
+        return [file for one in self.sets for file in one.files]
+
+    @property
+    def images(self) -> int:
+        """How many pictures there are in all."""
+        return sum(one.images for one in self.sets)
+
+    @property
+    def drawn_from(self) -> list[str] | Mixture:
+        """What `inputs.batches.training_batches` takes."""
+        if len(self.sets) == 1:
+            return self.files
+        return Mixture(
+            tuple(one.files for one in self.sets), tuple(one.weight for one in self.sets)
+        )
+
+    def fingerprint(self) -> str:
+        """Return the name of the data: that of the manifest, or of all of them together."""
+        names = [one.manifest.fingerprint() for one in self.sets]
+        if len(names) == 1:
+            return names[0]
+        told = [f"{name}:{one.split}" for name, one in zip(names, self.sets, strict=True)]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+    def callbacks(
+        self, *, seed: int, batch_size: int, epoch_steps: int, steps: int
+    ) -> list[keras.callbacks.Callback]:
+        """Return what counts the examples of each set in the log; nothing for one set."""
+        if len(self.sets) == 1:
+            return []
+        names = [one.directory.name for one in self.sets]
+        if len(set(names)) < len(names):
+            names = [f"{one.directory.name}_{one.split}" for one in self.sets]
+        if len(set(names)) < len(names):
+            names = [f"{at}_{name}" for at, name in enumerate(names)]
+        return [_CountDrawn(self.drawn_from, names, seed, batch_size, epoch_steps, steps)]
+
+
+class _CountDrawn(keras.callbacks.Callback):
+    """Writes into the log how many examples of each set were drawn since the beginning.
+
+    They are a function of seed and step, so there is nothing to keep when a run goes on.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        names: Sequence[str],
+        seed: int,
+        batch_size: int,
+        epoch_steps: int,
+        steps: int,
+    ):
+        super().__init__()
+        self._mixture, self._names, self._seed = mixture, names, seed
+        self._batch_size, self._epoch_steps, self._steps = batch_size, epoch_steps, steps
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add `drawn_<name>` for every set, and say it."""
+        step = min((epoch + 1) * self._epoch_steps, self._steps)
+        counts = self._mixture.counts(self._seed, step * self._batch_size)
+        if logs is not None:
+            logs |= {f"drawn_{name}": float(n) for name, n in zip(self._names, counts, strict=True)}
+        told = ", ".join(f"{n:,} {name}" for name, n in zip(self._names, counts, strict=True))
+        say(f"drawn in {step:,} steps: {told}")
+
+
+def open_training_sets(
+    references: Sequence[str], weights: Sequence[float] = (), val: str | None = None
+) -> TrainingSets:
+    """Open the records to train on.
+
+    Args:
+        references: DIR or DIR:SPLIT; without a split, train or the only one like train2017.
+        weights: how often each is drawn; by default as often as it has pictures.
+        val: validation records, which should share no picture with the others.
+
+    Raises:
+        FileNotFoundError, ValueError: see `records.reader.split_files`.
+        ValueError: a set without texts, or two that have a picture in common.
+    """
+    sets = []
+    for at, reference in enumerate(references):
+        directory, split = records_reference(reference)
+        manifest = load_manifest(directory)
+        split = split or training_split(manifest)
+        files = tuple(split_files(directory, split))
+        counts = manifest.splits[split]
+        if not counts.captions + counts.regions:
+            raise ValueError(
+                f"{directory}:{split} holds no caption and no region phrase to train on"
+            )
+        weight = weights[at] if weights else counts.images
+        sets.append(TrainingSet(directory, split, manifest, files, weight))
+    if len(sets) > 1:
+        _refuse_common(sets, val)
+        share = sum(one.weight for one in sets)
+        for one in sets:
+            say(f"{one}: {one.images:,} pictures, {one.weight / share:.1%} of the examples")
+    return TrainingSets(tuple(sets))
+
+
+def training_split(manifest: Manifest) -> str:
+    """The split to train on when none is named: train, or COCO's train2017."""
+    found = [split for split in manifest.splits if split.startswith("train")]
+    return found[0] if len(found) == 1 else "train"
+
+
+def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:
+    """Refuse pictures with one key in two sets: they would be each other's positives, and one
+    picture would be drawn more often than told. Say how many of `val` are trained on."""
+    # A key begins with its source, so only sets of one source can share any.
+    sources = [one.manifest.source for one in sets]
+    ids: dict[int, np.ndarray] = {}
+    for at, one in enumerate(sets):
+        for other in range(at):
+            if sources[at] != sources[other]:
+                continue
+            for which in (at, other):
+                if which not in ids:
+                    ids[which] = _ids(sets[which].directory, sets[which].split)
+            if len(common := np.intersect1d(ids[at], ids[other])):
+                raise ValueError(
+                    f"{sets[other]} and {one} have {len(common):,} pictures in common (by key, "
+                    f"{_key_of(one, int(common[0]))} is one); give the larger one alone, or pack "
+                    "the other with --exclude-ids"
+                )
+    if val is None:
+        return
+    directory, split = records_reference(val)
+    source = load_manifest(directory).source
+    split = split or "val"
+    for at, one in enumerate(sets):
+        if sources[at] == source:
+            trained = ids[at] if at in ids else _ids(one.directory, one.split)
+            if common := len(np.intersect1d(trained, _ids(directory, split))):
+                say(f"note: {common:,} pictures of --val are trained on, in {one}")
+
+
+def _ids(directory: Path, split: str) -> np.ndarray:
+    read = read_split(directory, split, features=(schema.ID,), then=lambda r: r[schema.ID])
+    parts = list(read.batch(4096).as_numpy_iterator())
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _key_of(one: TrainingSet, image_id: int) -> str:
+    for record in read_split(
+        one.directory, one.split, features=(schema.ID, schema.KEY)
+    ).as_numpy_iterator():
+        if record[schema.ID] == image_id:
+            return record[schema.KEY].decode("utf-8", "replace")
+    return str(image_id)
