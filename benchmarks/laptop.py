@@ -168,17 +168,16 @@ def one_run(data: Path, work: Path, flags: argparse.Namespace) -> dict:
 def all_labelled(run: Path, records: Path) -> dict:
     """Average precision over both splits; decisions, which need other pictures, are those of val
     with thresholds fitted on train."""
+    from tfclip.evaluation.embeddings import RunEmbeddings, class_embeddings_of
     from tfclip.evaluation.labelled import labelled_records
     from tfclip.evaluation.multilabel import average_precision, bootstrap_weights
-    from tfclip.evaluation.prompts import readable_names, templates_by_name
-    from tfclip.evaluation.voc import RESAMPLES, rankings, score_pictures
-    from tfclip.evaluation.zero_shot import class_embeddings
-    from tfclip.models.saved import load_model
+    from tfclip.evaluation.prompts import class_prompts
+    from tfclip.evaluation.rankings import RESAMPLES, rankings
+    from tfclip.evaluation.scored import score_pictures
 
-    model, pictures = load_model(run), labelled_records(records, SIZE_OF_VOC)
-    names = readable_names(pictures.class_names)
-    classes = class_embeddings(model, names, templates_by_name("single"))
-    scored = score_pictures(model, pictures, classes, "1")
+    embeddings, pictures = RunEmbeddings(run), labelled_records(records, SIZE_OF_VOC)
+    texts = class_prompts(pictures.class_names, "single", {})
+    scored = score_pictures(embeddings, pictures, class_embeddings_of(embeddings, texts))
     weights = bootstrap_weights(len(scored.keys), RESAMPLES, 0)
     figures, intervals = rankings(scored, (), weights)
     each = average_precision(scored.scores, scored.present)

@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measured(recipe, seed: int, data: Path, work: Path) -> dict[str, float]:
     """Train one variant; its figures in percent, and the seconds of training."""
-    from tfclip.evaluation.voc import SplitScorer
+    from tfclip.evaluation.split_scorer import SplitScorer
     from tfclip.models.saved import load_model
     from tfclip.training.run import train
 

@@ -47,6 +47,7 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def tiny_run(tiny_model, tmp_path_factory):
     """A run directory with that model and thresholds for three classes; do not write into it."""
+    from tfclip.models.folder import model_fingerprint
     from tfclip.models.saved import save_model
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
@@ -57,6 +58,9 @@ def tiny_run(tiny_model, tmp_path_factory):
         "global": 0.0,
         "prompts": {name: [f"a photo of a {name}.", f"the {name}"] for name in CLASS_NAMES},
         "tiles": "1+4",
+        "fusion": {"name": "max"},
+        "calibration": None,
+        "model": model_fingerprint(run),
     }
     (run / "thresholds.json").write_text(json.dumps(thresholds))
     return run

@@ -55,11 +55,11 @@ def place(tmp_path_factory):
             text_options={"width": 32, "blocks": 1, "heads": 2},
             image_size=32,
             embed_dim=16,
-            context_length=24,
+            context_length=32,
             vocabulary_size=len(vocabulary),
         )
     )
-    tokenizer = WordPieceTokenizer(vocabulary, 24)
+    tokenizer = WordPieceTokenizer(vocabulary, 32)
     trained_on = {"never_trained": ["red star", "green circle"]}
     save_model(root / "run" / "best", TrainedModel(dual_encoder, tokenizer, trained_on))
     return root
@@ -168,14 +168,37 @@ def test_classification_of_cifar10(place, capsys):
         ("{root} voc --records {voc}", "holds no trained model"),
         ("{run} voc", "give one of --data VOCdevkit/VOC2007 and --records DIR"),
         ("{run} voc --records {voc} --data {voc}", "give one of --data"),
-        ("{run} voc --records {voc} --split val --calibrate val", "received val for both --split"),
+        (
+            "{run} voc --records {voc} --split val --calibrate val",
+            "--calibrate val, which share",
+        ),
         ("{run} voc --records {voc} --split tset", "'tset'; known, nearest first: test"),
         ("{run} voc --records {voc} --split train", "20 pictures of split train are in split"),
+        ("{run} voc --records {voc} --split val --calibrate train+val", "which share pictures"),
+        ("{run} voc --records {voc} --fusion median", "unknown fusion 'median'"),
+        ("{run} voc --records {voc} --probabilities beta", "unknown probabilities 'beta'"),
+        ("{run} voc --records {voc} --synonyms {root}/none", "no file of synonyms at"),
+        ("{run} voc --records {voc} --format csv", "unknown format 'csv'; known, nearest first: "),
+        ("{run} voc --records {voc} --negatives {flickr8k}:dev", "it needs --calibrate none"),
+        ("{run} voc --records {voc} --calibrate none", "needs pictures: give --negatives DIR"),
+        (
+            "{run} voc --records {voc} --calibrate none --negatives {voc}:train",
+            "has no captions, which tell what is unrelated",
+        ),
+        (
+            "{run} voc --records {voc} --calibrate none --negatives {flickr8k}:dev --fusion learnt",
+            "without a calibration split give one of max, mean, logsumexp",
+        ),
+        (
+            "{run} voc --records {voc} --calibrate none --negatives {flickr8k}:dev "
+            "--false-positives 2",
+            "received a false-positive rate of 2.0",
+        ),
         ("{run} voc --records {root}/none", "no records at"),
         ("{run} voc --records {voc} --tiles 2x2", "unknown tile layout '2x2'"),
         ("{run} voc --records {voc} --objective f2", "unknown objective 'f2'"),
         ("{run} voc --records {voc} --templates many", "unknown templates 'many'"),
-        ("{run} voc --records {voc} --seed -1", "received --seed -1"),
+        ("{run} voc --records {voc} --seed -1", "received seed -1"),
         ("{run} voc --records {flickr8k} --split test --calibrate dev", "no class names"),
         ("{run} voc --data {root}/none", "expected"),
         ("{run} retrieval --records {flickr8k}", "several splits; give one of"),
@@ -219,3 +242,102 @@ def test_help_and_mistakes_need_no_tensorflow(place):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--calibrate" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("fusion", "probabilities"),
+    [("max", "platt"), ("mean", "isotonic"), ("logsumexp", "platt"), ("learnt", "isotonic")],
+)
+def test_evaluate_predict_and_the_export_give_one_answer(
+    place, capsys, tmp_path, fusion, probabilities
+):
+    from tfclip import export
+    from tfclip.evaluation.calibration import calibration_from_dict
+    from tfclip.records.reader import read_split
+    from tfclip.serving.opening import open_classifier
+
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "best", run / "best")
+    words = ("--records", place / "records" / "voc", "--tiles", "1+4+9", "--fusion", fusion)
+    result(capsys, run, "voc", *words, "--probabilities", probabilities)
+    scores = np.load(run / "metrics" / "voc_scores.npz")
+    fitted = json.loads((run / "thresholds.json").read_text())
+    thresholds = [fitted["per_class"][name] for name in CLASS_NAMES]
+    calibration = calibration_from_dict(fitted["calibration"], CLASS_NAMES)
+    records = read_split(place / "records" / "voc", "test", features=("image/encoded",)).take(12)
+    pictures = [record["image/encoded"] for record in records.as_numpy_iterator()]
+    assert export.main([str(run), "--out", str(tmp_path / "exported")]) == 0
+    for opened in (run, tmp_path / "exported"):
+        answer = open_classifier(opened)(pictures)
+        expected = scores["test_scores"][:12]
+        np.testing.assert_allclose(answer["scores"], expected, atol=1e-5)
+        np.testing.assert_allclose(
+            answer["probabilities"], calibration.probabilities(answer["scores"]), atol=2e-5
+        )
+        far = np.abs(expected - thresholds) > 1e-5
+        assert far.mean() > 0.9
+        np.testing.assert_array_equal(answer["predicted"][far], (expected >= thresholds)[far])
+
+
+def test_thresholds_of_another_model_are_refused(place, capsys, tmp_path):
+    from tfclip import export, predict
+
+    words = ("voc", "--records", str(place / "records" / "voc"))
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "best", run / "best")
+    result(capsys, run, *words)
+    other = json.loads((run / "best" / "model.json").read_text())
+    (run / "best" / "model.json").write_text(json.dumps(other | {"trained_on": {"seed": 1}}))
+    picture = str(next((place / "drawn").rglob("*.jpg")))
+    for command, asked in (
+        (export, (str(run), "--out", str(tmp_path / "out"))),
+        (predict, (str(run), picture)),
+    ):
+        assert command.main([*asked]) == 2
+        assert "was fitted for another model than that of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_calibration_data_a_false_positive_rate_is_promised(place, capsys, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "best", run / "best")
+    words = ("--calibrate", "none", "--negatives", f"{place}/records/flickr8k:dev")
+    words += ("--records", place / "records" / "voc", "--false-positives", "0.4")
+    assert evaluate.main([str(word) for word in (run, "voc", *words)]) == 0
+    told = capsys.readouterr().err
+    assert "thresholds from negatives alone, 8 pictures of" in told
+    assert "What is found, they do not promise" in told
+    figures = json.loads((run / "metrics" / "voc.json").read_text())
+    assert figures["negatives"]["promised_false_positive_rate"] == 0.4
+    specificity = [row["specificity"] for row in figures["per_class"].values()]
+    found = figures["negatives"]["measured_false_positive_rate"]
+    assert found == pytest.approx(1 - np.mean(specificity))
+    assert "oracle" not in figures and figures["objective"] is None
+    assert json.loads((run / "thresholds.json").read_text())["calibration"] is None
+
+
+def test_synonyms_take_the_place_of_a_name_and_are_averaged(place, capsys, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "best", run / "best")
+    (tmp_path / "words.txt").write_text("# mine\nred star: a star, a red star\n\nblue circle: o\n")
+    words = (run, "voc", "--records", place / "records" / "voc", "--templates", "short")
+    result(capsys, *words, "--synonyms", tmp_path / "words.txt")
+    fitted = json.loads((run / "thresholds.json").read_text())
+    assert fitted["prompts"]["red star"] == ["a star", "a red star"]
+    assert fitted["prompts"]["red circle"] == ["red circle"]
+    (tmp_path / "words.txt").write_text("red stra: a star\n")
+    words = [str(word) for word in (*words, "--synonyms", tmp_path / "words.txt")]
+    assert evaluate.main(words) == 2
+    told = capsys.readouterr().err
+    assert "unknown class in the synonyms 'red stra'; known, nearest first: red star" in told
+
+
+def test_figures_in_the_form_of_clip_benchmark(place, capsys, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "best", run / "best")
+    words = ("voc", "--records", place / "records" / "voc", "--format", "clip-benchmark")
+    figures = result(capsys, run, *words)
+    written = json.loads((run / "metrics" / "voc.clip_benchmark.json").read_text())
+    assert set(written) == {"dataset", "model", "pretrained", "task", "metrics", "language"}
+    assert written["task"] == "zeroshot_classification"
+    assert written["metrics"] == {"mean_average_precision": figures["map"]}

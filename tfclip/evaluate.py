@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tyro.conf import Positional
 
-from tfclip.console import Command, json_text, run, say
+from tfclip.console import Command, run, say
 from tfclip.evaluation.class_sources import class_folders, tfds_reference
 from tfclip.evaluation.prompts import templates_by_name
+from tfclip.evaluation.results import circumstances, write_json
 from tfclip.evaluation.sts_sets import find_sets
-from tfclip.evaluation.thresholds import parse_objective
-from tfclip.naming import unknown
+from tfclip.evaluation.voc_flags import VocFlags, check_run
 from tfclip.records.manifest import load_manifest, records_reference
-from tfclip.sources.registry import open_source
-from tfclip.sources.sample import SourceOptions
 
 # What imports TensorFlow is imported by the functions below, when the flags are known to be right.
-
-
-@dataclass(frozen=True)
-class VocFlags:
-    """Multi-label: mean average precision, and thresholds fitted on another split."""
-
-    run: Positional[Path]
-    """A run directory, or a model folder."""
-    data: Path | None = None
-    """A raw VOC devkit, VOCdevkit/VOC2007; or else --records."""
-    records: Path | None = None
-    """A directory of packed records with labels; or else --data."""
-    split: str = "test"
-    """What is measured on; several as train+val."""
-    calibrate: str = "trainval"
-    """The split that the thresholds are fitted on; it shares no picture with --split."""
-    tiles: str = "1"
-    """The views of a picture, of which the highest score counts: 1, or 1+4 (and four crops)."""
-    objective: str = "f1"
-    """What a threshold is fitted for: f1, accuracy, youden, sensitivity>=0.9 (or another bound;
-    specificity and precision alike)."""
-    templates: str = "single"
-    """The prompts, by name."""
-    seed: int = 0
-    """Of the bootstrap intervals."""
-
-    def __post_init__(self):
-        _check_run(self.run)
-        if (self.data is None) == (self.records is None):
-            raise ValueError("give one of --data VOCdevkit/VOC2007 and --records DIR")
-        if self.split == self.calibrate:
-            raise ValueError(
-                f"received {self.split} for both --split and --calibrate; thresholds must be "
-                "fitted on other pictures than they are reported on"
-            )
-        if self.seed < 0:
-            raise ValueError(f"received --seed {self.seed}; allowed: 0 or more")
-        parse_objective(self.objective)
-        templates_by_name(self.templates)
 
 
 @dataclass(frozen=True)
@@ -76,7 +32,7 @@ class RetrievalFlags:
     """Rows of the similarity matrix in memory at a time."""
 
     def __post_init__(self):
-        _check_run(self.run)
+        check_run(self.run)
         if self.chunk < 1:
             raise ValueError(f"received --chunk {self.chunk}; allowed: 1 or more")
         directory, split = records_reference(self.records)
@@ -103,7 +59,7 @@ class ClassificationFlags:
     alphabet), to use instead of the data's."""
 
     def __post_init__(self):
-        _check_run(self.run)
+        check_run(self.run)
         if (self.data is None) == (self.tfds is None):
             raise ValueError("give one of --data DIR and --tfds NAME[:SPLIT]")
         if self.class_names is not None and not self.class_names.is_file():
@@ -125,89 +81,18 @@ class SentenceFlags:
     """A folder with some of stsb/, sts/2012/ to sts/2016/ and sick/."""
 
     def __post_init__(self):
-        _check_run(self.run)
+        check_run(self.run)
         find_sets(self.data)
-
-
-def _check_run(path: Path) -> None:
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"no run at {path}; train one with: python -m tfclip.fit RECIPE --records DIR --run RUN"
-        )
 
 
 def voc(flags: VocFlags) -> dict:
     """Measure, print the table, and write metrics/voc.json, thresholds.json and the plots."""
-    splits = (flags.split, flags.calibrate)
-    parts = tuple(dict.fromkeys(part for split in splits for part in split.split("+")))
-    if flags.records is not None:
-        known = load_manifest(flags.records).splits
-        for split in parts:
-            if split not in known:
-                raise unknown(f"split of {flags.records}", split, known)
-    else:
-        source = open_source("voc", flags.data, SourceOptions(splits=parts))
-
-    import numpy as np
-
-    from tfclip.evaluation.labelled import labelled_records, labelled_source
-    from tfclip.evaluation.page import write_page
-    from tfclip.evaluation.report import plot_precision_recall, plot_thresholds, voc_table
-    from tfclip.evaluation.voc import evaluate_voc
-    from tfclip.inputs.images import tile_boxes
-    from tfclip.models.saved import load_model
-
-    tile_boxes(flags.tiles)
     started = time.monotonic()
-    if flags.records is not None:
-        test, calibration = (labelled_records(flags.records, split) for split in splits)
-    else:
-        test, calibration = (labelled_source(source, split) for split in splits)
-    result = evaluate_voc(
-        load_model(flags.run),
-        test,
-        calibration,
-        templates=flags.templates,
-        tiles=flags.tiles,
-        objective=flags.objective,
-        seed=flags.seed,
-    )
-    scored = result.test
-    figures = result.figures | {"data": str(flags.records or flags.data)}
-    figures |= _circumstances(started)
+    from tfclip.evaluation.page import write_page
+    from tfclip.evaluation.voc_run import measure_voc
 
-    say(voc_table(figures))
-    plots = flags.run / "plots"
-    title = f"{len(scored.keys)} pictures of split {scored.split}"
-    plot_thresholds(
-        plots / "voc_thresholds.png",
-        scored.scores,
-        scored.present & ~scored.difficult,
-        scored.difficult,
-        figures["global"]["threshold"],
-        title=f"{title}, all classes pooled; threshold fitted on {figures['calibrate']}",
-    )
-    plot_precision_recall(
-        plots / "voc_precision_recall.png",
-        scored.scores,
-        scored.present,
-        scored.class_names,
-        marked=figures["never_trained"],
-        title=f"{title}; mAP {figures['map']:.3f}",
-    )
-    _write(flags.run / "thresholds.json", result.thresholds)
-    written = _write(flags.run / "metrics" / "voc.json", figures)
-    columns = {"test": scored, "calibration": result.calibration}
-    np.savez_compressed(
-        flags.run / "metrics" / "voc_scores.npz",
-        class_names=scored.class_names,
-        **{
-            f"{which}_{name}": getattr(part, name)
-            for which, part in columns.items()
-            for name in ("keys", "scores", "one_view", "present", "difficult")
-        },
-    )
-    say(f"{written}, {flags.run / 'thresholds.json'}, {plots}/voc_*.png, {write_page(flags.run)}")
+    figures = measure_voc(flags, started)
+    say(str(write_page(flags.run)))
     return figures
 
 
@@ -220,9 +105,9 @@ def retrieval(flags: RetrievalFlags) -> dict:
 
     started = time.monotonic()
     figures = evaluate_retrieval(load_model(flags.run), flags.records, chunk=flags.chunk)
-    figures |= _circumstances(started)
+    figures |= circumstances(started)
     say(retrieval_table(figures))
-    say(f"{_write(flags.run / 'metrics' / 'retrieval.json', figures)}, {write_page(flags.run)}")
+    say(f"{write_json(flags.run / 'metrics' / 'retrieval.json', figures)}, {write_page(flags.run)}")
     return figures
 
 
@@ -239,11 +124,10 @@ def classification(flags: ClassificationFlags) -> dict:
     figures = evaluate_classification(
         load_model(flags.run), data, templates=flags.templates, class_names=flags.class_names
     )
-    figures |= _circumstances(started)
+    figures |= circumstances(started)
     say(classification_table(figures))
-    say(
-        f"{_write(flags.run / 'metrics' / 'classification.json', figures)}, {write_page(flags.run)}"
-    )
+    written = write_json(flags.run / "metrics" / "classification.json", figures)
+    say(f"{written}, {write_page(flags.run)}")
     return figures
 
 
@@ -252,33 +136,18 @@ def sts(flags: SentenceFlags) -> dict:
     from tfclip.evaluation.page import write_page
     from tfclip.evaluation.sts import sts_table
     from tfclip.evaluation.sts_run import evaluate_sts, text_side_of_folder, text_side_of_model
-    from tfclip.models.saved import holds_model, load_model
+    from tfclip.models.folder import holds_model
+    from tfclip.models.saved import load_model
 
     started = time.monotonic()
     is_run = holds_model(flags.run) or not (flags.run / "config.json").is_file()
     side = text_side_of_model(load_model(flags.run)) if is_run else text_side_of_folder(flags.run)
     figures = evaluate_sts(side, flags.data)
-    figures |= _circumstances(started)
+    figures |= circumstances(started)
     say(sts_table(figures))
     if is_run:
-        say(f"{_write(flags.run / 'metrics' / 'sts.json', figures)}, {write_page(flags.run)}")
+        say(f"{write_json(flags.run / 'metrics' / 'sts.json', figures)}, {write_page(flags.run)}")
     return figures
-
-
-def _circumstances(started: float) -> dict:
-    return {
-        "seconds": round(time.monotonic() - started, 2),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
-def _write(path: Path, content: Mapping) -> Path:
-    """Write a JSON file; whoever looks sees none or all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-    return path
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
 from tfclip.evaluation.prompts import templates_by_name
+from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier, read_labels
 from tfclip.sources.voc import CLASS_NAMES
 
@@ -32,8 +33,8 @@ class ExportFlags:
     """With --thresholds none: the prompts of the labels, by name; single when not given. Fitted
     thresholds bring the prompts they were fitted with."""
     tiles: str | None = None
-    """With --thresholds none: the views of a picture, 1 or 1+4; 1 when not given. Fitted thresholds
-    bring theirs."""
+    """With --thresholds none: the views of a picture, 1, 1+4, 1+9 or 1+4+9, of which the highest
+    score counts; 1 when not given. Fitted thresholds bring theirs, and their fusion."""
 
     def __post_init__(self):
         if not self.run.is_dir():
@@ -51,6 +52,7 @@ class ExportFlags:
                     f"received --{flag} {getattr(self, flag)}, but fitted thresholds bring the "
                     f"{flag} they were fitted with; leave it out, or add --thresholds none"
                 )
+        tile_groups(self.tiles or "1")
         self.classifier()
 
     def classifier(self) -> Classifier | None:
@@ -71,9 +73,9 @@ class ExportFlags:
         if self.thresholds != NONE:
             named = self.thresholds != FITTED
             path = Path(self.thresholds) if named else self.run / THRESHOLDS_FILE
-            return Classifier.from_thresholds(path, labels, f"--labels {self.labels}")
+            return Classifier.from_thresholds(path, self.run, labels, f"--labels {self.labels}")
         if labels is None:
-            labels = Classifier.from_thresholds(self.run / THRESHOLDS_FILE).labels
+            labels = Classifier.from_thresholds(self.run / THRESHOLDS_FILE, self.run).labels
         templates = templates_by_name(self.templates or "single")
         return Classifier.from_templates(labels, templates, self.tiles or "1")
 
@@ -88,9 +90,9 @@ def export(flags: ExportFlags) -> dict:
     """Write the SavedModel and say where it lies and what it answers."""
     classifier = flags.classifier()
 
+    from tfclip.inputs.text import check_lengths
     from tfclip.models.saved import load_model
     from tfclip.serving.saved_model import write_saved_model
-    from tfclip.serving.served_model import check_lengths
     from tfclip.serving.signatures import signature_names
 
     model = load_model(flags.run)

@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.inputs.images import MAX_PIXELS, decode_valid, tile_boxes
-from tfclip.inputs.text import Tokenizer
+from tfclip.inputs.images import MAX_PIXELS, decode_valid
+from tfclip.inputs.text import Tokenizer, check_lengths
+from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.saved import CONFIG_FILE, TrainedModel, load_model
+from tfclip.models.folder import CONFIG_FILE
+from tfclip.models.saved import TrainedModel, load_model
 from tfclip.serving.classifier import check_labels
-from tfclip.serving.served_model import check_lengths
 from tfclip.training.recipes import RECIPES
 
 RUNS = Path("runs")

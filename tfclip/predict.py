@@ -7,6 +7,10 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, progress, run
+from tfclip.evaluation.fusion import UNFITTED_FUSIONS
+from tfclip.inputs.tiles import tile_groups
+from tfclip.models.folder import holds_model
+from tfclip.naming import unknown
 from tfclip.serving.classifier import check_labels
 from tfclip.serving.signatures import LABELS, PREDICTED, PROBABILITIES, SCORES, VALID
 
@@ -24,6 +28,12 @@ class PredictFlags:
     labels: tuple[str, ...] = ()
     """Texts as a caption would have them: "a dog" "a cat". When not given: the classes that were
     fitted or exported, with their decisions."""
+    tiles: str | None = None
+    """With --labels on a run: the views of a picture, 1, 1+4, 1+9 or 1+4+9; 1 when not given.
+    Fitted thresholds and exports bring theirs."""
+    fusion: str | None = None
+    """With --labels on a run: how the scores of the views become one: max, mean or logsumexp; max
+    when not given."""
 
     def __post_init__(self):
         if not self.model.exists():
@@ -41,13 +51,23 @@ class PredictFlags:
                 raise FileNotFoundError(f"no picture at {picture}")
         if self.labels:
             check_labels(self.labels, "--labels")
+        for flag in ("tiles", "fusion"):
+            if getattr(self, flag) is not None and not (self.labels and holds_model(self.model)):
+                raise ValueError(
+                    f"received --{flag} {getattr(self, flag)}, which needs --labels and a run: "
+                    f"fitted thresholds and exports bring the {flag} they were made with"
+                )
+        tile_groups(self.tiles or "1")
+        if self.fusion not in (None, *UNFITTED_FUSIONS):
+            raise unknown("fusion without fitting", self.fusion, UNFITTED_FUSIONS)
 
 
 def predict(flags: PredictFlags) -> dict:
     """Print a table for each picture and return the same figures."""
     from tfclip.serving.opening import open_classifier
 
-    classify = open_classifier(flags.model, flags.labels)
+    views = (flags.tiles or "1", flags.fusion or "max")
+    classify = open_classifier(flags.model, flags.labels, *views)
     answers, undecoded = [], []
     starts = range(0, len(flags.pictures), PICTURES_AT_ONCE)
     for start in progress(starts, total=len(starts), what="reading pictures"):

@@ -38,3 +38,25 @@ def test_readable_names_are_of_voc_and_stay_apart():
     assert len(set(found)) == len(CLASS_NAMES)
     assert found[0] == "airplane" and found[10] == "dining table"
     assert prompts.readable_names(["red circle", "aeroplane"]) == ["red circle", "airplane"]
+
+
+def test_openais_templates_are_eighty_and_each_once():
+    templates = prompts.templates_by_name("openai")
+    assert len(templates) == len(set(templates)) == 80
+    assert templates[0] == "a bad photo of a {}." and templates[-1] == "a tattoo of the {}."
+
+
+def test_clip_benchmarks_prompts_hold_the_official_names():
+    names = ["aeroplane", "dog"]
+    found = prompts.class_prompts(names, "voc", {})
+    assert found == [("a photo of a aeroplane.",), ("a photo of a dog.",)]
+    assert prompts.class_prompts(names, "single", {})[0] == ("a photo of a airplane.",)
+    found = prompts.class_prompts(names, "region", {"dog": ("dog", "puppy")})
+    assert found == [("the airplane",), ("the dog", "the puppy")]
+
+
+@pytest.mark.parametrize("text", ["dog", "dog:", ": cat", "dog: a\ndog: b"])
+def test_a_line_that_names_no_synonym_is_refused(tmp_path, text):
+    (tmp_path / "s.txt").write_text(f"# mine\n{text}\n")
+    with pytest.raises(ValueError, match="allowed: CLASS: word, word; each class once"):
+        prompts.read_synonyms(tmp_path / "s.txt")

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
+from tfclip.evaluation.embeddings import ModelEmbeddings
 from tfclip.evaluation.multilabel import confusion, micro
 from tfclip.evaluation.report import (
     classification_table,
@@ -16,6 +17,7 @@ from tfclip.evaluation.report import (
     voc_table,
 )
 from tfclip.evaluation.voc import evaluate_voc
+from tfclip.evaluation.voc_options import VocOptions
 
 
 def draw(classes=20, pictures=200):
@@ -80,10 +82,10 @@ def test_the_voc_table_says_how_it_was_measured(tiny_model, voc_records):
     from tfclip.evaluation.labelled import labelled_records
 
     found = evaluate_voc(
-        tiny_model,
+        ModelEmbeddings(tiny_model),
         labelled_records(voc_records, "test"),
         labelled_records(voc_records, "trainval"),
-        tiles="1+4",
+        VocOptions(tiles="1+4"),
         never_trained=["red star", "blue triangle"],
     )
     text = " ".join(voc_table(found.figures).split())

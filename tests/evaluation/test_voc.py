@@ -8,9 +8,13 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 
 from tfclip.console import json_text
+from tfclip.evaluation.embeddings import ModelEmbeddings
 from tfclip.evaluation.labelled import LabelledPictures, labelled_records, labelled_source
-from tfclip.evaluation.voc import SplitScorer, evaluate_voc, score_pictures
-from tfclip.evaluation.zero_shot import class_embeddings
+from tfclip.evaluation.scored import score_pictures
+from tfclip.evaluation.split_scorer import SplitScorer
+from tfclip.evaluation.voc import evaluate_voc
+from tfclip.evaluation.voc_options import VocOptions
+from tfclip.evaluation.zero_shot import WHOLE_PICTURE, class_embeddings
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Sample, Source
 from tfclip.sources.shapes import CLASS_NAMES, NEVER_TRAINED
@@ -24,12 +28,11 @@ def pictures(voc_records) -> dict[str, LabelledPictures]:
 @pytest.fixture(scope="module")
 def measured(tiny_model, pictures):
     return evaluate_voc(
-        tiny_model,
+        ModelEmbeddings(tiny_model),
         pictures["test"],
         pictures["trainval"],
-        tiles="1+4",
+        VocOptions(tiles="1+4", shrink=False, seed=3),
         never_trained=NEVER_TRAINED,
-        seed=3,
     )
 
 
@@ -114,15 +117,14 @@ def test_intervals_hold_their_figures_and_only_they_depend_on_the_seed(
         assert low < figure < high
         assert high - low < 0.35
     other = evaluate_voc(
-        tiny_model,
+        ModelEmbeddings(tiny_model),
         pictures["test"],
         pictures["trainval"],
-        tiles="1+4",
+        VocOptions(tiles="1+4", shrink=False, seed=4),
         never_trained=NEVER_TRAINED,
-        seed=4,
     ).figures
     assert other["intervals"]["map"] != figures["intervals"]["map"]
-    of_seed = {"intervals": None, "seed": None}
+    of_seed = {"intervals": None, "seed": None, "by_templates": None, "oracle": None}
     assert json_text(other | of_seed) == json_text(figures | of_seed)
 
 
@@ -134,7 +136,7 @@ def test_the_raw_devkit_gives_the_scores_of_its_records(tiny_model, drawn_sets, 
         np.testing.assert_array_equal(raw[split].present, other.present)
         np.testing.assert_array_equal(raw[split].difficult, other.difficult)
     classes = class_embeddings(tiny_model, CLASS_NAMES, ("a photo of a {}.",))
-    scored = score_pictures(tiny_model, raw["test"], classes, "1")
+    scored = score_pictures(ModelEmbeddings(tiny_model), raw["test"], classes)
     np.testing.assert_allclose(scored.scores, measured.test.one_view, atol=1e-6)
 
 
@@ -147,7 +149,7 @@ def test_a_class_without_positives_has_no_ap_and_is_named(tiny_model, pictures):
     for cells in unknown.values():
         cells[:, 5] = False
     found = evaluate_voc(
-        tiny_model,
+        ModelEmbeddings(tiny_model),
         dataclasses.replace(test, **gone),
         dataclasses.replace(calibration, **unknown),
     )
@@ -164,19 +166,21 @@ def test_a_class_without_positives_has_no_ap_and_is_named(tiny_model, pictures):
 
 def test_it_says_which_never_trained_classes_it_calibrated_on(tiny_model, pictures):
     known = dataclasses.replace(tiny_model, trained_on={"never_trained": ["red star", "a dog"]})
-    figures = evaluate_voc(known, pictures["test"], pictures["trainval"]).figures
+    figures = evaluate_voc(ModelEmbeddings(known), pictures["test"], pictures["trainval"]).figures
     assert figures["never_trained"] == figures["never_trained_in_calibration"] == ["red star"]
-    figures = evaluate_voc(tiny_model, pictures["test"], pictures["trainval"]).figures
+    figures = evaluate_voc(
+        ModelEmbeddings(tiny_model), pictures["test"], pictures["trainval"]
+    ).figures
     assert figures["never_trained"] == [] and "map_unseen" not in figures
 
 
 def test_splits_that_share_pictures_are_refused(tiny_model, voc_records, pictures):
     train = labelled_records(voc_records, "train")
     with pytest.raises(ValueError, match="20 pictures of split train are in split trainval too"):
-        evaluate_voc(tiny_model, train, pictures["trainval"])
+        evaluate_voc(ModelEmbeddings(tiny_model), train, pictures["trainval"])
     other = dataclasses.replace(pictures["test"], class_names=tuple(reversed(CLASS_NAMES)))
     with pytest.raises(ValueError, match="different class names"):
-        evaluate_voc(tiny_model, other, pictures["trainval"])
+        evaluate_voc(ModelEmbeddings(tiny_model), other, pictures["trainval"])
 
 
 def made_source(**labels) -> Source:
@@ -227,7 +231,9 @@ def test_several_splits_are_one(voc_records):
     assert whole.split == "train+val"
     assert whole.keys == parts[0].keys + parts[1].keys
     np.testing.assert_array_equal(whole.present, np.concatenate([p.present for p in parts]))
-    seen = list(whole.views(16, "1").as_numpy_iterator())
+    seen = list(whole.views(16, WHOLE_PICTURE).as_numpy_iterator())
     assert [row for row, _ in seen] == list(range(len(whole.keys)))
-    alone = [views for part in parts for _, views in part.views(16, "1").as_numpy_iterator()]
+    alone = [
+        views for part in parts for _, views in part.views(16, WHOLE_PICTURE).as_numpy_iterator()
+    ]
     np.testing.assert_array_equal([views for _, views in seen], alone)

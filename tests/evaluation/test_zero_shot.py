@@ -9,6 +9,7 @@ from PIL import Image
 
 from tfclip.evaluation import text_batches, zero_shot
 from tfclip.inputs.images import resize_picture
+from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.saved import TrainedModel
 from tfclip.records.reader import read_split
 
@@ -40,7 +41,7 @@ def test_texts_of_several_batches_keep_their_order(tiny_model, monkeypatch):
 
 
 def test_pictures_of_records_in_order_and_every_view_by_hand(tiny_model, voc_records):
-    views = zero_shot.record_views(voc_records, "test", SIZE, "1+4")
+    views = zero_shot.record_views(voc_records, "test", SIZE, tile_boxes("1+4"))
     rows, embeddings = zero_shot.embed_pictures(tiny_model, views, total=40)
     assert rows.tolist() == list(range(40))
     assert embeddings.shape == (40, 5, 16)
@@ -90,11 +91,3 @@ def test_a_model_is_traced_once_whatever_the_sizes(tiny_model):
         zero_shot.embed_texts(tiny_model, ["a"] * count)
     for graph in zero_shot._graphs(tiny_model.dual_encoder):
         assert graph.experimental_get_tracing_count() == 1
-
-
-def test_view_scores_are_cosines():
-    rng = np.random.default_rng(0)
-    views, classes = rng.normal(size=(4, 3, 8)), rng.normal(size=(2, 8))
-    scores = zero_shot.view_scores(views, classes)
-    assert scores.shape == (4, 3, 2)
-    assert scores[2, 1, 1] == pytest.approx(views[2, 1] @ classes[1])

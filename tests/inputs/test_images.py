@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfclip.inputs import images
+from tfclip.inputs.tiles import tile_boxes
 
 RNG = np.random.default_rng(0)
 
@@ -86,18 +87,9 @@ def test_the_right_size_is_left_alone():
     np.testing.assert_array_equal(images.resize_picture(tf.constant(pixels), 48), pixels)
 
 
-def test_tiles_cover_the_picture_and_overlap():
-    boxes = images.tile_boxes("1+4")
-    assert boxes.shape == (5, 4) and boxes.dtype == np.float32
-    np.testing.assert_allclose(boxes[1:, 2:] - boxes[1:, :2], images.CORNER_SHARE, atol=1e-6)
-    assert boxes.min() == 0 and boxes.max() == 1
-    with pytest.raises(ValueError, match="unknown tile layout '1x4'; known, nearest first: 1"):
-        images.tile_boxes("1x4")
-
-
 def test_views_are_crops_of_the_full_picture():
     pixels = picture(100, 200)
-    views = images.picture_views(tf.constant(pixels), images.tile_boxes("1+4"), 30)
+    views = images.picture_views(tf.constant(pixels), tile_boxes("1+4"), 30)
     crops = [pixels, pixels[:60, :120], pixels[:60, 80:], pixels[40:, :120], pixels[40:, 80:]]
     for view, crop in zip(views, crops, strict=True):
         np.testing.assert_array_equal(view, images.resize_picture(tf.constant(crop), 30))
@@ -167,7 +159,7 @@ def bomb() -> bytes:
 def test_corrupt_pictures_leave_their_neighbours_alone():
     good = [picture(50, 40), picture(30, 70)]
     data = [b"", jpeg(good[0]), b"\0\0", b"text", jpeg(good[0])[:400], bomb(), jpeg(good[1]), b"BM"]
-    boxes = images.tile_boxes("1+4")
+    boxes = tile_boxes("1+4")
     views, valid = images.decode_valid(tf.constant(data), boxes, 24)
     assert views.shape == (8, 5, 24, 24, 3) and views.dtype == tf.uint8
     np.testing.assert_array_equal(valid, [False, True, False, False, False, False, True, False])
@@ -179,7 +171,7 @@ def test_corrupt_pictures_leave_their_neighbours_alone():
 
 def test_all_good_and_none_at_all():
     data = [jpeg(picture(20 + n, 30)) for n in range(20)]
-    boxes = images.tile_boxes("1")
+    boxes = tile_boxes("1")
     views, valid = images.decode_valid(tf.constant(data), boxes, 16)
     assert valid.numpy().all()
     for view, encoded in zip(views, data, strict=True):
@@ -193,7 +185,7 @@ def test_all_good_and_none_at_all():
 
 def test_too_many_pixels_are_invalid():
     data = tf.constant([jpeg(picture(40, 50)), jpeg(picture(20, 30))])
-    _, valid = images.decode_valid(data, images.tile_boxes("1"), 16, max_pixels=1000)
+    _, valid = images.decode_valid(data, tile_boxes("1"), 16, max_pixels=1000)
     np.testing.assert_array_equal(valid, [False, True])
 
 
@@ -213,7 +205,7 @@ def test_a_saved_model_decodes_without_tfclip(tmp_path):
     data = [jpeg(picture(50, 40)), b"damaged", jpeg(picture(33, 64))]
     module = tf.Module()
     module.decode = tf.function(
-        lambda encoded: images.decode_valid(encoded, images.tile_boxes("1+4"), 16),
+        lambda encoded: images.decode_valid(encoded, tile_boxes("1+4"), 16),
         input_signature=[tf.TensorSpec([None], tf.string)],
     )
     tf.saved_model.save(module, str(tmp_path / "saved"))

@@ -5,9 +5,12 @@ import pytest
 import tensorflow as tf
 from scipy.special import softmax
 
-from tfclip.inputs.images import decode_picture, picture_views, tile_boxes
+from tfclip.evaluation.zero_shot import embed_classes
+from tfclip.inputs.images import decode_picture, picture_views
+from tfclip.inputs.text import check_lengths
+from tfclip.inputs.tiles import tile_boxes
 from tfclip.serving.classifier import Classifier
-from tfclip.serving.served_model import ServedModel, check_lengths, embed_classes
+from tfclip.serving.served_model import ServedModel
 
 
 def unit(rows):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from tfclip.console import say
-from tfclip.evaluation.zero_shot import file_views, record_views
+from tfclip.evaluation.negatives import related_pictures
 from tfclip.naming import unknown
-from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
-from tfclip.records.reader import read_split
 from tfclip.sources.sample import Rejected, Source
+
+# TensorFlow is imported where records or pictures are read: what is cached needs none, and tables
+# are there in the seconds that its import alone would take.
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class LabelledPictures:
         keys: N unique names.
         present: (N,C) bool, the class is in the picture, difficult to see or not.
         difficult: (N,C) bool, it is there only as "difficult"; a subset of `present`.
-        views: from the size of a view and a tile layout to a dataset as `record_views` gives it.
+        views: from the side of a view and boxes (T,4) to a dataset as `record_views` gives it.
         skipped: pictures of the split that could not be read.
+        reference: names exactly these pictures, for caches: another content has another one.
     """
 
     split: str
@@ -38,15 +42,18 @@ class LabelledPictures:
     keys: tuple[str, ...]
     present: np.ndarray
     difficult: np.ndarray
-    views: Callable[[int, str], tf.data.Dataset]
+    views: Callable[[int, np.ndarray], tf.data.Dataset]
     skipped: int = 0
+    reference: str = ""
 
-    def __post_init__(self):
-        if not self.present.any():
-            raise ValueError(
-                f"the split {self.split} has no annotations: none of its {len(self.keys)} pictures "
-                "shows any class; choose a split that is annotated"
-            )
+
+def _annotated(pictures: LabelledPictures) -> LabelledPictures:
+    if not pictures.present.any():
+        raise ValueError(
+            f"the split {pictures.split} has no annotations: none of its {len(pictures.keys)} "
+            "pictures shows any class; choose a split that is annotated"
+        )
+    return pictures
 
 
 def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
@@ -54,10 +61,10 @@ def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
     if len(parts) == 1:
         return parts[0]
 
-    def views(size: int, layout: str) -> tf.data.Dataset:
+    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
         seen, before = None, 0
         for part in parts:
-            moved = part.views(size, layout).map(
+            moved = part.views(size, boxes).map(
                 lambda row, views, before=before: (row + before, views)
             )
             seen = moved if seen is None else seen.concatenate(moved)
@@ -72,6 +79,7 @@ def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
         np.concatenate([part.difficult for part in parts]),
         views,
         sum(part.skipped for part in parts),
+        "+".join(part.reference for part in parts),
     )
 
 
@@ -84,7 +92,11 @@ def labelled_records(directory: Path, split: str) -> LabelledPictures:
     """
     if "+" in split:
         return joined([labelled_records(directory, part) for part in split.split("+")])
-    class_names = load_manifest(directory).class_names
+    from tfclip.records import schema
+    from tfclip.records.reader import read_split
+
+    manifest = load_manifest(directory)
+    class_names = manifest.class_names
     if not class_names:
         raise ValueError(
             f"the records at {directory} have no class names; pack labelled ones with: "
@@ -96,14 +108,85 @@ def labelled_records(directory: Path, split: str) -> LabelledPictures:
         keys.append(record[schema.KEY].decode())
         labels.append([name.decode() for name in record[schema.LABEL]])
         difficult.append([name.decode() for name in record[schema.DIFFICULT]])
-    return LabelledPictures(
-        split,
-        class_names,
-        tuple(keys),
-        _cells(labels, class_names) | _cells(difficult, class_names),
-        _cells(difficult, class_names),
-        partial(record_views, directory, split),
+    return _annotated(
+        LabelledPictures(
+            split,
+            class_names,
+            tuple(keys),
+            _cells(labels, class_names) | _cells(difficult, class_names),
+            _cells(difficult, class_names),
+            record_pictures(directory, split),
+            reference=f"{manifest.fingerprint()}:{split}",
+        )
     )
+
+
+def unlabelled_records(
+    directory: Path, split: str, class_names: Sequence[str], names: Sequence[Sequence[str]]
+) -> LabelledPictures:
+    """Open captioned records as pictures whose classes nobody labelled.
+
+    Args:
+        directory: packed records.
+        split: one of their splits.
+        class_names: C classes.
+        names: the words for each of them; a picture whose captions hold one may show the class: it
+            is `difficult` there, and counts neither way.
+
+    Raises:
+        ValueError: no captions, or a class that every picture names.
+    """
+    from tfclip.records import schema
+    from tfclip.records.reader import read_split
+
+    keys, captions = [], []
+    for record in read_split(
+        directory, split, features=(schema.KEY, schema.CAPTION)
+    ).as_numpy_iterator():
+        keys.append(record[schema.KEY].decode())
+        captions.append([text.decode("utf-8", "replace") for text in record[schema.CAPTION]])
+    if not any(captions):
+        raise ValueError(f"{directory}:{split} has no captions, which tell what is unrelated")
+    related = related_pictures(captions, names)
+    if related.all(axis=0).any():
+        name = class_names[int(np.argmax(related.all(axis=0)))]
+        raise ValueError(f"every picture of {directory}:{split} names the class {name}")
+    return LabelledPictures(
+        split, tuple(class_names), tuple(keys), related, related, record_pictures(directory, split)
+    )
+
+
+def record_pictures(directory: Path, split: str) -> Callable[[int, np.ndarray], tf.data.Dataset]:
+    """The `views` of a `LabelledPictures`, of a split of packed records."""
+
+    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
+        from tfclip.evaluation.zero_shot import record_views
+
+        return record_views(directory, split, size, boxes)
+
+    return views
+
+
+def _file_pictures(paths: Sequence[Path]) -> Callable[[int, np.ndarray], tf.data.Dataset]:
+    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
+        from tfclip.evaluation.zero_shot import file_views
+
+        return file_views(paths, size, boxes)
+
+    return views
+
+
+def _files_reference(images: Sequence[Path | bytes]) -> str:
+    """Names these pictures as they are now: a changed file has another size or time."""
+    listed = hashlib.sha256()
+    for path in images:
+        if isinstance(path, bytes):
+            listed.update(hashlib.sha256(path).digest())
+            continue
+        found = path.stat() if path.is_file() else None
+        known = (0, 0) if found is None else (found.st_size, found.st_mtime_ns)
+        listed.update(f"{path.resolve()}:{known}\n".encode())
+    return listed.hexdigest()
 
 
 def labelled_source(source: Source, split: str) -> LabelledPictures:
@@ -125,15 +208,19 @@ def labelled_source(source: Source, split: str) -> LabelledPictures:
         else:
             samples.append(item)
     names = source.class_names
+    paths = [sample.image for sample in samples]
     difficult = _cells([sample.difficult for sample in samples], names)
-    return LabelledPictures(
-        split,
-        names,
-        tuple(sample.key for sample in samples),
-        _cells([sample.labels for sample in samples], names) | difficult,
-        difficult,
-        partial(file_views, [sample.image for sample in samples]),
-        source.counts[split] - len(samples),
+    return _annotated(
+        LabelledPictures(
+            split,
+            names,
+            tuple(sample.key for sample in samples),
+            _cells([sample.labels for sample in samples], names) | difficult,
+            difficult,
+            _file_pictures(paths),
+            source.counts[split] - len(samples),
+            _files_reference(paths),
+        )
     )
 
 

@@ -13,7 +13,8 @@ import tensorflow as tf
 from tfclip.console import say
 from tfclip.evaluation.class_sources import class_folders, tfds_reference
 from tfclip.evaluation.zero_shot import file_views
-from tfclip.inputs.images import decode_picture, picture_views, tile_boxes
+from tfclip.inputs.images import decode_picture, picture_views
+from tfclip.inputs.tiles import tile_boxes
 from tfclip.naming import unknown
 from tfclip.sources.tfds import tfds_builder
 

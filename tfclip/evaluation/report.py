@@ -42,29 +42,60 @@ def voc_table(figures: Mapping) -> str:
             lines.append(f"{what:58}{_with_interval(figures[name], intervals[name])}")
     lines.append("")
     lines.append(f"{'thresholds':24}{'mean':8}" + "".join(f"{share:>12}" for share in SHARES))
-    softmax = figures["softmax"]
-    for what, decided in (
-        ("cosine, per class", figures),
-        ("cosine, global", figures["global"]),
-        ("softmax, per class", softmax),
-        ("softmax, global", softmax["global"]),
-    ):
+    for what, decided in threshold_kinds(figures).items():
         for mean in ("macro", "micro"):
             cells = "".join(_cell(decided[mean][share]) for share in SHARES)
             lines.append(f"{what:24}{mean:8}{cells}")
     f1 = _with_interval(figures["macro"]["f1"], intervals["macro_f1"])
-    lines += ["", f"macro F1, cosine, threshold per class: {f1}", "", *_remarks(figures)]
+    lines += ["", f"{'macro F1 with the thresholds in use':58}{f1}"]
+    if "oracle" in figures:
+        gap = figures["oracle"]
+        told = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
+        lines.append(f"{'macro F1 that the oracle has more':58}{told}")
+    lines += ["", *_probability_lines(figures), *_template_lines(figures), *remarks(figures)]
     return "\n".join(lines)
 
 
-def _remarks(figures: Mapping) -> list[str]:
+def threshold_kinds(figures: Mapping) -> dict[str, Mapping]:
+    """What stands side by side in every table of decisions: name to `macro` and `micro` shares."""
+    softmax = figures["softmax"]
+    kinds = {"cosine, per class": figures}
+    if figures["shrinkage"]:
+        kinds = {"cosine, shrunk": figures, "cosine, per class alone": figures["unshrunk"]}
+    kinds |= {
+        "cosine, global": figures["global"],
+        "softmax, per class": softmax,
+        "softmax, global": softmax["global"],
+    }
+    if "oracle" in figures:
+        kinds["oracle (saw the answers)"] = figures["oracle"]
+    return kinds
+
+
+def _probability_lines(figures: Mapping) -> list[str]:
+    errors = figures["probabilities"]["expected_calibration_error"]
+    told = ", ".join(f"{kind} {error:.3f}" for kind, error in errors.items())
+    return [f"expected calibration error of probabilities: {told}", ""]
+
+
+def _template_lines(figures: Mapping) -> list[str]:
+    lines = [f"{'mAP by templates':58}"]
+    for name, found in figures["by_templates"].items():
+        told = "a prompt is too long for this model"
+        if found is not None:
+            told = _with_interval(found["map"], found["interval"])
+        lines.append(f"  {name:56}{told}")
+    return [*lines, ""]
+
+
+def remarks(figures: Mapping) -> list[str]:
     """What a reader has to know about how the figures came about."""
     occurring = figures["never_trained_in_calibration"]
     remarks = [
         f"{figures['images']} pictures of split {figures['split']}; templates "
-        f"{figures['templates']}; tiles {figures['tiles']}; [95 % bootstrap intervals]",
-        f"thresholds fitted for {figures['objective']} on split {figures['calibrate']}, "
-        f"{figures['calibration_images']} other pictures"
+        f"{figures['templates']}; tiles {figures['tiles']}; fusion {_fusion(figures['fusion'])}; "
+        "[95 % bootstrap intervals]",
+        _fitted_on(figures)
         + (
             f", in which {len(occurring)} of the {len(figures['never_trained'])} never-trained "
             "classes occur: they were not trained on, but calibrated"
@@ -81,6 +112,32 @@ def _remarks(figures: Mapping) -> list[str]:
     if figures["skipped"]:
         remarks.append(f"{figures['skipped']} pictures could not be read and are left out")
     return remarks
+
+
+def _fitted_on(figures: Mapping) -> str:
+    if "negatives" not in figures:
+        shrunk = f"; shrinkage {figures['shrinkage']:g}" if figures["shrinkage"] else ""
+        return (
+            f"thresholds fitted for {figures['objective']} on split {figures['calibrate']}, "
+            f"{figures['calibration_images']} other pictures{shrunk}"
+        )
+    negatives = figures["negatives"]
+    return (
+        f"thresholds from negatives alone, {figures['calibration_images']} pictures of "
+        f"{negatives['split']}: on pictures like these at most "
+        f"{negatives['promised_false_positive_rate']:.3f} of what lacks a class is predicted to "
+        f"show it; measured on {figures['split']}: "
+        f"{negatives['measured_false_positive_rate']:.3f} in the mean over classes, "
+        f"{negatives['highest_measured']:.3f} at most. What is found, they do not promise"
+    )
+
+
+def _fusion(fusion: Mapping) -> str:
+    if fusion["name"] == "logsumexp":
+        return f"logsumexp (sharpness {fusion['sharpness']:.1f})"
+    if fusion["name"] == "learnt":
+        return f"learnt ({' + '.join(f'{weight:g}' for weight in fusion['weights'])})"
+    return fusion["name"]
 
 
 def retrieval_table(figures: Mapping) -> str:

@@ -10,15 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import progress
-from tfclip.evaluation.prompts import prompts
+from tfclip.evaluation.prompts import mean_embeddings, prompts
 from tfclip.evaluation.text_batches import embed_by_length
-from tfclip.inputs.images import decode_picture, decode_record_jpeg, picture_views, tile_boxes
+from tfclip.inputs.images import decode_picture, decode_record_jpeg, picture_views
+from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import read_split
 
 VIEWS_AT_ONCE = 64
+WHOLE_PICTURE = tile_boxes("1")
 
 
 @lru_cache(maxsize=2)
@@ -52,30 +54,30 @@ def embed_texts(model: TrainedModel, texts: Sequence[str | bytes]) -> np.ndarray
 def class_embeddings(
     model: TrainedModel, class_names: Sequence[str], templates: Sequence[str]
 ) -> np.ndarray:
-    """Embed C classes: (C,D) float32, unit norm.
-
-    The embedding of a class is the mean of those of its prompts, brought back to length one
-    (Radford et al. 2021, section 3.1.4).
-    """
-    texts = [text for name in class_names for text in prompts(name, templates)]
-    each = embed_texts(model, texts).reshape(len(class_names), -1, model.config.embed_dim)
-    means = each.mean(axis=1)
-    return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
+    """Embed C classes by the prompts of their templates: (C,D) float32, unit norm."""
+    return embed_classes(model, [prompts(name, templates) for name in class_names])
 
 
-def record_views(directory: Path, split: str, size: int, layout: str = "1") -> tf.data.Dataset:
+def embed_classes(model: TrainedModel, texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Embed each of C classes as the mean of its texts' embeddings: (C,D) float32, unit norm."""
+    every = embed_texts(model, [text for listed in texts for text in listed])
+    return mean_embeddings(every, [len(listed) for listed in texts])
+
+
+def record_views(
+    directory: Path, split: str, size: int, boxes: np.ndarray = WHOLE_PICTURE
+) -> tf.data.Dataset:
     """The views of every picture of packed records, in the order of packing.
 
     Args:
         directory: packed records.
         split: one of their splits.
         size: side S of a view.
-        layout: of tiles, see `inputs.images.TILE_LAYOUTS`.
+        boxes: (T,4) of the views, see `inputs.tiles.tile_boxes`.
 
     Returns:
         A dataset of (row () int64, views (T,S,S,3) uint8).
     """
-    boxes = tile_boxes(layout)
 
     def views(record):
         return picture_views(decode_record_jpeg(record[schema.IMAGE]), boxes, size)
@@ -83,13 +85,14 @@ def record_views(directory: Path, split: str, size: int, layout: str = "1") -> t
     return read_split(directory, split, features=(schema.IMAGE,), then=views).enumerate()
 
 
-def file_views(paths: Sequence[Path], size: int, layout: str = "1") -> tf.data.Dataset:
+def file_views(
+    paths: Sequence[Path], size: int, boxes: np.ndarray = WHOLE_PICTURE
+) -> tf.data.Dataset:
     """The views of picture files; a row whose picture does not decode is left out.
 
     Returns:
         A dataset as from `record_views`; `row` is the place in `paths`.
     """
-    boxes = tile_boxes(layout)
 
     def views(row, path):
         return row, picture_views(decode_picture(tf.io.read_file(path)), boxes, size)
@@ -126,8 +129,3 @@ def embed_pictures(
     if not rows:
         raise ValueError("there is no picture to embed: none of the files could be decoded")
     return np.concatenate(rows), np.concatenate(embeddings)
-
-
-def view_scores(embeddings: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Cosine of every view with every class: (N,T,D) and (C,D) to (N,T,C) float32."""
-    return embeddings @ classes.T

@@ -12,23 +12,11 @@ import tensorflow as tf
 from tfclip.inputs.formats import decode_other_format
 from tfclip.inputs.headers import count_pixels, is_jpeg, read_orientation, turn_upright
 from tfclip.inputs.view_sets import WHOLE, View, view_set
-from tfclip.naming import unknown
 
-# A corner crop of a tile layout takes this share of each side: neighbours overlap by a fifth.
-CORNER_SHARE = 0.6
 # A picture that declares more is not decoded for strangers: as RGB it takes 150 MB.
 MAX_PIXELS = 50_000_000
 # More than most machines have cores, and few enough for the memory of the largest pictures.
 _PARALLEL_DECODES = 16
-# Names what the functions below do to pixels, for stored features; raise it when that changes.
-PIXELS_VERSION = 1
-
-_FAR = 1.0 - CORNER_SHARE
-_CORNERS = tuple(
-    (y, x, y + CORNER_SHARE, x + CORNER_SHARE) for y in (0.0, _FAR) for x in (0.0, _FAR)
-)
-# Boxes are (y0, x0, y1, x1) in shares of the picture's sides.
-TILE_LAYOUTS = {"1": (WHOLE,), "1+4": (WHOLE, *_CORNERS)}
 
 
 def decode_record_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -111,13 +99,6 @@ def training_views(image: tf.Tensor, name: str, size: int, image_id: tf.Tensor) 
     )
 
 
-def tile_boxes(layout: str) -> np.ndarray:
-    """Return the views of a tile layout, "1" or "1+4": (T,4) float32 y0,x0,y1,x1 in 0..1."""
-    if layout not in TILE_LAYOUTS:
-        raise unknown("tile layout", layout, TILE_LAYOUTS)
-    return np.array(TILE_LAYOUTS[layout], np.float32)
-
-
 def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
     """Cut `box` (4,) float y0,x0,y1,x1 in 0..1 out of `image` (H,W,3) uint8: (size,size,3) uint8.
 
@@ -143,7 +124,7 @@ def decode_valid(
 
     Args:
         image_bytes: (N,) string, N may be 0.
-        boxes: (T,4) float32: the views to cut, see `tile_boxes`.
+        boxes: (T,4) float32: the views to cut, see `tiles.tile_boxes`.
         size: side of a view.
         max_pixels: a picture whose header declares more is not decoded.
 

@@ -214,3 +214,14 @@ def choose_context_length(
         raise ValueError("no token counts to choose a context length from: there are no captions")
     needed = int(np.quantile(np.asarray(token_counts), share, method="inverted_cdf"))
     return min(-(-needed // multiple_of) * multiple_of, maximum)
+
+
+def check_lengths(texts: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Raise ValueError, naming the first of `texts` that the tokenizer would cut."""
+    counts = tokenizer.token_counts(texts).numpy()
+    for text, count in zip(texts, counts, strict=True):
+        if count > tokenizer.context_length:
+            raise ValueError(
+                f"the text {text[:60]!r} takes {count} tokens; this model reads at most "
+                f"{tokenizer.context_length}. Shorten it"
+            )

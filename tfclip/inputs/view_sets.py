@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from tfclip.naming import unknown
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
+# Names what `inputs.images` does to pixels, for stored features; raise it when that changes.
+PIXELS_VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from pathlib import Path
 from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.folder import CONFIG_FILE, WEIGHTS_FILE, model_directory
 
 FORMAT_VERSION = 1
-CONFIG_FILE = "model.json"
-WEIGHTS_FILE = "model.weights.h5"
 
 
 @dataclass(frozen=True)
@@ -77,28 +76,6 @@ def _rename_over(beside: Path, directory: Path) -> None:
         os.replace(directory, before)
     os.replace(beside, directory)
     shutil.rmtree(before, ignore_errors=True)
-
-
-def holds_model(path: Path) -> bool:
-    """Whether `path` is a model folder, or a run directory with one."""
-    return any((folder / CONFIG_FILE).is_file() for folder in (Path(path), Path(path) / "best"))
-
-
-def model_directory(path: Path) -> Path:
-    """The model folder that `path` means: itself, or `best/` in a run directory.
-
-    Raises:
-        FileNotFoundError: when neither holds a model.
-    """
-    path = Path(path)
-    for candidate in (path, path / "best"):
-        if (candidate / CONFIG_FILE).is_file():
-            return candidate
-    there = "is not there" if not path.exists() else "holds no trained model"
-    raise FileNotFoundError(
-        f"{path} {there}: expected a run directory with best/{CONFIG_FILE}. "
-        "Train one with: python -m tfclip.fit RECIPE --records DIR --run RUN"
-    )
 
 
 def load_model(path: Path) -> TrainedModel:

@@ -1,4 +1,4 @@
-"""What an exported classifier decides by: labels, their prompts, fitted thresholds, tiles."""
+"""What a classifier decides by: labels, prompts, views, their fusion, thresholds, calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfclip.evaluation.calibration import Calibration, calibration_from_dict
+from tfclip.evaluation.fusion import Fusion
 from tfclip.evaluation.prompts import prompts, readable_names
+from tfclip.inputs.tiles import tile_groups
+from tfclip.models.folder import model_fingerprint
 
 THRESHOLDS_FILE = "thresholds.json"
 _FIT = (
@@ -24,13 +28,24 @@ class Classifier:
 
     `prompts` holds for each label the texts whose embeddings are averaged. `thresholds` holds for
     each label the least cosine that predicts it, in the order of the labels; without them the label
-    with the highest score is predicted, and no other. `tiles` names a layout of `inputs.images`.
+    with the highest score is predicted, and no other. `tiles` names a layout of `inputs.tiles`, the
+    views of which `fusion` makes one score. `calibration` makes a probability of the score of each
+    label by itself; without it the probabilities are a softmax over the labels.
     """
 
     labels: tuple[str, ...]
     prompts: tuple[tuple[str, ...], ...]
     thresholds: tuple[float, ...] | None = None
     tiles: str = "1"
+    fusion: Fusion = Fusion()
+    calibration: Calibration | None = None
+
+    def __post_init__(self):
+        groups = tile_groups(self.tiles)
+        if self.fusion.name == "learnt" and len(self.fusion.weights) != len(groups):
+            raise ValueError(
+                f"{len(self.fusion.weights)} learnt weights do not fit the tiles {self.tiles}"
+            )
 
     @classmethod
     def from_templates(
@@ -41,26 +56,35 @@ class Classifier:
         return cls(tuple(labels), tuple(texts), tiles=tiles)
 
     @classmethod
-    def from_texts(cls, texts: Sequence[str]) -> Classifier:
+    def from_texts(
+        cls, texts: Sequence[str], tiles: str = "1", fusion: Fusion | None = None
+    ) -> Classifier:
         """Labels that are prompts themselves, taken as they are; no thresholds."""
-        return cls(tuple(texts), tuple((text,) for text in texts))
+        each = tuple((text,) for text in texts)
+        return cls(tuple(texts), each, tiles=tiles, fusion=fusion or Fusion())
 
     @classmethod
     def from_thresholds(
-        cls, path: Path, labels: Sequence[str] | None = None, origin: str = ""
+        cls, path: Path, run: Path, labels: Sequence[str] | None = None, origin: str = ""
     ) -> Classifier:
         """What was fitted: the labels of a thresholds file that `tfclip.evaluate` wrote.
 
         Args:
-            path: the file; it also says the prompts and the tiles that were fitted with.
+            path: the file; it also says the prompts, tiles, fusion and calibration fitted with.
+            run: the run directory or model folder whose scores are to be cut there.
             labels: the classes to take, in this order; all of them when None.
             origin: where the labels come from, for the message.
 
         Raises:
-            FileNotFoundError: when the file is not there.
-            ValueError: when it is damaged, or a label has no threshold in it.
+            FileNotFoundError: when the file, or the model, is not there.
+            ValueError: when it is damaged or of another model, or a label has no threshold in it.
         """
         content = _read_thresholds(Path(path))
+        if content["model"] != model_fingerprint(run):
+            raise ValueError(
+                f"{path} was fitted for another model than that of {run} (a model trained anew is "
+                f"another): thresholds hold for one model's scores. {_FIT}"
+            )
         known = content["per_class"]
         labels = content["class_names"] if labels is None else labels
         if strange := [label for label in labels if label not in known]:
@@ -74,6 +98,10 @@ class Classifier:
             tuple(tuple(content["prompts"][label]) for label in labels),
             tuple(float(known[label]) for label in labels),
             content["tiles"],
+            content["fusion"],
+            None
+            if content["calibration"] is None
+            else calibration_from_dict(content["calibration"], labels),
         )
 
 
@@ -86,7 +114,10 @@ def _read_thresholds(path: Path) -> dict:
             finite = math.isfinite(content["per_class"][name])
             if not finite or not content["prompts"][name]:
                 raise ValueError(f"class {name} has no usable threshold and prompt")
-        return {**content, "tiles": str(content["tiles"])}
+        if content["calibration"] is not None:
+            calibration_from_dict(content["calibration"], content["class_names"])
+        tile_groups(content["tiles"])
+        return {**content, "fusion": Fusion.from_dict(content["fusion"]), "model": content["model"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a thresholds file: {error!r}. {_FIT}") from None
 

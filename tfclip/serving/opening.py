@@ -8,22 +8,29 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip.evaluation.fusion import Fusion
+from tfclip.inputs.text import check_lengths
 from tfclip.models.saved import load_model
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
 from tfclip.serving.saved_model import is_exported, load_card, load_signatures, version_directory
-from tfclip.serving.served_model import ServedModel, check_lengths
+from tfclip.serving.served_model import ServedModel
 
 Classify = Callable[[Sequence[bytes]], dict[str, np.ndarray]]
 
 
-def open_classifier(path: Path, texts: Sequence[str] = ()) -> Classify:
+def open_classifier(
+    path: Path, texts: Sequence[str] = (), tiles: str = "1", fusion: str = "max"
+) -> Classify:
     """Open what classifies pictures.
 
     Args:
         path: a run directory, a model folder, an export or a version of one.
         texts: labels to score, taken as they are; when there are none, the classes that were
             exported, or those of the run's fitted thresholds.
+        tiles: of a run with `texts`: the layout of the views.
+        fusion: of a run with `texts`: "max", "mean", or "logsumexp" as sharp as the model's
+            temperature.
 
     Returns:
         A function from N encoded pictures to the outputs of `classify`, see `signatures`; without
@@ -34,7 +41,10 @@ def open_classifier(path: Path, texts: Sequence[str] = ()) -> Classify:
         ValueError: when files are damaged, there are no labels, or a text is too long for a run's
             model (an export does not say what it cuts).
     """
-    classify, has_thresholds = (_open_export if is_exported(path) else _open_run)(path, texts)
+    if is_exported(path):
+        classify, has_thresholds = _open_export(path, texts)
+    else:
+        classify, has_thresholds = _open_run(path, texts, tiles, fusion)
 
     def answer(contents: Sequence[bytes]) -> dict[str, np.ndarray]:
         result = classify(image_bytes=tf.constant(contents))
@@ -45,7 +55,7 @@ def open_classifier(path: Path, texts: Sequence[str] = ()) -> Classify:
     return answer
 
 
-def _open_run(path: Path, texts: Sequence[str]) -> tuple[Callable, bool]:
+def _open_run(path: Path, texts: Sequence[str], tiles: str, fusion: str) -> tuple[Callable, bool]:
     if not texts and not (path / THRESHOLDS_FILE).is_file():
         raise ValueError(
             f"no labels: give --labels, or fit thresholds for classes with: python -m "
@@ -54,9 +64,10 @@ def _open_run(path: Path, texts: Sequence[str]) -> tuple[Callable, bool]:
     model = load_model(path)
     if texts:
         check_lengths(texts, model.tokenizer)
-        classifier = Classifier.from_texts(texts)
+        scale = float(model.dual_encoder.temperature())
+        classifier = Classifier.from_texts(texts, tiles, Fusion(fusion, sharpness=scale))
     else:
-        classifier = Classifier.from_thresholds(path / THRESHOLDS_FILE)
+        classifier = Classifier.from_thresholds(path / THRESHOLDS_FILE, path)
     return ServedModel(model, classifier).classify, classifier.thresholds is not None
 
 

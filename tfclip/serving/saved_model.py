@@ -76,6 +76,8 @@ def model_card(model: TrainedModel, classifier: Classifier | None) -> dict:
         "prompts": [list(texts) for texts in classifier.prompts] if classifier else [],
         "thresholds": list(classifier.thresholds) if classifier and classifier.thresholds else None,
         "tiles": classifier.tiles if classifier else None,
+        "fusion": classifier.fusion.to_dict() if classifier else None,
+        "probabilities": _kind_of_probabilities(classifier),
         "predicted": decides,
         "trained_on": dict(model.trained_on),
         "versions": {
@@ -83,6 +85,13 @@ def model_card(model: TrainedModel, classifier: Classifier | None) -> dict:
             for name in ("tensorflow", "tensorflow-text", "keras", "keras-hub")
         },
     }
+
+
+def _kind_of_probabilities(classifier: Classifier | None) -> str | None:
+    """What the probabilities of `classify` are: "softmax", "platt" or "isotonic"."""
+    if classifier is None:
+        return None
+    return classifier.calibration.kind if classifier.calibration else "softmax"
 
 
 def version_directory(path: Path) -> Path:

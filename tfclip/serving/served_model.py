@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
-from tfclip.evaluation.zero_shot import embed_texts
-from tfclip.inputs.images import decode_valid, tile_boxes
-from tfclip.inputs.text import Tokenizer
+from tfclip.evaluation.zero_shot import embed_classes
+from tfclip.inputs.images import decode_valid
+from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
+from tfclip.serving.scoring import fuse_views, label_probabilities
 
 _CPU = "/device:CPU:0"
 
@@ -65,13 +65,13 @@ class ServedModel(tf.Module):
     def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Score every label for each of `image_bytes` (N,) string; see `signatures`.
 
-        The score of a label is its largest cosine over the views of the tile layout, and its
-        probability a softmax over the labels of temperature times score.
+        The score of a label is the fused cosine of the views of the tile layout, and its
+        probability the calibrated one, or a softmax over the labels of temperature times score.
         """
         classifier = self._classifier
         embeddings, valid = self._embed_views(self._tiles, image_bytes)
         cosines = tf.einsum("ntd,cd->ntc", embeddings, self._class_embeddings)
-        scores = tf.reduce_max(cosines, axis=1)
+        scores = fuse_views(cosines, classifier)
         if classifier.thresholds is None:
             predicted = tf.one_hot(
                 tf.argmax(scores, axis=1), len(classifier.labels), on_value=True, off_value=False
@@ -79,7 +79,7 @@ class ServedModel(tf.Module):
         else:
             predicted = scores >= tf.constant(classifier.thresholds, tf.float32)
         labels = tf.constant(classifier.labels)
-        probabilities = tf.nn.softmax(self._logit_scale() * scores)
+        probabilities = label_probabilities(scores, classifier, self._logit_scale())
         return {
             names.LABELS: tf.tile(labels[None], [tf.shape(valid)[0], 1]),
             names.SCORES: _zero_unless(valid, scores),
@@ -140,22 +140,3 @@ def _decoder(tiles: str, size: int) -> Callable:
 def _zero_unless(valid: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """Rows (N,K) of valid pictures and zeros for the others: not-a-number has no JSON."""
     return tf.where(valid[:, None], rows, tf.zeros_like(rows))
-
-
-def embed_classes(model: TrainedModel, prompts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Embed each class as the mean of its prompts' embeddings, of length one: (C,D) float32."""
-    embeddings = embed_texts(model, [text for texts in prompts for text in texts])
-    ends = np.cumsum([len(texts) for texts in prompts])
-    means = np.stack([rows.mean(axis=0) for rows in np.split(embeddings, ends[:-1])])
-    return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
-
-
-def check_lengths(texts: Sequence[str], tokenizer: Tokenizer) -> None:
-    """Raise ValueError, naming the first of `texts` that the tokenizer would cut."""
-    counts = tokenizer.token_counts(texts).numpy()
-    for text, count in zip(texts, counts, strict=True):
-        if count > tokenizer.context_length:
-            raise ValueError(
-                f"the text {text[:60]!r} takes {count} tokens; this model reads at most "
-                f"{tokenizer.context_length}. Shorten it"
-            )

@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from tfclip.console import progress
 from tfclip.inputs.batches import caption_id
-from tfclip.inputs.images import PIXELS_VERSION, decode_record_jpeg, training_views
+from tfclip.inputs.images import decode_record_jpeg, training_views
 from tfclip.inputs.text import Tokenizer
-from tfclip.inputs.view_sets import view_set
+from tfclip.inputs.view_sets import PIXELS_VERSION, view_set
 from tfclip.models.saved import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfclip.console import CommandFailed, say
 from tfclip.evaluation.classification_run import evaluate_classification
 from tfclip.evaluation.retrieval_run import evaluate_retrieval
-from tfclip.evaluation.voc import SplitScorer
+from tfclip.evaluation.split_scorer import SplitScorer
 from tfclip.inputs.batches import Drawing, training_batches, validation_batches
 from tfclip.inputs.mixture import Mixture
 from tfclip.models.saved import TrainedModel, save_model

@@ -1,0 +1,62 @@
+"""Shrunk thresholds: their formula, and a strength that decides better on pictures left out."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from tfclip.evaluation.shrinkage import STRENGTHS, choose_strength, shrink
+from tfclip.evaluation.thresholds import Objective, Thresholds, fit_thresholds, parse_objective
+
+
+def test_the_formula():
+    fitted = Thresholds(np.array([0.1, 0.3, 0.5]), 0.2, ())
+    found = shrink(fitted, np.array([0, 10, 30]), 10.0)
+    np.testing.assert_allclose(found.per_class, [0.2, 0.25, 0.425])
+    assert found.overall == 0.2 and shrink(fitted, np.zeros(3), 0.0) is fitted
+
+
+def draw(pictures, positives, offsets, seed):
+    """Classes whose best thresholds are `offsets`, with few positives each."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((pictures, len(offsets))) < positives / pictures
+    noise = rng.normal(0, 1, truth.shape)
+    return noise + 2 * truth + offsets, truth
+
+
+def test_classes_alike_with_few_positives_are_shrunk_and_decide_better():
+    offsets = np.zeros(20)
+    scores, truth = draw(200, 6, offsets, 0)
+    none = np.zeros_like(truth)
+    strength = choose_strength(scores, truth, Objective("f1"), none)
+    assert strength > 0
+    fitted = fit_thresholds(scores, truth)
+    shrunk = shrink(fitted, truth.sum(axis=0), strength)
+    scores, truth = draw(5000, 150, offsets, 1)
+    alone, drawn = (
+        f1_score(truth, scores >= thresholds.per_class, average="macro")
+        for thresholds in (fitted, shrunk)
+    )
+    assert drawn > alone + 0.01
+
+
+def test_classes_unlike_with_many_positives_are_left_alone():
+    offsets = np.linspace(-6, 6, 10)
+    scores, truth = draw(1000, 300, offsets, 0)
+    assert choose_strength(scores, truth, Objective("f1"), np.zeros_like(truth)) <= 1
+
+
+@pytest.mark.parametrize("objective", ["accuracy", "youden", "sensitivity>=0.9", "precision>=0.99"])
+def test_every_objective_has_a_strength(objective):
+    scores, truth = draw(60, 5, np.zeros(4), 0)
+    ignore = np.random.default_rng(0).random(truth.shape) < 0.1
+    found = choose_strength(scores, truth, parse_objective(objective), ignore)
+    assert found in STRENGTHS
+
+
+def test_one_picture_or_one_positive_is_not_shrunk():
+    truth = np.array([[True, False]])
+    none = np.zeros_like(truth)
+    assert choose_strength(np.array([[0.2, 0.1]]), truth, Objective("f1"), none) == 0
+    scores, truth = np.arange(12.0).reshape(6, 2), np.zeros((6, 2), bool)
+    truth[3, 0] = True
+    assert choose_strength(scores, truth, Objective("f1"), np.zeros_like(truth)) == 0

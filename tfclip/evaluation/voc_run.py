@@ -1,0 +1,173 @@
+"""`tfclip.evaluate RUN voc`: opens labelled pictures, measures, and writes what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tfclip.console import say
+from tfclip.evaluation.embeddings import RunEmbeddings
+from tfclip.evaluation.examples import SIDE, VOC_EXAMPLES, decisions_of, jpeg_of, write_examples
+from tfclip.evaluation.labelled import (
+    LabelledPictures,
+    joined,
+    labelled_records,
+    labelled_source,
+    record_pictures,
+    unlabelled_records,
+)
+from tfclip.evaluation.prompts import readable_names
+from tfclip.evaluation.report import plot_precision_recall, plot_thresholds, voc_table
+from tfclip.evaluation.results import circumstances, write_clip_benchmark, write_json
+from tfclip.evaluation.voc import VocResult, evaluate_voc
+from tfclip.evaluation.voc_flags import NONE, VocFlags
+from tfclip.inputs.tiles import group_boxes
+from tfclip.models.folder import model_fingerprint
+from tfclip.records.manifest import load_manifest
+from tfclip.sources.registry import open_source
+from tfclip.sources.sample import SourceOptions
+
+EXAMPLES = 24
+"""Pictures on the page."""
+
+
+def measure_voc(flags: VocFlags, started: float) -> dict:
+    """Measure, print the table, and write metrics/voc.json, thresholds.json and the plots.
+
+    Args:
+        flags: as given.
+        started: `time.monotonic()` at the beginning of the command.
+
+    Returns:
+        The figures, see `voc.evaluate_voc`.
+    """
+    embeddings = RunEmbeddings(flags.run)
+    test, calibration = _open(flags, embeddings)
+    result = evaluate_voc(embeddings, test, calibration, flags.options())
+    figures = result.figures | {"data": str(flags.records or flags.data)}
+    figures |= circumstances(started)
+    say(voc_table(figures))
+    _plot(flags.run / "plots", result, figures)
+    fitted = result.thresholds | {"model": model_fingerprint(flags.run)}
+    write_json(flags.run / "thresholds.json", fitted)
+    written = write_json(flags.run / "metrics" / "voc.json", figures)
+    if flags.format == "clip-benchmark":
+        say(f"{write_clip_benchmark(flags.run, 'voc', figures)}")
+    columns = {"test": result.test, "calibration": result.calibration}
+    np.savez(
+        flags.run / "metrics" / "voc_scores.npz",
+        class_names=result.test.class_names,
+        **{
+            f"{which}_{name}": getattr(part, name)
+            for which, part in columns.items()
+            for name in ("keys", "scores", "one_view", "present", "difficult")
+        },
+    )
+    _write_examples(flags.run, embeddings, test, result)
+    say(f"{written}, {flags.run / 'thresholds.json'}, {flags.run / 'plots'}/voc_*.png")
+    return figures
+
+
+def _open(flags: VocFlags, embeddings: RunEmbeddings) -> tuple[LabelledPictures, LabelledPictures]:
+    """The pictures to measure on, and those to fit on."""
+    if flags.records is not None:
+
+        def opened(split: str) -> LabelledPictures:
+            parts = [_kept(flags.records, part, embeddings) for part in split.split("+")]
+            return joined(parts)
+    else:
+        source = open_source("voc", flags.data, SourceOptions(splits=flags.splits()))
+
+        def opened(split: str) -> LabelledPictures:
+            return labelled_source(source, split)
+
+    test = opened(flags.split)
+    if flags.calibrate != NONE:
+        return test, opened(flags.calibrate)
+    return test, _negatives(flags, test.class_names, embeddings)
+
+
+def _kept(directory: Path, split: str, embeddings: RunEmbeddings) -> LabelledPictures:
+    """A split of records; its labels are read once for a run."""
+    return embeddings.labels(
+        f"{load_manifest(directory).fingerprint()}:{split}",
+        lambda: labelled_records(directory, split),
+        record_pictures(directory, split),
+    )
+
+
+def _negatives(
+    flags: VocFlags, class_names: tuple[str, ...], embeddings: RunEmbeddings
+) -> LabelledPictures:
+    """Captioned pictures, `difficult` where a caption names the class."""
+    directory, split = flags.negatives_reference()
+    synonyms = flags.options().synonyms
+    names = [
+        tuple(dict.fromkeys((name, readable, *synonyms.get(name, ()))))
+        for name, readable in zip(class_names, readable_names(class_names), strict=True)
+    ]
+    reference = f"{load_manifest(directory).fingerprint()}:{split}"
+    pictures = embeddings.labels(
+        f"{reference}:{names}",
+        lambda: unlabelled_records(directory, split, class_names, names),
+        record_pictures(directory, split),
+    )
+    # Their embeddings do not depend on the names.
+    return dataclasses.replace(pictures, split=f"{directory}:{split}", reference=reference)
+
+
+def _write_examples(
+    run: Path, embeddings: RunEmbeddings, test: LabelledPictures, result: VocResult
+) -> None:
+    """The first pictures of the test split with their decisions, for the page."""
+
+    def small() -> dict[str, np.ndarray]:
+        views = test.views(SIDE, group_boxes(1)).take(EXAMPLES)
+        read = [(row, jpeg_of(view[0])) for row, view in views.as_numpy_iterator()]
+        return {
+            "keys": [test.keys[row] for row, _ in read],
+            "jpegs": np.array([np.void(jpeg) for _, jpeg in read]),
+        }
+
+    kept = embeddings.arrays(f"examples {SIDE} {EXAMPLES} {test.reference}", small)
+    scored, thresholds = result.test, result.fitted.thresholds.per_class
+    place = {key: row for row, key in enumerate(scored.keys)}
+    examples = []
+    for key, jpeg in zip(map(str, kept["keys"]), kept["jpegs"], strict=True):
+        row = place[key]
+        examples.append(
+            {
+                "key": key,
+                "jpeg": jpeg.tobytes(),
+                **decisions_of(
+                    scored.class_names,
+                    scored.present[row],
+                    scored.difficult[row],
+                    scored.scores[row] >= thresholds,
+                ),
+            }
+        )
+    write_examples(run / VOC_EXAMPLES, examples)
+
+
+def _plot(folder: Path, result: VocResult, figures: dict) -> None:
+    scored = result.test
+    title = f"{len(scored.keys)} pictures of split {scored.split}"
+    plot_thresholds(
+        folder / "voc_thresholds.png",
+        scored.scores,
+        scored.known,
+        scored.difficult,
+        figures["global"]["threshold"],
+        title=f"{title}, all classes pooled; threshold fitted on {figures['calibrate']}",
+    )
+    plot_precision_recall(
+        folder / "voc_precision_recall.png",
+        scored.scores,
+        scored.present,
+        scored.class_names,
+        marked=figures["never_trained"],
+        title=f"{title}; mAP {figures['map']:.3f}",
+    )
