@@ -20,6 +20,7 @@ COMMANDS = {
     "predict",
     "serve",
     "quickstart",
+    "search",
     "pipeline",
 }
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

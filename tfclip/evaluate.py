@@ -12,7 +12,14 @@ from tyro.conf import Positional
 from tfclip.console import Command, run, say
 from tfclip.evaluation.class_sources import class_folders, tfds_reference
 from tfclip.evaluation.prompts import templates_by_name
-from tfclip.evaluation.results import circumstances, write_json
+from tfclip.evaluation.results import (
+    CLIP_BENCHMARK,
+    FORMATS,
+    check_format,
+    circumstances,
+    write_clip_benchmark,
+    write_json,
+)
 from tfclip.evaluation.sts_sets import find_sets
 from tfclip.evaluation.voc_flags import VocFlags, check_run
 from tfclip.records.manifest import load_manifest, records_reference
@@ -30,9 +37,12 @@ class RetrievalFlags:
     """Packed records, DIR:SPLIT."""
     chunk: int = 1024
     """Rows of the similarity matrix in memory at a time."""
+    format: str = FORMATS[0]
+    """tfclip, or clip-benchmark: then metrics/retrieval.clip_benchmark.json is written too."""
 
     def __post_init__(self):
         check_run(self.run)
+        check_format(self.format)
         if self.chunk < 1:
             raise ValueError(f"received --chunk {self.chunk}; allowed: 1 or more")
         directory, split = records_reference(self.records)
@@ -57,9 +67,12 @@ class ClassificationFlags:
     class_names: Path | None = None
     """A text file with one class name per line, in the order of the labels (of folders: the
     alphabet), to use instead of the data's."""
+    format: str = FORMATS[0]
+    """tfclip, or clip-benchmark: then metrics/classification.clip_benchmark.json is written too."""
 
     def __post_init__(self):
         check_run(self.run)
+        check_format(self.format)
         if (self.data is None) == (self.tfds is None):
             raise ValueError("give one of --data DIR and --tfds NAME[:SPLIT]")
         if self.class_names is not None and not self.class_names.is_file():
@@ -98,15 +111,21 @@ def voc(flags: VocFlags) -> dict:
 
 def retrieval(flags: RetrievalFlags) -> dict:
     """Measure, print the table, and write metrics/retrieval.json."""
+    from tfclip.evaluation.examples import RETRIEVAL_EXAMPLES
     from tfclip.evaluation.page import write_page
     from tfclip.evaluation.report import retrieval_table
     from tfclip.evaluation.retrieval_run import evaluate_retrieval
     from tfclip.models.saved import load_model
 
     started = time.monotonic()
-    figures = evaluate_retrieval(load_model(flags.run), flags.records, chunk=flags.chunk)
+    examples = flags.run / RETRIEVAL_EXAMPLES
+    figures = evaluate_retrieval(
+        load_model(flags.run), flags.records, chunk=flags.chunk, examples=examples
+    )
     figures |= circumstances(started)
     say(retrieval_table(figures))
+    if flags.format == CLIP_BENCHMARK:
+        say(str(write_clip_benchmark(flags.run, "retrieval", figures)))
     say(f"{write_json(flags.run / 'metrics' / 'retrieval.json', figures)}, {write_page(flags.run)}")
     return figures
 
@@ -126,6 +145,8 @@ def classification(flags: ClassificationFlags) -> dict:
     )
     figures |= circumstances(started)
     say(classification_table(figures))
+    if flags.format == CLIP_BENCHMARK:
+        say(str(write_clip_benchmark(flags.run, "classification", figures)))
     written = write_json(flags.run / "metrics" / "classification.json", figures)
     say(f"{written}, {write_page(flags.run)}")
     return figures

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from tfclip.evaluation.classification import top_k
+from tfclip.evaluation.classification import mean_per_class_recall, top_k
 
 
 def test_top_k_is_scikit_learns_without_ties():
@@ -46,3 +46,12 @@ def test_one_picture_one_class():
 def test_what_cannot_be_counted_is_refused(scores, truth, message):
     with pytest.raises(ValueError, match=message):
         top_k(scores, np.array(truth, int))
+
+
+def test_mean_per_class_recall_is_scikit_learns_balanced_accuracy():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 5, 200)
+    scores = rng.normal(size=(200, 6)) + 1.5 * np.eye(6)[truth]
+    expected = balanced_accuracy_score(truth, scores.argmax(axis=1))
+    assert mean_per_class_recall(scores, truth) == pytest.approx(expected)
+    assert mean_per_class_recall(np.zeros((3, 2)), np.array([0, 0, 1])) == 0

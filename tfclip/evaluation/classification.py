@@ -35,6 +35,20 @@ def top_k(
     if not np.isfinite(scores).all():
         # NaN loses every comparison: the true class would come out first.
         raise ValueError("scores must be finite; received NaN or infinity: the model diverged")
-    own = np.take_along_axis(scores, truth[:, None], axis=1)
-    ranks = np.sum(scores >= own, axis=1)
+    ranks = true_ranks(scores, truth)
     return {f"top{k}": float(np.mean(ranks <= k)) for k in ks}
+
+
+def mean_per_class_recall(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the mean, over the classes that occur, of the share of its pictures with rank 1.
+
+    Shapes as in `top_k`.
+    """
+    first = true_ranks(scores, truth) == 1
+    return float(np.mean([first[truth == c].mean() for c in np.unique(truth)]))
+
+
+def true_ranks(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the rank (N,) of the true class, from 1; a class that ties with it stands before."""
+    own = np.take_along_axis(scores, truth[:, None], axis=1)
+    return np.sum(scores >= own, axis=1)

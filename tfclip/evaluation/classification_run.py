@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfclip.console import say
-from tfclip.evaluation.classification import top_k
+from tfclip.evaluation.classification import mean_per_class_recall, top_k
 from tfclip.evaluation.labelled_classes import LabelledClasses, labelled_folders, named_classes
 from tfclip.evaluation.prompts import readable_names, templates_by_name
 from tfclip.evaluation.zero_shot import class_embeddings, embed_pictures
@@ -44,8 +44,10 @@ def evaluate_classification(
     skipped = total - len(places)
     if skipped:
         say(f"{skipped} of {total} pictures could not be decoded and are left out")
+    scores, truth = embeddings[:, 0] @ classes.T, data.truth[places]
     return {
-        **top_k(embeddings[:, 0] @ classes.T, data.truth[places], (1, 5, 10)),
+        **top_k(scores, truth, (1, 5, 10)),
+        "mean_per_class_recall": mean_per_class_recall(scores, truth),
         "classes": len(names),
         "images": len(places),
         "skipped": skipped,

@@ -41,17 +41,17 @@ def voc_table(figures: Mapping) -> str:
         if name in figures:
             lines.append(f"{what:58}{_with_interval(figures[name], intervals[name])}")
     lines.append("")
-    lines.append(f"{'thresholds':24}{'mean':8}" + "".join(f"{share:>12}" for share in SHARES))
+    lines.append(f"{'thresholds':26}{'mean':8}" + "".join(f"{share:>12}" for share in SHARES))
     for what, decided in threshold_kinds(figures).items():
         for mean in ("macro", "micro"):
             cells = "".join(_cell(decided[mean][share]) for share in SHARES)
-            lines.append(f"{what:24}{mean:8}{cells}")
+            lines.append(f"{what:26}{mean:8}{cells}")
     f1 = _with_interval(figures["macro"]["f1"], intervals["macro_f1"])
     lines += ["", f"{'macro F1 with the thresholds in use':58}{f1}"]
     if "oracle" in figures:
         gap = figures["oracle"]
         told = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
-        lines.append(f"{'macro F1 that the oracle has more':58}{told}")
+        lines.append(f"{'macro F1 of the oracle, more by':58}{told}")
     lines += ["", *_probability_lines(figures), *_template_lines(figures), *remarks(figures)]
     return "\n".join(lines)
 

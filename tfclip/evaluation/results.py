@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfclip.console import json_text
+from tfclip.naming import unknown
 
+CLIP_BENCHMARK = "clip-benchmark"
+FORMATS = ("tfclip", CLIP_BENCHMARK)
 # CLIP_benchmark's names: of the task, and of each figure by the key it has here.
 _CLIP_BENCHMARK = {
     "voc": ("zeroshot_classification", {"mean_average_precision": ("map",)}),
@@ -27,6 +30,12 @@ _CLIP_BENCHMARK = {
         },
     ),
 }
+
+
+def check_format(name: str) -> None:
+    """Raise ValueError for an unknown format of figures."""
+    if name not in FORMATS:
+        raise unknown("format", name, FORMATS)
 
 
 def circumstances(started: float) -> dict:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from tfclip.evaluation.examples import jpeg_of, write_examples
 from tfclip.evaluation.retrieval import retrieval_metrics
+from tfclip.evaluation.search_index import nearest_rows
 from tfclip.evaluation.zero_shot import embed_pictures, embed_texts, record_views
 from tfclip.models.saved import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest, records_reference
 from tfclip.records.reader import read_split
 
+QUERIES, HITS = 6, 4
+"""Captions that stand as examples on the report page, and pictures for each."""
 
-def evaluate_retrieval(model: TrainedModel, reference: str, *, chunk: int = 1024) -> dict:
+
+def evaluate_retrieval(
+    model: TrainedModel, reference: str, *, chunk: int = 1024, examples: Path | None = None
+) -> dict:
     """Measure both directions over every picture and all captions of a split.
 
     Args:
         model: a trained model.
         reference: "DIR:SPLIT"; the split may be left out where there is only one.
         chunk: rows of the similarity matrix that stand at a time; the figures do not depend on it.
+        examples: a file for some captions with the pictures nearest to each.
 
     Returns:
         See `retrieval.retrieval_metrics`; beside it `records` and `split`.
@@ -49,4 +62,26 @@ def evaluate_retrieval(model: TrainedModel, reference: str, *, chunk: int = 1024
     texts = embed_texts(model, [caption for listed in captions for caption in listed])
     image_of_text = np.repeat(np.arange(len(counts)), counts)
     figures = retrieval_metrics(embeddings[:, 0], texts, image_of_text, chunk=chunk)
+    if examples is not None:
+        asked = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
+        every = [caption for listed in captions for caption in listed]
+        hits = [
+            (every[at].decode("utf-8", "replace"), row, float(cosine), row == image_of_text[at])
+            for at in asked
+            for row, cosine in zip(*nearest_rows(embeddings[:, 0], texts[at], HITS), strict=True)
+        ]
+        write_examples(examples, _drawn(hits, directory, split))
     return {**figures, "records": str(directory), "split": split}
+
+
+def _drawn(hits: Sequence[tuple], directory: Path, split: str) -> Iterator[dict]:
+    """Examples with their pictures, which are read in one pass."""
+    wanted, found = {row for _, row, _, _ in hits}, {}
+    records = read_split(directory, split, features=(schema.KEY, schema.IMAGE))
+    for row, record in enumerate(records.as_numpy_iterator()):
+        if row in wanted:
+            pixels = np.asarray(Image.open(BytesIO(record[schema.IMAGE])).convert("RGB"))
+            found[row] = record[schema.KEY].decode(), jpeg_of(pixels)
+    for query, row, score, right in hits:
+        key, jpeg = found[row]
+        yield {"query": query, "key": key, "score": score, "right": bool(right), "jpeg": jpeg}

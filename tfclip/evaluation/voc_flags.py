@@ -9,13 +9,13 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.evaluation.prompts import read_synonyms
+from tfclip.evaluation.results import FORMATS, check_format
 from tfclip.evaluation.voc_options import VocOptions
 from tfclip.models.folder import model_directory
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference
 
 NONE = "none"
-FORMATS = ("tfclip", "clip-benchmark")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class VocFlags:
     synonyms: Path | None = None
     """A text file with lines CLASS: word, word; the words take the place of the class name, and
     their prompts are averaged."""
-    format: str = "tfclip"
+    format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
     seed: int = 0
     """Of the bootstrap intervals and the folds of the cross-validation."""
@@ -71,8 +71,7 @@ class VocFlags:
                 f"received --split {self.split} and --calibrate {self.calibrate}, which share "
                 "pictures; thresholds must be fitted on other pictures than they are reported on"
             )
-        if self.format not in FORMATS:
-            raise unknown("format", self.format, FORMATS)
+        check_format(self.format)
         self.options()
         model_directory(self.run)
         if self.records is not None:

@@ -20,7 +20,12 @@ from tfclip.evaluation.labelled import (
 )
 from tfclip.evaluation.prompts import readable_names
 from tfclip.evaluation.report import plot_precision_recall, plot_thresholds, voc_table
-from tfclip.evaluation.results import circumstances, write_clip_benchmark, write_json
+from tfclip.evaluation.results import (
+    CLIP_BENCHMARK,
+    circumstances,
+    write_clip_benchmark,
+    write_json,
+)
 from tfclip.evaluation.voc import VocResult, evaluate_voc
 from tfclip.evaluation.voc_flags import NONE, VocFlags
 from tfclip.inputs.tiles import group_boxes
@@ -53,7 +58,7 @@ def measure_voc(flags: VocFlags, started: float) -> dict:
     fitted = result.thresholds | {"model": model_fingerprint(flags.run)}
     write_json(flags.run / "thresholds.json", fitted)
     written = write_json(flags.run / "metrics" / "voc.json", figures)
-    if flags.format == "clip-benchmark":
+    if flags.format == CLIP_BENCHMARK:
         say(f"{write_clip_benchmark(flags.run, 'voc', figures)}")
     columns = {"test": result.test, "calibration": result.calibration}
     np.savez(
@@ -128,14 +133,16 @@ def _write_examples(
         read = [(row, jpeg_of(view[0])) for row, view in views.as_numpy_iterator()]
         return {
             "keys": [test.keys[row] for row, _ in read],
-            "jpegs": np.array([np.void(jpeg) for _, jpeg in read]),
+            "jpegs": np.frombuffer(b"".join(jpeg for _, jpeg in read), np.uint8),
+            "ends": np.cumsum([len(jpeg) for _, jpeg in read]),
         }
 
     kept = embeddings.arrays(f"examples {SIDE} {EXAMPLES} {test.reference}", small)
     scored, thresholds = result.test, result.fitted.thresholds.per_class
     place = {key: row for row, key in enumerate(scored.keys)}
     examples = []
-    for key, jpeg in zip(map(str, kept["keys"]), kept["jpegs"], strict=True):
+    jpegs = np.split(kept["jpegs"], kept["ends"][:-1])
+    for key, jpeg in zip(map(str, kept["keys"]), jpegs, strict=True):
         row = place[key]
         examples.append(
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -117,15 +117,21 @@ def embed_pictures(
     Raises:
         ValueError: there is no picture.
     """
+    batches = list(embed_batches(model, views, total=total))
+    if not batches:
+        raise ValueError("there is no picture to embed: none of the files could be decoded")
+    rows, embeddings = zip(*batches, strict=True)
+    return np.concatenate(rows), np.concatenate(embeddings)
+
+
+def embed_batches(
+    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Embed as `embed_pictures`, a batch at a time: rows (B,) and embeddings (B,T,D)."""
     encode, _ = _graphs(model.dual_encoder)
     tiles = views.element_spec[1].shape[0]
     at_once = max(1, VIEWS_AT_ONCE // tiles)
     batches = views.batch(at_once).prefetch(2)
     number = None if total is None else -(-total // at_once)
-    rows, embeddings = [], []
     for row, batch in progress(batches, total=number, what="embedding pictures"):
-        rows.append(row.numpy())
-        embeddings.append(encode(batch).numpy())
-    if not rows:
-        raise ValueError("there is no picture to embed: none of the files could be decoded")
-    return np.concatenate(rows), np.concatenate(embeddings)
+        yield row.numpy(), encode(batch).numpy()

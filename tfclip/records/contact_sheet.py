@@ -2,6 +2,7 @@
 
 import itertools
 import textwrap
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -38,7 +39,18 @@ def contact_sheet(
     """
     split = split or next(iter(load_manifest(directory).splits))
     records = read_split(directory, split, shuffle_seed=seed, shuffle_block=max(256, pictures))
-    cells = [_cell(r) for r in itertools.islice(records.as_numpy_iterator(), pictures)]
+    return draw_sheet(itertools.islice(records.as_numpy_iterator(), pictures), out)
+
+
+def draw_sheet(records: Iterable[dict], out: Path, headings: Sequence[str] = ()) -> int:
+    """Draw records, as NumPy values, into the picture file `out`; return how many.
+
+    Args:
+        records: each a cell, from left to right and from above.
+        out: as in `contact_sheet`.
+        headings: a line above the key of each, or none at all.
+    """
+    cells = [_cell(r, h) for r, h in itertools.zip_longest(records, headings, fillvalue="")]
     height = CELL + TEXT_LINES * LINE
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new(
@@ -55,7 +67,7 @@ def contact_sheet(
     return len(cells)
 
 
-def _cell(record: dict) -> Image.Image:
+def _cell(record: dict, heading: str = "") -> Image.Image:
     """Draw one record: the picture with its boxes, and below it the texts."""
     picture = Image.open(BytesIO(record[schema.IMAGE])).convert("RGB")
     scale = min(CELL / picture.width, CELL / picture.height)
@@ -63,7 +75,8 @@ def _cell(record: dict) -> Image.Image:
     cell = Image.new("RGB", (CELL, CELL + TEXT_LINES * LINE), "white")
     cell.paste(picture.resize((width, height)), (0, 0))
     draw = ImageDraw.Draw(cell)
-    lines = [(_text(record[schema.KEY])[-LETTERS:], "black")]
+    named = f"{heading} {_text(record[schema.KEY])}".strip()
+    lines = [(named[-LETTERS:], "black")]
     for at, box in enumerate(zip(*(record[name] for name in schema.BOX), strict=True)):
         color = COLORS[at % len(COLORS)]
         x0, y0, x1, y1 = box
