@@ -40,7 +40,7 @@ def test_a_line_chart_puts_points_where_they_belong():
     root = ElementTree.fromstring(svg)
     circles = [node for node in root.iter() if node.tag == "circle"]
     where = [(float(c.get("cx")), float(c.get("cy"))) for c in circles]
-    left, right, top, bottom = 46, 380 - 12, 10, 270 - 40
+    left, right, top, bottom = 52, 380 - 12, 10, 270 - 40
     middle = (left + (right - left) / 3, (top + bottom) / 2)
     expected = [(right, top), (left, bottom), middle, (right, top)]
     np.testing.assert_allclose(where, expected, atol=0.06)

@@ -13,7 +13,7 @@ import numpy as np
 
 SIZE, SMALL = (380, 270), (210, 170)
 """Units of a chart, about the pixels that it is shown with."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 40
 COLOURS = ("#1769aa", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#0f766e")
 
 

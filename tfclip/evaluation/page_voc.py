@@ -50,7 +50,7 @@ def _key_figures(figures: Mapping) -> str:
             shown[name] = (figures[key], intervals[key])
     shown["macro F1"] = (figures["macro"]["f1"], intervals["macro_f1"])
     if oracle:
-        shown["oracle's macro F1, more by"] = (
+        shown["macro F1, oracle above by"] = (
             oracle["macro_f1_gap"],
             oracle["macro_f1_gap_interval"],
         )

@@ -51,7 +51,7 @@ def voc_table(figures: Mapping) -> str:
     if "oracle" in figures:
         gap = figures["oracle"]
         told = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
-        lines.append(f"{'macro F1 of the oracle, more by':58}{told}")
+        lines.append(f"{'macro F1, the oracle stands above by':58}{told}")
     lines += ["", *_probability_lines(figures), *_template_lines(figures), *remarks(figures)]
     return "\n".join(lines)
 
