@@ -70,7 +70,11 @@ def test_a_set_is_packed_verified_and_inspected(pack, tmp_path, capsys):
     sheet = tmp_path / "sheet.png"
     arguments = ["inspect", str(tmp_path / "out"), "--out", str(sheet), "--pictures", "5", "--json"]
     assert main(arguments) == 0
-    assert json.loads(capsys.readouterr().out) == {"out": str(sheet), "pictures": 5}
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert (result["out"], result["pictures"]) == (str(sheet), 5)
+    assert result["statistics"]["images"] == 10 and result["statistics"]["captions"] == 50
+    assert "10 images, 50 captions, 0 regions" in captured.err
     assert np.asarray(Image.open(sheet)).std() > 10
 
 

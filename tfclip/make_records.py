@@ -180,14 +180,14 @@ class DuplicatesFlags:
 
 @dataclass(frozen=True)
 class InspectFlags:
-    """Draw a contact sheet of packed records, with captions and boxes."""
+    """Draw a contact sheet of packed records with captions and boxes, and print statistics."""
 
     records: Positional[Path]
     """A directory of packed records."""
     out: Path
     """The picture to write, sheet.png."""
     split: str | None = None
-    """Where the pictures come from; the first split by default."""
+    """What to look at; by default the sheet shows the first split, and all of them are counted."""
     pictures: int = 16
     """At most so many."""
     seed: int = 0
@@ -327,14 +327,18 @@ def report_duplicates(flags: DuplicatesFlags) -> dict:
 
 
 def inspect_records(flags: InspectFlags) -> dict:
-    """Draw the contact sheet."""
+    """Draw the contact sheet, and tell the statistics."""
     from tfclip.records.contact_sheet import contact_sheet
+    from tfclip.records.statistics import statistics, told
 
     pictures = contact_sheet(
         flags.records, flags.out, split=flags.split, pictures=flags.pictures, seed=flags.seed
     )
+    figures = statistics(flags.records, flags.split)
+    for line in told(figures):
+        say(line)
     say(f"{flags.out}: {pictures} pictures")
-    return {"out": flags.out, "pictures": pictures}
+    return {"out": flags.out, "pictures": pictures, "statistics": figures}
 
 
 def main(argv: list[str] | None = None) -> int:
