@@ -1,8 +1,8 @@
 """python -m benchmarks.kill_packing: packing killed with SIGKILL at random moments loses nothing.
 
 Packs a data set once without a disturbance. Then the same command, with two workers, is killed
-again and again, at moments drawn over the time that packing takes, vocabulary and renames included,
-until so many kills are done; whenever a set becomes complete, every byte is compared and packing
+again and again, until so many kills are done: three times of four at a moment drawn over the time
+until the last shard is finished, else over all, learning the vocabulary and the renames included; whenever a set becomes complete, every byte is compared and packing
 starts anew. A shard that was finished when the command was killed must be the same file afterwards
 (the same inode, time of change and bytes): it was not packed again. Every run is a process forked
 from one that has imported TensorFlow, so that the moments lie in the work and not in imports.
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from tfclip.console import Command, CommandFailed, progress, run, say
 from tfclip.make_records import main as main_of_packing
 from tfclip.records.journal import JOURNAL
+from tfclip.records.manifest import SKIPPED
 
 _FORKS = get_context("forkserver")
 
@@ -61,15 +62,15 @@ def measure(flags: KillFlags) -> dict:
         started = time.monotonic()
         _pack(flags, whole)
         seconds = time.monotonic() - started
-        early = _seconds_to_first_shard(flags, out)
-        say(f"undisturbed: {seconds:.1f} s, {early:.1f} s to the first shard")
+        packing = _seconds_of_packing(flags, out)
+        say(f"undisturbed: {seconds:.1f} s, {packing:.1f} s until the last shard was finished")
         kills = runs = sets = kept = 0
         phases: dict[str, int] = {}
         for _ in progress(range(flags.kills), total=flags.kills, what="killing"):
             while True:  # until a moment lies within the run
                 runs += 1
                 before = _finished(out)
-                at = rng.uniform(0, seconds)
+                at = rng.uniform(0, packing if runs % 4 else seconds)
                 killed = _killed_after(flags, out, at)
                 kept += _still_there(before, out)
                 if killed:
@@ -129,15 +130,15 @@ def _pack(flags: KillFlags, out: Path) -> None:
     _ended(process, out)
 
 
-def _seconds_to_first_shard(flags: KillFlags, out: Path) -> float:
+def _seconds_of_packing(flags: KillFlags, out: Path) -> float:
     started = time.monotonic()
     process = _start(flags, out)
-    while not _finished(out) and process.is_alive():
+    while not (_building(out) / SKIPPED).exists() and process.is_alive():
         time.sleep(0.002)
     process.kill()
     process.join()
     seconds = time.monotonic() - started
-    for left in (out, out.with_name("out.partial")):
+    for left in (out, _building(out)):
         shutil.rmtree(left, ignore_errors=True)
     return seconds
 
@@ -154,10 +155,13 @@ def _killed_after(flags: KillFlags, out: Path, seconds: float) -> bool:
     return False
 
 
+def _building(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
 def _finished(out: Path) -> dict[str, tuple]:
     """Return what identifies the file of every finished shard."""
-    building = out.with_name(f"{out.name}.partial")
-    place = building if building.is_dir() else out
+    place = _building(out) if _building(out).is_dir() else out
     listed = (place / JOURNAL).read_text() if (place / JOURNAL).exists() else ""
     return {
         path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
@@ -167,7 +171,7 @@ def _finished(out: Path) -> dict[str, tuple]:
 
 
 def _still_there(before: dict[str, tuple], out: Path) -> int:
-    building = out.with_name(f"{out.name}.partial")
+    building = _building(out)
     for name, identity in before.items():
         path = building / name if (building / name).exists() else out / name
         if (path.stat().st_ino, path.stat().st_mtime_ns) != identity:
@@ -176,7 +180,7 @@ def _still_there(before: dict[str, tuple], out: Path) -> int:
 
 
 def _phase(out: Path) -> str:
-    building = out.with_name(f"{out.name}.partial")
+    building = _building(out)
     if (out / "manifest.json").exists():
         return "the last step"
     if not building.is_dir():

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from benchmarks.records import Side
+from benchmarks.side import Side
 from benchmarks.timing import compared
 from benchmarks.train_step_rows import DEFAULT_ROWS, Row, row
 from tfclip.console import Command, progress, run, say

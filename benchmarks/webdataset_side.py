@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,18 +13,25 @@ import torch
 import webdataset
 from PIL import Image
 
+from benchmarks.shrinking import shrunk
 from benchmarks.timing import Timing, timed
 from tfclip.sources.sample import Sample
 
 
-def pack_tars(samples: Sequence[Sample], out: Path, shards: int, workers: int) -> Timing:
-    """Pack into `out`; `workers` processes check, this one writes."""
+def pack_tars(
+    samples: Sequence[Sample], out: Path, shards: int, image_size: int | None, workers: int
+) -> Timing:
+    """Pack into `out`; `workers` processes check, this one writes; with 0 it does all."""
     out.mkdir(exist_ok=True)
+    checked = partial(_checked, image_size)
 
     def work() -> int:
+        if not workers:
+            _write(samples, (checked(sample.image) for sample in samples), out, shards)
+            return len(samples)
         with get_context("fork").Pool(workers) as pool:
             paths = (sample.image for sample in samples)
-            _write(samples, pool.imap(_checked, paths, chunksize=16), out, shards)
+            _write(samples, pool.imap(checked, paths, chunksize=16), out, shards)
             pool.close()
             pool.join()
         return len(samples)
@@ -31,18 +39,15 @@ def pack_tars(samples: Sequence[Sample], out: Path, shards: int, workers: int) -
     return timed(work)
 
 
-def _checked(path: Path) -> bytes:
-    data = path.read_bytes()
-    with Image.open(BytesIO(data)) as picture:
-        picture.load()
-    return data
+def _checked(image_size: int | None, path: Path) -> bytes:
+    return shrunk(path.read_bytes(), image_size)
 
 
 def _write(samples: Sequence[Sample], checked: Iterator[bytes], out: Path, shards: int) -> None:
     most = -(-len(samples) // shards)
     with webdataset.ShardWriter(str(out / "%05d.tar"), maxcount=most, verbose=0) as writer:
         for sample, jpeg in zip(samples, checked, strict=True):
-            labels = {"labels": sample.labels, "difficult": sample.difficult}
+            labels = {"captions": sample.captions, "labels": sample.labels}
             writer.write({"__key__": sample.key, "jpg": jpeg, "json": json.dumps(labels)})
 
 

@@ -210,7 +210,9 @@ def test_a_finished_set_is_not_overwritten_unasked(pack, tmp_path):
     assert (tmp_path / "out/manifest.json").stat().st_mtime_ns == before
     assert pack("--overwrite", "--splits", "dev")[0] == 0
     assert made(tmp_path / "out") == [
+        "dataset_info.json",
         "dev-00000-of-00001.tfrecord",
+        "features.json",
         "manifest.json",
         "skipped.jsonl",
     ]

@@ -85,7 +85,8 @@ def test_the_files_are_what_the_manifest_says(packed, made):
         assert shard["bytes"] == len(content)
         assert shard["sha256"] == hashlib.sha256(content).hexdigest()
         assert shard["records"] == len(made.records_of(packed / shard["file"]))
-    assert set(contents(packed)) == {*names, "manifest.json", "skipped.jsonl"}
+    beside = {"manifest.json", "skipped.jsonl", "features.json", "dataset_info.json"}
+    assert set(contents(packed)) == {*names, *beside}
 
 
 def test_shards_are_contiguous_parts_of_the_items(packed, made):

@@ -12,6 +12,7 @@ from tfclip.records.manifest import MANIFEST, SKIPPED
 
 _OURS = re.compile(
     r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|(skipped|left_out)\.jsonl|vocab\.txt)(\.tmp)?"
+    r"|features\.json|dataset_info\.json"
     rf"|{re.escape(JOURNAL)}"
 )
 

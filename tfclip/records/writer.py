@@ -18,6 +18,7 @@ from tfclip.records.options import PackOptions, planned, shard_spans
 from tfclip.records.pool import PictureCheckers
 from tfclip.records.split_writer import changed_shards, pack_shards
 from tfclip.records.target import built_beside, keep_skipped_list
+from tfclip.records.tfds_metadata import write_metadata
 from tfclip.sources.sample import Source
 
 
@@ -76,6 +77,7 @@ def pack(
                         for s, part in packed.items()
                     },
                 )
+            write_metadata(building, {s: [one.shard for one in packed[s].finished] for s in packed})
             manifest = Manifest(
                 source=source.name,
                 splits={split: part.counts() for split, part in packed.items()},
