@@ -2,10 +2,11 @@
 
 Packs a data set once without a disturbance. Then the same command, with two workers, is killed
 again and again, until so many kills are done: three times of four at a moment drawn over the time
-until the last shard is finished, else over all, learning the vocabulary and the renames included; whenever a set becomes complete, every byte is compared and packing
-starts anew. A shard that was finished when the command was killed must be the same file afterwards
-(the same inode, time of change and bytes): it was not packed again. Every run is a process forked
-from one that has imported TensorFlow, so that the moments lie in the work and not in imports.
+until the last shard is finished, else over all, learning the vocabulary and the renames included.
+Whenever a set becomes complete, every byte is compared and packing starts anew. A shard that was
+finished when the command was killed must be the same file afterwards (the same inode, time of
+change and bytes): it was not packed again. Every run is a process forked from one that has imported
+TensorFlow, so that the moments lie in the work and not in imports.
 """
 
 import os
