@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -47,10 +47,16 @@ class PackFlags:
     deduplicate: bool = False
     """Leave out pictures that repeat an earlier one, as a file or in looks, and repeated
     captions."""
+    runner: str | None = None
+    """Pack with Apache Beam, on DirectRunner or any other that Beam knows; by default without."""
+    beam_options: tuple[str, ...] = ()
+    """Beam's own options for --runner, without dashes: direct_num_workers=4."""
 
     def __post_init__(self):
         if self.vocab_size < 1:
             raise ValueError(f"received --vocab-size {self.vocab_size}; allowed: 1 or more")
+        if self.beam_options and self.runner is None:
+            raise ValueError("--beam-options go with --runner, DirectRunner for instance")
         if self.vocab is not None and not self.vocab.is_file():
             raise FileNotFoundError(f"no vocabulary at {self.vocab}; --vocab takes a text file")
 
@@ -236,6 +242,7 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
             flags.packing,
             finish=add_vocabulary,
             source_options=options_to_json(flags.source_options()),
+            elsewhere=_on_beam(source_name, flags),
         )
     except TooManySkipped as refusal:
         raise CommandFailed(str(refusal), exit_code=3) from None
@@ -254,6 +261,16 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
         say(f"{split}: " + ", ".join(f"{n} {what}" for what, n in vars(counts).items()))
     say(f"{flags.out}: {images} images, packed in {seconds:.1f} s ({images / seconds:,.0f}/s)")
     return result
+
+
+def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
+    """Return what packs the shards with Beam, None without --runner."""
+    if flags.runner is None:
+        return None
+    from tfclip.records.beam import pack_with_beam
+
+    opened = partial(open_source, source_name, flags.data, flags.source_options())
+    return partial(pack_with_beam, opened, flags.runner, flags.beam_options)
 
 
 def _learn(files: list[str], size: int) -> list[str]:

@@ -84,7 +84,7 @@ class Journal:
             self._file.close()
             raise BlockingIOError(f"another run packs into {building} now") from None
         self._file.seek(0)
-        entries = [entry for line in self._file if (entry := _entry(line))]
+        entries = [entry for line in self._file if (entry := entry_of(line))]
         self._finished = {entry.shard.file: entry for entry in entries if _intact(building, entry)}
         # A killed run may have left half a line.
         self._file.seek(0)
@@ -124,7 +124,8 @@ class Journal:
         self._file.flush()
 
 
-def _entry(line: str) -> Finished | None:
+def entry_of(line: str) -> Finished | None:
+    """Return the entry that a line of JSON holds, None when it holds none: half a line."""
     try:
         content = json.loads(line)
         return Finished(

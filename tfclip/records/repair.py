@@ -43,6 +43,7 @@ def repair(directory: Path, source: Source, workers: int) -> list[str]:
     bad = [shard for shard in manifest.shards if any(file_problems(directory / shard.file, shard))]
     if not bad:
         return []
+    damaged = {shard.file for shard in bad}
     options = pack_options(manifest, workers)
     plan = planned(source, options)
     again: dict[str, Shard] = {}
@@ -50,11 +51,12 @@ def repair(directory: Path, source: Source, workers: int) -> list[str]:
         try:
             with PictureCheckers(workers, options.image_size) as checkers:
                 for split in dict.fromkeys(shard.split for shard in bad):
+                    spans = shard_spans(split, plan.get(split, 0), options.shards)
                     pack_shards(
                         source,
                         split,
-                        shard_spans(split, plan.get(split, 0), options.shards),
-                        [shard.file for shard in bad],
+                        spans,
+                        [span for span in spans if span.file in damaged],
                         Path(folder),
                         options,
                         checkers,

@@ -18,7 +18,7 @@ def pack_shards(
     source: Source,
     split: str,
     spans: Sequence[Span],
-    wanted: Collection[str],
+    wanted: Collection[Span],
     directory: Path,
     options: PackOptions,
     checkers: PictureCheckers,
@@ -33,13 +33,13 @@ def pack_shards(
         tf.errors.OpError, OSError: a file cannot be written.
     """
     wanted = set(wanted)
-    total = sum(span.end - span.start for span in spans if span.file in wanted)
-    items = _items(source, split, options)
+    total = sum(span.end - span.start for span in wanted)
+    items = items_to_pack(source, split, options)
     needed = (
         item
         for span in spans
         for item in itertools.islice(items, span.end - span.start)
-        if span.file in wanted
+        if span in wanted
     )
     checking = checkers.in_order(needed, _picture)
     # Hashing a finished shard takes a tenth of the time of packing it, and can go on beside.
@@ -47,7 +47,7 @@ def pack_shards(
         checked = progress(checking, total=total, what=f"packing {split}")
         finishing = []
         for span in spans:
-            if span.file in wanted:
+            if span in wanted:
                 shard = ShardWriter(directory / span.file, split, options.image_size)
                 shard.write(itertools.islice(checked, span.end - span.start))
                 finishing.append(hasher.submit(lambda shard: done(shard.finish()), shard))
@@ -62,7 +62,7 @@ def changed_shards(
 ) -> list[str]:
     """Return the finished shards whose inputs are not what they were; no picture is opened."""
     changed = []
-    items = _items(source, split, options)
+    items = items_to_pack(source, split, options)
     for file, start, end in spans:
         inputs = Inputs(options.image_size)
         for item in itertools.islice(items, end - start):
@@ -73,7 +73,7 @@ def changed_shards(
     return changed
 
 
-def _items(source: Source, split: str, options: PackOptions) -> Iterator[Sample | Rejected]:
+def items_to_pack(source: Source, split: str, options: PackOptions) -> Iterator[Sample | Rejected]:
     """Yield the items to pack, and see that the source keeps its word about how many there are."""
     positions = drawn(split, source.counts[split], options)
     at = -1

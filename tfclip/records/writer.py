@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,12 +14,15 @@ import tensorflow as tf
 from tfclip.console import say
 from tfclip.records.journal import Finished, Journal
 from tfclip.records.manifest import SKIPPED, Manifest, SplitCounts
-from tfclip.records.options import PackOptions, planned, shard_spans
+from tfclip.records.options import PackOptions, Span, planned, shard_spans
 from tfclip.records.pool import PictureCheckers
 from tfclip.records.split_writer import changed_shards, pack_shards
 from tfclip.records.target import built_beside, keep_skipped_list
 from tfclip.records.tfds_metadata import write_metadata
 from tfclip.sources.sample import Source
+
+Elsewhere = Callable[[Path, Mapping[str, list[Span]], PackOptions], Iterable[Finished]]
+"""Packs the missing shards of every split into a directory."""
 
 
 class TooManySkipped(Exception):
@@ -33,6 +36,7 @@ def pack(
     *,
     finish: Callable[[Path, dict[str, list[str]]], None] | None = None,
     source_options: Mapping[str, Any] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Manifest:
     """Pack a source into `out`, and return the manifest.
 
@@ -48,6 +52,7 @@ def pack(
             and the shard files of every split: what it writes there becomes a part of the set.
         source_options: what the source was opened with beside its defaults, for the manifest:
             whoever repairs the set must open it the same way.
+        elsewhere: packs the shards in place of worker processes here, see `records.beam`.
 
     Raises:
         ValueError: an empty or unknown split, or a split of which no picture could be packed.
@@ -60,11 +65,19 @@ def pack(
     plan = planned(source, options)
     with built_beside(out, options.overwrite) as (building, journal):
         try:
-            with PictureCheckers(options.workers, options.image_size) as checkers:
-                packed = {
-                    split: _pack_split(source, split, count, building, options, checkers, journal)
-                    for split, count in plan.items()
-                }
+            spans = {s: shard_spans(s, count, options.shards) for s, count in plan.items()}
+            missing = {s: _missing(source, s, spans[s], options, journal) for s in spans}
+            if elsewhere is not None:
+                for entry in elsewhere(building, missing, options):
+                    journal.add(entry)
+            elif any(missing.values()):
+                with PictureCheckers(options.workers, options.image_size) as checkers:
+                    for split, wanted in missing.items():
+                        given = (source, split, spans[split], wanted, building, options, checkers)
+                        pack_shards(*given, journal.add)
+            packed = {
+                split: _Part(tuple(journal[span.file] for span in spans[split])) for split in spans
+            }
             _list_skipped(packed, building)
             _refuse_many(packed, building, out, options.max_skipped)
             for split, part in packed.items():
@@ -114,24 +127,17 @@ class _Part:
         return dict(sorted(sum((Counter(one.words) for one in self.finished), Counter()).items()))
 
 
-def _pack_split(
-    source: Source,
-    split: str,
-    count: int,
-    building: Path,
-    options: PackOptions,
-    checkers: PictureCheckers,
-    journal: Journal,
-) -> _Part:
-    spans = shard_spans(split, count, options.shards)
+def _missing(
+    source: Source, split: str, spans: list[Span], options: PackOptions, journal: Journal
+) -> list[Span]:
+    """Return the shards that no earlier run has finished from the same inputs."""
     if any(span.file in journal for span in spans):
         for file in changed_shards(source, split, spans, options, journal):
             journal.forget(file)
-    wanted = [span.file for span in spans if span.file not in journal]
-    if len(wanted) < len(spans):
-        say(f"{split}: {len(spans) - len(wanted)} of {len(spans)} shards were packed before")
-    pack_shards(source, split, spans, wanted, building, options, checkers, journal.add)
-    return _Part(tuple(journal[span.file] for span in spans))
+    missing = [span for span in spans if span.file not in journal]
+    if len(missing) < len(spans):
+        say(f"{split}: {len(spans) - len(missing)} of {len(spans)} shards were packed before")
+    return missing
 
 
 def _list_skipped(packed: dict[str, _Part], building: Path) -> None:
