@@ -268,8 +268,10 @@ def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
     if flags.runner is None:
         return None
     from tfclip.records.beam import pack_with_beam
+    from tfclip.records.left_out import open_without
 
-    opened = partial(open_source, source_name, flags.data, flags.source_options())
+    given = (source_name, flags.data, flags.source_options(), flags.packing.workers)
+    opened = partial(open_without, *given)
     return partial(pack_with_beam, opened, flags.runner, flags.beam_options)
 
 
@@ -309,15 +311,14 @@ def verify_records(flags: VerifyFlags) -> dict:
 
 def _repair(records: Path, data: Path, workers: int) -> list[str]:
     """Pack the damaged shards of a set again; return their names."""
-    from tfclip.records.left_out import leave_out
+    from tfclip.records.left_out import open_without
     from tfclip.records.repair import pack_options, repair
 
     manifest = load_manifest(records)
     packing = pack_options(manifest, workers)
     told = options_from_json(manifest.packing.get("source_options", {}))
     options = replace(told, seed=packing.seed, splits=packing.splits)
-    source = leave_out(open_source(manifest.source, data, options), options, workers)
-    return repair(records, source, workers)
+    return repair(records, open_without(manifest.source, data, options, workers), workers)
 
 
 def report_duplicates(flags: DuplicatesFlags) -> dict:

@@ -17,6 +17,7 @@ from tfclip.records.fingerprint import (
     first_alike,
 )
 from tfclip.sources.image_folder import ENDINGS
+from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import list_lines, stable_hash
 
@@ -61,6 +62,11 @@ class Findings:
         """Return which captions of the pictures `start` to before `stop` are repeated."""
         begin = self.caption_ends[start - 1] if start else 0
         return self.repeated[begin : self.caption_ends[stop - 1] if stop else 0]
+
+
+def open_without(name: str, data: Path, options: SourceOptions, threads: int) -> Source:
+    """Open a data set by its name, see `open_source`, without what `leave_out` excludes."""
+    return leave_out(open_source(name, data, options), options, threads)
 
 
 def leave_out(source: Source, options: SourceOptions, threads: int) -> Source:
