@@ -75,6 +75,10 @@ def test_a_loss_that_is_no_number_ends_the_run_in_words(training_records, tmp_pa
     assert "NaN" in last
     assert "--learning-rate" in last
     assert not (tmp_path / "run" / "best").exists()
+    broken = json.loads((tmp_path / "run" / "broken_batch.json").read_text())
+    assert len(set(broken["keys"])) == 4
+    assert all(key.startswith("visual_genome/") for key in broken["keys"])
+    assert f"step {broken['step']}" in last
 
 
 def test_a_recipe_with_a_vocabulary_of_its_own_asks_for_it(training_records, tmp_path, capsys):

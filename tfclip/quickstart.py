@@ -50,7 +50,7 @@ def quickstart(flags: QuickstartFlags) -> dict:
     # Each stage is the command itself, with words as on a command line: what runs here runs there.
     from tfclip import evaluate, export, fit, make_records
     from tfclip.sources.shapes import NEVER_TRAINED, draw_shapes
-    from tfclip.training.run import CONFIG_FILE
+    from tfclip.training.run_directory import CONFIG_FILE
 
     folder, started = flags.folder, time.monotonic()
     drawn, records = folder / "drawn", folder / "records"

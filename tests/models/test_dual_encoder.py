@@ -75,14 +75,14 @@ def test_temperature_is_clamped_where_it_is_used_and_stored():
 def test_embedding_gradients_are_made_dense_before_their_norm_is_taken():
     # FACTS of the library: the norm of IndexedSlices with repeated rows is not that of their sum.
     sliced = tf.IndexedSlices(tf.constant([[3.0], [4.0]]), tf.constant([1, 1]), tf.constant([2, 1]))
-    clipped, norm = reduce_and_clip([sliced, None], clip_norm=3.5)
+    clipped, norm, norms = reduce_and_clip([sliced, None], clip_norm=3.5)
     assert float(norm) == pytest.approx(7.0)
     np.testing.assert_allclose(clipped[0], [[0.0], [3.5]])
     assert clipped[1] is None
 
 
 def test_loss_scale_is_taken_out_of_the_norm_and_left_in_the_gradient():
-    clipped, norm = reduce_and_clip([tf.constant([6.0, 8.0])], clip_norm=2.5, loss_scale=2.0)
+    clipped, norm, _ = reduce_and_clip([tf.constant([6.0, 8.0])], clip_norm=2.5, loss_scale=2.0)
     assert float(norm) == pytest.approx(5.0)
     np.testing.assert_allclose(clipped[0], [3.0, 4.0])
 

@@ -45,18 +45,24 @@ def reduce_and_clip(gradients: Sequence, clip_norm: float | None, loss_scale=Non
         loss_scale: () float32 factor in the gradients (float16), kept in the result.
 
     Returns:
-        The gradients in the same order, and their global norm before clipping, () float32.
+        The gradients in the same order, their global norm before clipping, () float32, and the
+        norm of each one of the V, (V,) float32, 0 for None.
     """
     dense = [None if g is None else tf.convert_to_tensor(g) for g in gradients]
     present = sum_over_replicas([g for g in dense if g is not None])
     scale = 1.0 if loss_scale is None else loss_scale
-    norm = tf.linalg.global_norm(present) / scale
+    # As `tf.linalg.global_norm` does it, with the parts kept: a pass over all gradients for both.
+    squares = tf.stack([2.0 * tf.nn.l2_loss(tf.cast(g, tf.float32)) for g in present])
+    norm = tf.sqrt(tf.reduce_sum(squares)) / scale
+    places = [[place] for place, g in enumerate(dense) if g is not None]
+    norms = tf.scatter_nd(places, tf.sqrt(squares) / scale, [len(dense)])
     factor = 1.0 / replica_count()
     if factor == 1.0 and clip_norm is None:
         whole = iter(present)
-        return [None if g is None else next(whole) for g in dense], norm
+        return [None if g is None else next(whole) for g in dense], norm, norms
     if clip_norm is not None:
         # A norm of inf or nan stays in the product, so that the loss-scaling optimizer sees it.
         factor *= clip_norm / tf.maximum(norm, clip_norm)
     summed = iter(present)
-    return [None if g is None else next(summed) * tf.cast(factor, g.dtype) for g in dense], norm
+    clipped = [None if g is None else next(summed) * tf.cast(factor, g.dtype) for g in dense]
+    return clipped, norm, norms

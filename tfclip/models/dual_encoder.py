@@ -186,19 +186,34 @@ class DualEncoder(keras.Model):
 
         Returns:
             The running means of the epoch, and of this step: `batch_loss`, `gradient_norm` (before
-            clipping) and `logit_scale`, each () float32 and equal on all replicas.
+            clipping), that of the two sides, and `logit_scale`, each () float32 and equal on all
+            replicas.
         """
         loss_scale = self._loss_scale()
         loss, accuracy, gradients = self._gradients(batch, loss_scale)
-        gradients, norm = cross_replica.reduce_and_clip(gradients, self.clip_norm, loss_scale)
+        gradients, norm, norms = cross_replica.reduce_and_clip(
+            gradients, self.clip_norm, loss_scale
+        )
         self.optimizer.apply(gradients, self.trainable_variables)
         loss, accuracy = cross_replica.sum_over_replicas([loss, accuracy])
         return {
             **self._track(loss, accuracy),
             "batch_loss": loss,
             "gradient_norm": norm,
+            **self._norms_by_side(norms),
             "logit_scale": self.temperature(),
         }
+
+    def _norms_by_side(self, norms: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The norms of the gradients of the tower and head of each side, from one per variable."""
+        found = {}
+        for side in SIDES:
+            parts = getattr(self, f"{side}_tower"), getattr(self, f"{side}_head")
+            own = {id(variable) for part in parts for variable in part.trainable_variables}
+            places = [n for n, v in enumerate(self.trainable_variables) if id(v) in own]
+            if places:
+                found[f"gradient_norm_{side}"] = tf.norm(tf.gather(norms, places))
+        return found
 
     def _gradients(self, batch: Mapping, loss_scale: tf.Tensor | None) -> tuple:
         """The shares of the loss and of the accuracy, and the gradients of the scaled share."""

@@ -1,20 +1,17 @@
-"""Keras callbacks of a training run: measure, keep the best model, stop on NaN, write the log."""
+"""Keras callbacks of a training run: measure, stop on NaN, write the log."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 
-from tfclip.console import say
-from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.saved import TrainedModel, save_model
+from tfclip.console import json_text, say
 
-TIMES = ("seconds", "examples_per_second", "waiting")
+TIMES = ("seconds", "steps_per_second", "waiting")
 
 
 class Measure(keras.callbacks.Callback):
@@ -36,94 +33,39 @@ class Measure(keras.callbacks.Callback):
         say(f"evaluation {epoch + 1}: {', '.join(told)}")
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Keeps the best model by a monitored number, in memory, and writes it as often as it must.
+def is_sound(model: keras.Model, logs: Mapping[str, float]) -> bool:
+    """Whether a step left the weights sound: a finite loss and a finite gradient.
 
-    It is written when it is the first one, before each checkpoint, and at the end: a run that was
-    killed finds its later ones again when it goes on. Writing each of them took a quarter of a run
-    of small heads.
-
-    Args:
-        trained: what to keep.
-        best: the folder.
-        monitor: the log to compare; it is the better the higher, unless it ends in "loss".
-        writes: False for a machine of several which only trains.
+    With loss scaling a gradient may overflow; that update is then left out.
     """
-
-    def __init__(self, trained: TrainedModel, best: Path, monitor: str, *, writes: bool = True):
-        super().__init__()
-        self.trained = trained
-        self.best = best
-        self.monitor = monitor
-        self.writes = writes
-        self.best_value: float | None = None
-        self.best_epoch: int | None = None
-        self._unwritten: Callable[[], None] | None = None
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Keep the model, unless its weights are broken: a good one is never overwritten so."""
-        if not math.isfinite(logs["batch_loss"]):
-            return
-        value = logs[self.monitor]
-        sign = 1 if self.monitor.endswith("loss") else -1
-        if self.best_value is not None and sign * value >= sign * self.best_value:
-            return
-        first, self.best_value, self.best_epoch = self.best_value is None, value, epoch
-        kept = keep_weights(self.trained.dual_encoder)
-
-        def write() -> None:
-            with kept():
-                save_model(self.best, self.trained)
-
-        self._unwritten = write
-        if first:
-            self.before_checkpoint()
-
-    def before_checkpoint(self) -> None:
-        """Write the best model, where it is not written yet."""
-        if self._unwritten is not None and self.writes:
-            self._unwritten()
-        self._unwritten = None
-
-    def on_train_end(self, logs=None):
-        """Write the best model."""
-        self.before_checkpoint()
-
-
-def keep_weights(model: DualEncoder) -> Callable[[], AbstractContextManager]:
-    """Copy the weights that training may change; returns what gives them back for a while."""
-    fixed = {id(v) for side in model.locked for v in getattr(model, f"{side}_tower").variables}
-    variables = [variable for variable in model.weights if id(variable) not in fixed]
-    kept = [variable.numpy() for variable in variables]
-
-    @contextmanager
-    def kept_again() -> Iterator[None]:
-        now = [variable.numpy() for variable in variables]
-        for variable, value in zip(variables, kept, strict=True):
-            variable.assign(value)
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, now, strict=True):
-                variable.assign(value)
-
-    return kept_again
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    names = ("batch_loss",) if scaled else ("batch_loss", "gradient_norm")
+    return all(math.isfinite(logs.get(name, 0.0)) for name in names)
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends the run at the first loss that is not a number, before more steps are wasted."""
+    """Ends the run at the first loss or gradient that is not a number, and writes what it was of.
 
-    def __init__(self):
+    Args:
+        path: the JSON file to write: the step, its numbers, and the keys of its records.
+        keys: the keys of the records of an update, counted from 0.
+    """
+
+    def __init__(self, path: Path, keys: Callable[[int], list[str]]):
         super().__init__()
+        self.path, self.keys = Path(path), keys
         self.steps = 0
         self.stopped_at: int | None = None
 
     def on_train_batch_end(self, batch, logs=None):
         """Look at the loss of the step, not at its running mean."""
         self.steps += 1
-        if not math.isfinite(logs["batch_loss"]) and self.stopped_at is None:
-            self.stopped_at = self.steps
-            self.model.stop_training = True
+        if is_sound(self.model, logs) or self.stopped_at is not None:
+            return
+        self.stopped_at = self.steps
+        self.model.stop_training = True
+        found = {"step": self.steps, "logs": dict(logs), "keys": self.keys(self.steps - 1)}
+        self.path.write_text(json_text(found, indent=2) + "\n", encoding="utf-8")
 
 
 class LogFile(keras.callbacks.Callback):
@@ -131,19 +73,22 @@ class LogFile(keras.callbacks.Callback):
 
     What came after the checkpoint from which it goes on is cut off. Columns that tell times come
     last: they are all that differs between two runs of the same command.
+
+    Args:
+        path: the file.
+        times: returns the numbers of `TIMES`.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, times: Callable[[], Mapping[str, float]]):
         super().__init__()
-        self.path = Path(path)
+        self.path, self.times = Path(path), times
         self.size = 0
         self.columns: list[str] | None = None
 
     def on_epoch_end(self, epoch, logs=None):
         """Add a row."""
         if self.columns is None:
-            times = [name for name in TIMES if name in logs]
-            self.columns = ["epoch", *sorted(logs.keys() - set(times)), *times]
+            self.columns = ["epoch", *sorted(logs), *TIMES]
         if not self.path.exists() or self.path.stat().st_size < self.size:
             self.path.touch()
             self.size = 0  # somebody took the rows away
@@ -153,5 +98,5 @@ class LogFile(keras.callbacks.Callback):
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
             if not self.size:
                 writer.writeheader()
-            writer.writerow({"epoch": epoch, **logs})
+            writer.writerow({"epoch": epoch, **logs, **self.times()})
             self.size = file.tell()

@@ -201,6 +201,10 @@ class Checkpoints:
             )
         return None
 
+    def newest_path(self) -> Path | None:
+        """The last checkpoint, or None."""
+        return next(iter(self._paths()), None)
+
     def _paths(self) -> list[Path]:
         """The checkpoints that there are, the newest first."""
         return sorted(self.folder.glob("step-*.npz"), reverse=True)

@@ -132,7 +132,9 @@ class FitFlags:
     epsilon: float = 1e-7
     """Adam's smallest divisor."""
     average: float = 0.0
-    """Decay of the averaged weights, which are then measured and saved; 0 for none."""
+    """Decay of the averaged weights; 0 for none."""
+    measure_average: bool = True
+    """Measure, choose and save the averaged weights, where there are any; or else the last ones."""
     clip_norm: float | None = 1.0
     """Largest norm of the whole gradient, None for no limit."""
     region_share: float = 0.0

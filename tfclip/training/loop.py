@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import keras
@@ -14,9 +14,12 @@ import tensorflow as tf
 
 from tfclip.console import progress, say
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.training.batch_health import batch_health
 from tfclip.training.callback_state import CallbackStates
+from tfclip.training.callbacks import is_sound
 from tfclip.training.checkpoints import Checkpoints
-from tfclip.training.optimizer import averaged_weights, keep_averaged_weights
+from tfclip.training.clock import Clock
+from tfclip.training.optimizer import averaged_weights, keep_averaged_weights, learning_rate
 from tfclip.training.termination import Terminated, Termination
 
 
@@ -68,6 +71,8 @@ def run_steps(
     epoch_steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: Checkpoints | None = None,
+    clock: Clock | None = None,
+    measure_average: bool = True,
 ) -> Trained:
     """Train phase after phase, telling the callbacks what one `Model.fit` would tell them.
 
@@ -86,11 +91,15 @@ def run_steps(
         phases: in their order.
         callbacks: any Keras callbacks; `model.stop_training` ends the run after the step.
         checkpoints: what to go on from and to save to.
+        clock: told how long each step waits for its batch, and how long it trains.
+        measure_average: False leaves the model its own weights, where it keeps averaged ones.
 
     Raises:
         ValueError: no checkpoint is sound, or they are of another model.
     """
     training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
+    training.clock = clock or Clock()
+    training.measure_average = measure_average
     with Termination() as termination:
         return training.run(termination)
 
@@ -109,6 +118,7 @@ class _Training:
             epochs=-(-self.steps // epoch_steps),
             steps=self.steps,
         )
+        self.clock, self.measure_average = Clock(), True
         self.step, self.phase = 0, 0
         self.logs: dict[str, float] = {}
         self.unchanged = 0
@@ -144,12 +154,13 @@ class _Training:
         except Terminated:
             terminated = True
             self._save()
-        keep_averaged_weights(self.model)
+        if self.measure_average:
+            keep_averaged_weights(self.model)
         self.callbacks.on_train_end(self.logs)
         return Trained(self.model.history, self.step, self._seconds(), terminated)
 
     def _sound(self) -> bool:
-        return math.isfinite(self.logs.get("batch_loss", 0.0))
+        return is_sound(self.model, self.logs)
 
     def _in_epoch(self) -> int:
         return self.step % self.epoch_steps
@@ -160,7 +171,7 @@ class _Training:
             self.model.reset_metrics()
             self.callbacks.on_epoch_begin(self.step // self.epoch_steps)
         self.callbacks.on_train_batch_begin(in_epoch)
-        self.logs = {name: float(value) for name, value in update().items()}
+        self.logs = update()
         self.callbacks.on_train_batch_end(in_epoch, self.logs)
         self.step += 1
 
@@ -168,8 +179,10 @@ class _Training:
         """Evaluate; where SIGTERM breaks that off, save what it was to begin with."""
         logs, remembered = dict(self.logs), self.states.taken()
         self.evaluation_due = True
+        self.logs["learning_rate"] = learning_rate(self.model)
+        measured = averaged_weights(self.model) if self.measure_average else nullcontext()
         try:
-            with averaged_weights(self.model), termination.breaking_off():
+            with measured, termination.breaking_off():
                 self.callbacks.on_epoch_end((self.step - 1) // self.epoch_steps, self.logs)
         except Terminated:
             self.logs = logs
@@ -177,7 +190,7 @@ class _Training:
             raise
         self.evaluation_due = False
 
-    def _updates(self) -> Iterator[Callable[[], dict]]:
+    def _updates(self) -> Iterator[Callable[[], dict[str, float]]]:
         """One function for each update; a phase begins when its first update is asked for."""
         while self.step < self.steps and not self.model.stop_training:
             end = sum(phase.steps for phase in self.phases[: self.phase + 1])
@@ -187,14 +200,26 @@ class _Training:
                 continue
             batches = self.phases[self.phase].batches(self.step)
             iterator = iter(distribute(self.strategy, batches))
+            context = self.model.config.context_length
 
-            @tf.function(reduce_retracing=True)
-            def train_step(batch):
-                found = self.strategy.run(self.model.train_step, args=(batch,))
-                return first_replica(self.strategy, found)
+            def step(batch, context=context):
+                return {**self.model.train_step(batch), **batch_health(batch, context)}
+
+            # One graph for texts of all lengths.
+            @tf.function(input_signature=[iterator.element_spec])
+            def train_step(batch, step=step):
+                return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
+
+            def update(iterator=iterator, train_step=train_step) -> dict[str, float]:
+                started = time.monotonic()
+                batch = next(iterator)
+                ready = time.monotonic()
+                logs = {name: float(value) for name, value in train_step(batch).items()}
+                self.clock.add(ready - started, time.monotonic() - ready)
+                return logs
 
             for _ in range(end - self.step):
-                yield lambda: train_step(next(iterator))  # noqa: B023 - called before the next
+                yield update
 
     def _begin_phase(self) -> None:
         begin = self.phases[self.phase].begin

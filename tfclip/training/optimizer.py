@@ -150,6 +150,12 @@ def keep_averaged_weights(model: DualEncoder) -> None:
         variable.assign(average.value)
 
 
+def learning_rate(model: DualEncoder) -> float:
+    """The learning rate of the next update."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return float(optimizer.learning_rate)
+
+
 def _averages(model: DualEncoder) -> list[tuple[keras.Variable, keras.Variable]]:
     """The trained variables with their averages; none where the optimizer keeps none."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -20,13 +15,24 @@ from tfclip.evaluation.retrieval_run import evaluate_retrieval
 from tfclip.evaluation.split_scorer import SplitScorer
 from tfclip.inputs.batches import Drawing, training_batches, validation_batches
 from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.text_lengths import shortened
+from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel, save_model
-from tfclip.records.manifest import VOCABULARY, records_reference
-from tfclip.records.reader import split_files
+from tfclip.records import schema
+from tfclip.records.manifest import VOCABULARY, Manifest, load_manifest, records_reference
+from tfclip.records.reader import endless_shards, split_files
 from tfclip.records.verify import damage_named
 from tfclip.training.adapt import adapt_heads
-from tfclip.training.callbacks import KeepBest, LogFile, Measure, StopOnNaN
+from tfclip.training.board import Board
+from tfclip.training.callbacks import LogFile, Measure, StopOnNaN
 from tfclip.training.checkpoints import Checkpoints, Interval
+from tfclip.training.clock import Clock
+from tfclip.training.doctor import (
+    Doctor,
+    chance_loss,
+    other_preprocessing,
+    wrong_normalization,
+)
 from tfclip.training.feature_batches import feature_batches, stored_validation_batches
 from tfclip.training.feature_cache import (
     ImageFeatures,
@@ -37,16 +43,17 @@ from tfclip.training.feature_cache import (
 )
 from tfclip.training.feature_evaluation import StoredRetrieval
 from tfclip.training.flags import FitFlags
+from tfclip.training.keep_best import KeepBest
 from tfclip.training.loop import Phase, mean_loss, run_steps
 from tfclip.training.prepare import compile_unlocked, make_strategy, prepare_model
 from tfclip.training.recipes import Recipe, recipe
+from tfclip.training.retrieval_grid import RetrievalGrid
+from tfclip.training.run_directory import run_config, run_directory
 from tfclip.training.training_sets import open_training_sets
 from tfclip.training.word_training import ask_for_words
 
-CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
-# Flags that decide nothing of what is trained.
-FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache"}
+BROKEN_BATCH = "broken_batch.json"
 
 
 def train(
@@ -64,7 +71,8 @@ def train(
         variant: trained in the place of the recipe of that name.
 
     Returns:
-        `run`, `best`, `steps`, `seconds`, `monitor`, `best_value` and the last epoch's `logs`.
+        `run`, `best`, `steps`, `seconds`, `saving_seconds`, `terminated`, `monitor`, `best_value`,
+        `waiting` (the share of the time), `diagnoses` and the last epoch's `logs`.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
@@ -101,7 +109,7 @@ def train(
                 "never_trained": list(flags.never_trained),
             },
         )
-    config = _config(flags, recipe_name, trained, records.fingerprint())
+    config = run_config(flags, recipe_name, trained, records.fingerprint())
     run_directory(flags.run, config, overwrite=flags.overwrite)
 
     model = trained.dual_encoder
@@ -114,7 +122,17 @@ def train(
         phases = _phases(flags, trained, directory, split, records.drawn_from)
     measures, monitor = _measures(flags, trained, strategy, val_files)
     keep = KeepBest(trained, flags.run / "best", monitor)
-    stop = StopOnNaN()
+    stop = StopOnNaN(
+        flags.run / BROKEN_BATCH,
+        lambda update: batch_keys(records.drawn_from, update, flags.batch_size, flags.seed),
+    )
+    manifests = [one.manifest for one in records.sets]
+    clock = Clock()
+    doctor = Doctor(
+        clock,
+        chance=chance_loss(model, flags),
+        known=_known_faults(flags, model, strategy.num_replicas_in_sync, manifests),
+    )
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, Interval.parse(flags.checkpoint_every))
     epoch_steps = min(flags.evaluate_every, flags.steps)
     with damage_named(files):
@@ -125,6 +143,7 @@ def train(
             epoch_steps=epoch_steps,
             callbacks=[
                 stop,
+                doctor,
                 Measure(measures),
                 *records.callbacks(
                     seed=flags.seed,
@@ -133,22 +152,22 @@ def train(
                     steps=flags.steps,
                 ),
                 keep,
-                LogFile(flags.run / "log.csv"),
-                keras.callbacks.TensorBoard(str(flags.run / "tensorboard"), write_graph=False),
+                LogFile(flags.run / "log.csv", clock.told),
+                Board(flags.run / "tensorboard", _picture(flags, trained)),
                 *_early_stopping(flags, monitor),
                 *callbacks,
             ],
             checkpoints=checkpoints,
+            clock=clock,
+            measure_average=flags.measure_average,
         )
     if stop.stopped_at is not None:
-        saved = (
-            f"the best model so far is {keep.best}"
-            if keep.best_value is not None
-            else ("no model was saved")
-        )
+        best = keep.best if keep.best_value is not None else None
         raise CommandFailed(
-            f"the loss became NaN or infinite at step {stop.stopped_at}; {saved}; try a lower "
-            f"--learning-rate (now {flags.learning_rate}) or --precision float32"
+            f"the loss or its gradient became NaN or infinite at step {stop.stopped_at}; the "
+            f"records of its batch are in {stop.path}; the last good checkpoint is "
+            f"{checkpoints.newest_path()}, the best model {best}; "
+            f"try a lower --learning-rate (now {flags.learning_rate}) or --precision float32"
         )
     if not ended.terminated:
         save_model(flags.run / CHECKPOINTS / "last", trained)
@@ -161,62 +180,10 @@ def train(
         "terminated": ended.terminated,
         "monitor": monitor,
         "best_value": keep.best_value,
+        "waiting": round(clock.share_waiting, 4),
+        "diagnoses": doctor.diagnoses,
         "logs": {name: values[-1] for name, values in ended.history.history.items()},
     }
-
-
-def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
-    """Make a run directory with its configuration, or find that of the same run.
-
-    Raises:
-        FileExistsError: something is there that may not be replaced.
-        ValueError: another run is there; names the flags that differ.
-    """
-    path = run / CONFIG_FILE
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        if not path.is_file():
-            raise FileExistsError(f"{run} is there and is no run; choose another --run")
-        if not overwrite:
-            refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
-            return
-        shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    beside = run / f".{CONFIG_FILE}"
-    beside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
-
-
-def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
-    """Compare what a run was begun with to what it is to go on with.
-
-    Raises:
-        ValueError: they differ in what decides the result; names it.
-    """
-    now = json.loads(json.dumps(now))
-    others = ("recipe", "records_fingerprint", "model")
-    differ = [
-        f"{name.replace('_', ' ')}"
-        + ("" if name == "model" else f" {begun.get(name)}, now {now[name]}")
-        for name in others
-        if begun.get(name) != now[name]
-    ]
-    before, flags = begun.get("flags", {}), now["flags"]
-    differ += [
-        f"--{name.replace('_', '-')} {before.get(name)}, now {flags.get(name)}"
-        for name in sorted((before.keys() | flags.keys()) - FREE_TO_CHANGE)
-        if before.get(name) != flags.get(name)
-    ]
-    if differ:
-        raise ValueError(
-            f"{run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "
-            "choose another --run, or begin anew with --overwrite"
-        )
-    for package, version_then in begun.get("versions", {}).items():
-        if now["versions"].get(package) != version_then:
-            say(
-                f"{run} was begun with {package} {version_then}, now {now['versions'][package]}: "
-                "it may go on differently in the last digits"
-            )
 
 
 def _with_split(reference: str, default: str) -> tuple[Path, str]:
@@ -254,13 +221,59 @@ def _phases(
 
     def batches(start: int) -> tf.data.Dataset:
         uses_stored = flags.locked and flags.cache_features and start < first
-        return (from_stored if uses_stored else from_records)(start_step=start)
+        made = (from_stored if uses_stored else from_records)(start_step=start)
+        return _cut_texts(trained, made)
 
     phases = [Phase(first, batches)]
     if flags.unlock_after:
         begin = partial(compile_unlocked, trained.dual_encoder, flags)
         phases.append(Phase(flags.steps - first, batches, begin))
     return phases
+
+
+def _cut_texts(trained: TrainedModel, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches padded to their longest text, for towers that read texts of any length."""
+    if trained.dual_encoder.text_tower.input["token_ids"].shape[1] is not None:
+        return batches
+    return shortened(batches, trained.config.context_length)
+
+
+def batch_keys(
+    files: Sequence[str] | Mixture, update: int, batch_size: int, seed: int
+) -> list[str]:
+    """The keys of the records of an update, counted from 0, in the order of its batch."""
+    start, features = update * batch_size, (schema.KEY,)
+    if isinstance(files, Mixture):
+        keys = files.examples(seed, start, features, lambda own, number, record: record[schema.KEY])
+    else:
+        keys = endless_shards(
+            files,
+            shuffle_seed=seed,
+            start=start,
+            features=features,
+            then=lambda number, record: record[schema.KEY],
+        )
+    return [key.decode("utf-8", "replace") for key in keys.take(batch_size).as_numpy_iterator()]
+
+
+def _known_faults(
+    flags: FitFlags, model: DualEncoder, replicas: int, train: Sequence[Manifest]
+) -> list[str]:
+    """What the doctor can say before training begins."""
+    val = load_manifest(_with_split(flags.val, "val")[0]) if flags.val else None
+    rows = flags.batch_size // replicas
+    return [
+        *wrong_normalization(model, rows, replicas),
+        *other_preprocessing(flags, train, val),
+    ]
+
+
+def _picture(flags: FitFlags, trained: TrainedModel) -> Callable[[], bytes] | None:
+    """What draws the retrievals of the validation records."""
+    if not flags.val:
+        return None
+    directory, split = _with_split(flags.val, "val")
+    return RetrievalGrid(trained, directory, split).png
 
 
 def locked_features(
@@ -296,6 +309,7 @@ def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tu
             retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
         else:
             batches = validation_batches(val_files, trained.tokenizer, flags.image_size, **size)
+            batches = _cut_texts(trained, batches)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
         measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, batches)}
         measures["recall"] = lambda: _recalls(retrieval())
@@ -318,17 +332,3 @@ def _recalls(found: dict) -> dict[str, float]:
     sides = {"i2t": found["image_to_text"], "t2i": found["text_to_image"]}
     recalls = {f"val_{s}_{k}": v[k] for s, v in sides.items() for k in ("r1", "r5", "r10")}
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
-
-
-def _config(flags: FitFlags, recipe_name: str, trained: TrainedModel, fingerprint: str) -> dict:
-    packages = "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy"
-    return {
-        "recipe": recipe_name,
-        "flags": flags.to_dict(),
-        "model": trained.config.to_dict(),
-        "records_fingerprint": fingerprint,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-        },
-    }

@@ -1,0 +1,88 @@
+"""The directory of a run: made for a new one, found again by the same one, refused to another."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from tfclip.console import say
+from tfclip.models.saved import TrainedModel
+from tfclip.training.flags import FitFlags
+
+CONFIG_FILE = "config.json"
+# Flags that decide nothing of what is trained.
+FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache"}
+
+
+def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
+    """Make a run directory with its configuration, or find that of the same run.
+
+    Raises:
+        FileExistsError: something is there that may not be replaced.
+        ValueError: another run is there; names the flags that differ.
+    """
+    path = run / CONFIG_FILE
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        if not path.is_file():
+            raise FileExistsError(f"{run} is there and is no run; choose another --run")
+        if not overwrite:
+            refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
+            return
+        shutil.rmtree(run)
+    run.mkdir(parents=True, exist_ok=True)
+    beside = run / f".{CONFIG_FILE}"
+    beside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
+    """Compare what a run was begun with to what it is to go on with.
+
+    Raises:
+        ValueError: they differ in what decides the result; names it.
+    """
+    now = json.loads(json.dumps(now))
+    others = ("recipe", "records_fingerprint", "model")
+    differ = [
+        f"{name.replace('_', ' ')}"
+        + ("" if name == "model" else f" {begun.get(name)}, now {now[name]}")
+        for name in others
+        if begun.get(name) != now[name]
+    ]
+    before, flags = begun.get("flags", {}), now["flags"]
+    differ += [
+        f"--{name.replace('_', '-')} {before.get(name)}, now {flags.get(name)}"
+        for name in sorted((before.keys() | flags.keys()) - FREE_TO_CHANGE)
+        if before.get(name) != flags.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            f"{run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "
+            "choose another --run, or begin anew with --overwrite"
+        )
+    for package, version_then in begun.get("versions", {}).items():
+        if now["versions"].get(package) != version_then:
+            say(
+                f"{run} was begun with {package} {version_then}, now {now['versions'][package]}: "
+                "it may go on differently in the last digits"
+            )
+
+
+def run_config(flags: FitFlags, recipe_name: str, trained: TrainedModel, fingerprint: str) -> dict:
+    """What a run is: its flags, its model, its records and the versions of what it runs on."""
+    packages = "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy"
+    return {
+        "recipe": recipe_name,
+        "flags": flags.to_dict(),
+        "model": trained.config.to_dict(),
+        "records_fingerprint": fingerprint,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
+    }
