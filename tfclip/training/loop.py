@@ -205,8 +205,11 @@ class _Training:
             def step(batch, context=context):
                 return {**self.model.train_step(batch), **batch_health(batch, context)}
 
-            # One graph for texts of all lengths.
-            @tf.function(input_signature=[iterator.element_spec])
+            # One graph for texts of all lengths; the parts of replicas have no such description.
+            one = self.strategy.num_replicas_in_sync == 1
+            shapes = {"input_signature": [iterator.element_spec]} if one else {}
+
+            @tf.function(reduce_retracing=True, **shapes)
             def train_step(batch, step=step):
                 return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
 
