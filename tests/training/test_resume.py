@@ -1,5 +1,6 @@
 """An interrupted run ends bit for bit as if it had not been interrupted, or says why it cannot."""
 
+import io
 import os
 import shutil
 import signal
@@ -8,6 +9,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.compared_runs import differences, result_of
 from tfclip.training.checkpoints import Checkpoints, Interval
@@ -87,6 +90,26 @@ def test_a_run_interrupted_twice_ends_the_same(
     ended = trained(given, Until())
     assert ended["steps"] == 14
     assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
+    assert shown(tmp_path / "run") == shown(uninterrupted)
+
+
+def shown(run) -> dict:
+    """What TensorBoard shows of a run: the values of each curve by step, and its pictures."""
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    curves = {
+        tag: [(event.step, event.value) for event in board.Scalars(tag)]
+        for tag in board.Tags()["scalars"]
+    }
+    for what in ("loss", "temperature", "learning_rate", "gradient_norm_image"):
+        assert [step for step, _ in curves[f"step/{what}"]] == [10], what
+    for what in ("val_loss", "val_recall", "learning_rate", "gradient_norm_text"):
+        assert [step for step, _ in curves[f"evaluation/{what}"]] == [5, 10, 14], what
+    pictures = [(image.step, image.encoded_image_string) for image in board.Images("retrievals")]
+    assert [step for step, _ in pictures] == [5, 10, 14]
+    for _, png in pictures:
+        assert Image.open(io.BytesIO(png)).size == (240 + 5 * 108, 6 * 108)
+    return {**curves, "pictures": pictures}
 
 
 @pytest.mark.parametrize("step", [8, pytest.param(10, marks=pytest.mark.slow)])

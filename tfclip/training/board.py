@@ -14,7 +14,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tfclip.training.optimizer import learning_rate
 
 # Steps from one point of a curve to the next.
-EVERY = 20
+EVERY = 10
 OF_STEPS = {
     "batch_loss": "step/loss",
     "logit_scale": "step/temperature",
@@ -42,7 +42,7 @@ class Board(keras.callbacks.Callback):
         self._writer: EventFileWriter | None = None
 
     def on_train_batch_end(self, batch, logs=None):
-        """Write the scalars of every so manieth step."""
+        """Write the scalars of one step in `every`."""
         self.steps += 1
         if self.steps % self.every == 0:
             named = {tag: logs[name] for name, tag in OF_STEPS.items() if name in logs}

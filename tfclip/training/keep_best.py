@@ -11,6 +11,7 @@ import keras
 
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel, save_model
+from tfclip.training.variables import unchanged_variables
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -69,7 +70,7 @@ class KeepBest(keras.callbacks.Callback):
 
 def keep_weights(model: DualEncoder) -> Callable[[], AbstractContextManager]:
     """Copy the weights that training may change; returns what gives them back for a while."""
-    fixed = {id(v) for side in model.locked for v in getattr(model, f"{side}_tower").variables}
+    fixed = {id(variable) for variable in unchanged_variables(model)}
     variables = [variable for variable in model.weights if id(variable) not in fixed]
     kept = [variable.numpy() for variable in variables]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfclip.console import progress, say
@@ -21,6 +19,7 @@ from tfclip.training.checkpoints import Checkpoints
 from tfclip.training.clock import Clock
 from tfclip.training.optimizer import averaged_weights, keep_averaged_weights, learning_rate
 from tfclip.training.termination import Terminated, Termination
+from tfclip.training.variables import changing_variables, checksum, unchanged_variables
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
@@ -200,29 +199,39 @@ class _Training:
                 continue
             batches = self.phases[self.phase].batches(self.step)
             iterator = iter(distribute(self.strategy, batches))
-            context = self.model.config.context_length
-
-            def step(batch, context=context):
-                return {**self.model.train_step(batch), **batch_health(batch, context)}
-
-            # One graph for texts of all lengths; the parts of replicas have no such description.
-            one = self.strategy.num_replicas_in_sync == 1
-            shapes = {"input_signature": [iterator.element_spec]} if one else {}
-
-            @tf.function(reduce_retracing=True, **shapes)
-            def train_step(batch, step=step):
-                return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
-
-            def update(iterator=iterator, train_step=train_step) -> dict[str, float]:
-                started = time.monotonic()
-                batch = next(iterator)
-                ready = time.monotonic()
-                logs = {name: float(value) for name, value in train_step(batch).items()}
-                self.clock.add(ready - started, time.monotonic() - ready)
-                return logs
-
+            update = self._timed(iterator, self._train_step(iterator))
             for _ in range(end - self.step):
                 yield update
+
+    def _train_step(self, iterator) -> Callable:
+        """The graph of one step: the update, and a look at the texts of its batch."""
+        context = self.model.config.context_length
+
+        def step(batch):
+            return {**self.model.train_step(batch), **batch_health(batch, context)}
+
+        # One graph for texts of all lengths; the parts of replicas have no such description.
+        one = self.strategy.num_replicas_in_sync == 1
+        shapes = {"input_signature": [iterator.element_spec]} if one else {}
+
+        @tf.function(reduce_retracing=True, **shapes)
+        def train_step(batch):
+            return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
+
+        return train_step
+
+    def _timed(self, iterator, train_step: Callable) -> Callable[[], dict[str, float]]:
+        """An update with the next batch, which tells the clock where its time went."""
+
+        def update() -> dict[str, float]:
+            started = time.monotonic()
+            batch = next(iterator)
+            ready = time.monotonic()
+            logs = {name: float(value) for name, value in train_step(batch).items()}
+            self.clock.add(ready - started, time.monotonic() - ready)
+            return logs
+
+        return update
 
     def _begin_phase(self) -> None:
         begin = self.phases[self.phase].begin
@@ -230,7 +239,7 @@ class _Training:
             with self.strategy.scope():
                 begin()
         if self.checkpoints:
-            self.unchanged = _checksum(unchanged_variables(self.model))
+            self.unchanged = checksum(unchanged_variables(self.model))
 
     def _go_on(self) -> None:
         """Begin the run, or take up the last checkpoint."""
@@ -282,31 +291,6 @@ class _Training:
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
-
-
-def changing_variables(model: DualEncoder) -> list[keras.Variable]:
-    """All that training changes: weights, statistics, draws, metrics and the optimizer's own.
-
-    The locked towers are left out: they are made again from the same files and the same seed.
-    """
-    unchanged = {id(variable) for variable in unchanged_variables(model)}
-    of_metrics = [variable for metric in model.metrics for variable in metric.variables]
-    every = [*model.variables, *of_metrics, *model.optimizer.variables]
-    distinct = {id(variable): variable for variable in every if id(variable) not in unchanged}
-    return list(distinct.values())
-
-
-def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
-    """The variables of the locked towers."""
-    return [v for side in model.locked for v in getattr(model, f"{side}_tower").variables]
-
-
-def _checksum(variables: Sequence[keras.Variable]) -> int:
-    """CRC-32 of the values of all variables, one after the other."""
-    checksum = 0
-    for variable in variables:
-        checksum = zlib.crc32(np.ascontiguousarray(variable.numpy()), checksum)
-    return checksum
 
 
 def first_replica(strategy: tf.distribute.Strategy, values: dict) -> dict:

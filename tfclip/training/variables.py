@@ -1,0 +1,36 @@
+"""Which variables of a model a run changes, and which it must find as they were."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from tfclip.models.dual_encoder import DualEncoder
+
+
+def changing_variables(model: DualEncoder) -> list[keras.Variable]:
+    """All that training changes: weights, statistics, draws, metrics and the optimizer's own.
+
+    The locked towers are left out: they are made again from the same files and the same seed.
+    """
+    unchanged = {id(variable) for variable in unchanged_variables(model)}
+    of_metrics = [variable for metric in model.metrics for variable in metric.variables]
+    every = [*model.variables, *of_metrics, *model.optimizer.variables]
+    distinct = {id(variable): variable for variable in every if id(variable) not in unchanged}
+    return list(distinct.values())
+
+
+def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
+    """The variables of the locked towers."""
+    return [v for side in model.locked for v in getattr(model, f"{side}_tower").variables]
+
+
+def checksum(variables: Sequence[keras.Variable]) -> int:
+    """CRC-32 of the values of all variables, one after the other."""
+    found = 0
+    for variable in variables:
+        found = zlib.crc32(np.ascontiguousarray(variable.numpy()), found)
+    return found
