@@ -49,7 +49,7 @@ def faulty_batches(start: int) -> tf.data.Dataset:
     def batches():
         rng = np.random.default_rng(0)
         while True:
-            time.sleep(0.02)
+            time.sleep(0.2)
             yield {
                 "image": rng.integers(0, 255, (ROWS, 16, 16, 3)).astype("uint8"),
                 "token_ids": rng.integers(5, 20, (ROWS, 8)).astype("int32"),
@@ -67,7 +67,7 @@ def faulty_batches(start: int) -> tf.data.Dataset:
 @pytest.fixture(scope="module")
 def patient():
     """The doctor of a run with every fault at once."""
-    flags = RECIPES["shapes"].flags(batch_size=ROWS, learning_rate=1e-9, warmup_steps=0)
+    flags = RECIPES["shapes"].flags(batch_size=ROWS, learning_rate=1e-12, warmup_steps=0)
     model = DualEncoder(CONFIG)
     # Embeddings of zero: the loss of chance, and nothing for the text side to learn from.
     model.image_head.dense.kernel.assign(tf.zeros_like(model.image_head.dense.kernel))
@@ -147,7 +147,9 @@ def test_texts_of_the_same_picture_are_no_repetition():
 
 
 def test_batch_normalisation_in_the_wrong_mode_is_found():
-    model = DualEncoder(dataclasses.replace(CONFIG, image_tower="resnet-18", image_options={}))
+    model = DualEncoder(
+        dataclasses.replace(CONFIG, image_tower="resnet-18", image_size=32, image_options={})
+    )
     assert wrong_normalization(model, rows=8, replicas=1) == []
     assert "batches of 4" in wrong_normalization(model, rows=4, replicas=1)[0]
     assert "one replica's part" in wrong_normalization(model, rows=8, replicas=2)[0]
