@@ -19,7 +19,8 @@ def text_lengths(context_length: int) -> list[int]:
 def shortened(batches: tf.data.Dataset, context_length: int) -> tf.data.Dataset:
     """Cut `token_ids` and `text_mask` of batches to the least length that holds all their texts.
 
-    What is cut is padding alone, which no tower that takes texts of any length looks at.
+    What is cut is padding alone, which no tower looks at; one with weights for each place, a Mixer
+    over tokens, pads its input again.
 
     Args:
         batches: with both (..., context_length); others stay as they are.

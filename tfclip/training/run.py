@@ -222,20 +222,13 @@ def _phases(
     def batches(start: int) -> tf.data.Dataset:
         uses_stored = flags.locked and flags.cache_features and start < first
         made = (from_stored if uses_stored else from_records)(start_step=start)
-        return _cut_texts(trained, made)
+        return shortened(made, trained.config.context_length)
 
     phases = [Phase(first, batches)]
     if flags.unlock_after:
         begin = partial(compile_unlocked, trained.dual_encoder, flags)
         phases.append(Phase(flags.steps - first, batches, begin))
     return phases
-
-
-def _cut_texts(trained: TrainedModel, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Batches padded to their longest text, for towers that read texts of any length."""
-    if trained.dual_encoder.text_tower.input["token_ids"].shape[1] is not None:
-        return batches
-    return shortened(batches, trained.config.context_length)
 
 
 def batch_keys(
@@ -309,7 +302,7 @@ def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tu
             retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
         else:
             batches = validation_batches(val_files, trained.tokenizer, flags.image_size, **size)
-            batches = _cut_texts(trained, batches)
+            batches = shortened(batches, trained.config.context_length)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
         measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, batches)}
         measures["recall"] = lambda: _recalls(retrieval())
