@@ -73,7 +73,7 @@ def test_the_embeddings_are_those_of_the_whole_context(tower):
     )
     batch = batch_of(12)
     (cut,) = shortened(tf.data.Dataset.from_tensors(batch), 32)
-    whole = model.encode_text(batch["token_ids"], batch["text_mask"])
+    whole = model.encode_text(*map(tf.constant, (batch["token_ids"], batch["text_mask"])))
     np.testing.assert_allclose(
         model.encode_text(cut["token_ids"], cut["text_mask"]), whole, atol=1e-6
     )
