@@ -16,6 +16,7 @@ from tfclip.inputs.images import (
     picture_view,
 )
 from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.shares import ALL, Share
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
@@ -58,6 +59,7 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     words: RecordWords | None = None,
+    share: Share = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches; (seed, step) alone decides what batch `step` holds.
 
@@ -65,10 +67,11 @@ def training_batches(
         files: shards of one split, from `records.reader.split_files`; or of several sets.
         tokenizer: turns captions into ids.
         drawing: how examples are drawn from records.
-        batch_size: examples in a batch, over all replicas.
+        batch_size: examples in a batch, over all replicas and machines.
         seed: of the order of the records and of every draw.
         start_step: batches to leave out at the start; they are skipped before decoding.
         words: which words the captions of each record hold; adds them. For one set only.
+        share: which rows of each batch to make; of one set, no other picture is decoded.
 
     Returns:
         Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
@@ -89,16 +92,25 @@ def training_batches(
             FEATURES,
             lambda own, number, record: draw_example(record, example_seed(own, number), drawing),
         )
-        return _batches(examples, tokenizer, batch_size)
+        keep = share.keep(batch_size)
+        if keep is not None:
+            # Only in the order of all is it known which set an example is from: each machine draws
+            # all of them.
+            numbered = examples.enumerate(start_step * batch_size)
+            examples = numbered.filter(lambda number, example: keep(number)).map(
+                lambda number, example: example
+            )
+        return _batches(examples, tokenizer, batch_size // share.count)
     examples = endless_shards(
         files,
         shuffle_seed=seed,
         start=start_step * batch_size,
         features=FEATURES,
         counts=None if words is None else words.counts,
+        keep=share.keep(batch_size),
         then=draw,
     )
-    return _batches(examples, tokenizer, batch_size, words)
+    return _batches(examples, tokenizer, batch_size // share.count, words)
 
 
 def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:

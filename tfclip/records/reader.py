@@ -91,6 +91,7 @@ def endless_shards(
     shuffle_block: int = SHUFFLE_BLOCK,
     features: Sequence[str] = schema.FEATURES,
     counts: Sequence[int] | None = None,
+    keep: Callable[[tf.Tensor], tf.Tensor] | None = None,
     then: Callable[[tf.Tensor, Record], Any] | None = None,
     num_parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
@@ -101,8 +102,9 @@ def endless_shards(
         start: so many records are left out at the beginning, without being parsed.
         features: as in `read_shards`; () with `counts` reads no file, and keeps the order.
         counts: records in each file, from `shard_counts`: adds `ROW` to every record.
-        then: as in `read_shards`, but called with the number of the record too, () int64, which
-            counts over all epochs from 0.
+        keep: whether a record is wanted, by its number, () int64, which counts over all epochs
+            from 0; the others are left out without being parsed.
+        then: as in `read_shards`, but called with the number of the record too.
     """
     sources = [tf.constant(list(files))]
     if counts is not None:
@@ -129,6 +131,8 @@ def endless_shards(
         return parsed if then is None else then(number, parsed)
 
     numbered = records.skip(start).enumerate(start)
+    if keep is not None:
+        numbered = numbered.filter(lambda number, element: keep(number))
     return numbered.map(parse, num_parallel_calls=num_parallel_calls, deterministic=True)
 
 

@@ -17,6 +17,7 @@ from tfclip.inputs.batches import (
     view_of,
 )
 from tfclip.inputs.images import decode_record_jpeg
+from tfclip.inputs.shares import ALL, Share
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
@@ -40,6 +41,7 @@ def feature_batches(
     seed: int,
     start_step: int = 0,
     words: RecordWords | None = None,
+    share: Share = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches; batch by batch the examples of `training_batches`.
 
@@ -48,7 +50,7 @@ def feature_batches(
 
     Args:
         records, split: what the features were computed from.
-        tokenizer, drawing, batch_size, seed, start_step, words: see
+        tokenizer, drawing, batch_size, seed, start_step, words, share: see
             `inputs.batches.training_batches`.
         image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F).
         text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F).
@@ -93,6 +95,7 @@ def feature_batches(
         start=start_step * batch_size,
         features=needed,
         counts=shard_counts(records, split),
+        keep=share.keep(batch_size),
         then=draw,
     )
 
@@ -117,7 +120,7 @@ def feature_batches(
         return batch | tokenized(tokenizer, example["caption"])
 
     return (
-        examples.batch(batch_size, drop_remainder=True)
+        examples.batch(batch_size // share.count, drop_remainder=True)
         .map(finish, num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
