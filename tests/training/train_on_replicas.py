@@ -1,6 +1,7 @@
-"""Trains one tiny model in every way there is and saves the weights; run by test_replicas.py."""
+"""Trains tiny models on so many logical devices and saves the weights; run by test_replicas.py."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -8,18 +9,21 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.models.config import ModelConfig
+from tfclip.models.dropout_seeds import seed_dropout
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.normalization import synchronize_normalization
+from tfclip.models.normalization import BatchNormalization, synchronize_normalization
 from tfclip.training.loop import Phase, mean_loss, run_steps
 from tfclip.training.prepare import compile_for_training, make_strategy
 from tfclip.training.recipes import RECIPES
 
-STEPS, BATCH = 5, 16
+STEPS, BATCH = 20, 16
+# Eight replicas get 2, 2, 2, 2, 2, 1, 1 and 1 of them.
+LAST_ROWS = 13
 
 
-def batches(rows: int = STEPS * BATCH) -> tf.data.Dataset:
+def columns(rows: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    columns = {
+    return {
         "image": rng.integers(0, 255, (rows, 32, 32, 3)).astype("uint8"),
         "token_ids": rng.integers(0, 50, (rows, 8)).astype("int32"),
         "text_mask": (rng.integers(3, 9, (rows, 1)) > np.arange(8)).astype("int32"),
@@ -27,65 +31,136 @@ def batches(rows: int = STEPS * BATCH) -> tf.data.Dataset:
         "image_id": rng.integers(0, 40, rows),
         "caption_id": rng.integers(0, 60, rows),
     }
-    return tf.data.Dataset.from_tensor_slices(columns).batch(BATCH, drop_remainder=True)
 
 
-def trained(strategy, precision: str, how: str, wrong: str = "") -> dict[str, np.ndarray]:
-    with strategy.scope():
-        keras.utils.set_random_seed(1)
-        model = DualEncoder(
-            ModelConfig(
-                image_tower="small-convolutional",
-                text_tower="small-transformer",
-                image_size=32,
-                embed_dim=16,
-                context_length=8,
-                vocabulary_size=50,
-                image_options={"widths": (8, 16)},
-                text_options={"width": 16, "blocks": 1},
-                precision=precision,
-            )
+def batches(rows: int) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(columns(rows)).batch(BATCH)
+
+
+def encoder(
+    loss="softmax", precision="float32", tower="small-convolutional", **text
+) -> DualEncoder:
+    keras.utils.set_random_seed(1)
+    images = {
+        "small-convolutional": {"widths": (8, 16)},
+        "vit-b32": {"width": 16, "blocks": 1, "heads": 2, "patch_size": 8},
+    }
+    return DualEncoder(
+        ModelConfig(
+            image_tower=tower,
+            text_tower="small-transformer",
+            image_size=32,
+            embed_dim=16,
+            context_length=8,
+            vocabulary_size=50,
+            image_options=images[tower],
+            text_options={"width": 16, "blocks": 1, **text},
+            initial_logit_bias=-5.0 if loss == "sigmoid" else None,
+            precision=precision,
         )
+    )
+
+
+def train(
+    strategy, loss="softmax", precision="float32", how="loop", steps=STEPS, rows=None, **options
+):
+    """The weights after `steps` updates; the last batch is shorter where `rows` are."""
+    micro_batch, wrong = options.pop("micro_batch", None), options.pop("wrong", None)
+    rows = rows or steps * BATCH
+    with strategy.scope():
+        model = encoder(loss, precision, **options)
         if strategy.num_replicas_in_sync > 1:
             synchronize_normalization(model)
         flags = RECIPES["shapes"].flags(
-            steps=STEPS, batch_size=BATCH, clip_norm=0.1, weight_decay=0.1, precision=precision
+            loss=loss,
+            steps=steps,
+            warmup_steps=5,
+            batch_size=BATCH,
+            clip_norm=0.1,
+            weight_decay=0.1,
+            precision=precision,
+            micro_batch=micro_batch,
         )
         compile_for_training(model, flags)
         if wrong == "clip-per-replica":
             model.clip_norm, model.optimizer.global_clipnorm = None, 0.1
     if how == "fit":
-        model.fit(batches(), epochs=1, verbose=0)
+        model.fit(batches(rows), epochs=1, verbose=0)
     else:
-        phase = Phase(STEPS, lambda start: batches().repeat().skip(start))
-        run_steps(model, strategy, [phase], epoch_steps=2)
+        phase = Phase(steps, lambda start: batches(rows).repeat().skip(start))
+        run_steps(model, strategy, [phase], epoch_steps=8)
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
+    weights = {name: value for name, value in weights.items() if value.dtype != np.int64}
     weights["updates"] = np.array(model.optimizer.iterations.numpy())
     if how == "loop" and not wrong:
-        weights["validation loss"] = np.array(mean_loss(model, strategy, batches()))
+        weights["validation loss"] = np.array(mean_loss(model, strategy, batches(steps * BATCH)))
     return weights
 
 
+def normalize(strategy) -> dict[str, np.ndarray]:
+    """One layer's outputs and moving statistics, of uneven parts of 13 pictures."""
+    pictures = np.random.default_rng(0).normal(3.0, 2.0, (LAST_ROWS, 4, 4, 3)).astype("float32")
+    with strategy.scope():
+        layer = BatchNormalization(momentum=0.5, synchronized=strategy.num_replicas_in_sync > 1)
+        layer.build((None, 4, 4, 3))
+    dataset = tf.data.Dataset.from_tensors(pictures)
+
+    @tf.function
+    def step(part):
+        return strategy.run(lambda x: layer(x, training=True), args=(part,))
+
+    (part,) = strategy.experimental_distribute_dataset(dataset)
+    parts = strategy.experimental_local_results(step(part))
+    return {
+        "outputs": np.concatenate(parts),
+        "mean": np.array(layer.moving_mean.value),
+        "variance": np.array(layer.moving_variance.value),
+    }
+
+
+def drop(strategy) -> dict[str, np.ndarray]:
+    """What each replica makes of the same texts with dropout, at steps 1, 2 and 1 again."""
+    with strategy.scope():
+        model = encoder(dropout=0.5)
+    batch = {name: tf.constant(column) for name, column in columns(4).items()}
+
+    @tf.function
+    def step(number):
+        def embed():
+            seed_dropout(model, number)
+            return model.embed_batch(batch, training=True)["text_embeddings"]
+
+        return strategy.run(embed)
+
+    return {
+        str(at): np.stack(strategy.experimental_local_results(step(tf.constant(number))))
+        for at, number in enumerate((1, 2, 1))
+    }
+
+
 RUNS = {
-    # where, precision, how, what is done wrong
-    "one-loop": (1, "float32", "loop", ""),
-    "one-fit": (1, "float32", "fit", ""),
-    "two-loop": (2, "float32", "loop", ""),
-    "two-fit": (2, "float32", "fit", ""),
-    "two-wrong": (2, "float32", "loop", "clip-per-replica"),
-    "one-bfloat16": (1, "bfloat16", "loop", ""),
-    "two-bfloat16": (2, "bfloat16", "loop", ""),
-    "one-float16": (1, "float16", "loop", ""),
+    "softmax": train,
+    "sigmoid": partial(train, loss="sigmoid"),
+    "bfloat16": partial(train, precision="bfloat16"),
+    "float16": partial(train, precision="float16", steps=5),
+    "fit": partial(train, how="fit"),
+    "uneven": partial(train, steps=3, rows=2 * BATCH + LAST_ROWS),
+    "whole": partial(train, tower="vit-b32", steps=5),
+    "micro": partial(train, tower="vit-b32", steps=5, micro_batch=3),
+    "dropout": partial(train, dropout=0.3, steps=5),
+    "dropout again": partial(train, dropout=0.3, steps=5),
+    "wrong": partial(train, wrong="clip-per-replica"),
+    "normalize": normalize,
+    "drop": drop,
 }
 
 
-def main(folder: Path, names: list[str]) -> None:
+def main(folder: Path, replicas: int, names: list[str]) -> None:
     # One strategy object in a process: interleaving several ends in a collective error.
-    strategies = {2: make_strategy(2), 1: tf.distribute.get_strategy()}
+    strategy = make_strategy(replicas)
     for name in names:
-        replicas, *how = RUNS[name]
-        np.savez(folder / f"{name}.npz", **trained(strategies[replicas], *how))
+        np.savez(folder / f"{replicas}-{name}.npz", **RUNS[name](strategy))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
