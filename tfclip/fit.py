@@ -1,5 +1,6 @@
 """python -m tfclip.fit RECIPE|list: train a dual encoder on packed records."""
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -7,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from tfclip.console import Command, progress, run, say
+from tfclip.training.cluster import LAUNCHER, VARIABLE
 from tfclip.training.flags import FitFlags
 from tfclip.training.recipes import RECIPES, Recipe
 
@@ -16,8 +18,14 @@ class ListFlags:
     """Print every recipe with its towers, parameter counts, loss, optimiser, data and source."""
 
 
-def fit(name: str, flags: FitFlags) -> dict:
+def fit(name: str, command: list[str], flags: FitFlags) -> dict:
     """Train the recipe `name` and say where the result lies."""
+    if flags.workers > 1 and LAUNCHER not in os.environ:
+        if VARIABLE in os.environ:
+            raise ValueError(f"--workers starts workers here, but {VARIABLE} names them already")
+        from tfclip.training.launch import train_on_workers
+
+        return train_on_workers(command, flags.workers)
     from tfclip.training.run import train
 
     result = train(name, RECIPES[name].length_as_given(flags))
@@ -106,8 +114,9 @@ def describe(recipe: Recipe) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    words = sys.argv[1:] if argv is None else argv
     commands = {
-        name: Command(recipe.defaults_for_command(), partial(fit, name), recipe.summary)
+        name: Command(recipe.defaults_for_command(), partial(fit, name, words), recipe.summary)
         for name, recipe in RECIPES.items()
     }
     commands["list"] = Command(ListFlags, list_recipes)

@@ -20,6 +20,8 @@ def gather_rows(rows: tf.Tensor) -> tf.Tensor:
     """
     if replica_count() == 1:
         return rows
+    # On several machines, what comes as it is from the iterator has no device and is refused.
+    rows = tf.identity(rows)
     return tf.distribute.get_replica_context().all_gather(rows, axis=0)
 
 

@@ -49,10 +49,12 @@ class StopOnNaN(keras.callbacks.Callback):
     Args:
         path: the JSON file to write: the step, its numbers, and the keys of its records.
         keys: the keys of the records of an update, counted from 0.
+        writes: False for a machine of several which only stops.
     """
 
-    def __init__(self, path: Path, keys: Callable[[int], list[str]]):
+    def __init__(self, path: Path, keys: Callable[[int], list[str]], *, writes: bool = True):
         super().__init__()
+        self.writes = writes
         self.path, self.keys = Path(path), keys
         self.steps = 0
         self.stopped_at: int | None = None
@@ -64,6 +66,8 @@ class StopOnNaN(keras.callbacks.Callback):
             return
         self.stopped_at = self.steps
         self.model.stop_training = True
+        if not self.writes:
+            return
         found = {"step": self.steps, "logs": dict(logs), "keys": self.keys(self.steps - 1)}
         self.path.write_text(json_text(found, indent=2) + "\n", encoding="utf-8")
 

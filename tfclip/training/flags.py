@@ -164,6 +164,9 @@ class FitFlags:
     """End after so many evaluations without a better --monitor."""
     replicas: int = 1
     """Logical CPU devices to train on, for trials without several GPUs; 0 takes all GPUs."""
+    workers: int = 1
+    """Processes to start on this machine, for trials without several machines; those read
+    TF_CONFIG, and need no flag."""
     seed: int = 0
     """Of the weights, the order of the data and every draw."""
     never_trained: tuple[str, ...] = ()
@@ -185,7 +188,7 @@ class FitFlags:
         for what, known in CHOICES.items():
             if getattr(self, what) not in known:
                 raise unknown(_flag(what), getattr(self, what), known)
-        positive = "steps", "evaluate_every", "learning_rate", "image_size", "embed_dim"
+        positive = "steps", "workers", "evaluate_every", "learning_rate", "image_size", "embed_dim"
         positive += "unlocked_learning_rate", "epsilon"
         optional = "epochs", "patience", "unlock_after", "micro_batch"
         for name in (*positive, *(n for n in optional if getattr(self, n) is not None)):

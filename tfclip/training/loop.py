@@ -18,14 +18,24 @@ from tfclip.training.callbacks import is_sound
 from tfclip.training.checkpoints import Checkpoints
 from tfclip.training.clock import Clock
 from tfclip.training.optimizer import averaged_weights, keep_averaged_weights, learning_rate
+from tfclip.training.peers import Agreement
 from tfclip.training.termination import Terminated, Termination
 from tfclip.training.variables import changing_variables, checksum, unchanged_variables
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
-    """Cut each global batch into one part per replica, in order."""
+    """Cut each batch into one part per replica, in order.
+
+    Several machines make their own `inputs.shares.Share` of a batch each, and cut that.
+    """
     if strategy.num_replicas_in_sync == 1:
         return batches
+    if strategy.cluster_resolver is not None:
+        devices = len(strategy.extended.worker_devices)
+        if devices > 1:
+            rows = tf.nest.flatten(batches.element_spec)[0].shape[0]
+            batches = batches.rebatch(rows // devices)
+        return strategy.distribute_datasets_from_function(lambda _: batches)
     options = tf.data.Options()
     # By data, not by file: one worker must see the batches in the order that the seed decides.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
@@ -109,6 +119,7 @@ class _Training:
     def __init__(self, model, strategy, phases, epoch_steps, callbacks, checkpoints):
         self.model, self.strategy, self.phases = model, strategy, phases
         self.epoch_steps, self.checkpoints = epoch_steps, checkpoints
+        self.agreement, self.to_be_terminated = Agreement(strategy), False
         self.steps = sum(phase.steps for phase in phases)
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks),
@@ -138,13 +149,15 @@ class _Training:
             left = self.steps - self.step
             for update in progress(self._updates(), total=left, what="training"):
                 self._update(update)
+                self._agree(termination)
                 if self.model.stop_training and not self._sound():
                     break
                 if self.model.stop_training or self.step == self.steps or not self._in_epoch():
                     self._end_epoch(termination)
+                    self._agree(termination)
                 if self.model.stop_training:
                     break
-                if termination.requested and self.step < self.steps:
+                if self.to_be_terminated and self.step < self.steps:
                     raise Terminated
                 if self.checkpoints and self.step < self.steps and self.checkpoints.due(self.step):
                     self._save()
@@ -157,6 +170,11 @@ class _Training:
             keep_averaged_weights(self.model)
         self.callbacks.on_train_end(self.logs)
         return Trained(self.model.history, self.step, self._seconds(), terminated)
+
+    def _agree(self, termination: Termination) -> None:
+        """End where any of several machines is to end; alone, one would wait for the others."""
+        told = self.agreement.any(self.model.stop_training, termination.requested)
+        self.model.stop_training, self.to_be_terminated = told
 
     def _sound(self) -> bool:
         return is_sound(self.model, self.logs)
@@ -181,7 +199,9 @@ class _Training:
         self.logs["learning_rate"] = learning_rate(self.model)
         measured = averaged_weights(self.model) if self.measure_average else nullcontext()
         try:
-            with measured, termination.breaking_off():
+            # One of several machines cannot leave alone: it ends with the others, after the step.
+            alone = nullcontext() if self.agreement.several else termination.breaking_off()
+            with measured, alone:
                 self.callbacks.on_epoch_end((self.step - 1) // self.epoch_steps, self.logs)
         except Terminated:
             self.logs = logs

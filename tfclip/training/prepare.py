@@ -37,16 +37,20 @@ SHORTEST = 3
 LONGEST = 512
 
 
-def make_strategy(replicas: int) -> tf.distribute.Strategy:
+def make_strategy(replicas: int, workers: int = 1) -> tf.distribute.Strategy:
     """The devices to train on; call it before TensorFlow has used any.
 
     Args:
         replicas: 1 for one device (a GPU when there is one), N for N logical CPU devices, 0 for
-            all GPUs.
+            all GPUs; of each machine, where several train together.
+        workers: machines in `TF_CONFIG` (see `training.cluster`).
 
     Raises:
-        ValueError: for 0 without a GPU, or when TensorFlow has already fixed its devices.
+        ValueError: for 0 without a GPU, for logical devices on several machines, or when TensorFlow
+            has already fixed its devices.
     """
+    if workers > 1:
+        return _several_machines(replicas)
     if replicas == 1:
         return tf.distribute.get_strategy()
     if replicas == 0:
@@ -64,6 +68,20 @@ def make_strategy(replicas: int) -> tf.distribute.Strategy:
                 f"{len(tf.config.list_logical_devices('CPU'))} logical CPU devices in this process"
             ) from error
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
+
+
+def _several_machines(replicas: int) -> tf.distribute.Strategy:
+    gpus = tf.config.list_physical_devices("GPU")
+    if replicas > 1:
+        raise ValueError(
+            f"--replicas {replicas} is for one machine; several take 1 (one device of each) or 0 "
+            "(all GPUs of each)"
+        )
+    if replicas == 0 and not gpus:
+        raise ValueError("--replicas 0 takes all GPUs, but TensorFlow sees none; use 1")
+    if replicas == 1:
+        tf.config.set_visible_devices(gpus[:1], "GPU")
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def prepare_model(

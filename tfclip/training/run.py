@@ -15,6 +15,7 @@ from tfclip.evaluation.retrieval_run import evaluate_retrieval
 from tfclip.evaluation.split_scorer import SplitScorer
 from tfclip.inputs.batches import Drawing, training_batches, validation_batches
 from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.shares import Share
 from tfclip.inputs.text_lengths import shortened
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel, save_model
@@ -27,6 +28,7 @@ from tfclip.training.board import Board
 from tfclip.training.callbacks import LogFile, Measure, StopOnNaN
 from tfclip.training.checkpoints import Checkpoints, Interval
 from tfclip.training.clock import Clock
+from tfclip.training.cluster import Cluster, read_cluster
 from tfclip.training.doctor import (
     Doctor,
     chance_loss,
@@ -45,10 +47,11 @@ from tfclip.training.feature_evaluation import StoredRetrieval
 from tfclip.training.flags import FitFlags
 from tfclip.training.keep_best import KeepBest
 from tfclip.training.loop import Phase, mean_loss, run_steps
+from tfclip.training.peers import barrier, chief_first, watch
 from tfclip.training.prepare import compile_unlocked, make_strategy, prepare_model
 from tfclip.training.recipes import Recipe, recipe
 from tfclip.training.retrieval_grid import RetrievalGrid
-from tfclip.training.run_directory import run_config, run_directory
+from tfclip.training.run_directory import join_run, run_config, run_directory
 from tfclip.training.training_sets import open_training_sets
 from tfclip.training.word_training import ask_for_words
 
@@ -62,7 +65,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     variant: Recipe | None = None,
 ) -> dict:
-    """Train a recipe and write `flags.run`.
+    """Train a recipe and write `flags.run`; on each of several machines (see `cluster`).
 
     Args:
         recipe_name: a name in `recipes.RECIPES`.
@@ -78,7 +81,21 @@ def train(
         ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
         CommandFailed: when the loss became NaN; what was saved before is kept.
     """
+    cluster = read_cluster()
+    with watch(cluster):
+        return _train(recipe_name, flags, callbacks, variant, cluster)
+
+
+def _train(
+    recipe_name: str,
+    flags: FitFlags,
+    callbacks: Sequence[keras.callbacks.Callback],
+    variant: Recipe | None,
+    cluster: Cluster,
+) -> dict:
     chosen = variant or recipe(recipe_name)
+    # Before anything else uses TensorFlow, whose devices are fixed from then on.
+    strategy = make_strategy(flags.replicas, len(cluster.workers))
     records = open_training_sets(flags.records, flags.record_weights, flags.val)
     directory, split, files = records.sets[0].directory, records.sets[0].split, records.files
     val_files = split_files(*_with_split(flags.val, "val")) if flags.val else None
@@ -88,7 +105,6 @@ def train(
             f"--vocabulary PATH, or {directory / VOCABULARY} to use the records' own"
         )
     flags = flags.with_steps(records.images)
-    strategy = make_strategy(flags.replicas)
     if flags.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
             f"--batch-size {flags.batch_size} cannot be shared equally by "
@@ -110,7 +126,11 @@ def train(
             },
         )
     config = run_config(flags, recipe_name, trained, records.fingerprint())
-    run_directory(flags.run, config, overwrite=flags.overwrite)
+    if cluster.is_chief:
+        run_directory(flags.run, config, overwrite=flags.overwrite)
+    barrier(strategy)
+    if not cluster.is_chief:
+        join_run(flags.run, config)
 
     model = trained.dual_encoder
     say(
@@ -119,12 +139,16 @@ def train(
         f"{flags.steps} steps of {flags.batch_size} on {strategy.num_replicas_in_sync} replica(s)"
     )
     with damage_named(files):
-        phases = _phases(flags, trained, directory, split, records.drawn_from)
-    measures, monitor = _measures(flags, trained, strategy, val_files)
-    keep = KeepBest(trained, flags.run / "best", monitor)
+        with chief_first(strategy, cluster):
+            phases = _phases(flags, trained, directory, split, records.drawn_from, cluster.share)
+    with chief_first(strategy, cluster):
+        measures, monitor = _measures(flags, trained, strategy, val_files, cluster.share)
+    writes = cluster.is_chief
+    keep = KeepBest(trained, flags.run / "best", monitor, writes=writes)
     stop = StopOnNaN(
         flags.run / BROKEN_BATCH,
         lambda update: batch_keys(records.drawn_from, update, flags.batch_size, flags.seed),
+        writes=writes,
     )
     manifests = [one.manifest for one in records.sets]
     clock = Clock()
@@ -133,7 +157,12 @@ def train(
         chance=chance_loss(model, flags),
         known=_known_faults(flags, model, strategy.num_replicas_in_sync, manifests),
     )
-    checkpoints = Checkpoints(flags.run / CHECKPOINTS, Interval.parse(flags.checkpoint_every))
+    interval = Interval.parse(flags.checkpoint_every)
+    checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)
+    logs = [
+        LogFile(flags.run / "log.csv", clock.told),
+        Board(flags.run / "tensorboard", _picture(flags, trained)),
+    ]
     epoch_steps = min(flags.evaluate_every, flags.steps)
     with damage_named(files):
         ended = run_steps(
@@ -152,8 +181,7 @@ def train(
                     steps=flags.steps,
                 ),
                 keep,
-                LogFile(flags.run / "log.csv", clock.told),
-                Board(flags.run / "tensorboard", _picture(flags, trained)),
+                *(logs if writes else ()),
                 *_early_stopping(flags, monitor),
                 *callbacks,
             ],
@@ -169,8 +197,9 @@ def train(
             f"{checkpoints.newest_path()}, the best model {best}; "
             f"try a lower --learning-rate (now {flags.learning_rate}) or --precision float32"
         )
-    if not ended.terminated:
+    if writes and not ended.terminated:
         save_model(flags.run / CHECKPOINTS / "last", trained)
+    barrier(strategy)
     return {
         "run": str(flags.run),
         "best": str(keep.best),
@@ -192,7 +221,12 @@ def _with_split(reference: str, default: str) -> tuple[Path, str]:
 
 
 def _phases(
-    flags: FitFlags, trained: TrainedModel, directory: Path, split: str, files: list[str] | Mixture
+    flags: FitFlags,
+    trained: TrainedModel,
+    directory: Path,
+    split: str,
+    files: list[str] | Mixture,
+    share: Share,
 ) -> list[Phase]:
     """The run as one phase, or two where locked towers are freed after a while."""
     drawing = Drawing(
@@ -212,7 +246,7 @@ def _phases(
     words = None
     if flags.word_weight:
         words = ask_for_words(trained, directory, split, weight=flags.word_weight, seed=flags.seed)
-    size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words}
+    size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words, "share": share}
     first = flags.unlock_after or flags.steps
     from_records = partial(training_batches, files, trained.tokenizer, drawing, **size)
     from_stored = partial(
@@ -290,7 +324,9 @@ def _early_stopping(flags: FitFlags, monitor: str) -> list[keras.callbacks.Callb
     return [keras.callbacks.EarlyStopping(monitor, patience=flags.patience, mode=mode)]
 
 
-def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tuple[dict, str]:
+def _measures(
+    flags: FitFlags, trained: TrainedModel, strategy, val_files, share: Share
+) -> tuple[dict, str]:
     """The measurements between epochs, and the log that chooses the best model."""
     measures, monitors = {}, []
     if val_files:
@@ -304,7 +340,8 @@ def _measures(flags: FitFlags, trained: TrainedModel, strategy, val_files) -> tu
             batches = validation_batches(val_files, trained.tokenizer, flags.image_size, **size)
             batches = shortened(batches, trained.config.context_length)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
-        measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, batches)}
+        part = share.of(batches)
+        measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
         measures["recall"] = lambda: _recalls(retrieval())
         monitors.append("val_recall")
     if flags.class_folders:

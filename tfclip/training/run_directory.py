@@ -40,6 +40,22 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
     os.replace(beside, path)
 
 
+def join_run(run: Path, config: Mapping) -> None:
+    """Find on another machine the run directory that the chief has made.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: this worker was started with other flags; names them.
+    """
+    path = run / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the chief has made {run}, which is not to be seen here; --run must be in a folder "
+            "that all workers share"
+        )
+    refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
+
+
 def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
     """Compare what a run was begun with to what it is to go on with.
 
