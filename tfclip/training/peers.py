@@ -39,7 +39,7 @@ def watch(cluster: Cluster) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         # Where a worker has gone, the watcher will find that out, and end this process in words.
-        watcher.join(2 * MISSED_CHECKS * (CHECK_EVERY_SECONDS + CONNECT_SECONDS))
+        watcher.join((MISSED_CHECKS + 1) * (CHECK_EVERY_SECONDS + CONNECT_SECONDS))
         raise error
     finally:
         ended.set()

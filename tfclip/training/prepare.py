@@ -81,6 +81,7 @@ def _several_machines(replicas: int) -> tf.distribute.Strategy:
         raise ValueError("--replicas 0 takes all GPUs, but TensorFlow sees none; use 1")
     if replicas == 1:
         tf.config.set_visible_devices(gpus[:1], "GPU")
+    say("waiting for the other workers")
     return tf.distribute.MultiWorkerMirroredStrategy()
 
 
