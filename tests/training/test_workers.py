@@ -15,8 +15,10 @@ from tfclip.models.saved import load_model
 from tfclip.training.cluster import Cluster, read_cluster
 from tfclip.training.launch import _free_ports
 
-SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "30", "--evaluate-every", "15"]
-SMALL += ["--warmup-steps", "5", "--checkpoint-every", "10", "--average", "0.9"]
+SMALL = ["--image-size", "16", "--batch-size", "8", "--steps", "20", "--evaluate-every", "10"]
+SMALL += ["--warmup-steps", "5", "--checkpoint-every", "5", "--average", "0.9"]
+# At the recipe's own rate, on so few examples, each step makes any difference half as large again.
+SMALL += ["--learning-rate", "1e-4"]
 
 
 def words(records, val, run) -> list[str]:
@@ -43,7 +45,7 @@ def test_two_workers_with_a_death_between_leave_what_one_process_leaves(
     # The same command again, as a trial on one machine.
     capsys.readouterr()
     assert main([*command, "--workers", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 30
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["steps"] == 20
     assert_same(one, two)
 
 
@@ -83,7 +85,7 @@ def assert_same(one, two):
     assert [row["epoch"] for row in logs[1]] == ["0", "1"]
     for ours, theirs in zip(*logs, strict=True):
         for name in ("loss", "batch_loss", "val_loss", "val_recall", "logit_scale"):
-            assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-4), name
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-5), name
     models = [load_model(run / "checkpoints" / "last").dual_encoder for run in (one, two)]
     for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
