@@ -17,8 +17,8 @@ from pathlib import Path
 from tfclip.console import CommandFailed, say
 from tfclip.training.cluster import LAUNCHER, VARIABLE
 
-# After the first worker has ended badly, the chief has so long to say why by itself.
-LAST_WORDS_SECONDS = 3.0
+# After a worker has refused what it was told (exit code 2), the chief has so long to do the same.
+REFUSED, REFUSAL_SECONDS = 2, 60.0
 ENDING_SECONDS = 10.0
 
 
@@ -107,12 +107,12 @@ def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
 
 def _tell(failed: int, processes: Sequence[subprocess.Popen], folder: Path) -> None:
     """Raise what the failure of a worker means."""
-    chief = processes[0]
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        chief.wait(LAST_WORDS_SECONDS)
-    if chief.poll() is not None and chief.returncode > 0:
+    chief, code = processes[0], processes[failed].returncode
+    if code == REFUSED:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            chief.wait(REFUSAL_SECONDS)
+    if (chief.poll() or 0) > 0:
         raise SystemExit(chief.returncode)
-    code = processes[failed].returncode
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with code {code}"
     said = (folder / f"{failed}.err").read_text(errors="replace").strip().splitlines()
     last = f" ({said[-1]})" if said and code > 0 else ""
