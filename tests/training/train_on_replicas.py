@@ -87,7 +87,8 @@ def train(
     if how == "fit":
         model.fit(batches(rows), epochs=1, verbose=0)
     else:
-        phase = Phase(steps, lambda start: batches(rows).repeat().skip(start))
+        # Not repeated: what a strategy cuts, it would fill up from the next batch.
+        phase = Phase(steps, lambda start: batches(rows).skip(start))
         run_steps(model, strategy, [phase], epoch_steps=8)
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
     weights = {name: value for name, value in weights.items() if value.dtype != np.int64}
