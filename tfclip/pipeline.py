@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.inputs.images import MAX_PIXELS, decode_valid
+from tfclip.inputs.images import decode_valid
 from tfclip.inputs.text import Tokenizer, check_lengths
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.folder import CONFIG_FILE
 from tfclip.models.saved import TrainedModel, load_model
+from tfclip.records.check import MAX_PIXELS
 from tfclip.serving.classifier import check_labels
 from tfclip.training.recipes import RECIPES
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from tfclip.inputs.headers import count_pixels, read_orientation, turn_upright
+from tfclip.inputs.headers import count_pixels, gif_frame, read_orientation, turn_upright
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -146,3 +146,39 @@ def test_sizes_that_only_a_bomb_declares():
     assert int(count_pixels(tf.constant(bottom_up))) == 1_200_000_000
     assert int(count_pixels(tf.constant(b"no picture"))) == 0
     assert int(count_pixels(tf.constant(b""))) == 0
+
+
+def animation(**options) -> bytes:
+    """Three frames of noise, so that each takes several blocks."""
+    rng = np.random.default_rng(1)
+    frames = [Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)) for _ in range(3)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=50, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"comment": b"!,;" * 300}, {"loop": 0}, {"disposal": 2}])
+def test_a_gif_is_cut_behind_its_first_frame(options):
+    whole = animation(**options)
+    start, end = (int(place) for place in gif_frame(tf.constant(whole)))
+    assert whole[start] == 0x2C
+    assert end < len(whole) // 2
+    cut = Image.open(io.BytesIO(whole[:end] + b";"))
+    assert cut.n_frames == 1
+    expected = np.asarray(Image.open(io.BytesIO(whole)).convert("RGB"))
+    np.testing.assert_array_equal(np.asarray(cut.convert("RGB")), expected)
+
+
+def test_a_gif_that_is_cut_short_has_a_frame_that_ends_there():
+    whole = animation()
+    for length in range(6, 900, 13):
+        start, end = (int(place) for place in gif_frame(tf.constant(whole[:length])))
+        assert 0 <= start <= end <= max(length, 13)
+
+
+def test_a_frame_that_is_larger_than_its_screen_counts():
+    """Such a file of 880 kB made the decoder take 6 GB."""
+    whole = bytearray(animation())
+    start = int(gif_frame(tf.constant(bytes(whole)))[0])
+    whole[start + 5 : start + 9] = struct.pack("<HH", 65_000, 20_000)
+    assert int(count_pixels(tf.constant(bytes(whole)))) == 65_000 * 20_000

@@ -6,7 +6,15 @@ transparent index shows its hidden colour, and a BMP's palette is not read.
 
 import tensorflow as tf
 
-from tfclip.inputs.headers import is_bmp, is_gif, is_png, read_number, take_bytes
+from tfclip.inputs.headers import (
+    gif_frame,
+    gif_table_size,
+    is_bmp,
+    is_gif,
+    is_png,
+    read_number,
+    take_bytes,
+)
 
 _BMP_RGB, _BMP_BITFIELDS = 0, 3
 _MOST_BYTES = 2**31 - 1
@@ -67,11 +75,15 @@ def _to_rgb(image: tf.Tensor) -> tf.Tensor:
 def _decode_gif(data: tf.Tensor) -> tf.Tensor:
     """Make the transparent entry of the colour table white and opaque in the file; decode that.
 
+    The decoder unpacks every frame before it takes the first: the file is cut behind that one.
+
     GIF89a: the graphic control extension (0x21 0xF9 0x04, flags, delay, index, 0) stands before
     the image descriptor (0x2C, place, size, flags), either with a table of its own or without.
     """
+    _, end = gif_frame(data)
+    data = tf.strings.join([take_bytes(data, 0, end), b";"])
     flags = read_number(data, 10, 1)
-    extensions = 13 + _table_size(flags)
+    extensions = 13 + gif_table_size(flags)
     parts = tf.strings.split(
         take_bytes(data, extensions, _MOST_BYTES), sep=b"\x21\xf9\x04", maxsplit=1
     )
@@ -94,11 +106,6 @@ def _decode_gif(data: tf.Tensor) -> tf.Tensor:
 def _overwrite(data: tf.Tensor, start: tf.Tensor, new: bytes) -> tf.Tensor:
     rest = take_bytes(data, start + len(new), _MOST_BYTES)
     return tf.strings.join([take_bytes(data, 0, start), new, rest])
-
-
-def _table_size(flags: tf.Tensor) -> tf.Tensor:
-    """Bytes of the colour table that the flags of a GIF announce, () int64."""
-    return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2 * tf.ones_like(flags), flags % 8), 0)
 
 
 def _decode_bmp(data: tf.Tensor) -> tf.Tensor:

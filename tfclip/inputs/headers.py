@@ -43,14 +43,59 @@ def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
 def count_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     """Return height x width, () int64, that the header of the picture in () string declares.
 
-    JPEG, PNG, GIF (the screen), BMP and WebP (the canvas); 0 for anything else. A damaged JPEG
-    header raises InvalidArgumentError.
+    JPEG, PNG, GIF (the screen or the first frame, whichever is larger), BMP and WebP (the canvas);
+    0 for anything else. A damaged JPEG header raises InvalidArgumentError.
     """
     return tf.cond(
         is_jpeg(image_bytes),
         lambda: tf.reduce_prod(tf.image.extract_jpeg_shape(image_bytes, tf.int64)[:2]),
-        lambda: _count_in_header(image_bytes),
+        lambda: tf.maximum(
+            _count_in_header(image_bytes),
+            tf.cond(
+                is_gif(image_bytes),
+                lambda: _count_in_gif_frame(image_bytes),
+                lambda: tf.constant(0, tf.int64),
+            ),
+        ),
     )
+
+
+def gif_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return where the first frame of the GIF in () string begins and ends, both () int64.
+
+    From its image descriptor to behind its last block; the end of the data where none is. A GIF is
+    a chain of blocks that each say how long they are, and nothing but the chain leads to a frame.
+    """
+    data = tf.io.decode_raw(image_bytes, tf.uint8)
+    total = tf.size(data, tf.int64)
+
+    def at(place: tf.Tensor) -> tf.Tensor:
+        """The byte at `place`; behind the end 0, which ends every chain."""
+        inside = data[tf.minimum(place, total - 1)]
+        return tf.where(place < total, tf.cast(inside, tf.int64), 0)
+
+    def behind_blocks(place: tf.Tensor) -> tf.Tensor:
+        last = tf.while_loop(lambda p: at(p) > 0, lambda p: (p + 1 + at(p),), [place])[0]
+        return tf.minimum(last + 1, total)
+
+    start = tf.while_loop(
+        lambda p: tf.equal(at(p), 0x21),  # An extension, and its kind in the byte that follows.
+        lambda p: (behind_blocks(p + 2),),
+        [13 + gif_table_size(read_number(image_bytes, 10, 1))],
+    )[0]
+    start = tf.where(tf.equal(at(start), 0x2C), start, total)
+    # Descriptor, its own table of colours, the width of the first code, the blocks of the pixels.
+    return start, behind_blocks(start + 11 + gif_table_size(at(start + 9)))
+
+
+def gif_table_size(flags: tf.Tensor) -> tf.Tensor:
+    """Bytes of the colour table that the flags of a GIF or of a frame announce, () int64."""
+    return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2 * tf.ones_like(flags), flags % 8), 0)
+
+
+def _count_in_gif_frame(image_bytes: tf.Tensor) -> tf.Tensor:
+    start, _ = gif_frame(image_bytes)
+    return read_number(image_bytes, start + 5, 2) * read_number(image_bytes, start + 7, 2)
 
 
 def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

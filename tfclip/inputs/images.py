@@ -12,9 +12,8 @@ import tensorflow as tf
 from tfclip.inputs.formats import decode_other_format
 from tfclip.inputs.headers import count_pixels, is_jpeg, read_orientation, turn_upright
 from tfclip.inputs.view_sets import WHOLE, View, view_set
+from tfclip.records.check import MAX_PIXELS
 
-# A picture that declares more is not decoded for strangers: as RGB it takes 150 MB.
-MAX_PIXELS = 50_000_000
 # More than most machines have cores, and few enough for the memory of the largest pictures.
 _PARALLEL_DECODES = 16
 

@@ -12,8 +12,9 @@ from PIL import ExifTags, Image
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 """What is opened. Pillow reads more, and starts other programs for some of it."""
 MAX_BYTES = 100_000_000
-MAX_PIXELS = 80_000_000
-"""Larger pictures are refused before they are decoded: 240 MB as RGB."""
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused before they are decoded, here and in the served graph: 150 MB as
+RGB."""
 QUALITY = 95
 
 _ORIENTATION = ExifTags.Base.Orientation
