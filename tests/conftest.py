@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,51 @@ def served(exported):
     from tfclip.serving.saved_model import load_signatures
 
     return load_signatures(exported / "1")
+
+
+# Answers one line of standard input after the other: a version's folder, a file with pictures and
+# texts, a file for the embeddings.
+FRESH_PROCESS = """
+import sys
+import numpy as np
+import tensorflow as tf
+import tensorflow_text
+for line in sys.stdin:
+    version, asked, answer = line.rstrip("\\n").split("\\t")
+    asked = np.load(asked, allow_pickle=True)
+    signatures = tf.saved_model.load(version).signatures
+    pictures = signatures["encode_image"](image_bytes=tf.constant(list(asked["pictures"])))
+    texts = signatures["encode_text"](text=tf.constant(list(asked["texts"])))
+    assert not {"tfclip", "keras_hub", "keras"} & set(sys.modules)
+    np.savez(answer, images=pictures["embedding"], texts=texts["embedding"])
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def ask_in_fresh_process(tmp_path_factory):
+    """Embeddings of pictures and texts by an export, in a process that knows only TensorFlow."""
+    folder = tmp_path_factory.mktemp("fresh")
+    # -I: nothing but the installed packages can be imported, whatever the environment says.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", FRESH_PROCESS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def ask(version, pictures, texts):
+        asked, answer = folder / "asked.npz", folder / "answer.npz"
+        np.savez(asked, pictures=np.array(pictures, object), texts=np.array(texts, object))
+        process.stdin.write(f"{version}\t{asked}\t{answer}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n"
+        with np.load(answer) as found:
+            return found["images"], found["texts"]
+
+    yield ask
+    process.stdin.close()
+    process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def test_none_makes_no_classifier(tiny_run, tmp_path):
         (["--thresholds", "nowhere.json"], "no fitted thresholds at nowhere.json"),
         (["--tiles", "1+4"], "leave it out, or add --thresholds none"),
         (["--templates", "singel", "--thresholds", "none"], "nearest first: single"),
-        (["--labels", "none", "--thresholds", "none"], "makes no classifier"),
+        (["--labels", "none", "--thresholds", "none"], "make no classifier"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tiny_run, tmp_path, capsys, words, said):

@@ -32,6 +32,8 @@ _refuse_other_backends()
 
 
 def __getattr__(name: str):
+    if name == "serving":  # tfclip.serving.Client needs no other import
+        return importlib.import_module("tfclip.serving")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("tfclip.pipeline"), name)

@@ -10,6 +10,7 @@ from tfclip.console import Command, run, say
 from tfclip.evaluation.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier, read_labels
+from tfclip.serving.signatures import IMAGE_SIDE, SIDES, TEXT_SIDE, Variant
 from tfclip.sources.voc import CLASS_NAMES
 
 FITTED, VOC, NONE = "fitted", "voc", "none"
@@ -25,7 +26,8 @@ class ExportFlags:
     """Where the versions lie; the next free integer is written, nothing is overwritten."""
     labels: str = FITTED
     """What `classify` answers with: fitted (the classes of RUN/thresholds.json), voc (the 20
-    official classes), a text file with one label per line, or none for no classifier."""
+    official classes), none for no classifier, or a text file with one label per line, which makes
+    a classifier of these labels: their embeddings are baked in and the text tower is left out."""
     thresholds: str = FITTED
     """The decisions of `classify`: fitted (RUN/thresholds.json), another such file, or none: then
     the label with the highest score is predicted, and no other."""
@@ -35,6 +37,16 @@ class ExportFlags:
     tiles: str | None = None
     """With --thresholds none: the views of a picture, 1, 1+4, 1+9 or 1+4+9, of which the highest
     score counts; 1 when not given. Fitted thresholds bring theirs, and their fusion."""
+    image_only: bool = False
+    """Leave the text tower out; labels stay, since their embeddings are baked in."""
+    text_only: bool = False
+    """Leave the image tower and the labels out."""
+    precision: str = "float32"
+    """Of the stored weights: float32, or bfloat16 or float16, which halve the size. They are
+    computed with in float32."""
+    litert: Path | None = None
+    """Also write the image tower for LiteRT, with float16 weights, to this .tflite file: pixels
+    (1, S, S, 3) uint8 in, an embedding out."""
 
     def __post_init__(self):
         if not self.run.is_dir():
@@ -44,6 +56,15 @@ class ExportFlags:
             )
         if self.out.exists() and not self.out.is_dir():
             raise FileExistsError(f"--out {self.out} is a file; give a directory")
+        if self.image_only and self.text_only:
+            raise ValueError("received --image-only and --text-only, which leave nothing; give one")
+        if self.text_only and (self.labels not in (FITTED, NONE) or self.litert):
+            raise ValueError(
+                "received --text-only, which leaves out what --labels and --litert need; leave out "
+                "one of them"
+            )
+        if self.litert is not None and self.litert.exists():
+            raise FileExistsError(f"--litert {self.litert} is there already; give another name")
         if self.templates is not None:
             templates_by_name(self.templates)
         for flag in ("templates", "tiles"):
@@ -53,7 +74,16 @@ class ExportFlags:
                     f"{flag} they were fitted with; leave it out, or add --thresholds none"
                 )
         tile_groups(self.tiles or "1")
+        self.variant()
         self.classifier()
+
+    def variant(self) -> Variant:
+        """Return which towers are written, and how; ValueError for an unknown precision."""
+        is_own_list = self.labels not in (FITTED, VOC, NONE)
+        sides = (TEXT_SIDE,) if self.text_only else SIDES
+        if self.image_only or is_own_list:
+            sides = (IMAGE_SIDE,)
+        return Variant(sides, self.precision)
 
     def classifier(self) -> Classifier | None:
         """Return what `classify` answers with, or None.
@@ -62,11 +92,11 @@ class ExportFlags:
             FileNotFoundError: a file is not there.
             ValueError: a file is damaged, or a label has no fitted threshold.
         """
-        if self.labels == NONE:
+        if self.labels == NONE or self.text_only:
             if (self.thresholds, self.templates, self.tiles) != (FITTED, None, None):
                 raise ValueError(
-                    "received --labels none, which makes no classifier; leave out --thresholds, "
-                    "--templates and --tiles"
+                    "received --labels none or --text-only, which make no classifier; leave out "
+                    "--thresholds, --templates and --tiles"
                 )
             return None
         labels = self._labels()
@@ -92,17 +122,25 @@ def export(flags: ExportFlags) -> dict:
 
     from tfclip.inputs.text import check_lengths
     from tfclip.models.saved import load_model
+    from tfclip.serving.litert import write_litert
     from tfclip.serving.saved_model import write_saved_model
     from tfclip.serving.signatures import signature_names
+    from tfclip.serving.warmup import can_warm_up
 
     model = load_model(flags.run)
     if classifier is not None and classifier.thresholds is None:
         check_lengths([text for texts in classifier.prompts for text in texts], model.tokenizer)
-    path = write_saved_model(model, flags.out, classifier)
+    variant = flags.variant()
+    path = write_saved_model(model, flags.out, classifier, variant)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    signatures = sorted(signature_names(classifier is not None))
+    signatures = sorted(signature_names(classifier is not None, variant.sides))
     labels = f"{len(classifier.labels)} labels" if classifier else "no labels"
     say(f"{path}: {size / 1e6:.1f} MB, {labels}; signatures {', '.join(signatures)}")
+    if not can_warm_up():
+        say("without warm-up requests: install tensorflow-serving-api, the extra [serving]")
+    if flags.litert is not None:
+        write_litert(model, flags.litert)
+        say(f"{flags.litert}: {flags.litert.stat().st_size / 1e6:.1f} MB, the image tower")
     say(f"check it with: python -m tfclip.serve check {flags.out}")
     return {
         "path": str(path),
@@ -110,6 +148,7 @@ def export(flags: ExportFlags) -> dict:
         "labels": list(classifier.labels) if classifier else [],
         "tiles": classifier.tiles if classifier else None,
         "signatures": signatures,
+        "litert": str(flags.litert) if flags.litert else None,
     }
 
 

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 import tensorflow as tf
 
 from tfclip import serve
-from tfclip.serving.check import check_export
+from tfclip.serving.check import check_export, curl_request
 
 
 @pytest.fixture
@@ -28,9 +29,21 @@ def test_an_export_is_fit(exported, capsys):
     assert serve.main(["check", str(exported), "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     names = ["layout", "model card", "ops", "loads", "signatures", "pictures", "texts"]
+    names += ["warm-up", "batching", "REST"]
     assert [finding["check"] for finding in result["checks"]] == names
     assert result["fit"] is True
-    assert result["curl"].endswith("http://localhost:8501/v1/models/exported:predict")
+    assert result["curl"].endswith("http://localhost:8501/v1/models/tfclip:predict")
+    assert result["answer"]["outputs"]["labels"] == [["red circle", "blue square", "green star"]]
+
+
+def test_the_printed_request_is_answered_over_http(exported, url, picture_bytes, tmp_path):
+    """The command as it is printed, in a shell, before a server of the protocol."""
+    (tmp_path / "picture.jpg").write_bytes(picture_bytes["jpeg"])
+    command = curl_request(exported, url)
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=True)
+    answer = json.loads(done.stdout)["outputs"]
+    assert answer["valid"] == [True]
+    assert len(answer["scores"][0]) == 3
 
 
 def test_a_missing_card_is_found_and_the_exit_code_says_so(copy, capsys):

@@ -1,12 +1,12 @@
 """An export on disk: alone in a fresh process, numbered, whole or absent."""
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import tfclip
 from tfclip.export import main
@@ -14,45 +14,40 @@ from tfclip.serving.check import TEXT_OPS, graph_ops
 from tfclip.serving.saved_model import load_card, version_directory, write_saved_model
 
 TEXTS = ["a red circle", "Ein BLAUES Quadrat!", "", "star " * 40]
-FRESH = """
-import sys, json
-import numpy as np
-import tensorflow as tf
-from tensorflow.python.framework import op_def_registry
-version, ops, pictures, out = sys.argv[1:]
-unknown = [op for op in json.load(open(ops)) if op_def_registry.get(op) is None]
-import tensorflow_text
-model = tf.saved_model.load(version)
-pictures = np.load(pictures, allow_pickle=True)
-images = model.signatures["encode_image"](image_bytes=tf.constant(list(pictures)))
-texts = model.signatures["encode_text"](text=tf.constant(%r))
-classes = model.signatures["serving_default"](image_bytes=tf.constant(list(pictures)))
-assert not {"tfclip", "keras_hub"} & set(sys.modules)
-np.savez(out, images=images["embedding"], texts=texts["embedding"], unknown=unknown,
-         scores=classes["scores"])
-"""
 
 
 def test_a_process_that_knows_only_tensorflow_gives_the_same_embeddings(
-    exported, tiny_run, picture_bytes, tmp_path
+    exported, tiny_run, picture_bytes, ask_in_fresh_process
 ):
     model, preprocess = tfclip.load(tiny_run)
     pictures = list(picture_bytes.values())
-    np.save(tmp_path / "pictures.npy", np.array(pictures, object))
-    (tmp_path / "ops.json").write_text(json.dumps(sorted(graph_ops(exported / "1"))))
-    (tmp_path / "fresh.py").write_text(FRESH % TEXTS)
-    arguments = [exported / "1", "ops.json", "pictures.npy", "answers.npz"]
-    # -I: nothing but the installed packages can be imported, whatever the environment says.
-    subprocess.run([sys.executable, "-I", "fresh.py", *arguments], cwd=tmp_path, check=True)
+    images, texts = ask_in_fresh_process(exported / "1", pictures, TEXTS)
+    expected = model.encode_image(np.stack([preprocess(picture) for picture in pictures]))
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    expected = model.encode_text(tfclip.tokenize(TEXTS, model, truncate=True))
+    np.testing.assert_allclose(texts, expected, atol=1e-5)
 
-    answers = np.load(tmp_path / "answers.npz")
-    images = model.encode_image(np.stack([preprocess(picture) for picture in pictures]))
-    texts = model.encode_text(tfclip.tokenize(TEXTS, model, truncate=True))
-    np.testing.assert_allclose(answers["images"], images, atol=1e-5)
-    np.testing.assert_allclose(answers["texts"], texts, atol=1e-5)
-    assert answers["scores"].shape == (len(pictures), 3)
-    # TensorFlow Text is needed for the tokenizer alone.
-    assert set(answers["unknown"]) == TEXT_OPS
+
+def test_the_graph_holds_ops_of_a_stock_server_alone(exported):
+    """Every op is known to a process with TensorFlow alone, but for those of TensorFlow Text."""
+    code = (
+        "import sys; from tensorflow.python.framework import op_def_registry as known\n"
+        "print(*[op for op in sys.argv[1:] if known.get(op) is None])"
+    )
+    words = [sys.executable, "-I", "-c", code, *sorted(graph_ops(exported / "1"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    # NormalizeUTF8 is of byte pairs and of pretrained word pieces.
+    assert set(done.stdout.split()) == TEXT_OPS - {"NormalizeUTF8"}
+
+
+def test_pictures_and_texts_are_prepared_on_the_processor(exported):
+    """Wherever the towers run: decoding, resizing and tokenizing have no kernels elsewhere."""
+    placed = {"ParallelMapDatasetV2", "TensorSliceDataset", "FastWordpieceTokenizeWithOffsets"}
+    saved = saved_model_pb2.SavedModel.FromString((exported / "1/saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    nodes = [n for function in functions for n in function.node_def if n.op in placed]
+    assert {node.op for node in nodes} == placed
+    assert {node.device for node in nodes} == {"/device:CPU:0"}
 
 
 def test_the_card_says_what_was_baked_in(exported):

@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfclip.export import main as export
 from tfclip.fit import describe
+from tfclip.inputs.images import decode_valid, tile_boxes
 from tfclip.models.saved import load_model
-from tfclip.serving.saved_model import load_signatures
+from tfclip.serving.check import check_ops
 from tfclip.training.flags import FitFlags
 from tfclip.training.recipes import RECIPES
 from tfclip.training.run import train
@@ -77,7 +79,7 @@ def merges(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_recipe_trains_is_loaded_exported_and_answers(
-    name, training_records, merges, tmp_path, picture_bytes
+    name, training_records, merges, tmp_path, picture_bytes, ask_in_fresh_process
 ):
     small = dict(SMALL[name])
     recipe = dataclasses.replace(RECIPES[name], **{k: v for k, v in small.items() if k != "flags"})
@@ -92,16 +94,17 @@ def test_a_recipe_trains_is_loaded_exported_and_answers(
     assert np.isfinite(result["logs"]["loss"])
     model = load_model(tmp_path / "run")
     assert model.trained_on["recipe"] == name
-    labels = tmp_path / "labels.txt"
-    labels.write_text("red circle\nblue square\n")
-    words = [str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--labels", str(labels)]
+    words = [str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--labels", "voc"]
     assert export([*words, "--thresholds", "none"]) == 0
-    signatures = load_signatures(tmp_path / "out" / "1")
-    answer = signatures["classify"](image_bytes=np.array([picture_bytes["jpeg"], b""]))
-    assert answer["valid"].numpy().tolist() == [True, False]
-    expected = model.dual_encoder.encode_text(**model.tokenizer(["a red circle"]))
-    served = signatures["encode_text"](text=np.array(["a red circle"]))["embedding"]
-    np.testing.assert_allclose(served, expected, atol=1e-5)
+    check_ops(tmp_path / "out" / "1")
+    pictures, texts = list(picture_bytes.values()), ["a red circle", "Größe, 12 ½ …", ""]
+    images, embeddings = ask_in_fresh_process(tmp_path / "out" / "1", pictures, texts)
+    pixels, valid = decode_valid(tf.constant(pictures), tile_boxes("1"), model.config.image_size)
+    assert valid.numpy().all()
+    expected = model.dual_encoder.encode_image(pixels[:, 0])
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    expected = model.dual_encoder.encode_text(**model.tokenizer(texts))
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,24 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from PIL import Image, ImageDraw
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
 from tfclip.serving import signatures as names
+from tfclip.serving.batching import check_merging, read_batching_parameters
+from tfclip.serving.rest import decode_answer, encode_answer, encode_request, model_url
 from tfclip.serving.saved_model import load_card, load_signatures, version_directory
+from tfclip.serving.warmup import (
+    MOST_REQUESTS,
+    can_warm_up,
+    drawn_jpeg,
+    read_warmup_requests,
+    replay,
+)
 
-# The ops of TensorFlow Text that our tokenizers use. A stock server links the whole library.
-TEXT_OPS = frozenset({"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"})
+# The ops of TensorFlow Text that our tokenizers use. A stock server links the whole library
+# (`ops_lib` in its BUILD file).
+TEXT_OPS = frozenset({"FastBertNormalize", "FastWordpieceTokenizeWithOffsets", "NormalizeUTF8"})
 # Registered in TensorFlow, and of no use without the Python process that made them.
 PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
@@ -32,12 +41,19 @@ class Finding:
     detail: str
 
 
-def check_export(exported: Path) -> Iterator[Finding]:
+def check_export(
+    exported: Path, batching: Path | None = None, loaded: dict | None = None
+) -> Iterator[Finding]:
     """Check the highest version in `exported`, or the version that it is; in order, as they run.
 
     A check that others build on ends the checking when it fails.
+
+    Args:
+        exported: what `tfclip.export` wrote.
+        batching: the parameters file of a server that merges requests, if it shall.
+        loaded: the signatures are put into it, for whoever goes on to ask.
     """
-    loaded: dict = {}
+    loaded = {} if loaded is None else loaded
 
     def load() -> str:
         loaded.update(load_signatures(version_directory(exported)))
@@ -46,11 +62,14 @@ def check_export(exported: Path) -> Iterator[Finding]:
     checks: list[tuple[str, Callable[[], str], bool]] = [
         ("layout", lambda: _layout(exported), True),
         ("model card", lambda: _card(exported), True),
-        ("ops", lambda: _ops(exported), False),
+        ("ops", lambda: check_ops(version_directory(exported)), False),
         ("loads", load, True),
         ("signatures", lambda: _signatures(exported, loaded), True),
         ("pictures", lambda: _pictures(loaded), False),
         ("texts", lambda: _texts(loaded), False),
+        ("warm-up", lambda: _warmup(exported, loaded), False),
+        ("batching", lambda: _batching(batching, loaded), False),
+        ("REST", lambda: _rest(loaded), False),
     ]
     for name, check, others_need_it in checks:
         try:
@@ -61,15 +80,23 @@ def check_export(exported: Path) -> Iterator[Finding]:
                 return
 
 
-def curl_request(exported: Path, host: str = "localhost:8501") -> str:
-    """The command that sends picture.jpg to a server that runs this export."""
-    path = Path(exported).resolve()
-    model = path.parent.name if (path / "saved_model.pb").is_file() else path.name
+def curl_request(exported: Path, server: str = "http://localhost:8501") -> str:
+    """The command that asks a server that runs this export with its default signature."""
+    side = load_card(version_directory(exported))["sides"][0]
+    url = f"{model_url(server)}:predict"
+    if side == names.TEXT_SIDE:
+        body = encode_request(names.ENCODE_TEXT, {names.TEXT: ["a red circle"]})
+        return f"curl -s -d '{json.dumps(body)}' {url}"
+    row = names.default_row(names.signature_names(_has_labels(exported)))
+    begin, end = json.dumps(encode_request(row, {names.IMAGE_BYTES: [b""]})).split('""')
     return (
-        f'(printf \'{{"instances": [{{"{names.IMAGE_BYTES}": {{"b64": "\'; '
-        "base64 < picture.jpg | tr -d '\\n'; printf '\"}}]}') | "
-        f"curl -s -d @- http://{host}/v1/models/{model}:predict"
+        f"(printf '{begin}\"'; base64 < picture.jpg | tr -d '\\n'; printf '\"{end}') | "
+        f"curl -s -d @- {url}"
     )
+
+
+def _has_labels(exported: Path) -> bool:
+    return bool(load_card(version_directory(exported))["labels"])
 
 
 def _layout(exported: Path) -> str:
@@ -88,10 +115,11 @@ def _card(exported: Path) -> str:
     labels, thresholds = card["labels"], card["thresholds"]
     if thresholds is not None and len(thresholds) != len(labels):
         raise ValueError(f"{len(thresholds)} thresholds for {len(labels)} labels")
+    holds = f"{' and '.join(card['sides'])} tower, {card['precision']} weights"
     if not labels:
-        return "no labels"
+        return f"{holds}, no labels"
     fitted = "fitted thresholds" if thresholds else "no thresholds"
-    return f"{len(labels)} labels, {fitted}, tiles {card['tiles']}"
+    return f"{holds}, {len(labels)} labels, {fitted}, tiles {card['tiles']}"
 
 
 def graph_ops(version: Path) -> set[str]:
@@ -115,8 +143,13 @@ def graph_ops(version: Path) -> set[str]:
     return found - functions
 
 
-def _ops(exported: Path) -> str:
-    found = graph_ops(version_directory(exported))
+def check_ops(version: Path) -> str:
+    """Count the ops of a version's directory.
+
+    Raises:
+        ValueError: when a stock server lacks one.
+    """
+    found = graph_ops(version)
     core = {op for op in found - TEXT_OPS - PYTHON_OPS if op_def_registry.get(op) is not None}
     if strange := sorted(found - core - TEXT_OPS):
         raise ValueError(f"a stock server has no {', '.join(strange)}")
@@ -126,7 +159,7 @@ def _ops(exported: Path) -> str:
 def _signatures(exported: Path, loaded: dict) -> str:
     card = load_card(version_directory(exported))
     sides = {"N": None, "M": None, "C": len(card["labels"]), "D": card["config"]["embed_dim"]}
-    wanted = names.signature_names(bool(card["labels"]))
+    wanted = names.signature_names(bool(card["labels"]), card["sides"])
     if set(loaded) != set(wanted):
         raise ValueError(f"expected {', '.join(sorted(wanted))}; found {', '.join(sorted(loaded))}")
     for name, row in wanted.items():
@@ -147,7 +180,9 @@ def _signatures(exported: Path, loaded: dict) -> str:
 
 def _pictures(loaded: dict) -> str:
     """A drawn JPEG beside damage: it is answered, and as it is alone; the damage gets zeros."""
-    good = _drawn_jpeg()
+    if names.ENCODE_IMAGE not in loaded:
+        return "none are taken"
+    good = drawn_jpeg()
     together = _ask(loaded, image_bytes=[b"no picture", good, good[: len(good) // 2], b""])
     alone = _ask(loaded, image_bytes=[good])
     for key, value in together.items():
@@ -165,13 +200,68 @@ def _pictures(loaded: dict) -> str:
 
 
 def _texts(loaded: dict) -> str:
+    if names.ENCODE_TEXT not in loaded:
+        return "none are taken"
     texts = tf.constant(["a photo of a dog.", "", b"\xff\x00\xfe", "long " * 1000])
-    embedding = loaded[names.ENCODE_TEXT](text=texts)[names.EMBEDDING]
-    _require_unit_norm(embedding)
-    logits = loaded[names.SIMILARITY](image_bytes=tf.constant([_drawn_jpeg()]), text=texts)
-    if logits[names.LOGITS_PER_IMAGE].shape != [1, 4]:
-        raise ValueError("similarity of 1 picture and 4 texts is not (1, 4)")
+    _require_unit_norm(loaded[names.ENCODE_TEXT](text=texts)[names.EMBEDDING])
+    if names.SIMILARITY in loaded:
+        logits = loaded[names.SIMILARITY](image_bytes=tf.constant([drawn_jpeg()]), text=texts)
+        if logits[names.LOGITS_PER_IMAGE].shape != [1, 4]:
+            raise ValueError("similarity of 1 picture and 4 texts is not (1, 4)")
     return "plain, empty, binary and long ones are answered"
+
+
+def _warmup(exported: Path, loaded: dict) -> str:
+    """Replay the warm-up requests; there must be one for every signature and allowed size."""
+    version = version_directory(exported)
+    if not (version / names.WARMUP_REQUESTS).is_file():
+        return "no requests: the first users wait longer; export with the extra [serving]"
+    if not can_warm_up():
+        return "requests are there; not replayed without the extra [serving]"
+    sizes = replay(read_warmup_requests(version), loaded)
+    for name in loaded:
+        if missing := sorted(set(names.ALLOWED_BATCH_SIZES) - set(sizes.get(name, ()))):
+            raise ValueError(f"no warm-up request for {name} with batches of {missing}")
+    total = sum(map(len, sizes.values()))
+    if total > MOST_REQUESTS:
+        raise ValueError(f"{total} warm-up requests; a server reads at most {MOST_REQUESTS}")
+    return f"{total} requests replayed, batches of {', '.join(map(str, names.ALLOWED_BATCH_SIZES))}"
+
+
+def _batching(parameters: Path | None, loaded: dict) -> str:
+    """Merged requests are answered as they are alone, in batches of the sizes that were warmed."""
+    sizes = names.ALLOWED_BATCH_SIZES
+    if parameters is not None:
+        sizes = read_batching_parameters(parameters).allowed_batch_sizes
+        if cold := sorted(set(sizes) - set(names.ALLOWED_BATCH_SIZES)):
+            raise ValueError(f"{parameters} allows batches of {cold}, which were not warmed up")
+    rows = [name for name in loaded if name != names.SERVING_DEFAULT]
+    merged = [row for row in rows if names.is_batchable(names.SIGNATURES[row])]
+    for row in merged:
+        check_merging(loaded[row], row, sizes)
+    alone = [row for row in rows if row not in merged]
+    source = f"{parameters}: " if parameters else ""
+    rest = f"; {', '.join(alone)} only on a server that does not merge" if alone else ""
+    return f"{source}{', '.join(merged)} may be merged{rest}"
+
+
+def _rest(loaded: dict) -> str:
+    """The answer of the default signature survives JSON."""
+    row = names.default_row(loaded)
+    answer = json.loads(json.dumps(example_answer(loaded), allow_nan=False))
+    for name, value in decode_answer(row, answer).items():
+        if not len(value):
+            raise ValueError(f"{name} is empty in an answer")
+    return f"{row} as JSON"
+
+
+def example_answer(loaded: dict) -> dict:
+    """What a server answers to `curl_request` for a drawn picture, or for its text."""
+    row = names.default_row(loaded)
+    (name,) = names.SIGNATURES[row].inputs
+    value = {names.IMAGE_BYTES: drawn_jpeg(), names.TEXT: b"a red circle"}[name]
+    answer = loaded[row](**{name: tf.constant([value])})
+    return encode_answer({key: answer[key].numpy() for key in names.SIGNATURES[row].outputs})
 
 
 def _ask(loaded: dict, image_bytes: list[bytes]) -> dict[str, np.ndarray]:
@@ -183,11 +273,3 @@ def _require_unit_norm(embedding: tf.Tensor) -> None:
     lengths = np.linalg.norm(embedding.numpy(), axis=-1)
     if not np.allclose(lengths, 1, atol=1e-3):
         raise ValueError(f"embeddings have lengths {lengths.tolist()}; expected 1")
-
-
-def _drawn_jpeg() -> bytes:
-    picture = Image.new("RGB", (160, 120), (240, 240, 235))
-    ImageDraw.Draw(picture).ellipse((30, 20, 110, 100), fill=(200, 30, 30))
-    file = io.BytesIO()
-    picture.save(file, "JPEG")
-    return file.getvalue()

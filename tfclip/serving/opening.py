@@ -78,6 +78,11 @@ def _open_export(path: Path, texts: Sequence[str]) -> tuple[Callable, bool]:
         if not card["labels"]:
             raise ValueError(f"{version} was exported without labels; give --labels")
         return signatures[names.CLASSIFY], card["thresholds"] is not None
+    if missing := {names.ENCODE_IMAGE, names.ENCODE_TEXT} - set(signatures):
+        raise ValueError(
+            f"{version} was exported without {', '.join(sorted(missing))}, which --labels needs; "
+            "leave --labels out, or give the run"
+        )
     encode_image = signatures[names.ENCODE_IMAGE]
     classes = signatures[names.ENCODE_TEXT](text=tf.constant(texts))[names.EMBEDDING]
 

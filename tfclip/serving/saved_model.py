@@ -18,23 +18,32 @@ from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.served_model import ServedModel
+from tfclip.serving.signatures import Variant
+from tfclip.serving.warmup import can_warm_up, write_warmup_requests
 
-CARD_VERSION = 1
+CARD_VERSION = 2
 
 
-def write_saved_model(model: TrainedModel, out: Path, classifier: Classifier | None = None) -> Path:
+def write_saved_model(
+    model: TrainedModel,
+    out: Path,
+    classifier: Classifier | None = None,
+    variant: Variant = Variant(),  # noqa: B008 - it is frozen
+) -> Path:
     """Write `<out>/<integer>/`, the next free integer from 1, as TensorFlow Serving lays it out.
 
     It is written beside and renamed, so that a server that watches `out` sees whole versions only.
+    Warm-up requests are written where the extra [serving] is installed.
 
     Returns:
         The version's directory.
 
     Raises:
-        ValueError: when a prompt is longer than the context.
+        ValueError: when a prompt is longer than the context, or a weight does not fit into the
+            variant's precision.
         OSError: when `out` cannot be written.
     """
-    served = ServedModel(model, classifier)
+    served = ServedModel(model, classifier, variant)
     signatures = served.signatures()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -45,8 +54,10 @@ def write_saved_model(model: TrainedModel, out: Path, classifier: Classifier | N
         tf.saved_model.save(served, str(beside), signatures=signatures)
         card = beside / names.MODEL_CARD
         card.parent.mkdir()
-        text = json.dumps(model_card(model, classifier), indent=2, ensure_ascii=False)
+        text = json.dumps(model_card(model, classifier, variant), indent=2, ensure_ascii=False)
         card.write_text(text + "\n", encoding="utf-8")
+        if can_warm_up():
+            write_warmup_requests(beside, signatures)
         return _rename_to_next(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -63,7 +74,7 @@ def _rename_to_next(beside: Path, out: Path) -> Path:
             # Another export took the number: the next one.
 
 
-def model_card(model: TrainedModel, classifier: Classifier | None) -> dict:
+def model_card(model: TrainedModel, classifier: Classifier | None, variant: Variant) -> dict:
     """What a reader of the answers has to know: labels, prompts, thresholds, origin, versions."""
     decides = None
     if classifier is not None:
@@ -71,6 +82,8 @@ def model_card(model: TrainedModel, classifier: Classifier | None) -> dict:
     return {
         "card_version": CARD_VERSION,
         "config": model.config.to_dict(),
+        "sides": list(variant.sides),
+        "precision": variant.precision,
         "logit_scale": float(model.dual_encoder.temperature()),
         "labels": list(classifier.labels) if classifier else [],
         "prompts": [list(texts) for texts in classifier.prompts] if classifier else [],
@@ -148,7 +161,10 @@ def load_card(directory: Path) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from None
     if version != CARD_VERSION:
-        raise ValueError(f"{path} has version {version}; this tfclip reads version {CARD_VERSION}")
+        raise ValueError(
+            f"{path} has version {version}; this tfclip reads version {CARD_VERSION}. Export again "
+            "with: python -m tfclip.export RUN --out DIR"
+        )
     return card
 
 

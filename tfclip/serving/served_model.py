@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
 import tensorflow as tf
 
 from tfclip.evaluation.zero_shot import embed_classes
@@ -13,6 +14,7 @@ from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.scoring import fuse_views, label_probabilities
+from tfclip.serving.signatures import Variant
 
 _CPU = "/device:CPU:0"
 
@@ -24,23 +26,34 @@ class ServedModel(tf.Module):
     one that does not decode gets zeros and `valid` false. A text longer than the context is cut.
     """
 
-    def __init__(self, model: TrainedModel, classifier: Classifier | None = None):
+    def __init__(
+        self,
+        model: TrainedModel,
+        classifier: Classifier | None = None,
+        variant: Variant = Variant(),  # noqa: B008 - it is frozen
+    ):
         super().__init__(name="tfclip")
         dual_encoder, size = model.dual_encoder, model.config.image_size
-        tokens = [None, model.config.context_length]
         # An export holds the weights, not the layers of the Keras model.
-        self._weights = [variable.value for variable in dual_encoder.weights]
-        self._tokenizer = model.tokenizer
-        self._whole = _decoder("1", size)
-        self._embed_pictures = _once(
-            dual_encoder.encode_image, tf.TensorSpec([None, size, size, 3], tf.uint8)
-        )
-        self._embed_tokens = _once(
-            dual_encoder.encode_text,
-            tf.TensorSpec(tokens, tf.int32),
-            tf.TensorSpec(tokens, tf.bool),
-        )
         self._logit_scale = dual_encoder.temperature
+        self._weights = [variable.value for variable in dual_encoder.logit_scale.weights]
+        self._sides = variant.sides
+        if names.IMAGE_SIDE in variant.sides:
+            self._whole = _decoder("1", size)
+            image_side = dual_encoder.image_tower, dual_encoder.image_head
+            self._embed_pictures = _once(
+                self._with_stored_weights(image_side, dual_encoder.encode_image, variant.precision),
+                tf.TensorSpec([None, size, size, 3], tf.uint8),
+            )
+        if names.TEXT_SIDE in variant.sides:
+            self._tokenizer = model.tokenizer
+            tokens = [None, model.config.context_length]
+            text_side = dual_encoder.text_tower, dual_encoder.text_head
+            self._embed_tokens = _once(
+                self._with_stored_weights(text_side, dual_encoder.encode_text, variant.precision),
+                tf.TensorSpec(tokens, tf.int32),
+                tf.TensorSpec(tokens, tf.bool),
+            )
         self._classifier = classifier
         if classifier is not None:
             self._tiles = _decoder(classifier.tiles, size)
@@ -54,7 +67,7 @@ class ServedModel(tf.Module):
             names.ENCODE_TEXT: self.encode_text,
             names.SIMILARITY: self.similarity,
         }
-        served = names.signature_names(self._classifier is not None)
+        served = names.signature_names(self._classifier is not None, self._sides)
         traced = {}
         for row in set(served.values()):
             inputs = names.SIGNATURES[row].inputs
@@ -108,6 +121,24 @@ class ServedModel(tf.Module):
             names.VALID: images[names.VALID],
         }
 
+    def _with_stored_weights(self, layers: Sequence, encode: Callable, precision: str) -> Callable:
+        """Keep the weights of `layers` for the export; return `encode` as a function of these."""
+        variables = [variable for layer in layers for variable in layer.weights]
+        if precision == "float32":
+            self._weights += [variable.value for variable in variables]
+            return encode
+        matrices = [variable for variable in variables if len(variable.shape) > 1]
+        stored = [_stored(variable, precision) for variable in matrices]
+        vectors = [variable.value for variable in variables if len(variable.shape) <= 1]
+        self._weights += stored + vectors
+
+        def encode_from_stored(*arguments):
+            values = (tf.cast(half, tf.float32) for half in stored)
+            with keras.StatelessScope(state_mapping=list(zip(matrices, values, strict=True))):
+                return encode(*arguments)
+
+        return encode_from_stored
+
     def _embed_views(self, decode, image_bytes) -> tuple[tf.Tensor, tf.Tensor]:
         """The unit-norm embeddings (N,T,D) of the views, and which pictures decoded (N,) bool."""
         with tf.device(_CPU):
@@ -127,6 +158,17 @@ def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
     A method, and not the `tf.function` itself, since a module would export it once more.
     """
     return tf.function(function, input_signature=specs).__call__
+
+
+def _stored(variable: keras.Variable, precision: str) -> tf.Variable:
+    """A copy in half precision; ValueError where its numbers do not fit into it."""
+    half = tf.cast(variable.value, precision)
+    if not bool(tf.reduce_all(tf.math.is_finite(half))):
+        raise ValueError(
+            f"the weights {variable.path} hold numbers that {precision} cannot; export with "
+            "--precision bfloat16 or float32"
+        )
+    return tf.Variable(half, trainable=False, name=variable.name)
 
 
 def _decoder(tiles: str, size: int) -> Callable:

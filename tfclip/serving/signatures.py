@@ -1,9 +1,11 @@
-"""The interface of an exported model: its signatures, their tensors, its files. No TensorFlow."""
+"""The interface of an export: signatures, tensors, files, sizes of batches. No TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from tfclip.naming import unknown
 
 CLASSIFY = "classify"
 ENCODE_IMAGE = "encode_image"
@@ -23,6 +25,16 @@ LOGITS_PER_IMAGE = "logits_per_image"
 
 # TensorFlow Serving copies `assets.extra` along and loads nothing from it but warm-up requests.
 MODEL_CARD = "assets.extra/model_card.json"
+WARMUP_REQUESTS = "assets.extra/tf_serving_warmup_requests"
+
+# The name in `deploy/models.config`, which is part of every URL.
+MODEL_NAME = "tfclip"
+# To what sizes a server that merges requests fills them up: those of the warm-up requests and of
+# `deploy/batching_parameters.txt`.
+ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16)
+
+SIDES = IMAGE_SIDE, TEXT_SIDE = ("image", "text")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,45 @@ SIGNATURES: dict[str, Signature] = {
 }
 
 
-def signature_names(has_labels: bool) -> dict[str, str]:
-    """The signatures of an export, each with the name of the row of `SIGNATURES` it follows."""
-    names = [CLASSIFY] * has_labels + [ENCODE_IMAGE, ENCODE_TEXT, SIMILARITY]
+@dataclass(frozen=True)
+class Variant:
+    """Which towers an export holds, and in what precision their matrices are stored.
+
+    `sides` are of "image" and "text", in this order. Vectors (biases, statistics) and all
+    computation stay in float32.
+    """
+
+    sides: tuple[str, ...] = SIDES
+    precision: str = "float32"
+
+    def __post_init__(self):
+        if self.sides not in (SIDES, (IMAGE_SIDE,), (TEXT_SIDE,)):
+            raise ValueError(f"sides must be some of image, text. Received: {self.sides}")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+
+
+def signature_names(has_labels: bool, sides: Sequence[str] = SIDES) -> dict[str, str]:
+    """The signatures of an export, each with the name of the row of `SIGNATURES` it follows.
+
+    Labels are for pictures: `classify` needs no text tower, since their embeddings are baked in.
+    """
+    names = []
+    if IMAGE_SIDE in sides:
+        names += [CLASSIFY] * has_labels + [ENCODE_IMAGE]
+    if TEXT_SIDE in sides:
+        names += [ENCODE_TEXT]
+    if len(sides) == len(SIDES):
+        names += [SIMILARITY]
     return {**{name: name for name in names}, SERVING_DEFAULT: names[0]}
+
+
+def default_row(served: Collection[str]) -> str:
+    """The row of `SIGNATURES` that `serving_default` follows among signatures of these names."""
+    return next(row for row in (CLASSIFY, ENCODE_IMAGE, ENCODE_TEXT) if row in served)
+
+
+def is_batchable(signature: Signature) -> bool:
+    """Whether a server may merge requests: all tensors have the same leading side."""
+    tensors = [*signature.inputs.values(), *signature.outputs.values()]
+    return len({spec.shape[0] for spec in tensors}) == 1

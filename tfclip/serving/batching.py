@@ -1,0 +1,98 @@
+"""How TensorFlow Serving merges requests: its parameters file, and what merging must not change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.serving import signatures as names
+from tfclip.serving.warmup import drawn_jpeg
+
+# The fields of BatchingParameters (session_bundle_config.proto) that are whole numbers in a message
+# of their own, and those that stand alone.
+_WRAPPED = frozenset(
+    {
+        "max_batch_size",
+        "batch_timeout_micros",
+        "max_enqueued_batches",
+        "num_batch_threads",
+        "max_execution_batch_size",
+    }
+)
+_PLAIN = frozenset({"allowed_batch_sizes", "pad_variable_length_inputs"})
+_FIELD = re.compile(r"(\w+)\s*(?:\{\s*value\s*:\s*(\w+)\s*\}|:\s*(\w+))\s*")
+
+
+@dataclass(frozen=True)
+class BatchingParameters:
+    """What `--batching_parameters_file` says about sizes."""
+
+    max_batch_size: int
+    allowed_batch_sizes: tuple[int, ...]
+
+
+def read_batching_parameters(path: Path) -> BatchingParameters:
+    """Read a parameters file as the server does.
+
+    Raises:
+        FileNotFoundError: when it is not there.
+        ValueError: when the server would not start with it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no batching parameters at {path}; the kit's are in deploy/")
+    text = re.sub(r"#.*", "", path.read_text(encoding="utf-8")).strip()
+    place, sizes, largest = 0, [], None
+    while place < len(text):
+        field = _FIELD.match(text, place)
+        name, wrapped, plain = field.groups() if field else (text[place : place + 30], None, None)
+        if not ((name in _WRAPPED and wrapped) or (name in _PLAIN and plain)):
+            raise ValueError(f"{path} is no text of BatchingParameters at {name!r}")
+        if name == "allowed_batch_sizes":
+            sizes.append(int(plain))
+        elif name == "max_batch_size":
+            largest = int(wrapped)
+        place = field.end()
+    if largest is None or not sizes:
+        raise ValueError(f"{path} must give max_batch_size and allowed_batch_sizes")
+    if sizes != sorted(set(sizes)) or sizes[-1] != largest:
+        raise ValueError(
+            f"{path}: allowed_batch_sizes must rise and end with max_batch_size {largest}. "
+            f"Received: {sizes}"
+        )
+    return BatchingParameters(largest, tuple(sizes))
+
+
+def check_merging(signature: Callable, row: str, sizes: tuple[int, ...]) -> None:
+    """Merge requests of one, none that decodes and two inputs as a server does.
+
+    They are joined, filled up to an allowed size with the first row, and the answer is cut apart.
+
+    Raises:
+        ValueError: when a request is answered otherwise than alone.
+    """
+    ((name, _),) = names.SIGNATURES[row].inputs.items()
+    requests = {
+        names.IMAGE_BYTES: [[drawn_jpeg()], [b"no picture"], [drawn_jpeg(90, 120), drawn_jpeg()]],
+        names.TEXT: [["a red circle"], [""], ["a dog", "two words more"]],
+    }[name]
+    joined = [value for request in requests for value in request]
+    filled = joined + joined[:1] * (next(n for n in sizes if n >= len(joined)) - len(joined))
+    together = _ask(signature, name, filled)
+    start = 0
+    for request in requests:
+        for key, value in _ask(signature, name, request).items():
+            part = together[key][start : start + len(request)]
+            same = np.allclose(part, value, atol=1e-5) if value.dtype.kind == "f" else None
+            if not (same if same is not None else np.array_equal(part, value)):
+                raise ValueError(f"{row}: {key} of a request changes when requests are merged")
+        start += len(request)
+
+
+def _ask(signature: Callable, name: str, values: list) -> Mapping[str, np.ndarray]:
+    return {key: value.numpy() for key, value in signature(**{name: tf.constant(values)}).items()}
