@@ -174,9 +174,13 @@ def _stored(variable: keras.Variable, precision: str) -> tf.Variable:
 def _decoder(tiles: str, size: int) -> Callable:
     """From (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
     boxes = tile_boxes(tiles)
-    return _once(
-        lambda image_bytes: decode_valid(image_bytes, boxes, size), tf.TensorSpec([None], tf.string)
-    )
+
+    def decode(image_bytes):
+        # Within the function: one that is called does not take over the caller's device.
+        with tf.device(_CPU):
+            return decode_valid(image_bytes, boxes, size)
+
+    return _once(decode, tf.TensorSpec([None], tf.string))
 
 
 def _zero_unless(valid: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,133 @@
+"""python -m benchmarks.fuzz_export EXPORTED: thousands of inputs that nobody should send.
+
+Each signature is asked in a process of its own, in batches of none to eight, and must give a
+defined answer (the right shape, finite numbers, zeros for what is not valid) or an error of
+TensorFlow's. The process must not end, and must not hold more than a tenth more memory than after
+its first inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import fuzz_inputs
+from tfclip.serving import signatures as names
+
+MOST_AT_ONCE = 8
+LARGEST_GROWTH = 1.10
+# Arenas of the allocator and of oneDNN fill up with the first inputs.
+WARMING_SHARE = 0.2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz_export", description=__doc__)
+    add = parser.add_argument
+    add("exported", type=Path, help="what tfclip.export wrote")
+    add("--inputs", type=int, default=5000, help="to each signature")
+    add("--seed", type=int, default=0)
+    add("--json", action="store_true", help="the result as the last line on standard output")
+    add("--one", help=argparse.SUPPRESS)
+    flags = parser.parse_args(argv)
+    from tfclip.serving.saved_model import load_signatures, version_directory
+
+    if flags.one:
+        served = load_signatures(version_directory(flags.exported))
+        print(json.dumps(fuzz(served[flags.one], flags.one, flags.inputs, flags.seed)))
+        return 0
+    card = json.loads((version_directory(flags.exported) / names.MODEL_CARD).read_text())
+    rows = [row for row in names.signature_names(bool(card["labels"]), card["sides"])]
+    rows.remove(names.SERVING_DEFAULT)
+    results = {}
+    for row in rows:
+        words = [str(flags.exported), "--inputs", str(flags.inputs), "--seed", str(flags.seed)]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.fuzz_export", *words, "--one", row],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            print(f"failed  {row}: the process ended with {done.returncode}", file=sys.stderr)
+            return 1
+        results[row] = json.loads(done.stdout.splitlines()[-1])
+        said = ", ".join(f"{key} {value}" for key, value in results[row].items())
+        print(
+            f"{'ok    ' if results[row]['growth'] <= LARGEST_GROWTH else 'failed'}  {row}: {said}"
+        )
+    if flags.json:
+        print(json.dumps(results))
+    return int(any(result["growth"] > LARGEST_GROWTH for result in results.values()))
+
+
+def fuzz(signature: Callable, row: str, inputs: int, seed: int) -> dict:
+    """Send `inputs` inputs of each kind that the signature takes; return counts and memory.
+
+    Raises:
+        AssertionError: an answer is not defined.
+    """
+    import tensorflow as tf
+
+    rng = np.random.default_rng(seed)
+    sources = {
+        names.IMAGE_BYTES: fuzz_inputs.pictures(seed),
+        names.TEXT: fuzz_inputs.texts(seed),
+    }
+    wanted = names.SIGNATURES[row].inputs
+    sent, counts, first = 0, {"answered": 0, "not_valid": 0, "refused": 0}, None
+    while sent < inputs:
+        sizes = {name: int(rng.integers(0, MOST_AT_ONCE + 1)) for name in wanted}
+        batch = {name: list(islice(sources[name], size)) for name, size in sizes.items()}
+        try:
+            answer = signature(**{k: tf.constant(v, tf.string) for k, v in batch.items()})
+        except tf.errors.OpError:
+            counts["refused"] += max(sizes.values())
+        else:
+            answer = {name: value.numpy() for name, value in answer.items()}
+            check_answer(row, answer, list(sizes.values()))
+            valid = answer.get(names.VALID, np.ones(sizes.get(names.TEXT, 0), bool))
+            counts["answered"] += int(valid.sum())
+            counts["not_valid"] += int((~valid).sum())
+        sent += max(sizes.values())
+        if first is None and sent >= WARMING_SHARE * inputs:
+            first = resident_megabytes()
+    last = resident_megabytes()
+    return {"sent": sent, **counts, "megabytes": round(last), "growth": round(last / first, 3)}
+
+
+def check_answer(row: str, answer: dict[str, np.ndarray], sizes: list[int]) -> None:
+    """Raise AssertionError unless the answer has the shapes, numbers and zeros it must have."""
+    for name, spec in names.SIGNATURES[row].outputs.items():
+        value = answer[name]
+        expected = dict(zip("NM", sizes, strict=False)) if len(sizes) > 1 else {}
+        lengths = [expected.get(letter, sizes[0]) for letter in spec.shape if letter in "NM"]
+        if list(value.shape[: len(lengths)]) != lengths:
+            raise AssertionError(f"{name} has shape {value.shape} for batches of {sizes}")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise AssertionError(f"{name} holds what is no number")
+        if name == names.LABELS or names.VALID not in answer:
+            continue
+        if value[~answer[names.VALID]].any():
+            raise AssertionError(f"{name} of a picture that is not valid is not zero")
+    if names.EMBEDDING in answer:
+        norms = np.linalg.norm(answer[names.EMBEDDING], axis=-1)
+        if not np.allclose(norms, answer.get(names.VALID, np.ones(len(norms))), atol=1e-3):
+            raise AssertionError("an embedding is not of unit norm")
+
+
+def resident_megabytes() -> float:
+    """Memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""A few hundred inputs that nobody should send, and what the fuzzing takes for a wrong answer."""
+
+import numpy as np
+import pytest
+
+from benchmarks.fuzz_export import check_answer, fuzz
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["classify", "encode_image", "encode_text", "similarity"])
+def test_signatures_survive_what_nobody_should_send(served, row):
+    result = fuzz(served[row], row, inputs=150, seed=1)
+    assert result["answered"] > 20
+    assert result["refused"] == 0
+    if row != "encode_text":
+        assert result["not_valid"] > 20
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"embedding": np.full((2, 4), 0.5), "valid": np.array([True, False])}, "is not zero"),
+        ({"embedding": np.full((2, 4), np.nan), "valid": np.array([True, True])}, "no number"),
+        ({"embedding": np.full((1, 4), 0.5), "valid": np.array([True])}, "has shape"),
+        ({"embedding": np.full((2, 4), 0.7), "valid": np.array([True, True])}, "unit norm"),
+    ],
+)
+def test_wrong_answers_are_seen(answer, said):
+    with pytest.raises(AssertionError, match=said):
+        check_answer("encode_image", answer, [2])
+    right = {"embedding": np.array([[0.5] * 4, [0.0] * 4]), "valid": np.array([True, False])}
+    check_answer("encode_image", right, [2])
