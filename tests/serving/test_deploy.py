@@ -41,7 +41,7 @@ def test_one_service_merges_and_one_does_not(services):
     }
     assert merging == {"tfclip"}
     assert {name: service["ports"] for name, service in services.items()} == {
-        "tfclip": ["8500:8501"],
+        "tfclip": ["8500:8501", "8501:8501"],
         "tfclip-unbatched": ["8502:8501"],
     }
 

@@ -82,21 +82,17 @@ def check_export(
 
 def curl_request(exported: Path, server: str = "http://localhost:8501") -> str:
     """The command that asks a server that runs this export with its default signature."""
-    side = load_card(version_directory(exported))["sides"][0]
+    card = load_card(version_directory(exported))
+    row = names.default_row(names.signature_names(bool(card["labels"]), card["sides"]))
     url = f"{model_url(server)}:predict"
-    if side == names.TEXT_SIDE:
-        body = encode_request(names.ENCODE_TEXT, {names.TEXT: ["a red circle"]})
+    if row == names.ENCODE_TEXT:
+        body = encode_request(row, {names.TEXT: ["a red circle"]})
         return f"curl -s -d '{json.dumps(body)}' {url}"
-    row = names.default_row(names.signature_names(_has_labels(exported)))
     begin, end = json.dumps(encode_request(row, {names.IMAGE_BYTES: [b""]})).split('""')
     return (
         f"(printf '{begin}\"'; base64 < picture.jpg | tr -d '\\n'; printf '\"{end}') | "
         f"curl -s -d @- {url}"
     )
-
-
-def _has_labels(exported: Path) -> bool:
-    return bool(load_card(version_directory(exported))["labels"])
 
 
 def _layout(exported: Path) -> str:
