@@ -12,7 +12,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -38,6 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--records", type=Path, required=True, help="packed Pascal VOC")
     add("--split", default="val", help="A+B counts as one")
     add("--rounds", type=int, default=15, help="of each latency")
+    add(
+        "--work", type=Path, default=Path("runs/benchmark-export"), help="exports; kept, and reused"
+    )
     add("--json", action="store_true", help="the result as the last line on standard output")
     add("--one", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
@@ -46,19 +48,18 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     from tfclip.export import main as export
 
-    rows = {}
+    rows, lite = {}, flags.work / "tower.tflite"
     print(f"| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-    with tempfile.TemporaryDirectory() as folder:
-        out, lite = Path(folder) / "exported", Path(folder) / "tower.tflite"
-        for name, words in VARIANTS.items():
+    for number, (name, words) in enumerate(VARIANTS.items(), start=1):
+        if not (flags.work / str(number)).is_dir():
             labels = [] if "--text-only" in words else ["--labels", "voc", "--thresholds", "none"]
-            lite_words = [] if lite.exists() or words else ["--litert", str(lite)]
-            if export([str(flags.run), "--out", str(out), *labels, *words, *lite_words]):
+            lite_words = [] if lite.exists() else ["--litert", str(lite)]
+            if export([str(flags.run), "--out", str(flags.work), *labels, *words, *lite_words]):
                 return 1
-            rows[name] = in_a_process(max(out.iterdir(), key=lambda p: int(p.name)), flags)
-            print(row(name, rows[name]), flush=True)
-        rows[LITERT] = in_a_process(lite, flags)
-        print(row(LITERT, rows[LITERT]))
+        rows[name] = in_a_process(flags.work / str(number), flags)
+        print(row(name, rows[name]), flush=True)
+    rows[LITERT] = in_a_process(lite, flags)
+    print(row(LITERT, rows[LITERT]))
     if flags.json:
         print(json.dumps(rows))
     return 0

@@ -1,5 +1,6 @@
 """Every format decodes to the pixels Pillow shows: turned, over white, RGB."""
 
+import base64
 import io
 
 import numpy as np
@@ -127,6 +128,8 @@ def test_the_record_of_a_picture_shows_the_same():
         b"BM",
         b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8\xff",
+        # JPEG XL, which TensorFlow decodes, and whose size nobody has read.
+        base64.b64decode("/woIELASCAgQAFwASxLFgkWAHL0xqnCBCV0qDp901Te/5QM="),
     ],
 )
 def test_what_no_decoder_takes_raises(data):

@@ -12,6 +12,7 @@ from tfclip.inputs.headers import (
     is_bmp,
     is_gif,
     is_png,
+    is_webp,
     read_number,
     take_bytes,
 )
@@ -56,6 +57,8 @@ def _decode_png(data: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_webp(data: tf.Tensor) -> tf.Tensor:
+    # TensorFlow would also take JPEG XL, whose size nobody has read: an empty string fails instead.
+    data = tf.where(is_webp(data), data, b"")
     return _to_rgb(tf.io.decode_image(data, expand_animations=False))
 
 

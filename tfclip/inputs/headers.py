@@ -30,7 +30,7 @@ def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
             is_png(image_bytes),
             _after(image_bytes, b"eXIf", 0),
             tf.where(
-                _is_webp(image_bytes),
+                is_webp(image_bytes),
                 _after(image_bytes, b"EXIF", 4),  # The size of the chunk follows its name.
                 tf.strings.length(image_bytes),
             ),
@@ -130,8 +130,10 @@ def is_bmp(image_bytes: tf.Tensor) -> tf.Tensor:
     return _starts_with(image_bytes, b"BM")
 
 
-def _is_webp(data: tf.Tensor) -> tf.Tensor:
-    return _starts_with(data, b"RIFF") & tf.equal(take_bytes(data, 8, 4), b"WEBP")
+def is_webp(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Say whether the bytes, () string, begin like a WebP: () bool."""
+    has_form = tf.equal(take_bytes(image_bytes, 8, 4), b"WEBP")
+    return _starts_with(image_bytes, b"RIFF") & has_form
 
 
 # Sides as little endian (start, stop) in the header; PNG's are big endian, so backwards.
@@ -175,7 +177,7 @@ def _count_in_header(data: tf.Tensor) -> tf.Tensor:
         (is_png(data), png),
         (is_gif(data), gif),
         (is_bmp(data), bmp),
-        (_is_webp(data), webp),
+        (is_webp(data), webp),
     ]
     sides = tf.add_n([tf.cast(is_it, tf.int64) * sides for is_it, sides in formats])
     return tf.reduce_prod(tf.minimum(sides, 2**31 - 1))  # Two sides of 2**32 would overflow.

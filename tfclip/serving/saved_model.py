@@ -18,7 +18,7 @@ from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.served_model import ServedModel
-from tfclip.serving.signatures import Variant
+from tfclip.serving.signatures import COMPLETE, Variant
 from tfclip.serving.warmup import can_warm_up, write_warmup_requests
 
 CARD_VERSION = 2
@@ -28,7 +28,7 @@ def write_saved_model(
     model: TrainedModel,
     out: Path,
     classifier: Classifier | None = None,
-    variant: Variant = Variant(),  # noqa: B008 - it is frozen
+    variant: Variant = COMPLETE,
 ) -> Path:
     """Write `<out>/<integer>/`, the next free integer from 1, as TensorFlow Serving lays it out.
 

@@ -15,6 +15,7 @@ from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.scoring import fuse_views, label_probabilities
 from tfclip.serving.signatures import Variant
+from tfclip.serving.signatures import COMPLETE, Variant
 
 _CPU = "/device:CPU:0"
 
@@ -30,7 +31,7 @@ class ServedModel(tf.Module):
         self,
         model: TrainedModel,
         classifier: Classifier | None = None,
-        variant: Variant = Variant(),  # noqa: B008 - it is frozen
+        variant: Variant = COMPLETE,
     ):
         super().__init__(name="tfclip")
         dual_encoder, size = model.dual_encoder, model.config.image_size

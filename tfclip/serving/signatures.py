@@ -95,6 +95,9 @@ class Variant:
             raise unknown("precision", self.precision, PRECISIONS)
 
 
+COMPLETE = Variant()
+
+
 def signature_names(has_labels: bool, sides: Sequence[str] = SIDES) -> dict[str, str]:
     """The signatures of an export, each with the name of the row of `SIGNATURES` it follows.
 
