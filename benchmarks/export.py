@@ -54,8 +54,9 @@ def measure(flags: argparse.Namespace) -> dict:
     """Export a model with this tower and 20 labels, and time it beside the model itself."""
     import tensorflow as tf
 
-    from tfclip.inputs.images import decode_valid, tile_boxes
+    from tfclip.inputs.images import decode_valid
     from tfclip.inputs.text import WordPieceTokenizer
+    from tfclip.inputs.tiles import tile_boxes
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
     from tfclip.models.saved import TrainedModel

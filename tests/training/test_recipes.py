@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfclip.export import main as export
 from tfclip.fit import describe
-from tfclip.inputs.images import decode_valid, tile_boxes
+from tfclip.inputs.images import decode_valid
+from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.saved import load_model
 from tfclip.serving.check import check_ops
 from tfclip.training.flags import FitFlags

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -14,7 +14,6 @@ from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.scoring import fuse_views, label_probabilities
-from tfclip.serving.signatures import Variant
 from tfclip.serving.signatures import COMPLETE, Variant
 
 _CPU = "/device:CPU:0"
