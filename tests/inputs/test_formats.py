@@ -78,6 +78,13 @@ EXACT = {
     "webp": encode(RGB_PICTURE, "WEBP"),
     "webp lossless": encode(RGB_PICTURE, "WEBP", lossless=True),
     "webp alpha": encode(RGBA_PICTURE, "WEBP", lossless=True, exact=True),
+    # TensorFlow writes beyond its memory for one without alpha.
+    "webp animated": encode(
+        RGB_PICTURE, "WEBP", lossless=True, save_all=True, append_images=[GREY.convert("RGB")] * 2
+    ),
+    "webp animated alpha": encode(
+        RGBA_PICTURE, "WEBP", lossless=True, exact=True, save_all=True, append_images=[RGBA_PICTURE]
+    ),
     "webp turned": encode(RGB_PICTURE, "WEBP", lossless=True, exif=TURNED),
 }
 

@@ -19,6 +19,9 @@ from tfclip.inputs.headers import (
 
 _BMP_RGB, _BMP_BITFIELDS = 0, 3
 _MOST_BYTES = 2**31 - 1
+# Bits of the flags of an extended WebP (RFC 9649, section 2.7).
+_WEBP_ANIMATION, _WEBP_ALPHA = 2, 16
+_BYTES = [bytes([value]) for value in range(256)]
 
 
 # Not inlined: a JPEG would pay for passing by each of these ops, a tenth of its time.
@@ -59,6 +62,20 @@ def _decode_png(data: tf.Tensor) -> tf.Tensor:
 def _decode_webp(data: tf.Tensor) -> tf.Tensor:
     # TensorFlow would also take JPEG XL, whose size nobody has read: an empty string fails instead.
     data = tf.where(is_webp(data), data, b"")
+    flags = read_number(data, 20, 1)
+    is_extended = tf.equal(take_bytes(data, 12, 4), b"VP8X")
+    is_animated = is_extended & tf.equal(flags // _WEBP_ANIMATION % 2, 1)
+    # Of an animation TensorFlow decodes four channels into room for three, and writes beyond its
+    # memory, unless the header says that there is alpha.
+    has_alpha = tf.equal(flags // _WEBP_ALPHA % 2, 1)
+    marked = tf.gather(_BYTES, tf.where(has_alpha, flags, flags + _WEBP_ALPHA) % 256)
+    data = tf.cond(
+        is_animated,
+        lambda: tf.strings.join(
+            [take_bytes(data, 0, 20), marked, take_bytes(data, 21, _MOST_BYTES)]
+        ),
+        lambda: data,
+    )
     return _to_rgb(tf.io.decode_image(data, expand_animations=False))
 
 
