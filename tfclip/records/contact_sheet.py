@@ -16,7 +16,7 @@ COLUMNS = 4
 CELL = 280
 """Width of a cell, and height of the room for its picture, in pixels."""
 MARGIN = 12
-TEXT_LINES = 9
+TEXT_LINES = 12
 LINE = 15
 LETTERS = 44
 """Letters in a line of text."""
@@ -51,7 +51,7 @@ def draw_sheet(records: Iterable[dict], out: Path, headings: Sequence[str] = ())
         headings: a line above the key of each, or none at all.
     """
     cells = [_cell(r, h) for r, h in itertools.zip_longest(records, headings, fillvalue="")]
-    height = CELL + TEXT_LINES * LINE
+    height = CELL + TEXT_LINES * LINE + MARGIN
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new(
         "RGB",
@@ -72,7 +72,7 @@ def _cell(record: dict, heading: str = "") -> Image.Image:
     picture = Image.open(BytesIO(record[schema.IMAGE])).convert("RGB")
     scale = min(CELL / picture.width, CELL / picture.height)
     width, height = (max(1, round(side * scale)) for side in picture.size)
-    cell = Image.new("RGB", (CELL, CELL + TEXT_LINES * LINE), "white")
+    cell = Image.new("RGB", (CELL, CELL + TEXT_LINES * LINE + MARGIN), "white")
     cell.paste(picture.resize((width, height)), (0, 0))
     draw = ImageDraw.Draw(cell)
     named = f"{heading} {_text(record[schema.KEY])}".strip()
