@@ -12,7 +12,7 @@ from tfclip.evaluation.calibration_fit import fit_calibration
 from tfclip.evaluation.fusion import Fusion, learn_fusion
 from tfclip.evaluation.negatives import negatives_thresholds
 from tfclip.evaluation.scored import ScoredPictures
-from tfclip.evaluation.shrinkage import choose_strength, shrink
+from tfclip.evaluation.shrinkage import choose_strength, shared_thresholds, shrink
 from tfclip.evaluation.thresholds import Thresholds, fit_thresholds, parse_objective
 from tfclip.evaluation.voc_options import VocOptions
 from tfclip.inputs.tiles import tile_groups
@@ -72,11 +72,12 @@ def fit_all(calibration: ScoredPictures, options: VocOptions, logit_scale: float
         return Fitted(fitted, fitted, 0.0, of_softmax, {}, softmax_of)
     objective, known = parse_objective(options.objective), calibration.known
     alone = fit_thresholds(scores, known, objective, ignore)
+    shared = shared_thresholds(scores, known, objective, ignore)
     strength = 0.0
     if options.shrink:
         strength = choose_strength(scores, known, objective, ignore, options.seed)
     return Fitted(
-        shrink(alone, known.sum(axis=0), strength),
+        shrink(alone, shared, known.sum(axis=0), strength),
         alone,
         strength,
         fit_thresholds(softmax_of(scores), known, objective, ignore),

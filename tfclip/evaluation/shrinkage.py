@@ -1,8 +1,10 @@
-"""Thresholds of classes with few positives are drawn towards the one for all classes.
+"""Thresholds of classes with few positives are drawn towards one that all classes share.
 
-A class with n positives gets (n own + k overall) / (n + k), as the mean of k more positives would
-be drawn towards what all classes share (James and Stein's idea, in one dimension per class). How
-strong k is, cross-validation on the calibration split decides: 0, no shrinking, is tried too.
+A class with n positives gets (n own + k shared) / (n + k): the fewer positives, the nearer to what
+all classes say together (James and Stein's idea, for one number per class). Cosines of one class
+lie higher than those of another, so what is shared is a threshold on standardised scores, brought
+back to each class's own mean and spread, which need no label. How strong k is, cross-validation on
+the calibration split decides: 0, no shrinking, is tried too.
 """
 
 import dataclasses
@@ -10,24 +12,51 @@ import dataclasses
 import numpy as np
 
 from tfclip.evaluation.multilabel import Confusion, confusion, macro
-from tfclip.evaluation.thresholds import BOUNDED, Objective, Thresholds, fit_thresholds
+from tfclip.evaluation.thresholds import (
+    BOUNDED,
+    Objective,
+    Thresholds,
+    fit_threshold,
+    fit_thresholds,
+)
 
 STRENGTHS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 200.0)
 FOLDS = 5
 
 
-def shrink(thresholds: Thresholds, positives: np.ndarray, strength: float) -> Thresholds:
-    """Draw the thresholds per class towards `overall`, the more the fewer `positives` (C,) are.
+def shared_thresholds(
+    scores: np.ndarray, truth: np.ndarray, objective: Objective, ignore: np.ndarray
+) -> np.ndarray:
+    """One threshold on standardised scores, as a cosine of each class: (C,) float64.
+
+    Args:
+        scores: (N,C).
+        truth: (N,C) bool.
+        objective: of the threshold.
+        ignore: (N,C) bool, cells left out.
+    """
+    scores = np.asarray(scores, np.float64)
+    mean, spread = scores.mean(axis=0), scores.std(axis=0)
+    standard = (scores - mean) / np.where(spread > 0, spread, 1.0)
+    shared = fit_threshold(standard.ravel(), truth.ravel(), objective, ignore.ravel())
+    return mean + spread * shared
+
+
+def shrink(
+    thresholds: Thresholds, shared: np.ndarray, positives: np.ndarray, strength: float
+) -> Thresholds:
+    """Draw the thresholds per class towards `shared` (C,), the more the fewer positives (C,) are.
 
     Args:
         thresholds: as fitted.
+        shared: from `shared_thresholds`.
         positives: positives of each class that they were fitted on.
         strength: k, 0 or more; 0 changes nothing.
     """
     if not strength:
         return thresholds
     own = positives / (positives + strength)
-    drawn = own * thresholds.per_class + (1 - own) * thresholds.overall
+    drawn = own * thresholds.per_class + (1 - own) * shared
     return dataclasses.replace(thresholds, per_class=drawn)
 
 
@@ -58,12 +87,13 @@ def choose_strength(
         counted = truth & ~ignore
         if not counted[fits].any():
             return 0.0
-        fitted = fit_thresholds(scores[fits], truth[fits], objective, ignore[fits])
+        part = scores[fits], truth[fits], objective, ignore[fits]
+        fitted, shared = fit_thresholds(*part), shared_thresholds(*part)
         positives = counted[fits].sum(axis=0)
         counts.append(
             [
                 confusion(
-                    scores[~fits] >= shrink(fitted, positives, strength).per_class,
+                    scores[~fits] >= shrink(fitted, shared, positives, strength).per_class,
                     truth[~fits],
                     ignore[~fits],
                 )
