@@ -173,11 +173,12 @@ def all_labelled(run: Path, records: Path) -> dict:
     from tfclip.evaluation.multilabel import average_precision, bootstrap_weights
     from tfclip.evaluation.prompts import class_prompts
     from tfclip.evaluation.rankings import RESAMPLES, rankings
-    from tfclip.evaluation.scored import score_pictures
+    from tfclip.evaluation.scored import embed_labelled
 
     embeddings, pictures = RunEmbeddings(run), labelled_records(records, SIZE_OF_VOC)
     texts = class_prompts(pictures.class_names, "single", {})
-    scored = score_pictures(embeddings, pictures, class_embeddings_of(embeddings, texts))
+    classes = class_embeddings_of(embeddings, texts)
+    scored = embed_labelled(embeddings, pictures).score(classes)
     weights = bootstrap_weights(len(scored.keys), RESAMPLES, 0)
     figures, intervals = rankings(scored, (), weights)
     each = average_precision(scored.scores, scored.present)

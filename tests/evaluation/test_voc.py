@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from tfclip.console import json_text
 from tfclip.evaluation.embeddings import ModelEmbeddings
 from tfclip.evaluation.labelled import LabelledPictures, labelled_records, labelled_source
-from tfclip.evaluation.scored import score_pictures
+from tfclip.evaluation.scored import embed_labelled
 from tfclip.evaluation.split_scorer import SplitScorer
 from tfclip.evaluation.voc import evaluate_voc
 from tfclip.evaluation.voc_options import VocOptions
@@ -136,7 +136,7 @@ def test_the_raw_devkit_gives_the_scores_of_its_records(tiny_model, drawn_sets, 
         np.testing.assert_array_equal(raw[split].present, other.present)
         np.testing.assert_array_equal(raw[split].difficult, other.difficult)
     classes = class_embeddings(tiny_model, CLASS_NAMES, ("a photo of a {}.",))
-    scored = score_pictures(ModelEmbeddings(tiny_model), raw["test"], classes)
+    scored = embed_labelled(ModelEmbeddings(tiny_model), raw["test"]).score(classes)
     np.testing.assert_allclose(scored.scores, measured.test.one_view, atol=1e-6)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfclip.evaluation.embeddings import Embeddings, class_embeddings_of
-from tfclip.evaluation.labelled import LabelledPictures
+from tfclip.evaluation.fusion import Fusion
 from tfclip.evaluation.multilabel import (
     average_precision,
     average_precision_voc07,
@@ -15,7 +15,7 @@ from tfclip.evaluation.multilabel import (
     mean_defined,
 )
 from tfclip.evaluation.prompts import TEMPLATES, class_prompts
-from tfclip.evaluation.scored import ScoredPictures, score_pictures, with_fusion
+from tfclip.evaluation.scored import EmbeddedPictures, ScoredPictures, with_fusion
 from tfclip.evaluation.voc_options import VocOptions
 
 RESAMPLES = 500
@@ -68,8 +68,8 @@ def rankings(
 
 def map_by_templates(
     embeddings: Embeddings,
-    pictures: LabelledPictures,
-    scored: ScoredPictures,
+    embedded: EmbeddedPictures,
+    fusion: Fusion,
     options: VocOptions,
     weights: np.ndarray,
 ) -> dict[str, dict | None]:
@@ -81,15 +81,13 @@ def map_by_templates(
     """
     found: dict[str, dict | None] = {}
     for name in TEMPLATES:
-        texts = class_prompts(scored.class_names, name, options.synonyms)
+        texts = class_prompts(embedded.pictures.class_names, name, options.synonyms)
         try:
             classes = class_embeddings_of(embeddings, texts)
         except ValueError:
             found[name] = None
             continue
-        other = with_fusion(
-            score_pictures(embeddings, pictures, classes, options.tiles), scored.fusion
-        )
+        other = with_fusion(embedded.score(classes), fusion)
         once = float(mean_defined(average_precision(other.scores, other.present)))
         resampled = average_precision(other.scores, other.present, weights=weights)
         found[name] = {"map": once, "interval": moved_interval(once, mean_defined(resampled))}

@@ -47,21 +47,38 @@ class ScoredPictures:
         return self.present & ~self.difficult
 
 
-def score_pictures(
-    embeddings: Embeddings, pictures: LabelledPictures, classes: np.ndarray, tiles: str = "1"
-) -> ScoredPictures:
-    """Score every picture against the class embeddings (C,D), in every view of a tile layout."""
-    rows, views = embeddings.views(pictures, tiles)
-    return ScoredPictures(
-        pictures.split,
-        pictures.class_names,
-        tuple(pictures.keys[row] for row in rows),
-        pictures.present[rows],
-        pictures.difficult[rows],
-        views @ classes.T,
-        pictures.skipped + len(pictures.keys) - len(rows),
-        tiles,
-    )
+@dataclass(frozen=True)
+class EmbeddedPictures:
+    """The pictures of a split that could be read, embedded; what they show, they may be asked.
+
+    `rows` (N,) are their places in `pictures`, `views` (N,T,D) float32 of unit norm.
+    """
+
+    pictures: LabelledPictures
+    rows: np.ndarray
+    views: np.ndarray
+    tiles: str
+
+    def score(self, classes: np.ndarray) -> ScoredPictures:
+        """Score every view against the class embeddings (C,D)."""
+        pictures, rows = self.pictures, self.rows
+        return ScoredPictures(
+            pictures.split,
+            pictures.class_names,
+            tuple(pictures.keys[row] for row in rows),
+            pictures.present[rows],
+            pictures.difficult[rows],
+            self.views @ classes.T,
+            pictures.skipped + len(pictures.keys) - len(rows),
+            self.tiles,
+        )
+
+
+def embed_labelled(
+    embeddings: Embeddings, pictures: LabelledPictures, tiles: str = "1"
+) -> EmbeddedPictures:
+    """Embed every picture that decodes, in every view of a tile layout."""
+    return EmbeddedPictures(pictures, *embeddings.views(pictures, tiles), tiles)
 
 
 def with_fusion(scored: ScoredPictures, fusion: Fusion) -> ScoredPictures:

@@ -24,7 +24,7 @@ from tfclip.evaluation.labelled import LabelledPictures
 from tfclip.evaluation.multilabel import bootstrap_weights
 from tfclip.evaluation.prompts import check_synonyms, class_prompts, templates_by_name
 from tfclip.evaluation.rankings import RESAMPLES, map_by_templates, rankings
-from tfclip.evaluation.scored import ScoredPictures, score_pictures, with_fusion
+from tfclip.evaluation.scored import ScoredPictures, embed_labelled, with_fusion
 from tfclip.evaluation.voc_options import VocOptions
 
 
@@ -75,9 +75,9 @@ def evaluate_voc(
     check_synonyms(options.synonyms, names)
     texts = class_prompts(names, options.templates, options.synonyms)
     classes = class_embeddings_of(embeddings, texts)
-    on_test, on_calibration = (
-        score_pictures(embeddings, part, classes, options.tiles) for part in (test, calibration)
-    )
+    embedded = embed_labelled(embeddings, test, options.tiles)
+    on_test = embedded.score(classes)
+    on_calibration = embed_labelled(embeddings, calibration, options.tiles).score(classes)
     scale = embeddings.logit_scale
     fusion = choose_fusion(on_calibration, options, scale)
     on_test, on_calibration = (with_fusion(part, fusion) for part in (on_test, on_calibration))
@@ -95,7 +95,7 @@ def evaluate_voc(
         "per_class": per_class(on_test, fitted.thresholds),
         "probabilities": probability_errors(on_test, fitted, options),
         "confusion": confusion_of_classes(on_test, fitted.thresholds),
-        "by_templates": map_by_templates(embeddings, test, on_test, options, weights),
+        "by_templates": map_by_templates(embeddings, embedded, fusion, options, weights),
         "without_positives": [
             name for c, name in enumerate(names) if not on_test.present[:, c].any()
         ],
