@@ -42,7 +42,9 @@ def all_decisions(
             | _decisions(softmax, fitted.softmax.overall, test),
         },
     }
-    if options.false_positives is None:
+    counted = ~test.difficult
+    has_both = test.known.any() and (counted & ~test.present).any()
+    if options.false_positives is None and has_both:
         kinds["oracle"] = _oracle(test, fitted.thresholds, options.objective, weights)
     return kinds, intervals
 
