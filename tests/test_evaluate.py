@@ -246,7 +246,13 @@ def test_help_and_mistakes_need_no_tensorflow(place):
 
 @pytest.mark.parametrize(
     ("fusion", "probabilities"),
-    [("max", "platt"), ("mean", "isotonic"), ("logsumexp", "platt"), ("learnt", "isotonic")],
+    [
+        ("learnt", "isotonic"),
+        *(
+            pytest.param(fusion, "platt", marks=pytest.mark.slow)
+            for fusion in ("max", "mean", "logsumexp")
+        ),
+    ],
 )
 def test_evaluate_predict_and_the_export_give_one_answer(
     place, capsys, tmp_path, fusion, probabilities

@@ -73,3 +73,33 @@ def test_mistakes_are_told_in_one_line(tiny_run, picture, tmp_path, capsys):
     assert "holds no trained model" in refused(capsys, tmp_path, picture, "--labels", "dog")
     too_long = refused(capsys, tiny_run, picture, "--labels", "x" * 100)
     assert "takes 102 tokens" in too_long
+
+
+def test_texts_are_scored_in_views_and_fused_as_in_evaluation(
+    tiny_run, tiny_model, picture, capsys
+):
+    from tfclip.evaluation.fusion import Fusion, fuse
+    from tfclip.evaluation.zero_shot import embed_pictures, embed_texts, file_views
+    from tfclip.inputs.tiles import tile_boxes
+
+    labels = ("a dog", "a cat")
+    words = ("--labels", *labels, "--tiles", "1+4+9", "--fusion", "mean")
+    (found,), _ = answered(capsys, tiny_run, picture, *words)
+    _, views = embed_pictures(tiny_model, file_views([picture], 32, tile_boxes("1+4+9")))
+    scores = fuse(views @ embed_texts(tiny_model, labels).T, Fusion("mean"), (1, 4, 9))[0]
+    np.testing.assert_allclose([found[label]["cosine"] for label in labels], scores, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("{run} {picture} --tiles 1+4", "which needs --labels and a run"),
+        ("{exported} {picture} --labels a b --fusion mean", "which needs --labels and a run"),
+        ("{run} {picture} --labels a b --tiles 2", "unknown tile layout '2'"),
+        ("{run} {picture} --labels a b --fusion learnt", "unknown fusion without fitting"),
+    ],
+)
+def test_views_that_cannot_be_chosen_are_refused(tiny_run, exported, picture, capsys, words, told):
+    names = {"run": tiny_run, "exported": exported, "picture": picture}
+    assert main(words.format(**names).split()) == 2
+    assert told in capsys.readouterr().err

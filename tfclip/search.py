@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,7 @@ class QueryFlags:
 
     def is_missing_picture(self) -> bool:
         """Whether the query reads as the name of a picture file that is not there."""
-        path = Path(self.query)
-        return path.suffix.lower() in PICTURES and not path.is_file()
+        return self.query.lower().endswith(PICTURES) and not os.path.isfile(self.query)
 
     def index_path(self) -> Path:
         """Return the index to search.

@@ -135,6 +135,8 @@ class RunEmbeddings:
 
     def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
         """Embed every view of every picture that decodes; groups that are kept are read."""
+        if not pictures.reference:  # Nobody can say whether they are those of before.
+            return ModelEmbeddings(self.model).views(pictures, tiles)
         parts = []
         for group in tile_groups(tiles):
             name = _name("pictures", pictures.reference, PIXELS_VERSION, group)

@@ -77,11 +77,12 @@ def confusion(
     predicted, truth = np.asarray(predicted, bool), np.asarray(truth, bool)
     _same_shape(predicted, truth, ignore, weights)
     counted = np.ones_like(truth) if ignore is None else ~np.asarray(ignore, bool)
+    weights = None if weights is None else weights.astype(np.float64)
 
     def count(cells: np.ndarray) -> np.ndarray:
         # Through float64 because integer matrix products bypass BLAS; counts stay exact to 2**53.
         cells = (cells & counted).astype(np.float64)
-        return cells.sum(axis=0) if weights is None else cells.T @ weights.astype(np.float64)
+        return cells.sum(axis=0) if weights is None else cells.T @ weights
 
     return Confusion(
         tp=count(predicted & truth),
@@ -184,11 +185,11 @@ def _ranked(
     group = np.cumsum(np.append(False, scores[1:] != scores[:-1]))
     positives = np.flatnonzero(truth)
     _, first = np.unique(group[positives], return_index=True)
-    hits = np.add.reduceat(weights[positives], first, axis=0, dtype=np.int64)
+    hits = np.add.reduceat(weights[positives], first, axis=0, dtype=np.int32)
     ends = np.searchsorted(group, group[positives[first]], side="right")
     starts = np.append(0, ends[:-1])
-    seen = np.add.reduceat(weights[: ends[-1]], starts, axis=0, dtype=np.int64)
-    return np.cumsum(hits, axis=0), np.cumsum(seen, axis=0)
+    seen = np.add.reduceat(weights[: ends[-1]], starts, axis=0, dtype=np.int32)
+    return np.cumsum(hits, axis=0, dtype=np.int32), np.cumsum(seen, axis=0, dtype=np.int32)
 
 
 def _all_points(found: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import tensorflow as tf
@@ -75,7 +76,7 @@ def search(index: SearchIndex, query: str, *, top: int, chunk: int) -> list[dict
             f"python -m tfclip.search index {index.run} {index.records}"
         )
     model = load_model(index.run)
-    if Path(query).is_file():
+    if os.path.isfile(query):  # Path's own is_file raises for a long text.
         _, embedded = embed_pictures(model, file_views([Path(query)], model.config.image_size))
         embedding = embedded[0, 0]
     else:
