@@ -86,6 +86,8 @@ class ModelEmbeddings:
 class RunEmbeddings:
     """The embeddings of the model of a run; the model is loaded when something is not kept yet.
 
+    `fingerprint` is that of `models.folder`.
+
     Args:
         run: a run directory or a model folder.
 
@@ -96,7 +98,8 @@ class RunEmbeddings:
     def __init__(self, run: Path):
         self._run = Path(run)
         folder = self._run / FOLDER
-        self._folder = folder / model_fingerprint(run)[:16]
+        self.fingerprint = model_fingerprint(run)
+        self._folder = folder / self.fingerprint[:16]
         for other in folder.iterdir() if folder.is_dir() else ():
             if other != self._folder:
                 shutil.rmtree(other, ignore_errors=True)

@@ -29,7 +29,6 @@ from tfclip.evaluation.results import (
 from tfclip.evaluation.voc import VocResult, evaluate_voc
 from tfclip.evaluation.voc_flags import NONE, VocFlags
 from tfclip.inputs.tiles import group_boxes
-from tfclip.models.folder import model_fingerprint
 from tfclip.records.manifest import load_manifest
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import SourceOptions
@@ -55,7 +54,7 @@ def measure_voc(flags: VocFlags, started: float) -> dict:
     figures |= circumstances(started)
     say(voc_table(figures))
     _plot(flags.run / "plots", result, figures)
-    fitted = result.thresholds | {"model": model_fingerprint(flags.run)}
+    fitted = result.thresholds | {"model": embeddings.fingerprint}
     write_json(flags.run / "thresholds.json", fitted)
     written = write_json(flags.run / "metrics" / "voc.json", figures)
     if flags.format == CLIP_BENCHMARK:
