@@ -68,7 +68,8 @@ def related_pictures(
 ) -> np.ndarray:
     """Which class is named in the captions of which picture: (N,C) bool.
 
-    A name counts as whole words in any case, with a plural s or es: "dogs" names a dog.
+    A name counts as whole words in any case, with a plural s or es: "dogs" names a dog. A picture
+    without captions may show anything: it counts as related to every class.
 
     Args:
         captions: of each of N pictures.
@@ -81,6 +82,5 @@ def related_pictures(
         for listed in names
     ]
     texts = [" \n ".join(listed).lower() for listed in captions]
-    return np.array([[bool(p.search(text)) for p in patterns] for text in texts]).reshape(
-        len(texts), len(patterns)
-    )
+    named = [[not text or bool(p.search(text)) for p in patterns] for text in texts]
+    return np.array(named, bool).reshape(len(texts), len(patterns))
