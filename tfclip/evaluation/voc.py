@@ -90,6 +90,7 @@ def evaluate_voc(
     figures, intervals = rankings(on_test, unseen, weights)
     decided, of_decisions = all_decisions(on_test, fitted, options, weights)
     figures |= decided
+    figures["softmax"]["logit_scale"] = scale
     figures |= {
         "intervals": intervals | of_decisions,
         "per_class": per_class(on_test, fitted.thresholds),
