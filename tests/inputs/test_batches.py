@@ -72,7 +72,9 @@ def test_shapes_and_types(files, tokenizer):
 
 
 def test_seed_and_step_decide_the_batch(files, tokenizer):
-    drawing = Drawing(SIZE, region_share=0.5, region_margin=1.0, crop_scale=(0.5, 1.0), flip=True)
+    drawing = Drawing(
+        SIZE, regions="mix", region_share=0.5, region_margin=1.0, crop_scale=(0.5, 1.0), flip=True
+    )
 
     def batches(**options):
         return training_batches(files, tokenizer, drawing, batch_size=4, **options)
@@ -97,7 +99,7 @@ def test_an_epoch_holds_every_record_once(files, tokenizer):
 
 def test_a_region_shows_its_phrase(files):
     record = next(iter(read_shards(files)))
-    drawing = Drawing(SIZE, region_share=1.0)
+    drawing = Drawing(SIZE, regions="crop", region_share=1.0)
     seen = set()
     for number in range(20):
         example = draw_example(record, tf.constant([0, number]), drawing)

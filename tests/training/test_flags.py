@@ -13,9 +13,13 @@ from tfclip.training.recipes import RECIPES
         ({"lock": "images"}, "image"),
         ({"unlock_after": 5}, "--lock"),
         ({"lock": "image", "unlock_after": 1100, "region_share": 0.0}, "--steps 1100"),
-        ({"lock": "image"}, "--region-share.*--no-cache-features"),
+        ({"lock": "image"}, "--regions.*--no-cache-features"),
         ({"lock": "image", "region_share": 0.0, "flip": True}, "--flip.*--views"),
         ({"lock": "text", "region_share": 0.0, "phrases": 2}, "--phrases"),
+        ({"lock": "text", "region_share": 0.0, "max_phrases": 1}, "--max-phrases"),
+        ({"regions": "crops"}, "unknown regions 'crops'; known, nearest first: crop"),
+        ({"regions": "whole"}, "--region-share 0.85 needs --regions"),
+        ({"max_phrases": 0}, "--max-phrases"),
         ({"views": "7"}, "known"),
         ({"loss": "triplet"}, "sigmoid"),
         ({"image_head": "lineer"}, "linear"),
@@ -46,3 +50,12 @@ def test_epochs_become_steps():
     assert (flags.steps, flags.epochs) == (46, None)
     with pytest.raises(ValueError, match="--batch-size 64.*10 training pictures"):
         RECIPES["shapes"].flags(epochs=3, batch_size=64).with_steps(10)
+
+
+def test_each_way_to_show_regions_has_a_share_by_default():
+    shares = {
+        regions: RECIPES["shapes"].flags(regions=regions, region_share=None).shown_regions
+        for regions in ("whole", "crop", "context", "mix")
+    }
+    assert shares == {"whole": 0, "crop": 1, "context": 1, "mix": 2 / 3}
+    assert RECIPES["shapes"].flags().shown_regions == 0.85

@@ -16,6 +16,7 @@ from tfclip.inputs.images import (
     picture_view,
 )
 from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.regions import context_box, crop_box, phrases_kept, says_side
 from tfclip.inputs.shares import ALL, Share
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
@@ -32,16 +33,21 @@ _BUCKETS = 2**62
 class Drawing:
     """How an example is drawn from a record.
 
-    `region_share` of the examples of records with regions show a region and its phrase, cut out
-    with a random margin of up to `region_margin` times its size on each side; the others show the
-    whole picture with one of its captions and phrases, or, where `phrases` is 2, with two of its
-    phrases as one text. A whole picture is seen in one of its `views`, by name (see
-    `inputs.view_sets`), and varies by `crop_scale` and `flip`. With `captions` K above 1 it comes
-    with K of its texts, as different as it has.
+    `region_share` of the examples of records with regions show a region and its phrase, as
+    `regions` says (see `inputs.regions`): cut out with a random margin of up to `region_margin`
+    times its size on each side ("crop"), with at least half of the other regions ("context"), or
+    either ("mix"). The others show the whole picture with one of its captions and phrases, or,
+    where `phrases` is 2, with two of its phrases as one text. At most `max_phrases` phrases of a
+    picture are used, drawn by seed. A whole picture is seen in one of its `views`, by name (see
+    `inputs.view_sets`), and varies by `crop_scale` and `flip`, which mirrors every second picture
+    whose text does not say left or right. With `captions` K above 1 it comes with K of its texts,
+    as different as it has.
     """
 
     image_size: int
+    regions: str = "whole"
     region_share: float = 0.0
+    max_phrases: int | None = None
     region_margin: float = 0.0
     crop_scale: tuple[float, float] = (1.0, 1.0)
     flip: bool = False
@@ -178,33 +184,29 @@ def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str,
     """
     draws = Draws(seed)
     picture = decode_record_jpeg(record[schema.IMAGE])
-    phrases = record[schema.PHRASE]
-    regions = tf.shape(phrases)[0]
+    if drawing.max_phrases is None:
+        kept = tf.range(tf.size(record[schema.PHRASE]))
+    else:
+        kept = phrases_kept(seed[0], record[schema.ID], record[schema.PHRASE], drawing.max_phrases)
+    texts = {**record, schema.PHRASE: tf.gather(record[schema.PHRASE], kept)}
 
     def region():
-        at = draws.below(regions)
-        xmin, ymin, xmax, ymax = (record[name][at] for name in schema.BOX)
-        width, height = xmax - xmin, ymax - ymin
-        # One factor for all four sides beside their own draws: narrow and wide cuts are as likely.
-        margin = tf.random.stateless_uniform([4], draws.seeds[1]) * drawing.region_margin
-        margin *= tf.random.stateless_uniform([], draws.seeds[2])
-        box = tf.stack([ymin, xmin, ymax, xmax]) + margin * tf.stack(
-            [-height, -width, height, width]
-        )
-        image = crop_region(picture, tf.clip_by_value(box, 0.0, 1.0), drawing.image_size)
+        at = kept[draws.below(tf.size(kept))]
+        image = crop_region(picture, draws.region_box(record, at, drawing), drawing.image_size)
         key = tf.strings.join([record[schema.KEY], tf.strings.as_string(at)], "#")
-        return image, phrases[at], tf.strings.to_hash_bucket_fast(key, _BUCKETS)
+        return image, record[schema.PHRASE][at], tf.strings.to_hash_bucket_fast(key, _BUCKETS)
 
     def whole():
         image = draws.view(picture, record[schema.ID], drawing)
-        return image, draws.text(record, drawing), record[schema.ID]
+        return image, draws.text(texts, drawing), record[schema.ID]
 
     if drawing.region_share > 0:
         drawn = tf.random.stateless_uniform([], draws.seeds[3]) < drawing.region_share
-        image, caption, image_id = tf.cond(drawn & (regions > 0), region, whole)
+        image, caption, image_id = tf.cond(drawn & (tf.size(kept) > 0), region, whole)
     else:
         image, caption, image_id = whole()
-    image = augment(image, draws.seeds[4], crop_scale=drawing.crop_scale, flip=drawing.flip)
+    flip = ~says_side(caption) if drawing.flip else False
+    image = augment(image, draws.seeds[4], crop_scale=drawing.crop_scale, flip=flip)
     return {"image": image, "caption": caption, "image_id": image_id}
 
 
@@ -256,6 +258,22 @@ class Draws:
             for number, view in enumerate(view_set(drawing.views))
         ]
         return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(drawing), seen)
+
+    def region_box(self, record: Record, at: tf.Tensor, drawing: Drawing) -> tf.Tensor:
+        """What of the picture is shown with its region `at` () int32: (4,) y0,x0,y1,x1."""
+        xmin, ymin, xmax, ymax = (record[name] for name in schema.BOX)
+        boxes = tf.stack([ymin, xmin, ymax, xmax], axis=1)
+
+        def crop():
+            return crop_box(boxes[at], self.seeds[1:3], drawing.region_margin)
+
+        def context():
+            return context_box(boxes, at, self.seeds[1])
+
+        if drawing.regions == "mix":
+            coin = tf.random.stateless_uniform([], tf.random.fold_in(self.seeds[3], 1))
+            return tf.cond(coin < 0.5, crop, context)
+        return context() if drawing.regions == "context" else crop()
 
     def text(self, record: Record, drawing: Drawing) -> tf.Tensor:
         """The drawn text of a record, () string, or (K,) where K captions are asked for; the empty

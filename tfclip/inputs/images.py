@@ -178,7 +178,7 @@ def augment(
     seed: tf.Tensor,
     *,
     crop_scale: tuple[float, float] = (1.0, 1.0),
-    flip: bool = False,
+    flip: bool | tf.Tensor = False,
     brightness: float = 0.0,
     contrast: float = 0.0,
     saturation: float = 0.0,
@@ -189,7 +189,8 @@ def augment(
         image: the resized picture.
         seed: (2,) int32.
         crop_scale: range of the area of a random crop (see `random_box`); (1, 1) crops nothing.
-        flip: mirror every second picture. Wrong for captions that say left or right.
+        flip: mirror every second picture; also a () bool, to be decided in the graph. Wrong for
+            captions that say left or right.
         brightness: largest shift, as a share of 255.
         contrast: the distance from the mean is scaled by 1-contrast..1+contrast.
         saturation: the distance from grey is scaled by 1-saturation..1+saturation.
@@ -197,8 +198,9 @@ def augment(
     crop_seed, flip_seed, *color_seeds = tf.unstack(tf.random.split(seed, 5))
     if crop_scale != (1.0, 1.0):
         image = crop_region(image, random_box(crop_seed, crop_scale), image.shape[0])
-    if flip:
-        image = tf.image.stateless_random_flip_left_right(image, flip_seed)
+    if flip is not False:
+        mirrored = tf.image.stateless_random_flip_left_right(image, flip_seed)
+        image = tf.where(flip, mirrored, image)
     if not (brightness or contrast or saturation):
         return image
     shift, stretch, color = (

@@ -29,6 +29,8 @@ LOCKS = {
     "text": ("text",),
     "image,text": ("image", "text"),
 }
+# How records with regions are shown, and the share of the examples that show one by default.
+REGIONS = {"whole": 0.0, "crop": 1.0, "context": 1.0, "mix": 2 / 3}
 CHOICES = {
     "precision": PRECISIONS,
     "monitor": MONITORS,
@@ -36,6 +38,7 @@ CHOICES = {
     "schedule": SCHEDULES,
     "feature_precision": ("float32", "float16"),
     "lock": tuple(LOCKS),
+    "regions": tuple(REGIONS),
 }
 
 
@@ -137,14 +140,20 @@ class FitFlags:
     """Measure, choose and save the averaged weights, where there are any; or else the last ones."""
     clip_norm: float | None = 1.0
     """Largest norm of the whole gradient, None for no limit."""
-    region_share: float = 0.0
-    """Share of the examples that show one region and its phrase (records with regions)."""
+    regions: str = "whole"
+    """How records with regions are shown: whole; crop (one region); context (one region and half
+    of the others at least); or mix, of all three."""
+    region_share: float | None = None
+    """Share of the examples that show one region and its phrase; by default all with --regions crop
+    and context, and two thirds with mix."""
+    max_phrases: int | None = None
+    """At most so many region phrases of each picture are trained on, drawn by --seed."""
     region_margin: float = 0.0
     """Largest margin around a region, in its sizes."""
     crop_scale: tuple[float, float] = (1.0, 1.0)
     """Range of the area of the random crop of a whole picture, 1 1 for none."""
     flip: bool = False
-    """Mirror every second picture (wrong for captions that say left and right)."""
+    """Mirror every second picture, but none whose text says left or right."""
     captions: int = 1
     """Captions that come with each picture in a batch; all are its positives."""
     word_weight: float = 0.0
@@ -214,16 +223,20 @@ class FitFlags:
             raise ValueError(f"--captions must be 1 or more; received {self.captions}")
         if self.captions > 1 or self.word_weight:
             given = "--captions above 1" if self.captions > 1 else "--word-weight"
-            if self.region_share or self.phrases > 1:
+            if self.shown_regions or self.phrases > 1:
                 raise ValueError(
-                    f"{given} is for captions of whole pictures; leave out --region-share and "
-                    "--phrases"
+                    f"{given} is for captions of whole pictures; leave out --regions and --phrases"
                 )
         self._check_lock()
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"--clip-norm must be above 0, or None; received {self.clip_norm}")
-        if not 0 <= self.region_share <= 1:
+        if self.region_share is not None and not 0 <= self.region_share <= 1:
             raise ValueError(f"--region-share must be 0 to 1; received {self.region_share}")
+        if self.region_share and self.regions == "whole":
+            raise ValueError(
+                f"--region-share {self.region_share} needs --regions crop, context or mix; for "
+                "whole pictures alone add --region-share 0"
+            )
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(
                 f"--crop-scale takes two shares, 0 < least <= greatest <= 1; "
@@ -239,6 +252,11 @@ class FitFlags:
         needs = {"val_loss": "val", "val_recall": "val", "voc_map": "voc", "top1": "class_folders"}
         if (need := needs.get(self.monitor)) and getattr(self, need) is None:
             raise ValueError(f"--monitor {self.monitor} needs --{_flag(need)}")
+
+    @property
+    def shown_regions(self) -> float:
+        """The share of the examples that show a region."""
+        return REGIONS[self.regions] if self.region_share is None else self.region_share
 
     @property
     def locked(self) -> tuple[str, ...]:
@@ -298,7 +316,7 @@ class FitFlags:
         if not self.cache_features:
             return
         drawn = {
-            "region-share": self.region_share > 0,
+            "regions": self.shown_regions > 0,
             "crop-scale": self.crop_scale != (1.0, 1.0),
             "flip": self.flip,
         }
@@ -308,10 +326,10 @@ class FitFlags:
                 f"{named} draws other pixels each time, of which nothing can be stored; with "
                 "--lock image use --views, or add --no-cache-features"
             )
-        if "text" in self.locked and (self.phrases > 1 or self.region_share > 0):
+        if "text" in self.locked and (self.phrases > 1 or self.shown_regions or self.max_phrases):
             raise ValueError(
-                "--phrases 2 and --region-share make other texts than are stored; with --lock text "
-                "leave them out, or add --no-cache-features"
+                "--phrases 2, --max-phrases and --regions draw other texts than are stored; with "
+                "--lock text leave them out, or add --no-cache-features"
             )
 
     def to_dict(self) -> dict:

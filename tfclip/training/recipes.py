@@ -226,6 +226,7 @@ RECIPES: dict[str, Recipe] = {
             "learning_rate": 2e-3,
             "weight_decay": 0.05,
             "warmup_steps": 50,
+            "regions": "crop",
             "region_share": 0.85,
             "region_margin": 1.0,
             "evaluate_every": 550,

@@ -231,7 +231,9 @@ def _phases(
     """The run as one phase, or two where locked towers are freed after a while."""
     drawing = Drawing(
         image_size=flags.image_size,
-        region_share=flags.region_share,
+        regions=flags.regions,
+        region_share=flags.shown_regions,
+        max_phrases=flags.max_phrases,
         region_margin=flags.region_margin,
         crop_scale=flags.crop_scale,
         flip=flags.flip,
