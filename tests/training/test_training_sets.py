@@ -3,17 +3,22 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.compared_runs import differences, result_of
 from tfclip.fit import main
 from tfclip.inputs.mixture import Mixture
 from tfclip.records.options import PackOptions
 from tfclip.records.writer import pack
 from tfclip.sources.sample import Sample, Source
 from tfclip.training.flags import FitFlags
+from tfclip.training.recipes import RECIPES
+from tfclip.training.run import train
 from tfclip.training.training_sets import open_training_sets
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
@@ -61,6 +66,33 @@ def test_several_sets_train_together_and_are_counted(sets, tmp_path, capsys):
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["flags"]["records"] == sets[:2]
     assert config["flags"]["record_weights"] == [1, 3]
+
+
+def test_a_run_on_several_sets_goes_on_exactly(sets, tmp_path):
+    """Cut off after step 5, begun again from the checkpoint of step 3: the same weights and log."""
+    recipe = replace(
+        RECIPES["shapes"],
+        image_options={"widths": (8, 16), "stem": 2},
+        text_options={"width": 16, "blocks": 1, "heads": 2},
+    )
+
+    def run(name, *callbacks):
+        given = {"image_size": 16, "batch_size": 4, "steps": 7, "evaluate_every": 4}
+        given |= {"records": tuple(sets[:2]), "record_weights": (1.0, 2.0), "warmup_steps": 2}
+        given |= {"checkpoint_every": "3", "run": tmp_path / name}
+        train("shapes", recipe.flags(**given), callbacks, recipe)
+        return result_of(tmp_path / name)
+
+    class CutOff(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == 5:
+                raise KeyboardInterrupt
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", CutOff())
+    assert not differences(whole, run("cut"))
 
 
 def test_one_set_is_read_as_before_and_several_by_their_sizes(sets):
