@@ -35,7 +35,7 @@ def test_a_context_holds_the_region_and_half_of_the_others(others):
             held = sum(contains(box, boxes[one]) for one in range(others + 1) if one != at)
             assert held >= others / 2
             found[at, number] = box.tobytes()
-    assert len(set(found.values())) > 0.8 * len(found), "random, not the least box each time"
+        assert len({found[at, number] for number in range(12)}) == 12, "another box each time"
     again = draw(tf.constant(boxes), tf.constant(0), tf.constant([0, 5])).numpy()
     assert again.tobytes() == found[0, 5]
 
@@ -44,13 +44,14 @@ def test_a_context_grows_no_more_than_it_must():
     """The least box around the region and the two nearest of four others, worked by hand."""
     boxes = [[0.4, 0.4, 0.5, 0.5], [0.4, 0.5, 0.5, 0.6], [0.3, 0.4, 0.4, 0.5]]
     boxes = tf.constant([*boxes, [0.0, 0.0, 0.1, 0.1], [0.9, 0.9, 1.0, 1.0]])
-    drawn = np.stack([context_box(boxes, 0, tf.constant([1, n])).numpy() for n in range(400)])
+    draw = tf.function(lambda seed: context_box(boxes, 0, seed))
+    drawn = np.stack([draw(tf.constant([1, number])).numpy() for number in range(200)])
     least = np.concatenate([drawn[:, :2].max(0), drawn[:, 2:].min(0)])
-    np.testing.assert_allclose(least, [0.3, 0.4, 0.5, 0.6], atol=0.01)
-    np.testing.assert_allclose(drawn[:, :2].min(0), 0, atol=0.01)
-    np.testing.assert_allclose(drawn[:, 2:].max(0), 1, atol=0.01)
+    np.testing.assert_allclose(least, [0.3, 0.4, 0.5, 0.6], atol=0.02)
+    np.testing.assert_allclose(drawn[:, :2].min(0), 0, atol=0.02)
+    np.testing.assert_allclose(drawn[:, 2:].max(0), 1, atol=0.02)
     # Each side is drawn evenly between the two.
-    np.testing.assert_allclose(drawn.mean(0), [0.15, 0.2, 0.75, 0.8], atol=0.02)
+    np.testing.assert_allclose(drawn.mean(0), [0.15, 0.2, 0.75, 0.8], atol=0.03)
 
 
 def test_a_crop_has_a_margin_of_its_size_at_most():
@@ -83,15 +84,14 @@ def test_texts_that_say_a_side(text, says):
 
 def test_the_phrases_of_a_run_are_drawn_by_its_seed_and_the_picture():
     phrases = tf.constant([str(at) for at in range(20)])
+    draw = tf.function(lambda seed, picture: phrases_kept(seed, picture, phrases, 3))
     kept = {
-        (seed, picture): tuple(
-            phrases_kept(seed, tf.constant(picture, tf.int64), phrases, 3).numpy()
-        )
+        (seed, picture): tuple(draw(tf.constant(seed), tf.constant(picture, tf.int64)).numpy())
         for seed in (0, 1)
-        for picture in range(1, 200_000_000, 999_983)
+        for picture in range(1, 100_000_000, 999_983)
     }
     assert all(len(places) == 3 and list(places) == sorted(set(places)) for places in kept.values())
-    assert len(set(kept.values())) > 150
+    assert len(set(kept.values())) > 75
     used = np.bincount(np.concatenate(list(kept.values())), minlength=20) / len(kept)
     np.testing.assert_allclose(used, 3 / 20, atol=0.07)
     few = phrases_kept(0, tf.constant(7, tf.int64), phrases[:2], 3)

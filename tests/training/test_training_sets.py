@@ -68,6 +68,7 @@ def test_several_sets_train_together_and_are_counted(sets, tmp_path, capsys):
     assert config["flags"]["record_weights"] == [1, 3]
 
 
+@pytest.mark.slow
 def test_a_run_on_several_sets_goes_on_exactly(sets, tmp_path):
     """Cut off after step 5, begun again from the checkpoint of step 3: the same weights and log."""
     recipe = replace(

@@ -199,7 +199,7 @@ class FitFlags:
                 raise unknown(_flag(what), getattr(self, what), known)
         positive = "steps", "workers", "evaluate_every", "learning_rate", "image_size", "embed_dim"
         positive += "unlocked_learning_rate", "epsilon"
-        optional = "epochs", "patience", "unlock_after", "micro_batch"
+        optional = "epochs", "patience", "unlock_after", "micro_batch", "max_phrases"
         for name in (*positive, *(n for n in optional if getattr(self, n) is not None)):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{_flag(name)} must be above 0; received {getattr(self, name)}")
