@@ -134,7 +134,7 @@ def find(source: Source, options: SourceOptions, threads: int) -> Findings:
     original = np.full(total, -1, np.int64)
     if excluded is not None:
         before, how = first_alike(np.concatenate([excluded, prints]))
-        # The nearest cause: what repeats an excluded picture, not what repeats one that does.
+        # Copies of a copy of an excluded picture too: equal files are compared with the first only.
         hit = _roots(before)[len(excluded) :]
         hit = np.where((how[len(excluded) :] > 0) & (hit < len(excluded)), hit, -1)
         hit[why > 0] = -1
