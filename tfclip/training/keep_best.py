@@ -44,7 +44,8 @@ class KeepBest(keras.callbacks.Callback):
             return
         value = logs[self.monitor]
         sign = 1 if self.monitor.endswith("loss") else -1
-        if self.best_value is not None and sign * value >= sign * self.best_value:
+        # So put that NaN is never better.
+        if self.best_value is not None and not sign * value < sign * self.best_value:
             return
         first, self.best_value, self.best_epoch = self.best_value is None, value, epoch
         kept = keep_weights(self.trained.dual_encoder)

@@ -26,7 +26,8 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
         FileExistsError: something is there that may not be replaced.
         ValueError: another run is there; names the flags that differ.
     """
-    path = run / CONFIG_FILE
+    path, beside = run / CONFIG_FILE, run / f".{CONFIG_FILE}"
+    beside.unlink(missing_ok=True)  # of a run that was killed as it began
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         if not path.is_file():
             raise FileExistsError(f"{run} is there and is no run; choose another --run")
@@ -35,7 +36,6 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
             return
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
-    beside = run / f".{CONFIG_FILE}"
     beside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     os.replace(beside, path)
 
