@@ -27,7 +27,8 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
         ValueError: another run is there; names the flags that differ.
     """
     path, beside = run / CONFIG_FILE, run / f".{CONFIG_FILE}"
-    beside.unlink(missing_ok=True)  # of a run that was killed as it began
+    if run.is_dir():
+        beside.unlink(missing_ok=True)  # of a run that was killed as it began
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         if not path.is_file():
             raise FileExistsError(f"{run} is there and is no run; choose another --run")
