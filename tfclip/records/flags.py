@@ -1,0 +1,189 @@
+"""The flags of make_records: what all sources take, what some take beside, and its other tasks."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from tfclip.records.options import PackOptions
+from tfclip.sources.registry import TFDS
+from tfclip.sources.sample import SourceOptions
+
+
+@dataclass(frozen=True)
+class PackFlags:
+    """Pack a data set: check and store its pictures, captions, regions and labels as TFRecords."""
+
+    data: Path
+    """The folder of the data set."""
+    out: Path
+    """The directory to make."""
+    packing: PackOptions = field(default_factory=PackOptions)
+    vocab: Path | None = None
+    """A WordPiece vocabulary to put beside the records; by default one is learnt from the training
+    captions."""
+    vocab_size: int = 8000
+    """The largest size of a learnt vocabulary."""
+    exclude_ids: Path | None = None
+    """A file of ids of pictures to leave out, one per line; for visual_genome also coco/123."""
+    exclude_images: Path | None = None
+    """A folder of pictures, such as a test set: what looks like one of them is left out."""
+    deduplicate: bool = False
+    """Leave out pictures that repeat an earlier one, as a file or in looks, and repeated
+    captions."""
+    runner: str | None = None
+    """Pack with Apache Beam, on DirectRunner or any other that Beam knows; by default without."""
+    beam_options: tuple[str, ...] = ()
+    """Beam's own options for --runner, without dashes: direct_num_workers=4."""
+
+    def __post_init__(self):
+        if self.vocab_size < 1:
+            raise ValueError(f"received --vocab-size {self.vocab_size}; allowed: 1 or more")
+        if self.beam_options and self.runner is None:
+            raise ValueError("--beam-options go with --runner, DirectRunner for instance")
+        if self.vocab is not None and not self.vocab.is_file():
+            raise FileNotFoundError(f"no vocabulary at {self.vocab}; --vocab takes a text file")
+
+    def source_options(self) -> SourceOptions:
+        """Return what the source is opened with: the flags that have the names of its options."""
+        known = {option.name for option in fields(SourceOptions)}
+        given = {flag.name: getattr(self, flag.name) for flag in fields(self) if flag.name in known}
+        return SourceOptions(seed=self.packing.seed, splits=self.packing.splits, **given)
+
+
+@dataclass(frozen=True)
+class VisualGenomeFlags(PackFlags):
+    """Pack Visual Genome: region phrases with their boxes, split by seed when no ids are given."""
+
+    id_lists: dict[str, Path] = field(default_factory=dict)
+    """Files of image ids, one per line, for every split: train ids.txt val more.txt."""
+    phrases_as_captions: bool = False
+    """Store the region phrases as captions of the whole picture too."""
+
+
+@dataclass(frozen=True)
+class ImageFolderFlags(PackFlags):
+    """Pack class folders, DIR/<class>/*.jpg or DIR/<split>/<class>/*.jpg; folders are labels."""
+
+    caption_template: str | None = None
+    """Give each picture a caption made of its class, "a photo of a {}."; by default none."""
+
+
+@dataclass(frozen=True)
+class CaptionTableFlags(PackFlags):
+    """Pack a table of captions: .csv, .tsv or .jsonl, or a folder with one for each split."""
+
+    images: Path | None = None
+    """The folder that the paths start from; by default that of the table."""
+    image_field: Annotated[str | None, arg(name="path-column")] = None
+    """The column of paths; by default one that is named like one."""
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-columns")] = ()
+    """The columns of captions; by default those that are named like some."""
+    split_field: Annotated[str | None, arg(name="split-column")] = None
+    """The column that names the split of a row; by default the table's name does, or train."""
+
+
+@dataclass(frozen=True)
+class ForeignRecordsFlags(PackFlags):
+    """Pack TFRecords that others wrote: img2dataset's, TF Model Garden's COCO, rows of captions."""
+
+    image_field: Annotated[str | None, arg(name="image-feature")] = None
+    """The feature with the encoded picture; by default one of the usual names."""
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-features")] = ()
+    """The features with captions; by default the first of the usual names."""
+    key_field: Annotated[str | None, arg(name="key-feature")] = None
+    """The feature with the id of the picture; by default one of the usual names."""
+    boxes_as_regions: bool = False
+    """Store objects as regions, with the class name for a phrase."""
+
+
+@dataclass(frozen=True)
+class WebdatasetFlags(PackFlags):
+    """Pack webdataset shards: .tar files holding NAME.jpg with NAME.txt or NAME.json."""
+
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-fields")] = ()
+    """Take captions from these fields of NAME.json; by default from NAME.txt, or caption."""
+
+
+@dataclass(frozen=True)
+class TfdsFlags(PackFlags):
+    """Pack a data set of TensorFlow Datasets that has captions or labels."""
+
+    image_field: Annotated[str | None, arg(name="image-feature")] = None
+    """The feature with the picture; by default the only one."""
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-features")] = ()
+    """The features with captions, captions/text; by default those named like some."""
+    caption_template: str | None = None
+    """Make a caption of each class of a picture, "a photo of a {}."; by default none."""
+    boxes_as_regions: bool = False
+    """Store objects as regions, with the class name for a phrase."""
+
+
+FLAGS = {
+    "visual_genome": VisualGenomeFlags,
+    "image_folder": ImageFolderFlags,
+    "caption_table": CaptionTableFlags,
+    "foreign_tfrecord": ForeignRecordsFlags,
+    "webdataset": WebdatasetFlags,
+    TFDS: TfdsFlags,
+}
+"""What the sources take beside the flags of all."""
+
+
+@dataclass(frozen=True)
+class VerifyFlags:
+    """Check every byte, count and hash of packed records; exit code 1 when something is wrong."""
+
+    records: Positional[Path]
+    """A directory of packed records."""
+    repair: bool = False
+    """Pack the damaged shards again, and those alone; needs --data."""
+    data: Path | None = None
+    """The folder of the data set that the records were packed from, for --repair."""
+    workers: int = PackOptions().workers
+    """Processes that check pictures, for --repair."""
+
+    def __post_init__(self):
+        if self.repair != (self.data is not None):
+            raise ValueError("--repair packs shards again, and takes --data DIR, the data set")
+        if self.workers < 1:
+            raise ValueError(f"received --workers {self.workers}; allowed: 1 or more")
+
+
+@dataclass(frozen=True)
+class DuplicatesFlags:
+    """Find pictures and captions that packed records hold several times, within and across sets."""
+
+    records: Positional[tuple[str, ...]]
+    """Packed records, DIR or DIR:SPLIT; several are compared with each other."""
+    out: Path | None = None
+    """A file to list every repeated picture in, duplicates.jsonl."""
+    threads: int = 2
+    """Pictures that are looked at side by side."""
+
+    def __post_init__(self):
+        if self.threads < 1:
+            raise ValueError(f"received --threads {self.threads}; allowed: 1 or more")
+        if not self.records:
+            raise ValueError("missing: RECORDS, one or more directories of packed records")
+
+
+@dataclass(frozen=True)
+class InspectFlags:
+    """Draw a contact sheet of packed records with captions and boxes, and print statistics."""
+
+    records: Positional[Path]
+    """A directory of packed records."""
+    out: Path
+    """The picture to write, sheet.png."""
+    split: str | None = None
+    """What to look at; by default the sheet shows the first split, and all of them are counted."""
+    pictures: int = 16
+    """At most so many."""
+    seed: int = 0
+    """Decides which."""
+
+    def __post_init__(self):
+        if self.pictures < 1:
+            raise ValueError(f"received --pictures {self.pictures}; allowed: 1 or more")
