@@ -10,10 +10,10 @@ from benchmarks.fuzz_export import check_answer, fuzz
 @pytest.mark.parametrize("row", ["classify", "encode_image", "encode_text", "similarity"])
 def test_signatures_survive_what_nobody_should_send(served, row):
     result = fuzz(served[row], row, inputs=150, seed=1)
-    assert result["answered"] > 20
+    assert result["answered"] > 10
     assert result["refused"] == 0
     if row != "encode_text":
-        assert result["not_valid"] > 20
+        assert result["not_valid"] > 10
 
 
 @pytest.mark.parametrize(

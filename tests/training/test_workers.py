@@ -133,6 +133,6 @@ def test_workers_of_another_place_are_not_started_here(training_records, tmp_pat
 @pytest.mark.slow
 def test_the_mistake_of_the_chief_is_told_once(tmp_path, capfd):
     assert main([*words("missing", "missing", tmp_path / "run"), "--workers", "2"]) == 2
-    told = [line for line in capfd.readouterr().err.splitlines() if "error:" in line]
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(told) == 1
     assert "no records at missing" in told[0]
