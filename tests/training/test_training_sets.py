@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,18 +15,19 @@ from PIL import Image
 from benchmarks.compared_runs import differences, result_of
 from tfclip.fit import main
 from tfclip.inputs.mixture import Mixture
+from tfclip.records.manifest import load_manifest
 from tfclip.records.options import PackOptions
 from tfclip.records.writer import pack
 from tfclip.sources.sample import Sample, Source
 from tfclip.training.flags import FitFlags
 from tfclip.training.recipes import RECIPES
-from tfclip.training.run import train
+from tfclip.training.run import batch_keys, train
 from tfclip.training.training_sets import open_training_sets
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
 
 
-def packed(out, source_name, keys, words="red green blue"):
+def packed(out, source_name, keys, words="red green blue", shards=None):
     samples = []
     for at in keys:
         file = io.BytesIO()
@@ -34,7 +37,7 @@ def packed(out, source_name, keys, words="red green blue"):
     pack(
         source,
         out,
-        PackOptions(workers=1),
+        PackOptions(workers=1, shards=shards),
         finish=lambda building, files: (building / "vocab.txt").write_text(
             "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(words)]) + "\n"
         ),
@@ -94,6 +97,91 @@ def test_a_run_on_several_sets_goes_on_exactly(sets, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("cut", CutOff())
     assert not differences(whole, run("cut"))
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """12 pictures, 4 to a shard: a byte of record 2 is flipped, and the last shard cut in two."""
+    out = Path(packed(tmp_path / "damaged", "one", range(12), shards=3))
+    flipped, truncated = (
+        out / "train-00000-of-00003.tfrecord",
+        out / "train-00002-of-00003.tfrecord",
+    )
+    content = bytearray(flipped.read_bytes())
+    content[content.index(b"one/2") - 20] ^= 1
+    flipped.write_bytes(content)
+    content = truncated.read_bytes()
+    truncated.write_bytes(content[: len(content) // 2])  # after two of four like records
+    return out
+
+
+def test_without_the_flag_damage_ends_with_the_names_of_shard_and_record(damaged, tmp_path, capsys):
+    words = ["shapes", "--records", str(damaged), *SMALL, "--run", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert re.search(
+        r"train-00002-of-00003.tfrecord has \d+ bytes, was packed with \d+: record [12] is damaged",
+        capsys.readouterr().err,
+    )
+    sound = packed(tmp_path / "sound", "one", range(12), shards=3)
+    last = "train-00002-of-00003.tfrecord"
+    (damaged / last).write_bytes(Path(sound, last).read_bytes())
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "train-00000-of-00003.tfrecord: record 2 is damaged" in told
+    assert "--skip-damaged" in told
+
+
+def test_the_order_of_the_sound_records_comes_again(damaged, tmp_path):
+    sets = [open_training_sets([str(damaged)], salvage_to=tmp_path / to) for to in "ab"]
+    left = sets[0].images
+    # The last shard is cut in the middle: its second record may end just before or after.
+    sound = [f"one/{at}" for at in (0, 1, 3, 4, 5, 6, 7, 8, 9)][:left]
+    assert left in (8, 9) and sets[0].skipped == 12 - left
+    assert str(sets[0].sets[0]) == f"{damaged}:train"
+    assert sets[0].fingerprint() == sets[1].fingerprint()
+    assert sets[0].fingerprint() != load_manifest(damaged).fingerprint()
+    first, second = (
+        [batch_keys(one.drawn_from, step, left, seed=5) for step in range(3)] for one in sets
+    )
+    assert first == second and first[0] != first[1]
+    assert all(sorted(keys) == sound for keys in first)  # a batch of all is an epoch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_run_that_skips_damage_goes_on_exactly(damaged, tmp_path, locked):
+    """Cut off after step 5, begun again from the checkpoint of step 3; by --lock with a cache."""
+    recipe = replace(
+        RECIPES["shapes"],
+        image_options={"widths": (8, 16), "stem": 2},
+        text_options={"width": 16, "blocks": 1, "heads": 2},
+    )
+
+    def run(name, *callbacks, **more):
+        given = {"image_size": 16, "batch_size": 4, "steps": 7, "evaluate_every": 4}
+        given |= {"records": (str(damaged),), "warmup_steps": 2, "checkpoint_every": "3"}
+        given |= {"skip_damaged": True, "run": tmp_path / name, **more}
+        if locked:
+            given |= {"lock": "image", "crop_scale": (1.0, 1.0), "flip": False}
+        return train("shapes", recipe.flags(**given), callbacks, recipe)
+
+    class CutOff(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == 5:
+                raise KeyboardInterrupt
+
+    skipped = run("whole")["skipped_damaged"]
+    assert skipped in (3, 4)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", CutOff())
+    assert run("cut")["skipped_damaged"] == skipped
+    assert not differences(result_of(tmp_path / "whole"), result_of(tmp_path / "cut"))
+    # More damage is other data.
+    (damaged / "train-00001-of-00003.tfrecord").write_bytes(b"")
+    with pytest.raises(ValueError, match="holds a run with records fingerprint"):
+        run("cut")
+    assert run("cut", overwrite=True)["skipped_damaged"] == skipped + 4
 
 
 def test_one_set_is_read_as_before_and_several_by_their_sizes(sets):

@@ -1,5 +1,6 @@
 """Read packed records with tf.data: parsed, not decoded, in an order that (seed, epoch) decides."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,21 @@ def split_files(directory: Path | str, split: str) -> list[str]:
             raise FileNotFoundError(f"{path} is missing; pack again with --overwrite")
         if path.stat().st_size != shard.bytes:
             raise ValueError(
-                f"{path} has {path.stat().st_size} bytes, was packed with {shard.bytes}; "
+                f"{path} has {path.stat().st_size} bytes, was packed with {shard.bytes}: "
+                f"record {_sound(path)} is damaged or missing; "
                 f"run python -m tfclip.make_records verify {directory}"
             )
         files.append(str(path))
     return files
+
+
+def _sound(path: Path) -> int:
+    """Return how many records can be read before the first damaged one."""
+    records = 0
+    with contextlib.suppress(tf.errors.DataLossError):
+        for _ in tf.data.TFRecordDataset(str(path)):
+            records += 1
+    return records
 
 
 def shard_counts(directory: Path | str, split: str) -> list[int]:

@@ -169,6 +169,7 @@ def damage_named(files: Iterable[str]) -> Iterator[None]:
             except tf.errors.DataLossError as damage:
                 raise ValueError(
                     f"{file}: record {records} is damaged ({_first_words(damage)}); run python -m "
-                    f"tfclip.make_records verify {Path(file).parent}"
+                    f"tfclip.make_records verify {Path(file).parent}, or train without it with "
+                    "--skip-damaged"
                 ) from error
         raise

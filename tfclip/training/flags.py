@@ -58,6 +58,9 @@ class FitFlags:
     """A folder of class folders, for the zero-shot top-1 accuracy while training."""
     record_weights: tuple[float, ...] = ()
     """How often each of several --records is drawn; by default as often as it has pictures."""
+    skip_damaged: bool = False
+    """Train without the damaged records of --records, and count them. Reads all shards once before
+    training; the sound records of damaged shards are copied to RUN.salvaged."""
     overwrite: bool = False
     """Replace a run that is there, instead of going on with it."""
 

@@ -75,7 +75,8 @@ def train(
 
     Returns:
         `run`, `best`, `steps`, `seconds`, `saving_seconds`, `terminated`, `monitor`, `best_value`,
-        `waiting` (the share of the time), `diagnoses` and the last epoch's `logs`.
+        `waiting` (the share of the time), `diagnoses`, `skipped_damaged` (the records) and the
+        last epoch's `logs`.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
@@ -96,13 +97,19 @@ def _train(
     chosen = variant or recipe(recipe_name)
     # Before anything else uses TensorFlow, whose devices are fixed from then on.
     strategy = make_strategy(flags.replicas, len(cluster.workers))
-    records = open_training_sets(flags.records, flags.record_weights, flags.val)
-    directory, split, files = records.sets[0].directory, records.sets[0].split, records.files
+    records = open_training_sets(
+        flags.records,
+        flags.record_weights,
+        flags.val,
+        # Beside the run, which --overwrite deletes and which is made only once its model is.
+        salvage_to=Path(f"{flags.run}.salvaged") if flags.skip_damaged else None,
+    )
+    directory, split, files = records.sets[0].read_from, records.sets[0].split, records.files
     val_files = split_files(*_with_split(flags.val, "val")) if flags.val else None
     if chosen.needs_vocabulary and not flags.vocabulary and flags.text_weights == "none":
         raise ValueError(
             f"{recipe_name} reads texts by {chosen.needs_vocabulary}; fetch it and give "
-            f"--vocabulary PATH, or {directory / VOCABULARY} to use the records' own"
+            f"--vocabulary PATH, or {records.directories[0] / VOCABULARY} to use the records' own"
         )
     flags = flags.with_steps(records.images)
     if flags.batch_size % strategy.num_replicas_in_sync:
@@ -211,6 +218,7 @@ def _train(
         "best_value": keep.best_value,
         "waiting": round(clock.share_waiting, 4),
         "diagnoses": doctor.diagnoses,
+        "skipped_damaged": records.skipped,
         "logs": {name: values[-1] for name, values in ended.history.history.items()},
     }
 

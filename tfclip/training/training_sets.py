@@ -15,16 +15,27 @@ from tfclip.inputs.mixture import Mixture
 from tfclip.records import schema
 from tfclip.records.manifest import Manifest, load_manifest, records_reference
 from tfclip.records.reader import read_split, split_files
+from tfclip.records.salvage import salvage
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """One split of packed records, and how often it is drawn beside others."""
+    """One split of packed records, and how often it is drawn beside others.
+
+    Attributes:
+        directory, split: what was asked for.
+        read_from: what is read: `directory`, or what `records.salvage` made of it.
+        manifest, files: of `read_from`.
+        skipped: how many damaged records it lacks.
+        weight: how often it is drawn.
+    """
 
     directory: Path
     split: str
+    read_from: Path
     manifest: Manifest
     files: tuple[str, ...]
+    skipped: int
     weight: float
 
     @property
@@ -56,6 +67,11 @@ class TrainingSets:
     def images(self) -> int:
         """How many pictures there are in all."""
         return sum(one.images for one in self.sets)
+
+    @property
+    def skipped(self) -> int:
+        """How many damaged records there were."""
+        return sum(one.skipped for one in self.sets)
 
     @property
     def drawn_from(self) -> list[str] | Mixture:
@@ -118,7 +134,10 @@ class _CountDrawn(keras.callbacks.Callback):
 
 
 def open_training_sets(
-    references: Sequence[str], weights: Sequence[float] = (), val: str | None = None
+    references: Sequence[str],
+    weights: Sequence[float] = (),
+    val: str | None = None,
+    salvage_to: Path | None = None,
 ) -> TrainingSets:
     """Open the records to train on.
 
@@ -126,9 +145,10 @@ def open_training_sets(
         references: DIR or DIR:SPLIT; without a split, train or the only one like train2017.
         weights: how often each is drawn; by default as often as it has pictures.
         val: validation records, which should share no picture with the others.
+        salvage_to: where the sound records of damaged shards are copied to; None refuses damage.
 
     Raises:
-        FileNotFoundError, ValueError: see `records.reader.split_files`.
+        FileNotFoundError, ValueError: see `records.reader.split_files` and `records.salvage`.
         ValueError: a set without texts, or two that have a picture in common.
     """
     sets = []
@@ -136,14 +156,18 @@ def open_training_sets(
         directory, split = records_reference(reference)
         manifest = load_manifest(directory)
         split = split or training_split(manifest)
-        files = tuple(split_files(directory, split))
+        read_from, skipped = directory, 0
+        if salvage_to is not None:
+            read_from, skipped = salvage(directory, split, salvage_to)
+            manifest = load_manifest(read_from)
+        files = tuple(split_files(read_from, split))
         counts = manifest.splits[split]
         if not counts.captions + counts.regions:
             raise ValueError(
                 f"{directory}:{split} holds no caption and no region phrase to train on"
             )
         weight = weights[at] if weights else counts.images
-        sets.append(TrainingSet(directory, split, manifest, files, weight))
+        sets.append(TrainingSet(directory, split, read_from, manifest, files, skipped, weight))
     if len(sets) > 1:
         _refuse_common(sets, val)
         share = sum(one.weight for one in sets)
@@ -170,7 +194,7 @@ def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:
                 continue
             for which in (at, other):
                 if which not in ids:
-                    ids[which] = _ids(sets[which].directory, sets[which].split)
+                    ids[which] = _ids(sets[which].read_from, sets[which].split)
             if len(common := np.intersect1d(ids[at], ids[other])):
                 raise ValueError(
                     f"{sets[other]} and {one} have {len(common):,} pictures in common (by key, "
@@ -184,7 +208,7 @@ def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:
     split = split or "val"
     for at, one in enumerate(sets):
         if sources[at] == source:
-            trained = ids[at] if at in ids else _ids(one.directory, one.split)
+            trained = ids[at] if at in ids else _ids(one.read_from, one.split)
             if common := len(np.intersect1d(trained, _ids(directory, split))):
                 say(f"note: {common:,} pictures of --val are trained on, in {one}")
 
@@ -197,7 +221,7 @@ def _ids(directory: Path, split: str) -> np.ndarray:
 
 def _key_of(one: TrainingSet, image_id: int) -> str:
     for record in read_split(
-        one.directory, one.split, features=(schema.ID, schema.KEY)
+        one.read_from, one.split, features=(schema.ID, schema.KEY)
     ).as_numpy_iterator():
         if record[schema.ID] == image_id:
             return record[schema.KEY].decode("utf-8", "replace")
