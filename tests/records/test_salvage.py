@@ -61,6 +61,10 @@ def lose(content, at):
     del content[at + 100 : at + 140]
 
 
+def append(more):
+    return lambda content, at: content.extend(more)
+
+
 def zeros(content, at):
     content[at + 50 : at + 50 + 4096] = bytes(4096)
 
@@ -86,6 +90,8 @@ def test_a_sound_set_is_read_where_it_is(copy, tmp_path):
         (flip(9), [15]),  # its checksum
         (flip(40), [15]),
         (lose, [15]),
+        (append(b"12345"), []),
+        (append(bytes(40)), []),
         (cut(0), [15, 16, 17]),
         (cut(5), [15, 16, 17]),
         (cut(200), [15, 16, 17]),

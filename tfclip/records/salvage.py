@@ -97,15 +97,14 @@ def _copy_sound(directory: Path, shard: Shard, out: Path) -> Shard:
             except tf.errors.DataLossError:
                 first = records if first is None else first
                 offset = _next_header(path, offset + 1)
-    if records > shard.records or (first is None and records == shard.records):
+    lost = shard.records - records
+    if lost < 0 or (lost == 0 and first is None and offset == size):
         raise ValueError(
             f"{path} is not damaged, but not the file that was packed: {records} sound records, "
             f"the manifest lists {shard.records}; pack again with --overwrite"
         )
-    say(
-        f"{path}: skipped {shard.records - records} of {shard.records} records, "
-        f"the first is record {records if first is None else first}"
-    )
+    told = f", the first is record {records if first is None else first}" if lost else ""
+    say(f"{path}: skipped {lost} of {shard.records} records{told}")
     with open(copy, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return dataclasses.replace(shard, records=records, bytes=copy.stat().st_size, sha256=digest)
@@ -133,11 +132,8 @@ def _next_header(path: Path, start: int) -> int:
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         while (start := _possible_length(content, start)) <= len(content) - _HEADER:
-            length, (checksum,) = (
-                content[start : start + 8],
-                struct.unpack_from("<I", content, start + 8),
-            )
-            if _masked_crc32c(length) == checksum:
+            (checksum,) = struct.unpack_from("<I", content, start + 8)
+            if _masked_crc32c(content[start : start + 8]) == checksum:
                 return start
             start += 1
         return len(content)
