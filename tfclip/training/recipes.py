@@ -203,7 +203,7 @@ RECIPES: dict[str, Recipe] = {
             "warmup_steps": 50,
             "clip_norm": None,
             "average": 0.995,
-            "evaluate_every": 64,
+            "evaluate_every": 96,
             "patience": 2,
         },
         image_options={"pooling": "statistics"},
