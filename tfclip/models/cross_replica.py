@@ -59,12 +59,10 @@ def reduce_and_clip(gradients: Sequence, clip_norm: float | None, loss_scale=Non
     places = [[place] for place, g in enumerate(dense) if g is not None]
     norms = tf.scatter_nd(places, tf.sqrt(squares) / scale, [len(dense)])
     factor = 1.0 / replica_count()
-    if factor == 1.0 and clip_norm is None:
-        whole = iter(present)
-        return [None if g is None else next(whole) for g in dense], norm, norms
     if clip_norm is not None:
         # A norm of inf or nan stays in the product, so that the loss-scaling optimizer sees it.
         factor *= clip_norm / tf.maximum(norm, clip_norm)
-    summed = iter(present)
-    clipped = [None if g is None else next(summed) * tf.cast(factor, g.dtype) for g in dense]
-    return clipped, norm, norms
+    if replica_count() > 1 or clip_norm is not None:  # a product with 1 is a pass for nothing
+        present = [g * tf.cast(factor, g.dtype) for g in present]
+    kept = iter(present)
+    return [None if g is None else next(kept) for g in dense], norm, norms
