@@ -27,10 +27,11 @@ def result_of(run: Path) -> dict:
     found["state"] = {name: json.dumps(value) for name, value in state.items()}
     found["last checkpoint"] = last.name
 
-    for folder in ("best", "checkpoints/last"):
-        with h5py.File(run / folder / "model.weights.h5") as file:
+    # With averaged weights there is a second model beside each.
+    for path in sorted(run.glob("**/model.weights.h5")):
+        with h5py.File(path) as file:
             for name, item in _datasets(file):
-                found[f"{folder}{name}"] = item[()]
+                found[f"{path.parent.relative_to(run)}{name}"] = item[()]
     return found
 
 

@@ -94,9 +94,11 @@ def train(batch: int, micro_batch: int | None, steps: int) -> tuple[float, float
     model = _model(micro_batch)
     step = tf.function(model.train_step)
     seconds = []
-    for drawn in _batches(batch, steps):
+    batches = _batches(batch, steps)
+    for _ in range(steps):
         started = time.perf_counter()
-        float(step(drawn)["batch_loss"])
+        # As in the loop of `fit`, a batch has no name that outlives its step.
+        float(step(next(batches))["batch_loss"])
         seconds.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return peak, statistics.median(seconds[1:])

@@ -51,7 +51,7 @@ def tokenizer():
 
 
 def test_draws_are_as_frequent_as_their_weights_and_counted_without_drawing():
-    mixture = Mixture((("x",), ("y",), ("z",)), (3.0, 0.5, 1.5))
+    mixture = Mixture((("x",), ("y",), ("z",)), (3.0, 0.5, 1.5), (9, 9, 9))
     drawn = mixture.set_of(7, tf.range(50_000, dtype=tf.int64)).numpy()
     shares = np.bincount(drawn) / 50_000
     np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.01)
@@ -66,7 +66,7 @@ def test_draws_are_as_frequent_as_their_weights_and_counted_without_drawing():
 
 def test_a_batch_depends_on_seed_and_step_alone(sets, tokenizer):
     def batches(count, **options):
-        mixture = Mixture(sets, (1.0, 1.0, 2.0))
+        mixture = Mixture(sets, (1.0, 1.0, 2.0), tuple(SIZES.values()))
         drawing = Drawing(16, crop_scale=(0.5, 1.0))
         read = training_batches(mixture, tokenizer, drawing, batch_size=8, **options)
         return list(read.take(count).as_numpy_iterator())
@@ -79,7 +79,7 @@ def test_a_batch_depends_on_seed_and_step_alone(sets, tokenizer):
 
 
 def test_every_set_goes_through_its_pictures_at_its_own_pace(sets, tokenizer):
-    mixture = Mixture(sets, (1.0, 1.0, 2.0))
+    mixture = Mixture(sets, (1.0, 1.0, 2.0), tuple(SIZES.values()))
     read = training_batches(mixture, tokenizer, Drawing(16), batch_size=40, seed=0)
     (batch,) = read.take(1).as_numpy_iterator()
     brightness = batch["image"].mean(axis=(1, 2, 3)).round().astype(int)
@@ -94,6 +94,6 @@ def test_every_set_goes_through_its_pictures_at_its_own_pace(sets, tokenizer):
 
 
 def test_one_set_of_a_mixture_may_be_shuffled_unlike_another():
-    mixture = Mixture((("x",), ("y",)), (1.0, 1.0))
+    mixture = Mixture((("x",), ("y",)), (1.0, 1.0), (9, 9))
     assert mixture.seed_of(0, 0) != mixture.seed_of(0, 1) != mixture.seed_of(1, 1)
     assert 0 <= mixture.seed_of(0, 1) < 2**31

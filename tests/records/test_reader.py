@@ -67,8 +67,19 @@ def test_endless_is_the_epochs_one_after_the_other(packed, start):
     expected = sum(
         (keys(read_shards(files, shuffle_seed=5, epoch=e, shuffle_block=8)) for e in range(4)), []
     )
-    endless = endless_shards(files, shuffle_seed=5, shuffle_block=8, start=start)
-    assert keys(endless.take(40)) == expected[start : start + 40]
+    for epoch_size in (None, 30):
+        endless = endless_shards(
+            files, shuffle_seed=5, shuffle_block=8, start=start, epoch_size=epoch_size
+        )
+        assert keys(endless.take(40)) == expected[start : start + 40]
+
+
+def test_a_late_start_reads_no_earlier_epoch(packed):
+    files = split_files(packed, "train")
+    late = endless_shards(files, shuffle_seed=5, start=30 * 10**6 + 7, epoch_size=30)
+    expected = keys(read_shards(files, shuffle_seed=5, epoch=10**6))[7:]
+    # Read from the first record on, this would take minutes.
+    assert keys(late.take(23)) == expected
 
 
 def test_then_is_applied_in_reading(packed):

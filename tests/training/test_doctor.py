@@ -12,21 +12,23 @@ from tfclip.inputs.batches import Drawing, training_batches
 from tfclip.inputs.text import tokenizer_from_file
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.losses import sigmoid_contrastive, softmax_both_ways
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
-from tfclip.records.reader import read_split, split_files
+from tfclip.records.reader import read_split
 from tfclip.training.batch_health import batch_health
 from tfclip.training.clock import Clock
 from tfclip.training.doctor import (
+    Chance,
     Doctor,
-    chance_loss,
     other_preprocessing,
     wrong_normalization,
 )
 from tfclip.training.loop import Phase, run_steps
+from tfclip.training.phases import batch_keys
 from tfclip.training.prepare import compile_for_training
 from tfclip.training.recipes import RECIPES
-from tfclip.training.run import batch_keys
+from tfclip.training.training_sets import open_training_sets
 
 CONFIG = ModelConfig(
     image_tower="small-convolutional",
@@ -73,7 +75,7 @@ def patient():
     model.image_head.dense.kernel.assign(tf.zeros_like(model.image_head.dense.kernel))
     compile_for_training(model, flags)
     clock = Clock()
-    doctor = Doctor(clock, chance=chance_loss(model, flags), window=3)
+    doctor = Doctor(clock, chance=Chance.of(flags), window=3)
     strategy = tf.distribute.get_strategy()
     ended = run_steps(
         model,
@@ -114,7 +116,7 @@ def test_the_shares_are_in_the_history(patient):
 
 def test_a_sound_window_has_no_diagnosis():
     clock = Clock(steps=100, waiting=1.0, training=99.0)
-    doctor = Doctor(clock, chance=np.log(64))
+    doctor = Doctor(clock, chance=Chance(1 / 64, np.log(64)))
     doctor.look(
         {
             "batch_loss": 2.0,
@@ -127,6 +129,39 @@ def test_a_sound_window_has_no_diagnosis():
         }
     )
     assert doctor.diagnoses == []
+
+
+@pytest.mark.parametrize("captions", [1, 3])
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_the_loss_of_chance_is_the_least_of_a_model_whose_embeddings_are_one(loss, captions):
+    flags = RECIPES["shapes"].flags(batch_size=ROWS, loss=loss, captions=captions, region_share=0.0)
+    one = tf.ones([ROWS * captions, 1])
+    images, texts = one[:ROWS], one
+    ids = tf.range(ROWS * captions, dtype=tf.int64)
+    image_ids = ids[:ROWS], tf.reshape(ids, [ROWS, captions])
+    text_ids = tf.repeat(ids[:ROWS], captions), ids
+    if loss == "softmax":
+        least = float(softmax_both_ways(images, texts, tf.constant(3.0), image_ids, text_ids)[0])
+    else:
+        losses = [
+            sigmoid_contrastive(
+                images, texts, tf.constant(3.0), tf.constant(float(bias) - 3.0), image_ids, text_ids
+            )[0]
+            for bias in np.arange(-4, 0, 0.01)
+        ]
+        least = min(map(float, losses)) / ROWS
+    assert Chance.of(flags).loss == pytest.approx(least, rel=1e-4)
+
+
+def test_collapse_is_found_by_the_hits_where_words_are_in_the_loss():
+    flags = RECIPES["laptop"].flags()
+    assert flags.word_weight
+    chance = Chance.of(flags)
+    means = {"batch_loss": 2.0, "logit_scale": 30.0}
+    for accuracy, found in ((1.1 * chance.accuracy, 1), (3 * chance.accuracy, 0)):
+        doctor = Doctor(Clock(), chance=chance)
+        doctor.look({**means, "accuracy": accuracy})
+        assert len(doctor.diagnoses) == found
 
 
 def test_the_lower_limit_of_the_temperature_is_found():
@@ -178,15 +213,15 @@ def test_records_of_another_preprocessing_are_found(training_records):
 
 
 def test_the_keys_of_a_batch_are_those_of_its_records(training_records):
-    files = split_files(training_records, "train")
+    records = open_training_sets([f"{training_records}:train"])
     tokenizer = tokenizer_from_file(training_records / "vocab.txt", 8)
-    batches = training_batches(files, tokenizer, Drawing(16), batch_size=3, seed=5)
+    batches = training_batches(records.drawn_from, tokenizer, Drawing(16), batch_size=3, seed=5)
     ids = {
         record[schema.KEY].decode(): record[schema.ID]
         for record in read_split(training_records, "train").as_numpy_iterator()
     }
     for update, batch in enumerate(batches.take(6)):
-        found = [ids[key] for key in batch_keys(files, update, 3, 5)]
+        found = [ids[key] for key in batch_keys(records, update, 3, 5)]
         assert found == batch["image_id"].numpy().tolist()
 
 

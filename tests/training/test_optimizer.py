@@ -9,8 +9,9 @@ from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.training.optimizer import (
     LayerwiseAdamW,
-    averaged_weights,
+    averages,
     depth_factors,
+    exchanged_weights,
     make_optimizer,
 )
 from tfclip.training.recipes import RECIPES
@@ -90,7 +91,7 @@ def test_lower_layers_have_lower_factors():
     assert in_order[-1] >= 0.5
 
 
-def test_averaged_weights_are_a_moving_average_and_go_again():
+def test_averaged_weights_are_a_moving_average_and_are_exchanged():
     model = tiny()
     flags = RECIPES["shapes"].flags(average=0.5, warmup_steps=0)
     model.compile(optimizer=make_optimizer(flags, 0.1, 10))
@@ -106,7 +107,8 @@ def test_averaged_weights_are_a_moving_average_and_go_again():
         share = min(0.5, (1 + step) / (10 + step))
         expected = now if expected is None else share * expected + (1 - share) * now
     before = np.asarray(variable.value)
-    with averaged_weights(model):
+    with exchanged_weights(model):
         np.testing.assert_allclose(variable.value, expected, rtol=1e-5, atol=1e-7)
         assert not np.allclose(variable.value, before)
+        np.testing.assert_array_equal(averages(model)[0][1].value, before)
     np.testing.assert_array_equal(variable.value, before)

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.compared_runs import differences, result_of
+from tfclip.models.saved import load_model
 from tfclip.training.checkpoints import Checkpoints, Interval
 from tfclip.training.recipes import RECIPES
 from tfclip.training.run import train
@@ -163,6 +164,31 @@ def test_another_flag_is_refused_by_name(uninterrupted, training_records, flickr
     given = {"val": f"{flickr8k_records}:dev", "learning_rate": 5e-3, "seed": 1}
     with pytest.raises(ValueError, match="--learning-rate 0.001, now 0.005; --seed 0, now 1"):
         trained(flags(training_records, uninterrupted, **given))
+
+
+def test_records_in_another_place_are_the_same_ones(
+    uninterrupted, training_records, flickr8k_records, tmp_path, capsys
+):
+    shutil.copytree(training_records, tmp_path / "moved")
+    given = {"val": f"{flickr8k_records}:dev"}
+    assert trained(flags(tmp_path / "moved", uninterrupted, **given), Until())["steps"] == 14
+    assert "has ended after step 14" in capsys.readouterr().err
+    vocabulary = training_records / "vocab.txt"
+    with pytest.raises(ValueError, match=f"--records .*{training_records}.*, now .*/f"):
+        trained(flags(flickr8k_records, uninterrupted, vocabulary=vocabulary, **given))
+
+
+def test_averaged_weights_and_what_they_stand_for_are_both_saved(uninterrupted):
+    with np.load(uninterrupted / "checkpoints" / "step-00000014.npz") as packed:
+        saved = {packed[name].tobytes() for name in packed.files if name != "state.json"}
+    weights = {}
+    for folder in ("last", "last-unaveraged"):
+        model = load_model(uninterrupted / "checkpoints" / folder).dual_encoder
+        weights[folder] = [v.numpy() for v in model.trainable_variables if v.shape]
+        assert all(value.tobytes() in saved for value in weights[folder])
+    changed = [not np.array_equal(*pair) for pair in zip(*weights.values(), strict=True)]
+    assert np.mean(changed) > 0.9
+    assert load_model(uninterrupted / "best-unaveraged").trained_on["steps"] == 14
 
 
 @pytest.mark.slow

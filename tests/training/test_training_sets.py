@@ -20,8 +20,9 @@ from tfclip.records.options import PackOptions
 from tfclip.records.writer import pack
 from tfclip.sources.sample import Sample, Source
 from tfclip.training.flags import FitFlags
+from tfclip.training.phases import batch_keys
 from tfclip.training.recipes import RECIPES
-from tfclip.training.run import batch_keys, train
+from tfclip.training.run import train
 from tfclip.training.training_sets import open_training_sets
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
@@ -62,7 +63,7 @@ def test_several_sets_train_together_and_are_counted(sets, tmp_path, capsys):
     assert "one:train: 12 pictures, 25.0% of the examples" in told
     assert "different vocabularies: learnt one of" in told
     rows = list(csv.DictReader((tmp_path / "run/log.csv").open()))
-    mixture = Mixture((("x",), ("y",)), (1, 3))
+    mixture = Mixture((("x",), ("y",)), (1, 3), (9, 9))
     for row, step in zip(rows, (4, 6), strict=True):
         counts = [int(float(row["drawn_one"])), int(float(row["drawn_two"]))]
         assert counts == mixture.counts(0, 4 * step) and sum(counts) == 4 * step
@@ -137,9 +138,7 @@ def test_the_order_of_the_sound_records_comes_again(damaged, tmp_path):
     assert str(sets[0].sets[0]) == f"{damaged}:train"
     assert sets[0].fingerprint() == sets[1].fingerprint()
     assert sets[0].fingerprint() != load_manifest(damaged).fingerprint()
-    first, second = (
-        [batch_keys(one.drawn_from, step, 9, seed=5) for step in range(3)] for one in sets
-    )
+    first, second = ([batch_keys(one, step, 9, seed=5) for step in range(3)] for one in sets)
     assert first == second and first[0] != first[1]
     sound = [f"one/{at}" for at in (0, 1, 3, 4, 5, 6, 7, 8, 9)]
     assert all(sorted(keys) == sound for keys in first)  # a batch of all is an epoch

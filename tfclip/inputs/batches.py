@@ -64,6 +64,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
+    epoch_size: int | None = None,
     words: RecordWords | None = None,
     share: Share = ALL,
 ) -> tf.data.Dataset:
@@ -76,6 +77,8 @@ def training_batches(
         batch_size: examples in a batch, over all replicas and machines.
         seed: of the order of the records and of every draw.
         start_step: batches to leave out at the start; they are skipped before decoding.
+        epoch_size: records in `files`, where those are of one set: then earlier epochs are not even
+            read.
         words: which words the captions of each record hold; adds them. For one set only.
         share: which rows of each batch to make; of one set, no other picture is decoded.
 
@@ -111,6 +114,7 @@ def training_batches(
         files,
         shuffle_seed=seed,
         start=start_step * batch_size,
+        epoch_size=epoch_size,
         features=FEATURES,
         counts=None if words is None else words.counts,
         keep=share.keep(batch_size),

@@ -25,10 +25,12 @@ class Mixture:
     Attributes:
         files: the shards of each set, from `records.reader.split_files`.
         weights: how often each is drawn, above 0; only their ratios count.
+        sizes: how many records each holds.
     """
 
     files: tuple[tuple[str, ...], ...]
     weights: tuple[float, ...]
+    sizes: tuple[int, ...]
 
     def _limits(self) -> np.ndarray:
         shares = np.cumsum(np.asarray(self.weights, np.float64)) / np.sum(self.weights)
@@ -75,6 +77,7 @@ class Mixture:
                     self.files[which],
                     shuffle_seed=own,
                     start=count,
+                    epoch_size=self.sizes[which],
                     features=features,
                     then=lambda number, record, own=own: draw(own, number, record),
                 )

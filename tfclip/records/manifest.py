@@ -131,11 +131,11 @@ def _manifest(content: dict) -> Manifest:
     return Manifest(**fields)
 
 
-def records_reference(text: str) -> tuple[Path, str | None]:
-    """Split "records/flickr8k:dev" into the directory and the split; None without a split."""
+def records_reference(text: str, default: str | None = None) -> tuple[Path, str | None]:
+    """Split "records/flickr8k:dev" into the directory and the split; `default` without a split."""
     path, colon, split = text.rpartition(":")
     if not colon or "/" in split or Path(text).is_dir():
-        return Path(text), None
+        return Path(text), default
     if not split or not path:
         raise ValueError(f"received {text!r}; allowed: DIRECTORY or DIRECTORY:SPLIT")
     return Path(path), split

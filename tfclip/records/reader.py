@@ -99,6 +99,7 @@ def endless_shards(
     *,
     shuffle_seed: int,
     start: int = 0,
+    epoch_size: int | None = None,
     shuffle_block: int = SHUFFLE_BLOCK,
     features: Sequence[str] = schema.FEATURES,
     counts: Sequence[int] | None = None,
@@ -111,6 +112,8 @@ def endless_shards(
     Args:
         files, shuffle_seed, shuffle_block, num_parallel_calls: see `read_shards`.
         start: so many records are left out at the beginning, without being parsed.
+        epoch_size: records in all files; known from `counts` too. Then what is left out is read at
+            most for a part of one epoch, and not from the very first record on.
         features: as in `read_shards`; () with `counts` reads no file, and keeps the order.
         counts: records in each file, from `shard_counts`: adds `ROW` to every record.
         keep: whether a record is wanted, by its number, () int64, which counts over all epochs
@@ -127,7 +130,10 @@ def endless_shards(
         rows = tf.data.Dataset.range(first, first + count)
         return tf.data.Dataset.zip(rows, tf.data.TFRecordDataset(file)) if features else rows
 
-    epochs = tf.data.Dataset.range(2**31)
+    if counts is not None:
+        epoch_size = sum(counts)
+    before, left_out = divmod(start, epoch_size) if epoch_size else (0, start)
+    epochs = tf.data.Dataset.range(before, 2**31)
     records = epochs.flat_map(
         lambda epoch: _shuffled(sources, opened, shuffle_seed, epoch, shuffle_block)
     )
@@ -141,7 +147,7 @@ def endless_shards(
             parsed[ROW] = row
         return parsed if then is None else then(number, parsed)
 
-    numbered = records.skip(start).enumerate(start)
+    numbered = records.skip(left_out).enumerate(start)
     if keep is not None:
         numbered = numbered.filter(lambda number, element: keep(number))
     return numbered.map(parse, num_parallel_calls=num_parallel_calls, deterministic=True)

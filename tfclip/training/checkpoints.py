@@ -32,6 +32,8 @@ AUTO = "auto"
 # By default saving takes at most this share of the time, and happens at most once a minute.
 SHARE = 0.02
 AT_LEAST_SECONDS = 60.0
+# What a disk is taken to write before the first checkpoint has told.
+ASSUMED_BYTES_PER_SECOND = 100e6
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -121,9 +123,15 @@ class Checkpoints:
         self._last_step = 0
         self._last_time = time.monotonic()
 
-    def begin(self, step: int) -> None:
-        """Count intervals from `step` and now on; remove what an interrupted save left."""
+    def begin(self, step: int, size: int = 0) -> None:
+        """Count intervals from `step` and now on; remove what an interrupted save left.
+
+        Args:
+            step: updates made.
+            size: about how many bytes a checkpoint will have.
+        """
         self._last_step, self._last_time = step, time.monotonic()
+        self._last_cost = size / ASSUMED_BYTES_PER_SECOND
         if self.writes:
             for path in self.folder.glob(f"*{WRITING}"):
                 path.unlink()
@@ -143,6 +151,7 @@ class Checkpoints:
         variables: Sequence[keras.Variable],
         state: Mapping,
         arrays: Mapping[str, np.ndarray] | None = None,
+        started: float | None = None,
     ) -> None:
         """Write the checkpoint of update `step`, and remove all but the last ones.
 
@@ -151,13 +160,14 @@ class Checkpoints:
             variables: whose values are kept.
             state: JSON types; NaN and infinities are kept.
             arrays: what else is kept, by name.
+            started: by `time.monotonic`, when what belongs to it began; now, when not given.
 
         Raises:
             OSError: it cannot be written.
         """
         if not self.writes:
             return
-        started = time.monotonic()
+        started = time.monotonic() if started is None else started
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.npz"
         beside = path.with_name(path.name + WRITING)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 
@@ -21,6 +22,8 @@ from tfclip.training.flags import FitFlags
 # Steps between two looks: enough to tell chance from a trend.
 WINDOW = 100
 COLLAPSED_WITHIN = 0.02
+# Hits of this many times chance over a window are more than luck.
+CHANCE_HITS = 1.5
 EMPTY, FULL, REPEATED = 0.02, 0.05, 0.25
 FAINT = 1e-3
 WAITING = 0.2
@@ -32,7 +35,7 @@ class Doctor(keras.callbacks.Callback):
 
     Args:
         clock: of the loop.
-        chance: the loss of a model that knows nothing; None where that is not known.
+        chance: of a model that knows nothing.
         known: what is wrong before training begins, in words.
         window: steps between two looks.
     """
@@ -41,7 +44,7 @@ class Doctor(keras.callbacks.Callback):
         self,
         clock: Clock,
         *,
-        chance: float | None = None,
+        chance: Chance | None = None,
         known: Sequence[str] = (),
         window: int = WINDOW,
     ):
@@ -92,16 +95,8 @@ class Doctor(keras.callbacks.Callback):
 
     def look(self, means: dict[str, float]) -> None:
         """Compare the means of a window to what is healthy."""
-        if self.chance is not None and (
-            abs(means["batch_loss"] - self.chance) < COLLAPSED_WITHIN * self.chance
-        ):
-            self._say(
-                "collapse",
-                f"the loss stays at {means['batch_loss']:.3f}, what a model has that tells nothing "
-                f"apart (ln of the batch: {self.chance:.3f}): all embeddings may have become one. "
-                "Try a lower --learning-rate, a longer --warmup-steps, pretrained weights, or "
-                "texts that say more of their pictures",
-            )
+        if self.chance is not None:
+            self._look_for_collapse(means, self.chance)
         scale = means["logit_scale"]
         if scale > 0.999 * LARGEST_LOGIT_SCALE:
             self._say(
@@ -136,6 +131,27 @@ class Doctor(keras.callbacks.Callback):
             )
             say(f"doctor: {self.clock.diagnosis}")
 
+    def _look_for_collapse(self, means: dict[str, float], chance: Chance) -> None:
+        if chance.loss is None:
+            collapsed = means["accuracy"] < CHANCE_HITS * chance.accuracy
+            told = (
+                f"{means['accuracy']:.2%} of the pictures find their text in the batch, by chance "
+                f"it is {chance.accuracy:.2%}"
+            )
+        else:
+            collapsed = abs(means["batch_loss"] - chance.loss) < COLLAPSED_WITHIN * chance.loss
+            told = (
+                f"the loss stays at {means['batch_loss']:.3f}, what a model has that tells nothing "
+                f"apart ({chance.said}: {chance.loss:.3f})"
+            )
+        if collapsed:
+            self._say(
+                "collapse",
+                f"{told}: all embeddings may have become one. Try a lower --learning-rate, a "
+                "longer --warmup-steps, pretrained weights, or texts that say more of their "
+                "pictures",
+            )
+
     def _look_at_texts(self, means: dict[str, float]) -> None:
         if means.get("empty_texts", 0.0) > EMPTY:
             self._say(
@@ -167,14 +183,36 @@ class Doctor(keras.callbacks.Callback):
 EPOCH_MEANS = ("repeated_texts", "empty_texts", "full_texts")
 
 
-def chance_loss(model: DualEncoder, flags: FitFlags) -> float | None:
-    """The loss of embeddings that are all alike: ln(batch), in both directions.
+@dataclass(frozen=True)
+class Chance:
+    """What a model has that tells nothing apart.
 
-    None for the sigmoid loss, and with words, which have no such number.
+    Attributes:
+        accuracy: from pictures to texts of a batch.
+        loss: None where it is not known: with words.
+        said: the loss in words.
     """
-    if flags.loss != "softmax" or flags.word_weight:
-        return None
-    return math.log(flags.batch_size) + 0.5 * math.log(flags.captions)
+
+    accuracy: float
+    loss: float | None = None
+    said: str = ""
+
+    @classmethod
+    def of(cls, flags: FitFlags) -> Chance:
+        """Where all embeddings are one, and every text of a batch belongs to one picture.
+
+        The softmax loss is then ln(batch), in both directions. The sigmoid loss is what a bias
+        alone can reach: for each picture and caption that of one positive among the batch, the
+        entropy of one in batch, batch times.
+        """
+        batch, captions = flags.batch_size, flags.captions
+        if flags.word_weight:
+            return cls(1 / batch)
+        if flags.loss == "softmax":
+            loss = math.log(batch) + 0.5 * math.log(captions)
+            return cls(1 / batch, loss, "ln of the batch")
+        loss = captions * (math.log(batch) + (batch - 1) * math.log(batch / (batch - 1)))
+        return cls(1 / batch, loss, "one positive in a batch, known by the bias alone")
 
 
 def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[str]:

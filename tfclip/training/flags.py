@@ -140,7 +140,9 @@ class FitFlags:
     average: float = 0.0
     """Decay of the averaged weights; 0 for none."""
     measure_average: bool = True
-    """Measure, choose and save the averaged weights, where there are any; or else the last ones."""
+    """Measure and choose by the averaged weights, where there are any; or else by the others. Both
+    are saved: RUN/best, and RUN/best-unaveraged or RUN/best-averaged, which evaluate, predict and
+    export take in the place of RUN."""
     clip_norm: float | None = 1.0
     """Largest norm of the whole gradient, None for no limit."""
     regions: str = "whole"

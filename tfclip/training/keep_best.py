@@ -11,6 +11,7 @@ import keras
 
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel, save_model
+from tfclip.training.optimizer import averages, exchanged_weights
 from tfclip.training.variables import unchanged_variables
 
 
@@ -25,14 +26,24 @@ class KeepBest(keras.callbacks.Callback):
         trained: what to keep.
         best: the folder.
         monitor: the log to compare; it is the better the higher, unless it ends in "loss".
+        beside: what to call the weights that were not measured, see `save_trained`.
         writes: False for a machine of several which only trains.
     """
 
-    def __init__(self, trained: TrainedModel, best: Path, monitor: str, *, writes: bool = True):
+    def __init__(
+        self,
+        trained: TrainedModel,
+        best: Path,
+        monitor: str,
+        *,
+        beside: str = "unaveraged",
+        writes: bool = True,
+    ):
         super().__init__()
         self.trained = trained
         self.best = best
         self.monitor = monitor
+        self.beside = beside
         self.writes = writes
         self.best_value: float | None = None
         self.best_epoch: int | None = None
@@ -52,7 +63,7 @@ class KeepBest(keras.callbacks.Callback):
 
         def write() -> None:
             with kept():
-                save_model(self.best, self.trained)
+                save_trained(self.best, self.trained, self.beside)
 
         self._unwritten = write
         if first:
@@ -69,10 +80,21 @@ class KeepBest(keras.callbacks.Callback):
         self.before_checkpoint()
 
 
+def save_trained(folder: Path, trained: TrainedModel, beside: str) -> None:
+    """Write the model; and beside it, as `best-unaveraged`, with the weights that its averages
+    stand for, or as `best-averaged` with the averages, where it is trained with any."""
+    save_model(folder, trained)
+    if averages(trained.dual_encoder):
+        with exchanged_weights(trained.dual_encoder):
+            save_model(folder.with_name(f"{folder.name}-{beside}"), trained)
+
+
 def keep_weights(model: DualEncoder) -> Callable[[], AbstractContextManager]:
-    """Copy the weights that training may change; returns what gives them back for a while."""
+    """Copy the weights that training may change, and the other ones that go with averaged weights;
+    returns what gives them back for a while."""
     fixed = {id(variable) for variable in unchanged_variables(model)}
     variables = [variable for variable in model.weights if id(variable) not in fixed]
+    variables += [average for _, average in averages(model)]
     kept = [variable.numpy() for variable in variables]
 
     @contextmanager

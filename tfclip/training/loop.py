@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from tfclip.training.callback_state import CallbackStates
 from tfclip.training.callbacks import is_sound
 from tfclip.training.checkpoints import Checkpoints
 from tfclip.training.clock import Clock
-from tfclip.training.optimizer import averaged_weights, keep_averaged_weights, learning_rate
+from tfclip.training.optimizer import exchange_weights, exchanged_weights, learning_rate
 from tfclip.training.peers import Agreement
 from tfclip.training.termination import Terminated, Termination
 from tfclip.training.variables import changing_variables, checksum, unchanged_variables
@@ -167,7 +168,7 @@ class _Training:
             terminated = True
             self._save()
         if self.measure_average:
-            keep_averaged_weights(self.model)
+            exchange_weights(self.model)
         self.callbacks.on_train_end(self.logs)
         return Trained(self.model.history, self.step, self._seconds(), terminated)
 
@@ -197,7 +198,7 @@ class _Training:
         logs, remembered = dict(self.logs), self.states.taken()
         self.evaluation_due = True
         self.logs["learning_rate"] = learning_rate(self.model)
-        measured = averaged_weights(self.model) if self.measure_average else nullcontext()
+        measured = exchanged_weights(self.model) if self.measure_average else nullcontext()
         try:
             # One of several machines cannot leave alone: it ends with the others, after the step.
             alone = nullcontext() if self.agreement.several else termination.breaking_off()
@@ -288,12 +289,17 @@ class _Training:
             say(f"{what} after step {self.step} of {self.steps}, from {saved.path}")
             self.saved = (self.step, self.evaluation_due)
         if self.checkpoints:
-            self.checkpoints.begin(self.step)
+            sizes = (
+                variable.value.dtype.size * math.prod(variable.shape)
+                for variable in changing_variables(self.model)
+            )
+            self.checkpoints.begin(self.step, sum(sizes))
 
     def _save(self, remembered: tuple[dict, dict] | None = None) -> None:
         """Save, unless just this is saved; what callbacks remember, or did at another time."""
         if self.checkpoints is None or self.saved == (self.step, self.evaluation_due):
             return
+        started = time.monotonic()
         for callback in self.callbacks.callbacks:
             getattr(callback, "before_checkpoint", lambda: None)()
         callbacks, arrays = remembered or self.states.taken()
@@ -306,7 +312,7 @@ class _Training:
             "unchanged": self.unchanged,
             "callbacks": callbacks,
         }
-        self.checkpoints.save(self.step, changing_variables(self.model), state, arrays)
+        self.checkpoints.save(self.step, changing_variables(self.model), state, arrays, started)
         self.saved = (self.step, self.evaluation_due)
 
     def _seconds(self) -> float:

@@ -132,22 +132,22 @@ def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
 
 
 @contextmanager
-def averaged_weights(model: DualEncoder) -> Iterator[None]:
-    """Within, the model has its averaged weights, where the optimizer keeps some."""
-    pairs = _averages(model)
-    before = [variable.numpy() for variable, _ in pairs]
-    keep_averaged_weights(model)
+def exchanged_weights(model: DualEncoder) -> Iterator[None]:
+    """Within, the model has its averaged weights and the optimizer the others; or the other way
+    round. Nothing happens where the optimizer keeps none."""
+    exchange_weights(model)
     try:
         yield
     finally:
-        for (variable, _), value in zip(pairs, before, strict=True):
-            variable.assign(value)
+        exchange_weights(model)
 
 
-def keep_averaged_weights(model: DualEncoder) -> None:
-    """Give the model its averaged weights, as `fit` does at its end."""
-    for variable, average in _averages(model):
+def exchange_weights(model: DualEncoder) -> None:
+    """Exchange the weights with their averages; `fit` leaves the averaged ones in the model."""
+    for variable, average in averages(model):
+        value = variable.numpy()
         variable.assign(average.value)
+        average.assign(value)
 
 
 def learning_rate(model: DualEncoder) -> float:
@@ -156,7 +156,7 @@ def learning_rate(model: DualEncoder) -> float:
     return float(optimizer.learning_rate)
 
 
-def _averages(model: DualEncoder) -> list[tuple[keras.Variable, keras.Variable]]:
+def averages(model: DualEncoder) -> list[tuple[keras.Variable, keras.Variable]]:
     """The trained variables with their averages; none where the optimizer keeps none."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not optimizer.use_ema:

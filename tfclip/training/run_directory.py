@@ -13,6 +13,7 @@ from pathlib import Path
 from tfclip.console import say
 from tfclip.models.saved import TrainedModel
 from tfclip.training.flags import FitFlags
+from tfclip.training.training_sets import TrainingSets
 
 CONFIG_FILE = "config.json"
 # Flags that decide nothing of what is trained.
@@ -72,9 +73,12 @@ def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
         if begun.get(name) != now[name]
     ]
     before, flags = begun.get("flags", {}), now["flags"]
+    free = FREE_TO_CHANGE
+    if all(begun.get(name) == now[name] for name in ("records_fingerprint", "splits")):
+        free = free | {"records"}  # the same ones in another place
     differ += [
         f"--{name.replace('_', '-')} {before.get(name)}, now {flags.get(name)}"
-        for name in sorted((before.keys() | flags.keys()) - FREE_TO_CHANGE)
+        for name in sorted((before.keys() | flags.keys()) - free)
         if before.get(name) != flags.get(name)
     ]
     if differ:
@@ -90,14 +94,17 @@ def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
             )
 
 
-def run_config(flags: FitFlags, recipe_name: str, trained: TrainedModel, fingerprint: str) -> dict:
+def run_config(
+    flags: FitFlags, recipe_name: str, trained: TrainedModel, records: TrainingSets
+) -> dict:
     """What a run is: its flags, its model, its records and the versions of what it runs on."""
     packages = "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy"
     return {
         "recipe": recipe_name,
         "flags": flags.to_dict(),
         "model": trained.config.to_dict(),
-        "records_fingerprint": fingerprint,
+        "records_fingerprint": records.fingerprint(),
+        "splits": [one.split for one in records.sets],
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in packages},

@@ -79,7 +79,9 @@ class TrainingSets:
         if len(self.sets) == 1:
             return self.files
         return Mixture(
-            tuple(one.files for one in self.sets), tuple(one.weight for one in self.sets)
+            files=tuple(one.files for one in self.sets),
+            weights=tuple(one.weight for one in self.sets),
+            sizes=tuple(one.images for one in self.sets),
         )
 
     def fingerprint(self) -> str:

@@ -1,0 +1,118 @@
+"""What each step of a run trains on: records, or the stored outputs of locked towers."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfclip.inputs.batches import Drawing, training_batches
+from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.shares import Share
+from tfclip.inputs.text_lengths import shortened
+from tfclip.models.saved import TrainedModel
+from tfclip.records import schema
+from tfclip.records.reader import endless_shards
+from tfclip.training.adapt import adapt_heads
+from tfclip.training.feature_batches import feature_batches
+from tfclip.training.feature_cache import (
+    ImageFeatures,
+    Storage,
+    TextFeatures,
+    image_features,
+    text_features,
+)
+from tfclip.training.flags import FitFlags
+from tfclip.training.loop import Phase
+from tfclip.training.prepare import compile_unlocked
+from tfclip.training.training_sets import TrainingSets
+from tfclip.training.word_training import ask_for_words
+
+
+def make_phases(
+    flags: FitFlags, trained: TrainedModel, records: TrainingSets, share: Share
+) -> list[Phase]:
+    """The run as one phase, or two where locked towers are freed after a while.
+
+    Args:
+        flags: with `steps` known.
+        trained: the model, compiled; its heads may be given other weights first.
+        records: to train on.
+        share: which rows of each batch this machine makes.
+    """
+    directory, split = records.sets[0].read_from, records.sets[0].split
+    drawing = Drawing(
+        image_size=flags.image_size,
+        regions=flags.regions,
+        region_share=flags.shown_regions,
+        max_phrases=flags.max_phrases,
+        region_margin=flags.region_margin,
+        crop_scale=flags.crop_scale,
+        flip=flags.flip,
+        phrases=flags.phrases,
+        views=flags.views,
+        captions=flags.captions,
+    )
+    stored = {"image": None, "text": None}
+    if flags.cache_features:
+        stored = locked_features(flags, trained, directory, split, flags.views)
+    adapt_heads(trained, directory, split, **stored)
+    words = None
+    if flags.word_weight:
+        words = ask_for_words(trained, directory, split, weight=flags.word_weight, seed=flags.seed)
+    size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words, "share": share}
+    first = flags.unlock_after or flags.steps
+    from_records = partial(
+        training_batches,
+        records.drawn_from,
+        trained.tokenizer,
+        drawing,
+        epoch_size=records.images,
+        **size,
+    )
+    from_stored = partial(
+        feature_batches, directory, split, trained.tokenizer, drawing, **stored, **size
+    )
+
+    def batches(start: int) -> tf.data.Dataset:
+        uses_stored = flags.locked and flags.cache_features and start < first
+        made = (from_stored if uses_stored else from_records)(start_step=start)
+        return shortened(made, trained.config.context_length)
+
+    phases = [Phase(first, batches)]
+    if flags.unlock_after:
+        begin = partial(compile_unlocked, trained.dual_encoder, flags)
+        phases.append(Phase(flags.steps - first, batches, begin))
+    return phases
+
+
+def locked_features(
+    flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
+) -> dict[str, ImageFeatures | TextFeatures | None]:
+    """The stored outputs of the locked towers over a split, `image` and `text`; None where the
+    tower is not locked."""
+    where = Storage(flags.feature_precision, flags.feature_cache)
+    image = text = None
+    if "image" in flags.locked:
+        image = image_features(trained, directory, split, views, where)
+    if "text" in flags.locked:
+        text = text_features(trained, directory, split, where)
+    return {"image": image, "text": text}
+
+
+def batch_keys(records: TrainingSets, update: int, batch_size: int, seed: int) -> list[str]:
+    """The keys of the records of an update, counted from 0, in the order of its batch."""
+    files, start, features = records.drawn_from, update * batch_size, (schema.KEY,)
+    if isinstance(files, Mixture):
+        keys = files.examples(seed, start, features, lambda own, number, record: record[schema.KEY])
+    else:
+        keys = endless_shards(
+            files,
+            shuffle_seed=seed,
+            start=start,
+            epoch_size=records.images,
+            features=features,
+            then=lambda number, record: record[schema.KEY],
+        )
+    return [key.decode("utf-8", "replace") for key in keys.take(batch_size).as_numpy_iterator()]
