@@ -4,6 +4,9 @@ import io
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import keras
@@ -125,6 +128,24 @@ def test_sigterm_saves_within_a_step_and_the_run_goes_on(
     ended = trained(given, Until())
     assert (ended["terminated"], ended["steps"]) == (False, 14)
     assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
+
+
+@pytest.mark.slow
+def test_the_command_ends_well_after_sigterm_and_goes_on(training_records, tmp_path):
+    words = [sys.executable, "-m", "tfclip.fit", "shapes", f"--records={training_records}"]
+    words += [f"--run={tmp_path / 'run'}", "--steps=9000", "--batch-size=4", "--image-size=16"]
+    words += ["--checkpoint-every=1", "--evaluate-every=9000"]
+    for number in (1, 2):
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
+            saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
+            before = saved.newest_path()
+            while saved.newest_path() == before and running.poll() is None:
+                time.sleep(0.1)
+            running.terminate()
+            _, said = running.communicate()
+        assert running.returncode == 0, said
+        assert f"step {saved.newest().step}, which is saved" in said
+        assert ("going on after step" in said) == (number == 2)
 
 
 @pytest.mark.slow

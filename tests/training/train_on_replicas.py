@@ -139,7 +139,36 @@ def drop(strategy) -> dict[str, np.ndarray]:
     }
 
 
+def lengths(strategy) -> dict[str, np.ndarray]:
+    """How often each replica's step is traced for texts of three lengths."""
+    whole = columns(BATCH)
+    text = ("token_ids", "text_mask")
+
+    def batches_of_lengths():
+        for length in (4, 8, 6, 4):
+            yield {name: c[:, :length] if name in text else c for name, c in whole.items()}
+
+    spec = {
+        name: tf.TensorSpec([BATCH, None] if name in text else c.shape, c.dtype)
+        for name, c in whole.items()
+    }
+    with strategy.scope():
+        model = encoder()
+        compile_for_training(model, RECIPES["shapes"].flags(steps=4, batch_size=BATCH))
+    step, traces = model.train_step, []
+
+    def traced(batch):
+        traces.append(batch)
+        return step(batch)
+
+    model.train_step = traced
+    made = tf.data.Dataset.from_generator(batches_of_lengths, output_signature=spec)
+    run_steps(model, strategy, [Phase(4, lambda start: made)], epoch_steps=4)
+    return {"traces": np.array(len(traces) / strategy.num_replicas_in_sync)}
+
+
 RUNS = {
+    "lengths": lengths,
     "softmax": train,
     "sigmoid": partial(train, loss="sigmoid"),
     "bfloat16": partial(train, precision="bfloat16"),

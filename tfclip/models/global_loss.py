@@ -90,8 +90,10 @@ def _member_loss(model: DualEncoder, sides, scale: tf.Tensor) -> tuple[tf.Tensor
     if cross_replica.replica_count() == 1 and _is_small(image, text):
         return softmax_both_ways(image, text, scale, image_ids, text_ids)
     to_text, hits = softmax_contrastive(image, all_text, scale, image_ids, all_text_ids)
-    all_image = cross_replica.gather_rows(image)
-    to_image, _ = softmax_contrastive(text, all_image, scale, text_ids, all_image_ids)
+    # One direction after the other: side by side their chunks would take the memory twice.
+    with tf.control_dependencies([to_text]):
+        all_image = cross_replica.gather_rows(image)
+        to_image, _ = softmax_contrastive(text, all_image, scale, text_ids, all_image_ids)
     return 0.5 * (to_text / images + to_image / texts), hits
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 Ids = tuple[tf.Tensor, tf.Tensor]
 
 # Logits of a chunk of rows, 4 MB: so many that the products are not slowed by their number.
-CHUNK_LOGITS = 2**20
+CHUNK_LOGITS = 2**19
 
 
 def positive_pairs(
@@ -66,8 +66,8 @@ def softmax_contrastive(
     def terms(logits: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         target = tf.cast(positive, tf.float32)
         target /= tf.reduce_sum(target, axis=1, keepdims=True)
-        loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
-        return loss, tf.nn.softmax(logits) - target
+        # The kernel makes softmax - target beside the loss; `tf.nn` shows the loss alone.
+        return tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=logits, labels=target)
 
     no_bias = tf.constant(0.0)
     return _over_chunks(terms, rows, columns, logit_scale, no_bias, row_ids, column_ids, chunk_rows)

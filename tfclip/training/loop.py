@@ -231,11 +231,9 @@ class _Training:
         def step(batch):
             return {**self.model.train_step(batch), **batch_health(batch, context)}
 
-        # One graph for texts of all lengths; the parts of replicas have no such description.
-        one = self.strategy.num_replicas_in_sync == 1
-        shapes = {"input_signature": [iterator.element_spec]} if one else {}
-
-        @tf.function(reduce_retracing=True, **shapes)
+        # One graph for texts of all lengths: which one a shape was traced with first would differ
+        # after a kill, and with it the last bits.
+        @tf.function(input_signature=[iterator.element_spec])
         def train_step(batch):
             return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
 
