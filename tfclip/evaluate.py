@@ -113,8 +113,8 @@ def retrieval(flags: RetrievalFlags) -> dict:
     """Measure, print the table, and write metrics/retrieval.json."""
     from tfclip.evaluation.examples import RETRIEVAL_EXAMPLES
     from tfclip.evaluation.page import write_page
-    from tfclip.evaluation.report import retrieval_table
     from tfclip.evaluation.retrieval_run import evaluate_retrieval
+    from tfclip.evaluation.tables import retrieval_table
     from tfclip.models.saved import load_model
 
     started = time.monotonic()
@@ -135,7 +135,7 @@ def classification(flags: ClassificationFlags) -> dict:
     from tfclip.evaluation.classification_run import evaluate_classification
     from tfclip.evaluation.labelled_classes import labelled_folders, labelled_tfds
     from tfclip.evaluation.page import write_page
-    from tfclip.evaluation.report import classification_table
+    from tfclip.evaluation.tables import classification_table
     from tfclip.models.saved import load_model
 
     started = time.monotonic()

@@ -8,7 +8,7 @@ import pytest
 
 from tfclip.console import json_text
 from tfclip.evaluation.labelled import LabelledPictures
-from tfclip.evaluation.report import voc_table
+from tfclip.evaluation.tables import voc_table
 from tfclip.evaluation.voc import evaluate_voc
 from tfclip.evaluation.voc_options import VocOptions
 

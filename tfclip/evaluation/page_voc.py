@@ -8,15 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from tfclip.evaluation.charts import SMALL, Line, line_chart, matrix_chart
+from tfclip.evaluation.curves import precision_recall_curve, threshold_curves
 from tfclip.evaluation.examples import VOC_EXAMPLES, read_examples
 from tfclip.evaluation.page_parts import chart, escape, key_figures, picture, table
-from tfclip.evaluation.report import (
-    SHARES,
-    precision_recall_curve,
-    remarks,
-    threshold_curves,
-    threshold_kinds,
-)
+from tfclip.evaluation.tables import SHARES, remarks, threshold_kinds
 
 _MOST_CLASSES = 40
 """More classes than this have no curve of their own, and no matrix."""

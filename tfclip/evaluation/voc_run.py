@@ -18,14 +18,15 @@ from tfclip.evaluation.labelled import (
     record_pictures,
     unlabelled_records,
 )
+from tfclip.evaluation.plots import plot_precision_recall, plot_thresholds
 from tfclip.evaluation.prompts import readable_names
-from tfclip.evaluation.report import plot_precision_recall, plot_thresholds, voc_table
 from tfclip.evaluation.results import (
     CLIP_BENCHMARK,
     circumstances,
     write_clip_benchmark,
     write_json,
 )
+from tfclip.evaluation.tables import voc_table
 from tfclip.evaluation.voc import VocResult, evaluate_voc
 from tfclip.evaluation.voc_flags import NONE, VocFlags
 from tfclip.inputs.tiles import group_boxes

@@ -1,23 +1,13 @@
-"""Plots that show what was measured, whole; tables that say how."""
+"""Plots that show what was measured, whole, and the curves in them."""
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from tfclip.evaluation.embeddings import ModelEmbeddings
+from tfclip.evaluation.curves import precision_recall_curve, threshold_curves
 from tfclip.evaluation.multilabel import confusion, micro
-from tfclip.evaluation.report import (
-    classification_table,
-    plot_precision_recall,
-    plot_thresholds,
-    precision_recall_curve,
-    retrieval_table,
-    threshold_curves,
-    voc_table,
-)
-from tfclip.evaluation.voc import evaluate_voc
-from tfclip.evaluation.voc_options import VocOptions
+from tfclip.evaluation.plots import plot_precision_recall, plot_thresholds
 
 
 def draw(classes=20, pictures=200):
@@ -76,39 +66,3 @@ def test_plots_are_whole_pictures(tmp_path):
 def test_plots_of_a_class_without_positives(tmp_path):
     plot_precision_recall(tmp_path / "p.png", np.zeros((3, 1)), np.zeros((3, 1), bool), ["cat"])
     assert (margins(tmp_path / "p.png") == 255).all()
-
-
-def test_the_voc_table_says_how_it_was_measured(tiny_model, voc_records):
-    from tfclip.evaluation.labelled import labelled_records
-
-    found = evaluate_voc(
-        ModelEmbeddings(tiny_model),
-        labelled_records(voc_records, "test"),
-        labelled_records(voc_records, "trainval"),
-        VocOptions(tiles="1+4"),
-        never_trained=["red star", "blue triangle"],
-    )
-    text = " ".join(voc_table(found.figures).split())
-    low, high = found.figures["intervals"]["map"]
-    assert f"(CLIP_benchmark) {found.figures['map']:.3f} [{low:.3f}, {high:.3f}]" in text
-    assert "mAP, VOC2007 11 points" in text and "softmax, global" in text
-    assert "red star *" in text and "red circle *" not in text
-    assert "fitted for f1 on split trainval, 40 other pictures, in which 2 of the 2" in text
-    shown = voc_table(
-        found.figures
-        | {"without_positives": ["red star"], "global_threshold_for": ["cat"], "skipped": 3}
-    )
-    assert "left out of means): red star" in shown
-    assert "(too little in trainval): cat" in shown
-    assert "3 pictures could not be read" in shown
-
-
-def test_small_tables():
-    side = {"r1": 0.25, "r5": 0.5, "r10": 1.0, "median_rank": 3.0}
-    figures = {"image_to_text": side, "text_to_image": side, "images": 4, "captions": 8}
-    text = retrieval_table(figures | {"records": "records/x", "split": "dev"})
-    assert "image to text" in text and "0.250" in text
-    assert "4 pictures, 8 captions of records/x:dev" in text
-    figures = {"top1": 0.125, "top5": 1.0, "top10": float("nan"), "images": 8, "classes": 6}
-    lines = classification_table(figures | {"templates": "single"}).splitlines()
-    assert lines[1].split() == ["0.125", "1.000", "-"]
