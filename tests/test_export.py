@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tfclip.evaluation.prompts import TEMPLATES
 from tfclip.export import ExportFlags, main
 
 
@@ -63,6 +64,14 @@ def test_voc_is_the_20_classes_with_readable_prompts(tiny_run, tmp_path, capsys)
     assert "no threshold for aeroplane" in refused(
         capsys, tiny_run, "--out", tmp_path, "--labels", "voc"
     )
+
+
+@pytest.mark.parametrize("templates", TEMPLATES)
+def test_templates_ask_what_evaluation_asks(tiny_run, tmp_path, templates):
+    flags = ExportFlags(tiny_run, tmp_path, labels="voc", thresholds="none", templates=templates)
+    name = "aeroplane" if templates == "voc" else "airplane"
+    expected = tuple(template.replace("{}", name) for template in TEMPLATES[templates])
+    assert flags.classifier().prompts[0] == expected
 
 
 def test_thresholds_may_come_from_another_file(tiny_run, tmp_path):

@@ -106,8 +106,7 @@ class ExportFlags:
             return Classifier.from_thresholds(path, self.run, labels, f"--labels {self.labels}")
         if labels is None:
             labels = Classifier.from_thresholds(self.run / THRESHOLDS_FILE, self.run).labels
-        templates = templates_by_name(self.templates or "single")
-        return Classifier.from_templates(labels, templates, self.tiles or "1")
+        return Classifier.from_templates(labels, self.templates or "single", self.tiles or "1")
 
     def _labels(self) -> tuple[str, ...] | None:
         """The labels by name, or None for those of the thresholds file."""

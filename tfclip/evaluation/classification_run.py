@@ -7,8 +7,8 @@ from pathlib import Path
 from tfclip.console import say
 from tfclip.evaluation.classification import mean_per_class_recall, top_k
 from tfclip.evaluation.labelled_classes import LabelledClasses, labelled_folders, named_classes
-from tfclip.evaluation.prompts import readable_names, templates_by_name
-from tfclip.evaluation.zero_shot import class_embeddings, embed_pictures
+from tfclip.evaluation.prompts import class_prompts
+from tfclip.evaluation.zero_shot import embed_classes, embed_pictures
 from tfclip.models.saved import TrainedModel
 
 
@@ -37,8 +37,8 @@ def evaluate_classification(
     """
     if not isinstance(data, LabelledClasses):
         data = labelled_folders(data)
-    names = readable_names(named_classes(data, class_names))
-    classes = class_embeddings(model, names, templates_by_name(templates))
+    names = named_classes(data, class_names)
+    classes = embed_classes(model, class_prompts(names, templates, {}))
     total = len(data.truth)
     places, embeddings = embed_pictures(model, data.views(model.config.image_size), total=total)
     skipped = total - len(places)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tfclip.evaluation.calibration import Calibration, calibration_from_dict
 from tfclip.evaluation.fusion import Fusion
-from tfclip.evaluation.prompts import prompts, readable_names
+from tfclip.evaluation.prompts import class_prompts
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.folder import model_fingerprint
 
@@ -49,11 +49,10 @@ class Classifier:
 
     @classmethod
     def from_templates(
-        cls, labels: Sequence[str], templates: Sequence[str], tiles: str = "1"
+        cls, labels: Sequence[str], templates: str = "single", tiles: str = "1"
     ) -> Classifier:
-        """Labels without thresholds; a label is put in every template as its class name."""
-        texts = (tuple(prompts(name, templates)) for name in readable_names(labels))
-        return cls(tuple(labels), tuple(texts), tiles=tiles)
+        """Labels without thresholds, in the prompts that evaluation asks by that name."""
+        return cls(tuple(labels), tuple(class_prompts(labels, templates, {})), tiles=tiles)
 
     @classmethod
     def from_texts(
