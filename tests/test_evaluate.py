@@ -115,7 +115,7 @@ def test_voc_from_the_devkit_says_on_standard_error_what_it_did(place, capsys):
     assert (place / "run" / "best" / "metrics" / "voc.json").is_file()
 
 
-def test_retrieval(place, capsys):
+def test_retrieval(place, capsys, monkeypatch):
     reference = f"{place}/records/flickr8k:dev"
     figures = result(capsys, place / "run", "retrieval", "--records", reference, "--chunk", 3)
     assert figures == json.loads((place / "run" / "metrics" / "retrieval.json").read_text())
@@ -123,6 +123,8 @@ def test_retrieval(place, capsys):
     for side in ("image_to_text", "text_to_image"):
         assert set(figures[side]) == {"r1", "r5", "r10", "median_rank"}
     assert figures["text_to_image"]["r10"] == 1.0  # of 8 pictures
+    # The second time the model is not asked.
+    monkeypatch.setattr("tfclip.models.saved.load_model", lambda run: pytest.fail(f"loaded {run}"))
     whole = result(capsys, place / "run", "retrieval", "--records", reference)
     assert whole["image_to_text"] == figures["image_to_text"]
 

@@ -111,16 +111,16 @@ def voc(flags: VocFlags) -> dict:
 
 def retrieval(flags: RetrievalFlags) -> dict:
     """Measure, print the table, and write metrics/retrieval.json."""
+    from tfclip.evaluation.embeddings import RunEmbeddings
     from tfclip.evaluation.examples import RETRIEVAL_EXAMPLES
     from tfclip.evaluation.page import write_page
     from tfclip.evaluation.retrieval_run import evaluate_retrieval
     from tfclip.evaluation.tables import retrieval_table
-    from tfclip.models.saved import load_model
 
     started = time.monotonic()
     examples = flags.run / RETRIEVAL_EXAMPLES
     figures = evaluate_retrieval(
-        load_model(flags.run), flags.records, chunk=flags.chunk, examples=examples
+        RunEmbeddings(flags.run), flags.records, chunk=flags.chunk, examples=examples
     )
     figures |= circumstances(started)
     say(retrieval_table(figures))

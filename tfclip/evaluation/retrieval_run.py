@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tfclip.evaluation.embeddings import RunEmbeddings
 from tfclip.evaluation.examples import jpeg_of, write_examples
 from tfclip.evaluation.retrieval import retrieval_metrics
 from tfclip.evaluation.search_index import nearest_rows
 from tfclip.evaluation.zero_shot import embed_pictures, embed_texts, record_views
+from tfclip.inputs.view_sets import PIXELS_VERSION
 from tfclip.models.saved import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest, records_reference
@@ -23,12 +25,16 @@ QUERIES, HITS = 6, 4
 
 
 def evaluate_retrieval(
-    model: TrainedModel, reference: str, *, chunk: int = 1024, examples: Path | None = None
+    model: TrainedModel | RunEmbeddings,
+    reference: str,
+    *,
+    chunk: int = 1024,
+    examples: Path | None = None,
 ) -> dict:
     """Measure both directions over every picture and all captions of a split.
 
     Args:
-        model: a trained model.
+        model: a trained model, or that of a run, whose embeddings are kept beside it.
         reference: "DIR:SPLIT"; the split may be left out where there is only one.
         chunk: rows of the similarity matrix that stand at a time; the figures do not depend on it.
         examples: a file for some captions with the pictures nearest to each.
@@ -41,7 +47,8 @@ def evaluate_retrieval(
         FileNotFoundError: no records there.
     """
     directory, split = records_reference(reference)
-    splits = load_manifest(directory).splits
+    manifest = load_manifest(directory)
+    splits = manifest.splits
     if split is None:
         if len(splits) > 1:
             raise ValueError(
@@ -57,21 +64,34 @@ def evaluate_retrieval(
             f"{directory}:{split} has no captions, which retrieval needs; region phrases describe "
             "a part of a picture"
         )
-    views = record_views(directory, split, model.config.image_size)
-    _, embeddings = embed_pictures(model, views, total=len(counts))
-    texts = embed_texts(model, [caption for listed in captions for caption in listed])
+    every = [caption for listed in captions for caption in listed]
+    if isinstance(model, RunEmbeddings):
+        named = f"retrieval {manifest.fingerprint()}:{split} {PIXELS_VERSION}"
+        embedded = model.arrays(named, lambda: _embed(model.model, directory, split, every))
+    else:
+        embedded = _embed(model, directory, split, every)
+    images, texts = embedded["images"], embedded["texts"]
     image_of_text = np.repeat(np.arange(len(counts)), counts)
-    figures = retrieval_metrics(embeddings[:, 0], texts, image_of_text, chunk=chunk)
+    figures = retrieval_metrics(images, texts, image_of_text, chunk=chunk)
     if examples is not None:
         asked = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
-        every = [caption for listed in captions for caption in listed]
         hits = [
             (every[at].decode("utf-8", "replace"), row, float(cosine), row == image_of_text[at])
             for at in asked
-            for row, cosine in zip(*nearest_rows(embeddings[:, 0], texts[at], HITS), strict=True)
+            for row, cosine in zip(*nearest_rows(images, texts[at], HITS), strict=True)
         ]
         write_examples(examples, _drawn(hits, directory, split))
     return {**figures, "records": str(directory), "split": split}
+
+
+def _embed(
+    model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes]
+) -> dict[str, np.ndarray]:
+    """The pictures of a split and its captions: `images` (N,D) and `texts` (M,D)."""
+    views = record_views(directory, split, model.config.image_size)
+    total = load_manifest(directory).splits[split].images
+    _, images = embed_pictures(model, views, total=total)
+    return {"images": images[:, 0], "texts": embed_texts(model, captions)}
 
 
 def _drawn(hits: Sequence[tuple], directory: Path, split: str) -> Iterator[dict]:
