@@ -61,8 +61,10 @@ def test_more_texts_are_added_and_those_too_long_refused(run):
     one = embeddings.texts(["a dog"])
     both = embeddings.texts(["a cat", "a dog"])
     np.testing.assert_array_equal(both[1], one[0])
-    with pytest.raises(ValueError, match="takes 62 tokens; this model reads at most 32"):
-        embeddings.texts(["a" * 60])
+    # Refused again without the model.
+    for asked in (embeddings, without_model(run)):
+        with pytest.raises(ValueError, match="takes 62 tokens; this model reads at most 32"):
+            asked.texts(["a" * 60])
     assert without_model(run).texts(["a dog", "a cat"]).shape == (2, 16)
 
 

@@ -130,11 +130,22 @@ class RunEmbeddings:
         missing = [text for text in dict.fromkeys(texts) if text not in place]
         embeddings = kept["embeddings"]
         if missing:
-            added = ModelEmbeddings(self.model).texts(missing)
+            added = self._new_texts(missing)
             embeddings = added if embeddings is None else np.concatenate([embeddings, added])
             place |= {text: row for row, text in enumerate(missing, len(place))}
             _write(self._folder / "texts.npz", {"texts": list(place), "embeddings": embeddings})
         return embeddings[[place[text] for text in texts]]
+
+    def _new_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts; a refusal is kept too, so that it needs no model the next time."""
+        path = self._folder / f"{_name('refused', *texts)}.npz"
+        if refused := _read(path):
+            raise ValueError(str(refused["reason"]))
+        try:
+            return ModelEmbeddings(self.model).texts(texts)
+        except ValueError as error:
+            _write(path, {"reason": str(error)})
+            raise
 
     def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
         """Embed every view of every picture that decodes; groups that are kept are read."""
