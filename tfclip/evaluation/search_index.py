@@ -2,7 +2,8 @@
 
 `NAME.npy` is a plain NumPy file of N rows: the embedding (D float32), the shard and the byte where
 the picture's record begins. `NAME.json` beside it names the model and the records. Nothing is
-approximated: every row is compared, `chunk` rows at a time, in float64.
+approximated: every row is compared, `chunk` rows at a time; those that may be among the nearest
+are compared in float64.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -100,26 +102,26 @@ def write_index(
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(f".{out.name}.{os.getpid()}")
-    mapped = np.lib.format.open_memmap(beside, "w+", row_type(embed_dim), (total,))
     places = (
         (number, offset)
         for number, shard in enumerate(shards)
         for offset in record_offsets(records / shard)
     )
-    at = 0
+    written, kind = 0, row_type(embed_dim)
+    header = {"descr": kind.descr, "fortran_order": False, "shape": (total,)}
     try:
-        for batch in embeddings:
-            rows = mapped[at : at + len(batch)]
-            if len(rows) < len(batch):
-                raise ValueError(f"more than {total} pictures in {records}")
-            rows["embedding"] = batch
-            for row in range(len(batch)):
-                rows["shard"][row], rows["offset"][row] = next(places)
-            at += len(batch)
-        if at != total:
-            raise ValueError(f"{at} of {total} pictures of {records} could be embedded")
-        mapped.flush()
-        del mapped
+        with beside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for batch in embeddings:
+                rows = np.zeros(len(batch), kind)
+                rows["embedding"] = batch
+                written += len(batch)
+                if written > total:
+                    raise ValueError(f"more than {total} pictures in {records}")
+                rows["shard"], rows["offset"] = np.array(list(islice(places, len(batch)))).T
+                file.write(rows.tobytes())
+        if written != total:
+            raise ValueError(f"{written} of {total} pictures of {records} could be embedded")
         described = {"run": str(run.resolve()), "model": model, "records": str(records.resolve())}
         described |= {"fingerprint": fingerprint, "shards": list(shards), "pictures": total}
         write_json(out.with_suffix(".json"), described)
@@ -165,6 +167,9 @@ def nearest_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `top` rows most similar to a query, the most similar first; of ties, the lower row.
 
+    A product in float32 says which rows cannot be among them: it is off by (D + 2) roundings at
+    most (Higham 2002, 3.5). The others are compared in float64.
+
     Args:
         embeddings: (N,D) of unit norm, may be mapped.
         query: (D,) of unit norm.
@@ -183,11 +188,17 @@ def nearest_rows(
     if top < 1 or chunk < 1:
         raise ValueError(f"received top {top}, chunk {chunk}; allowed: 1 or more")
     rows, cosines = np.empty(0, np.int64), np.empty(0)
+    about, width = query.astype(np.float32), embeddings.shape[1]
+    slack = 2 * (width + 2) * np.finfo(np.float32).eps * max(1.0, np.linalg.norm(query))
     for start in range(0, len(embeddings), chunk):
-        part = np.asarray(embeddings[start : start + chunk], np.float64)
-        similar = np.round(part @ query, DECIMALS)
-        rows = np.append(rows, np.arange(start, start + len(part)))
-        cosines = np.append(cosines, similar)
+        part = embeddings[start : start + chunk]
+        near = part @ about
+        least = np.partition(near, -top)[-top] if len(near) > top else -np.inf
+        if len(cosines) == top:
+            least = max(least, cosines[-1])
+        near = np.flatnonzero(near >= least - slack)
+        similar = np.round(part[near].astype(np.float64) @ query, DECIMALS)
+        rows, cosines = np.append(rows, start + near), np.append(cosines, similar)
         best = np.lexsort((rows, -cosines))[:top]
         rows, cosines = rows[best], cosines[best]
     return rows, cosines
