@@ -7,15 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.inputs.batches import (
-    Drawing,
-    caption_id,
-    draw_example,
-    several_of,
-    training_batches,
-    validation_batches,
-    view_of,
-)
+from tfclip.inputs.batches import caption_id, training_batches, validation_batches
+from tfclip.inputs.examples import Drawing, draw_example, several_of, view_of
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records import schema
 from tfclip.records.options import PackOptions

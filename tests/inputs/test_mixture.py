@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.inputs.batches import Drawing, training_batches
+from tfclip.inputs.batches import training_batches
+from tfclip.inputs.examples import Drawing
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records.options import PackOptions

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.inputs.batches import Drawing, draw_example
+from tfclip.inputs.examples import Drawing, draw_example
 from tfclip.inputs.regions import context_box, crop_box, phrases_kept, says_side
 from tfclip.records import schema
 from tfclip.records.check import check_picture

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tfclip.inputs.batches import Drawing, training_batches
+from tfclip.inputs.batches import training_batches
+from tfclip.inputs.examples import Drawing
 from tfclip.inputs.shares import Share
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records.reader import split_files

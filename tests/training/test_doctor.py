@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.inputs.batches import Drawing, training_batches
+from tfclip.inputs.batches import training_batches
+from tfclip.inputs.examples import Drawing
 from tfclip.inputs.text import tokenizer_from_file
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder

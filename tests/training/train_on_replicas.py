@@ -12,7 +12,8 @@ from tfclip.models.config import ModelConfig
 from tfclip.models.dropout_seeds import seed_dropout
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.normalization import BatchNormalization, synchronize_normalization
-from tfclip.training.loop import Phase, mean_loss, run_steps
+from tfclip.training.loop import Phase, run_steps
+from tfclip.training.measures import mean_loss
 from tfclip.training.prepare import compile_for_training, make_strategy
 from tfclip.training.recipes import RECIPES
 

@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 
 import tensorflow as tf
 
-from tfclip.inputs.draws import hashed
-from tfclip.inputs.images import (
-    augment,
-    crop_region,
-    decode_record_jpeg,
-    picture_view,
-)
+from tfclip.inputs.examples import FEATURES, ID_BUCKETS, Drawing, draw_example, example_seed
 from tfclip.inputs.mixture import Mixture
-from tfclip.inputs.regions import context_box, crop_box, phrases_kept, says_side
 from tfclip.inputs.shares import ALL, Share
 from tfclip.inputs.text import Tokenizer
-from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
-from tfclip.records import schema
 from tfclip.records.reader import ROW, Record, endless_shards, read_shards
-
-FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, *schema.BOX)
-# Ids are hashes below 2 ** 62: far apart enough that two among a million collide with 1e-7.
-_BUCKETS = 2**62
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How an example is drawn from a record.
-
-    `region_share` of the examples of records with regions show a region and its phrase, as
-    `regions` says (see `inputs.regions`): cut out with a random margin of up to `region_margin`
-    times its size on each side ("crop"), with at least half of the other regions ("context"), or
-    either ("mix"). The others show the whole picture with one of its captions and phrases, or,
-    where `phrases` is 2, with two of its phrases as one text. At most `max_phrases` phrases of a
-    picture are used, drawn by seed. A whole picture is seen in one of its `views`, by name (see
-    `inputs.view_sets`), and varies by `crop_scale` and `flip`, which mirrors every second picture
-    whose text does not say left or right. With `captions` K above 1 it comes with K of its texts,
-    as different as it has.
-    """
-
-    image_size: int
-    regions: str = "whole"
-    region_share: float = 0.0
-    max_phrases: int | None = None
-    region_margin: float = 0.0
-    crop_scale: tuple[float, float] = (1.0, 1.0)
-    flip: bool = False
-    phrases: int = 1
-    views: str = "1"
-    captions: int = 1
 
 
 def training_batches(
@@ -123,11 +81,6 @@ def training_batches(
     return _batches(examples, tokenizer, batch_size // share.count, words)
 
 
-def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
-    """The seed (2,) int32 of the draws of example `number`, () int64."""
-    return tf.stack([seed, tf.cast(number % 2**31, tf.int32)])
-
-
 def validation_batches(
     files: Sequence[str], tokenizer: Tokenizer, image_size: int, *, batch_size: int
 ) -> tf.data.Dataset:
@@ -178,132 +131,6 @@ def tokenized(tokenizer: Tokenizer, captions: tf.Tensor) -> dict[str, tf.Tensor]
     }
 
 
-def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str, tf.Tensor]:
-    """Draw one example from a parsed record: `image`, `caption` and `image_id`.
-
-    Args:
-        record: from `records.schema.parse`, with `FEATURES`.
-        seed: (2,) int32; equal seeds draw equal examples.
-        drawing: what may be drawn.
-    """
-    draws = Draws(seed)
-    picture = decode_record_jpeg(record[schema.IMAGE])
-    if drawing.max_phrases is None:
-        kept = tf.range(tf.size(record[schema.PHRASE]))
-    else:
-        kept = phrases_kept(seed[0], record[schema.ID], record[schema.PHRASE], drawing.max_phrases)
-    texts = {**record, schema.PHRASE: tf.gather(record[schema.PHRASE], kept)}
-
-    def region():
-        at = kept[draws.below(tf.size(kept))]
-        image = crop_region(picture, draws.region_box(record, at, drawing), drawing.image_size)
-        key = tf.strings.join([record[schema.KEY], tf.strings.as_string(at)], "#")
-        return image, record[schema.PHRASE][at], tf.strings.to_hash_bucket_fast(key, _BUCKETS)
-
-    def whole():
-        image = draws.view(picture, record[schema.ID], drawing)
-        return image, draws.text(texts, drawing), record[schema.ID]
-
-    if drawing.region_share > 0:
-        drawn = tf.random.stateless_uniform([], draws.seeds[3]) < drawing.region_share
-        image, caption, image_id = tf.cond(drawn & (tf.size(kept) > 0), region, whole)
-    else:
-        image, caption, image_id = whole()
-    flip = ~says_side(caption) if drawing.flip else False
-    image = augment(image, draws.seeds[4], crop_scale=drawing.crop_scale, flip=flip)
-    return {"image": image, "caption": caption, "image_id": image_id}
-
-
-def view_of(seed: tf.Tensor, number: tf.Tensor, views: int) -> tf.Tensor:
-    """Which of so many views examples (...) show: (...) int32, by their number alone."""
-    return tf.cast(hashed(seed, number, 0) % views, tf.int32)
-
-
-def several_of(seed: tf.Tensor, number: tf.Tensor, count: tf.Tensor, wanted: int) -> tf.Tensor:
-    """Which `wanted` of `count` (...) texts examples (...) have: (..., wanted) int32.
-
-    One after the other in the record, from a drawn one on and round.
-    """
-    count = tf.cast(count, tf.int64)
-    first = hashed(seed, number, 1) % count
-    places = first[..., None] + tf.range(wanted, dtype=tf.int64)
-    return tf.cast(places % count[..., None], tf.int32)
-
-
-class Draws:
-    """What is drawn for one example; also where stored features stand in for pictures or texts.
-
-    Args:
-        seed: (2,) int32; equal seeds draw equal examples.
-    """
-
-    def __init__(self, seed: tf.Tensor):
-        self.seed = seed
-        self.seeds = tf.unstack(tf.random.split(seed, 5))
-
-    def several(self, count: tf.Tensor, wanted: int) -> tf.Tensor:
-        """Which `wanted` of `count` () int32 texts, each once before any comes again: (wanted,)."""
-        if wanted == 1:
-            return self.below(count)[None]
-        return several_of(self.seed[0], self.seed[1], count, wanted)
-
-    def below(self, count: tf.Tensor) -> tf.Tensor:
-        """Which of `count` () int32 texts: () int32 in 0..count-1."""
-        return _below(count, self.seeds[0])
-
-    def view_at(self, drawing: Drawing) -> tf.Tensor:
-        """Which of the drawing's views: () int32."""
-        return view_of(self.seed[0], self.seed[1], len(view_set(drawing.views)))
-
-    def view(self, picture: tf.Tensor, image_id: tf.Tensor, drawing: Drawing) -> tf.Tensor:
-        """The drawn view of `picture` (H,W,3) uint8: (S,S,3) uint8."""
-        seen = [
-            partial(picture_view, picture, view, drawing.image_size, image_id, number)
-            for number, view in enumerate(view_set(drawing.views))
-        ]
-        return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(drawing), seen)
-
-    def region_box(self, record: Record, at: tf.Tensor, drawing: Drawing) -> tf.Tensor:
-        """What of the picture is shown with its region `at` () int32: (4,) y0,x0,y1,x1."""
-        xmin, ymin, xmax, ymax = (record[name] for name in schema.BOX)
-        boxes = tf.stack([ymin, xmin, ymax, xmax], axis=1)
-
-        def crop():
-            return crop_box(boxes[at], self.seeds[1:3], drawing.region_margin)
-
-        def context():
-            return context_box(boxes, at, self.seeds[1])
-
-        if drawing.regions == "mix":
-            coin = tf.random.stateless_uniform([], tf.random.fold_in(self.seeds[3], 1))
-            return tf.cond(coin < 0.5, crop, context)
-        return context() if drawing.regions == "context" else crop()
-
-    def text(self, record: Record, drawing: Drawing) -> tf.Tensor:
-        """The drawn text of a record, () string, or (K,) where K captions are asked for; the empty
-        text where it has none."""
-        captions, phrases = record[schema.CAPTION], record[schema.PHRASE]
-        texts = tf.concat([captions, phrases], axis=0)
-
-        def one():
-            return texts[self.below(tf.size(texts))]
-
-        def two():
-            order = tf.random.experimental.stateless_shuffle(phrases, self.seeds[0])
-            return tf.strings.reduce_join(order[:2], separator=" and ")
-
-        def one_or_two():
-            return tf.cond(tf.size(phrases) > 1, two, one)
-
-        def several():
-            return tf.gather(texts, self.several(tf.size(texts), drawing.captions))
-
-        if drawing.captions > 1:
-            none = tf.fill([drawing.captions], "")
-            return tf.cond(tf.size(texts) > 0, several, lambda: none)
-        return tf.cond(tf.size(texts) > 0, one_or_two if drawing.phrases == 2 else one, lambda: "")
-
-
 def caption_id(captions: tf.Tensor) -> tf.Tensor:
     """The hash of captions (B,) string without case, outer space and closing full stop: (B,) int64.
 
@@ -311,8 +138,4 @@ def caption_id(captions: tf.Tensor) -> tf.Tensor:
     """
     plain = tf.strings.lower(tf.strings.strip(captions), encoding="utf-8")
     plain = tf.strings.regex_replace(plain, r"[\s.]+$", "")
-    return tf.strings.to_hash_bucket_fast(plain, _BUCKETS)
-
-
-def _below(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return tf.random.stateless_uniform([], seed, maxval=count, dtype=tf.int32)
+    return tf.strings.to_hash_bucket_fast(plain, ID_BUCKETS)

@@ -8,14 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfclip.inputs.batches import (
-    Drawing,
-    Draws,
-    example_seed,
-    several_of,
-    tokenized,
-    view_of,
-)
+from tfclip.inputs.batches import tokenized
+from tfclip.inputs.examples import Drawing, Draws, example_seed, several_of, view_of
 from tfclip.inputs.images import decode_record_jpeg
 from tfclip.inputs.shares import ALL, Share
 from tfclip.inputs.text import Tokenizer

@@ -20,27 +20,9 @@ from tfclip.training.checkpoints import Checkpoints
 from tfclip.training.clock import Clock
 from tfclip.training.optimizer import exchange_weights, exchanged_weights, learning_rate
 from tfclip.training.peers import Agreement
+from tfclip.training.replicas import distribute, first_replica
 from tfclip.training.termination import Terminated, Termination
 from tfclip.training.variables import changing_variables, checksum, unchanged_variables
-
-
-def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
-    """Cut each batch into one part per replica, in order.
-
-    Several machines make their own `inputs.shares.Share` of a batch each, and cut that.
-    """
-    if strategy.num_replicas_in_sync == 1:
-        return batches
-    if strategy.cluster_resolver is not None:
-        devices = len(strategy.extended.worker_devices)
-        if devices > 1:
-            rows = tf.nest.flatten(batches.element_spec)[0].shape[0]
-            batches = batches.rebatch(rows // devices)
-        return strategy.distribute_datasets_from_function(lambda _: batches)
-    options = tf.data.Options()
-    # By data, not by file: one worker must see the batches in the order that the seed decides.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return strategy.experimental_distribute_dataset(batches.with_options(options))
 
 
 @dataclass(frozen=True)
@@ -315,30 +297,3 @@ class _Training:
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
-
-
-def first_replica(strategy: tf.distribute.Strategy, values: dict) -> dict:
-    """The first replica's value of each entry; `train_step` makes them equal on all."""
-    return {name: strategy.experimental_local_results(value)[0] for name, value in values.items()}
-
-
-def mean_loss(
-    model: DualEncoder, strategy: tf.distribute.Strategy, batches: tf.data.Dataset
-) -> float:
-    """The mean contrastive loss over whole batches; NaN when there is none.
-
-    Args:
-        model: created within `strategy`.
-        batches: from `inputs.batches.validation_batches`.
-    """
-
-    @tf.function(reduce_retracing=True)
-    def test_step(batch):
-        return first_replica(strategy, strategy.run(model.test_step, args=(batch,)))
-
-    model.reset_metrics()
-    loss = float("nan")
-    for batch in distribute(strategy, batches):
-        loss = float(test_step(batch)["loss"])
-    model.reset_metrics()
-    return loss

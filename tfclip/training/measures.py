@@ -13,14 +13,15 @@ from tfclip.evaluation.split_scorer import SplitScorer
 from tfclip.inputs.batches import validation_batches
 from tfclip.inputs.shares import Share
 from tfclip.inputs.text_lengths import shortened
+from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel
 from tfclip.records.manifest import records_reference
 from tfclip.records.reader import split_files
 from tfclip.training.feature_batches import stored_validation_batches
 from tfclip.training.feature_evaluation import StoredRetrieval
 from tfclip.training.flags import FitFlags
-from tfclip.training.loop import mean_loss
 from tfclip.training.phases import locked_features
+from tfclip.training.replicas import distribute, first_replica
 
 Measures = dict[str, Callable[[], dict[str, float]]]
 
@@ -69,3 +70,25 @@ def _recalls(found: dict) -> dict[str, float]:
     sides = {"i2t": found["image_to_text"], "t2i": found["text_to_image"]}
     recalls = {f"val_{s}_{k}": v[k] for s, v in sides.items() for k in ("r1", "r5", "r10")}
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
+
+
+def mean_loss(
+    model: DualEncoder, strategy: tf.distribute.Strategy, batches: tf.data.Dataset
+) -> float:
+    """The mean contrastive loss over whole batches; NaN when there is none.
+
+    Args:
+        model: created within `strategy`.
+        batches: from `inputs.batches.validation_batches`.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def test_step(batch):
+        return first_replica(strategy, strategy.run(model.test_step, args=(batch,)))
+
+    model.reset_metrics()
+    loss = float("nan")
+    for batch in distribute(strategy, batches):
+        loss = float(test_step(batch)["loss"])
+    model.reset_metrics()
+    return loss

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfclip.inputs.batches import Drawing, training_batches
+from tfclip.inputs.batches import training_batches
+from tfclip.inputs.examples import Drawing
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.shares import Share
 from tfclip.inputs.text_lengths import shortened
