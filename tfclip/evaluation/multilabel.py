@@ -8,7 +8,9 @@ that is undefined (nothing to find, nothing predicted) is NaN, never 0, and no m
 bootstrap, and it costs one sort for all R.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -165,10 +167,15 @@ def _per_class(
     pictures, classes = scores.shape
     repeated = np.ones((pictures, 1), np.int16) if weights is None else weights
     result = np.full((classes, repeated.shape[1]), np.nan)
-    for c in range(classes):
+
+    def measure_class(c: int) -> None:
         kept = slice(None) if ignore is None else ~np.asarray(ignore[:, c], bool)
         if truth[kept, c].any():
             result[c] = measure(*_ranked(scores[kept, c], truth[kept, c], repeated[kept]))
+
+    # NumPy lets go of the interpreter: resamples keep all cores busy.
+    with ThreadPoolExecutor(1 if weights is None else os.cpu_count()) as threads:
+        list(threads.map(measure_class, range(classes)))
     return result[:, 0] if weights is None else result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,26 +72,50 @@ def map_by_templates(
     fusion: Fusion,
     options: VocOptions,
     weights: np.ndarray,
+    asked: Mapping,
 ) -> dict[str, dict | None]:
     """The mean average precision with every known set of templates, the rest as it was asked.
+
+    Args:
+        embeddings: of the model.
+        embedded: the pictures.
+        fusion: of their views.
+        options: what was asked.
+        weights: (N,R) resamples.
+        asked: what is returned for the templates that were asked for; templates that make the same
+            prompts are measured once.
 
     Returns:
         By name of the templates `map` and its 95 % `interval`, or None where a prompt is longer
         than the model's context.
     """
+    names, synonyms = embedded.pictures.class_names, options.synonyms
+    measured = {tuple(class_prompts(names, options.templates, synonyms)): asked}
     found: dict[str, dict | None] = {}
     for name in TEMPLATES:
-        texts = class_prompts(embedded.pictures.class_names, name, options.synonyms)
-        try:
-            classes = class_embeddings_of(embeddings, texts)
-        except ValueError:
-            found[name] = None
-            continue
-        other = with_fusion(embedded.score(classes), fusion)
-        once = float(mean_defined(average_precision(other.scores, other.present)))
-        resampled = average_precision(other.scores, other.present, weights=weights)
-        found[name] = {"map": once, "interval": moved_interval(once, mean_defined(resampled))}
+        texts = tuple(class_prompts(names, name, synonyms))
+        if texts not in measured:
+            measured[texts] = _measured(embeddings, embedded, fusion, texts, weights)
+        found[name] = measured[texts]
     return found
+
+
+def _measured(
+    embeddings: Embeddings,
+    embedded: EmbeddedPictures,
+    fusion: Fusion,
+    texts: Sequence[Sequence[str]],
+    weights: np.ndarray,
+) -> dict | None:
+    """The mean average precision with these texts, or None where one is too long."""
+    try:
+        classes = class_embeddings_of(embeddings, texts)
+    except ValueError:
+        return None
+    other = with_fusion(embedded.score(classes), fusion)
+    once = float(mean_defined(average_precision(other.scores, other.present)))
+    resampled = average_precision(other.scores, other.present, weights=weights)
+    return {"map": once, "interval": moved_interval(once, mean_defined(resampled))}
 
 
 def moved_interval(figure: float, resampled: np.ndarray) -> list[float]:

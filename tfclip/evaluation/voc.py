@@ -91,12 +91,13 @@ def evaluate_voc(
     decided, of_decisions = all_decisions(on_test, fitted, options, weights)
     figures |= decided
     figures["softmax"]["logit_scale"] = scale
+    asked = {"map": figures["map"], "interval": intervals["map"]}
     figures |= {
         "intervals": intervals | of_decisions,
         "per_class": per_class(on_test, fitted.thresholds),
         "probabilities": probability_errors(on_test, fitted, options),
         "confusion": confusion_of_classes(on_test, fitted.thresholds),
-        "by_templates": map_by_templates(embeddings, embedded, fusion, options, weights),
+        "by_templates": map_by_templates(embeddings, embedded, fusion, options, weights, asked),
         "without_positives": [
             name for c, name in enumerate(names) if not on_test.present[:, c].any()
         ],
