@@ -320,6 +320,8 @@ def test_without_calibration_data_a_false_positive_rate_is_promised(place, capsy
     specificity = [row["specificity"] for row in figures["per_class"].values()]
     found = figures["negatives"]["measured_false_positive_rate"]
     assert found == pytest.approx(1 - np.mean(specificity))
+    low, high = figures["negatives"]["measured_interval"]
+    assert low < found < high and f"{found:.3f}  [{low:.3f}, {high:.3f}] in the mean" in told
     assert "oracle" not in figures and figures["objective"] is None
     assert json.loads((run / "thresholds.json").read_text())["calibration"] is None
 

@@ -114,13 +114,14 @@ def _fitted_on(figures: Mapping) -> str:
             f"{figures['calibration_images']} other pictures{shrunk}"
         )
     negatives = figures["negatives"]
+    measured = negatives["measured_interval"]
     return (
         f"thresholds from negatives alone, {figures['calibration_images']} pictures of "
         f"{negatives['split']}: on pictures like these at most "
         f"{negatives['promised_false_positive_rate']:.3f} of what lacks a class is predicted to "
         f"show it; measured on {figures['split']}: "
-        f"{negatives['measured_false_positive_rate']:.3f} in the mean over classes, "
-        f"{negatives['highest_measured']:.3f} at most. What is found, they do not promise"
+        f"{_with_interval(negatives['measured_false_positive_rate'], measured)} in the mean over "
+        f"classes, {negatives['highest_measured']:.3f} at most. What is found, they do not promise"
     )
 
 

@@ -121,6 +121,8 @@ def evaluate_voc(
     }
     if not labelled:
         figures["negatives"] = promised(on_test, on_calibration, fitted.thresholds, options)
+        low, high = of_decisions["macro_specificity"]
+        figures["negatives"]["measured_interval"] = [1 - high, 1 - low]
     thresholds = _thresholds(names, texts, fitted, options, figures)
     return VocResult(figures, thresholds, on_test, on_calibration, fitted)
 
