@@ -137,6 +137,10 @@ def test_negatives_alone_keep_their_promise_on_pictures_alike():
         assert promised["per_class"][name] == pytest.approx(0.05, abs=0.02)
     assert result.figures["macro"]["sensitivity"] > 0.5
     assert result.thresholds["calibration"] is None and "oracle" not in result.figures
+    assert "more than promised" not in voc_table(result.figures)
+    other = cosines | {"test": cosines["test"] + 0.05}
+    figures = evaluate_voc(MadeEmbeddings(other), test, unknown, options).figures
+    assert "That is more than promised: the pictures of test are not like" in voc_table(figures)
 
 
 @pytest.mark.parametrize(

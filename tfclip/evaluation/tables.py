@@ -114,15 +114,21 @@ def _fitted_on(figures: Mapping) -> str:
             f"{figures['calibration_images']} other pictures{shrunk}"
         )
     negatives = figures["negatives"]
-    measured = negatives["measured_interval"]
-    return (
+    promised, found = (negatives[f"{k}_false_positive_rate"] for k in ("promised", "measured"))
+    interval = negatives["measured_interval"]
+    told = (
         f"thresholds from negatives alone, {figures['calibration_images']} pictures of "
-        f"{negatives['split']}: on pictures like these at most "
-        f"{negatives['promised_false_positive_rate']:.3f} of what lacks a class is predicted to "
-        f"show it; measured on {figures['split']}: "
-        f"{_with_interval(negatives['measured_false_positive_rate'], measured)} in the mean over "
-        f"classes, {negatives['highest_measured']:.3f} at most. What is found, they do not promise"
+        f"{negatives['split']}: on pictures like these at most {promised:.3f} of what lacks a "
+        f"class is predicted to show it; measured on {figures['split']}: "
+        f"{_with_interval(found, interval)} in the mean over classes, "
+        f"{negatives['highest_measured']:.3f} at most. What is found, they do not promise"
     )
+    if interval[0] > promised:
+        told += (
+            f". That is more than promised: the pictures of {figures['split']} are not like these; "
+            "take --negatives from where the model is used"
+        )
+    return told
 
 
 def _fusion(fusion: Mapping) -> str:
