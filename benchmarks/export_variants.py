@@ -157,7 +157,7 @@ def open_litert(path: Path, flags: argparse.Namespace, pictures):
     import numpy as np
 
     from tfclip.evaluation.prompts import readable_names, templates_by_name
-    from tfclip.evaluation.zero_shot import class_embeddings
+    from tfclip.evaluation.zero_shot import WHOLE_PICTURE, class_embeddings
     from tfclip.models.saved import load_model
     from tfclip.serving.litert import LiteRtEncoder
 
@@ -167,7 +167,7 @@ def open_litert(path: Path, flags: argparse.Namespace, pictures):
     model = load_model(flags.run)
     names = readable_names(pictures.class_names)
     classes = class_embeddings(model, names, templates_by_name("single"))
-    views = pictures.views(model.config.image_size, "1").as_numpy_iterator()
+    views = pictures.views(model.config.image_size, WHOLE_PICTURE).as_numpy_iterator()
     pixels = np.stack([view[0] for _, view in views])
     return seconds, lambda rows: encoder(rows) @ classes.T, pixels, True
 
