@@ -1,5 +1,6 @@
 """Resizing against Pillow, crops and tiles by hand, corrupt pictures among good ones."""
 
+import ctypes
 import io
 import struct
 import subprocess
@@ -23,10 +24,14 @@ def picture(height: int, width: int) -> np.ndarray:
     return np.clip(smooth + RNG.integers(-40, 40, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def jpeg(pixels: np.ndarray) -> bytes:
+def encoded(pixels: np.ndarray, kind: str, **options) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    Image.fromarray(pixels).save(file, kind, **options)
     return file.getvalue()
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    return encoded(pixels, "JPEG", quality=95)
 
 
 def difference(one, two) -> float:
@@ -167,6 +172,49 @@ def test_corrupt_pictures_leave_their_neighbours_alone():
         alone = images.picture_views(images.decode_picture(tf.constant(data[row])), boxes, 24)
         np.testing.assert_array_equal(views[row], alone)
     assert not views.numpy()[~valid.numpy()].any()
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1], [2, 3], [3]])
+def test_formats_that_are_mixed_keep_their_places(order):
+    formats = [encoded(picture(30, 20), kind) for kind in ("JPEG", "JPEG", "PNG", "BMP")]
+    data = [formats[place] for place in order]
+    views, valid = images.decode_valid(tf.constant(data), tile_boxes("1"), 24)
+    assert valid.numpy().all()
+    for view, each in zip(views, data, strict=True):
+        alone = images.resize_picture(images.decode_picture(tf.constant(each)), 24)
+        np.testing.assert_array_equal(view[0], alone)
+
+
+@pytest.mark.parametrize(
+    "damaged", [b"text", b"\x89PNG\r\n\x1a\n", b"GIF89a\1\0\1\0", b"\xff\xd8\xff\xe0"]
+)
+def test_nothing_is_kept_of_what_does_not_decode(damaged):
+    decode = tf.function(
+        lambda encoded: images.decode_valid(encoded, tile_boxes("1"), 16)[1],
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    data = tf.constant([damaged + bytes([n]) for n in range(8)])
+
+    def bytes_after(calls: int) -> int:
+        for _ in range(calls):
+            assert not decode(data).numpy().any()
+        return allocated_bytes()
+
+    before = bytes_after(20)
+    assert bytes_after(50) - before < 400 * 300  # 300 of each; it was a kilobyte.
+
+
+def allocated_bytes() -> int:
+    """What malloc has given away, without large blocks; skips where that cannot be known."""
+
+    class Mallinfo2(ctypes.Structure):
+        _fields_ = [(f"field_{place}", ctypes.c_size_t) for place in range(10)]
+
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        pytest.skip("needs glibc 2.33")
+    mallinfo2.restype = Mallinfo2
+    return mallinfo2().field_7  # uordblks
 
 
 def test_all_good_and_none_at_all():

@@ -24,12 +24,6 @@ _WEBP_ANIMATION, _WEBP_ALPHA = 2, 16
 _BYTES = [bytes([value]) for value in range(256)]
 
 
-# Not inlined: a JPEG would pay for passing by each of these ops, a tenth of its time.
-@tf.function(
-    input_signature=[tf.TensorSpec([], tf.string)],
-    autograph=False,
-    experimental_attributes={"_noinline": True},
-)
 def decode_other_format(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decode what is not a JPEG, () string, the first frame of an animation: (H,W,3) uint8.
 

@@ -40,22 +40,23 @@ def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.cond(tf.equal(tiff, b""), lambda: tf.constant(1), lambda: _orientation_of(tiff))
 
 
-def count_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+def count_jpeg_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Return height x width, () int64, of the JPEG in () string; damage is InvalidArgumentError."""
+    return tf.reduce_prod(tf.image.extract_jpeg_shape(image_bytes, tf.int64)[:2])
+
+
+def count_other_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     """Return height x width, () int64, that the header of the picture in () string declares.
 
-    JPEG, PNG, GIF (the screen or the first frame, whichever is larger), BMP and WebP (the canvas);
-    0 for anything else. A damaged JPEG header raises InvalidArgumentError.
+    PNG, GIF (the screen or the first frame, whichever is larger), BMP and WebP (the canvas); 0 for
+    anything else.
     """
-    return tf.cond(
-        is_jpeg(image_bytes),
-        lambda: tf.reduce_prod(tf.image.extract_jpeg_shape(image_bytes, tf.int64)[:2]),
-        lambda: tf.maximum(
-            _count_in_header(image_bytes),
-            tf.cond(
-                is_gif(image_bytes),
-                lambda: _count_in_gif_frame(image_bytes),
-                lambda: tf.constant(0, tf.int64),
-            ),
+    return tf.maximum(
+        _count_in_header(image_bytes),
+        tf.cond(
+            is_gif(image_bytes),
+            lambda: _count_in_gif_frame(image_bytes),
+            lambda: tf.constant(0, tf.int64),
         ),
     )
 
@@ -233,8 +234,11 @@ def read_number(
     """Read the unsigned number of `width` bytes at `start`, () int64; missing bytes count as 0."""
     padded = tf.strings.join([take_bytes(data, start, width), b"\0" * width])
     digits = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, width), tf.uint8), tf.int64)
-    powers = tf.constant([256**power for power in range(width)], tf.int64)
-    return tf.reduce_sum(digits * tf.where(is_big, powers[::-1], powers))
+    powers = [256**power for power in range(width)]
+    # Turned round here: a constant of two numbers that is cut backwards in the graph looks like a
+    # shape to TensorFlow's optimizer, which then gives up fusing the whole graph's convolutions.
+    big, little = (tf.constant(each, tf.int64) for each in (powers[::-1], powers))
+    return tf.reduce_sum(digits * tf.where(is_big, big, little))
 
 
 def _starts_with(data: tf.Tensor, magic: bytes) -> tf.Tensor:

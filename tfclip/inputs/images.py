@@ -10,7 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.inputs.formats import decode_other_format
-from tfclip.inputs.headers import count_pixels, is_jpeg, read_orientation, turn_upright
+from tfclip.inputs.headers import (
+    count_jpeg_pixels,
+    count_other_pixels,
+    is_jpeg,
+    read_orientation,
+    turn_upright,
+)
 from tfclip.inputs.view_sets import WHOLE, View, view_set
 from tfclip.records.check import MAX_PIXELS
 
@@ -35,8 +41,22 @@ def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
     image = tf.cond(
         is_jpeg(image_bytes),
         lambda: decode_record_jpeg(image_bytes),
-        lambda: decode_other_format(image_bytes),
+        lambda: _decode_other_format_apart(image_bytes),
     )
+    return _upright(image, image_bytes)
+
+
+# Not inlined: a JPEG would pay for passing by each of these ops, a tenth of its time.
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string)],
+    autograph=False,
+    experimental_attributes={"_noinline": True},
+)
+def _decode_other_format_apart(image_bytes: tf.Tensor) -> tf.Tensor:
+    return decode_other_format(image_bytes)
+
+
+def _upright(image: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(turn_upright(image, read_orientation(image_bytes)), [None, None, 3])
 
 
@@ -130,24 +150,33 @@ def decode_valid(
     Returns:
         views (N,T,size,size,3) uint8, zeros where a picture did not decode, and valid (N,) bool.
     """
-    shape = [len(boxes), size, size, 3]
+    shape, count = [len(boxes), size, size, 3], tf.shape(image_bytes)[0]
+    is_jpeg_row = is_jpeg(image_bytes)
 
-    def views_of(row, data):
-        # An empty string fails to decode, like any other damage.
-        data = tf.where(count_pixels(data) <= max_pixels, data, b"")
-        return row, picture_views(decode_picture(data), boxes, size)
+    # The only in-graph way to go on after a decoder's error is a data set that drops it.
+    def good_views(chosen: tf.Tensor, count_pixels, decode) -> tf.data.Dataset:
+        def views_of(row, data):
+            # An empty string fails to decode, like any other damage.
+            data = tf.where(count_pixels(data) <= max_pixels, data, b"")
+            return row, picture_views(_upright(decode(data), data), boxes, size)
 
-    # The only in-graph way to go on after a decoder's error is a data set that drops it. A row of
-    # zeros goes first: it stands for the dropped ones, and a batch of nothing could not be taken.
-    count = tf.shape(image_bytes)[0]
-    rows = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
-    decoded = rows.map(views_of, num_parallel_calls=_PARALLEL_DECODES).ignore_errors()
+        rows = tf.boolean_mask(tf.range(count), chosen), tf.boolean_mask(image_bytes, chosen)
+        rows = tf.data.Dataset.from_tensor_slices(rows)
+        return rows.map(views_of, num_parallel_calls=_PARALLEL_DECODES).ignore_errors()
+
+    # One data set for JPEGs and one for the rest, instead of a function that is called for the
+    # rest: TensorFlow keeps a kilobyte for ever of each call that fails within a mapped function.
+    jpegs = good_views(is_jpeg_row, count_jpeg_pixels, decode_record_jpeg)
+    others = good_views(~is_jpeg_row, count_other_pixels, decode_other_format)
+    # A row of zeros goes first: it stands for the dropped ones, and a batch of nothing could not be
+    # taken.
     sentinel = tf.data.Dataset.from_tensors((-1, tf.zeros(shape, tf.uint8)))
-    batch = sentinel.concatenate(decoded).batch(tf.cast(count, tf.int64) + 1)
-    good, views = batch.get_single_element()
+    rows = tf.cast(count, tf.int64) + 1
+    decoded = sentinel.concatenate(jpegs).concatenate(others).take(rows)
+    good, views = decoded.batch(rows).get_single_element()
     place = tf.scatter_nd(good[1:, None], tf.range(1, tf.size(good)), [count])
     views = tf.cond(  # Without a gap the rows are in place, and need not be copied.
-        tf.equal(tf.size(good), count + 1),
+        tf.reduce_all(tf.equal(place, tf.range(1, count + 1))),
         lambda: views[1:],
         lambda: tf.gather(views, place),
     )
