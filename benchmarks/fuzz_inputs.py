@@ -49,23 +49,27 @@ def encoded_pictures(rng: np.random.Generator) -> list[bytes]:
     ]
 
 
+def png(width: int, height: int, rows: int) -> bytes:
+    """A grey PNG that declares `height` rows and holds `rows`, all black."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes((width + 1) * rows), 9)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
+
+
+def largest_picture() -> bytes:
+    """49 million pixels in 50 kB: within the limit, so that they are decoded."""
+    return png(7_000, 7_000, 7_000)
+
+
 def bombs() -> list[bytes]:
     """Small files that ask for much: declared sizes without pixels, and pixels within the limit."""
-
-    def png(width: int, height: int, rows: int) -> bytes:
-        def chunk(name: bytes, data: bytes) -> bytes:
-            check = struct.pack(">I", zlib.crc32(name + data))
-            return struct.pack(">I", len(data)) + name + data + check
-
-        header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-        pixels = zlib.compress(bytes((width + 1) * rows), 9)
-        return (
-            b"\x89PNG\r\n\x1a\n"
-            + chunk(b"IHDR", header)
-            + chunk(b"IDAT", pixels)
-            + chunk(b"IEND", b"")
-        )
-
     gif = bytearray(encoded_pictures(np.random.default_rng(0))[9])
     gif[6:10] = struct.pack("<HH", 65_535, 65_535)
     frame = bytearray(encoded_pictures(np.random.default_rng(0))[8])
@@ -74,7 +78,7 @@ def bombs() -> list[bytes]:
     return [
         png(60_000, 60_000, 10),
         png(2**31 - 1, 2**31 - 1, 0),
-        png(7_000, 7_000, 7_000),  # 49 million pixels, which are decoded.
+        largest_picture(),
         bytes(gif),
         bytes(frame),
         b"BM" + bytes(12) + struct.pack("<IiiHHII", 40, 65_000, -65_000, 1, 24, 0, 0) + bytes(24),

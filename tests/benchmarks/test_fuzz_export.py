@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.fuzz_export import check_answer, fuzz
+from benchmarks.fuzz_export import LARGEST_GROWTH, check_answer, fuzz
 
 
 @pytest.mark.slow
@@ -14,6 +14,18 @@ def test_signatures_survive_what_nobody_should_send(served, row):
     assert result["refused"] == 0
     if row != "encode_text":
         assert result["not_valid"] > 10
+    assert result["growth"] < LARGEST_GROWTH
+
+
+@pytest.mark.slow
+def test_a_signature_that_keeps_what_it_was_sent_is_seen(served):
+    kept = []
+
+    def leaking(text):
+        kept.append(np.ones([len(text), 2**18], np.float32))  # A megabyte for each.
+        return served["encode_text"](text=text)
+
+    assert fuzz(leaking, "encode_text", inputs=150, seed=1)["growth"] > LARGEST_GROWTH
 
 
 @pytest.mark.parametrize(
