@@ -11,7 +11,7 @@ from tfclip.training.optimizer import (
     LayerwiseAdamW,
     averages,
     depth_factors,
-    exchanged_weights,
+    exchanged,
     make_optimizer,
 )
 from tfclip.training.recipes import RECIPES
@@ -107,7 +107,7 @@ def test_averaged_weights_are_a_moving_average_and_are_exchanged():
         share = min(0.5, (1 + step) / (10 + step))
         expected = now if expected is None else share * expected + (1 - share) * now
     before = np.asarray(variable.value)
-    with exchanged_weights(model):
+    with exchanged(averages(model)):
         np.testing.assert_allclose(variable.value, expected, rtol=1e-5, atol=1e-7)
         assert not np.allclose(variable.value, before)
         np.testing.assert_array_equal(averages(model)[0][1].value, before)

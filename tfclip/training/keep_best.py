@@ -11,7 +11,7 @@ import keras
 
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel, save_model
-from tfclip.training.optimizer import averages, exchanged_weights
+from tfclip.training.optimizer import Pairs, averages, exchanged
 from tfclip.training.variables import unchanged_variables
 
 
@@ -59,11 +59,13 @@ class KeepBest(keras.callbacks.Callback):
         if self.best_value is not None and not sign * value < sign * self.best_value:
             return
         first, self.best_value, self.best_epoch = self.best_value is None, value, epoch
-        kept = keep_weights(self.trained.dual_encoder)
+        # Those of now: a phase that comes before it is written brings an optimizer of its own.
+        pairs = averages(self.trained.dual_encoder)
+        kept = keep_weights(self.trained.dual_encoder, pairs)
 
         def write() -> None:
             with kept():
-                save_trained(self.best, self.trained, self.beside)
+                save_trained(self.best, self.trained, self.beside, pairs)
 
         self._unwritten = write
         if first:
@@ -80,21 +82,21 @@ class KeepBest(keras.callbacks.Callback):
         self.before_checkpoint()
 
 
-def save_trained(folder: Path, trained: TrainedModel, beside: str) -> None:
+def save_trained(folder: Path, trained: TrainedModel, beside: str, pairs: Pairs) -> None:
     """Write the model; and beside it, as `best-unaveraged`, with the weights that its averages
     stand for, or as `best-averaged` with the averages, where it is trained with any."""
     save_model(folder, trained)
-    if averages(trained.dual_encoder):
-        with exchanged_weights(trained.dual_encoder):
+    if pairs:
+        with exchanged(pairs):
             save_model(folder.with_name(f"{folder.name}-{beside}"), trained)
 
 
-def keep_weights(model: DualEncoder) -> Callable[[], AbstractContextManager]:
-    """Copy the weights that training may change, and the other ones that go with averaged weights;
-    returns what gives them back for a while."""
+def keep_weights(model: DualEncoder, pairs: Pairs) -> Callable[[], AbstractContextManager]:
+    """Copy the weights that training may change, and the averages; returns what gives them back
+    for a while."""
     fixed = {id(variable) for variable in unchanged_variables(model)}
     variables = [variable for variable in model.weights if id(variable) not in fixed]
-    variables += [average for _, average in averages(model)]
+    variables += [average for _, average in pairs]
     kept = [variable.numpy() for variable in variables]
 
     @contextmanager

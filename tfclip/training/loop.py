@@ -18,7 +18,7 @@ from tfclip.training.callback_state import CallbackStates
 from tfclip.training.callbacks import is_sound
 from tfclip.training.checkpoints import Checkpoints
 from tfclip.training.clock import Clock
-from tfclip.training.optimizer import exchange_weights, exchanged_weights, learning_rate
+from tfclip.training.optimizer import averages, exchange, exchanged, learning_rate
 from tfclip.training.peers import Agreement
 from tfclip.training.replicas import distribute, first_replica
 from tfclip.training.termination import Terminated, Termination
@@ -150,7 +150,7 @@ class _Training:
             terminated = True
             self._save()
         if self.measure_average:
-            exchange_weights(self.model)
+            exchange(averages(self.model))
         self.callbacks.on_train_end(self.logs)
         return Trained(self.model.history, self.step, self._seconds(), terminated)
 
@@ -180,7 +180,7 @@ class _Training:
         logs, remembered = dict(self.logs), self.states.taken()
         self.evaluation_due = True
         self.logs["learning_rate"] = learning_rate(self.model)
-        measured = exchanged_weights(self.model) if self.measure_average else nullcontext()
+        measured = exchanged(averages(self.model)) if self.measure_average else nullcontext()
         try:
             # One of several machines cannot leave alone: it ends with the others, after the step.
             alone = nullcontext() if self.agreement.several else termination.breaking_off()

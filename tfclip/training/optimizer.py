@@ -15,6 +15,8 @@ from tfclip.training.flags import FitFlags
 # Parts of a tower's depth that share a learning rate, whatever the number of its layers.
 DEPTHS = 12
 
+Pairs = list[tuple[keras.Variable, keras.Variable]]
+
 
 @keras.saving.register_keras_serializable("tfclip")
 class LayerwiseAdamW(keras.optimizers.AdamW):
@@ -131,20 +133,28 @@ def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
     return factors
 
 
+def averages(model: DualEncoder) -> Pairs:
+    """The trained variables with their averages; none where the optimizer keeps none."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        return []
+    averages = optimizer._model_variables_moving_average
+    return list(zip(optimizer._trainable_variables, averages, strict=True))
+
+
 @contextmanager
-def exchanged_weights(model: DualEncoder) -> Iterator[None]:
-    """Within, the model has its averaged weights and the optimizer the others; or the other way
-    round. Nothing happens where the optimizer keeps none."""
-    exchange_weights(model)
+def exchanged(pairs: Pairs) -> Iterator[None]:
+    """Within, the model has its averaged weights and the optimizer the others; or back again."""
+    exchange(pairs)
     try:
         yield
     finally:
-        exchange_weights(model)
+        exchange(pairs)
 
 
-def exchange_weights(model: DualEncoder) -> None:
-    """Exchange the weights with their averages; `fit` leaves the averaged ones in the model."""
-    for variable, average in averages(model):
+def exchange(pairs: Pairs) -> None:
+    """Exchange weights with their averages; `fit` leaves the averaged ones in the model."""
+    for variable, average in pairs:
         value = variable.numpy()
         variable.assign(average.value)
         average.assign(value)
@@ -154,12 +164,3 @@ def learning_rate(model: DualEncoder) -> float:
     """The learning rate of the next update."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return float(optimizer.learning_rate)
-
-
-def averages(model: DualEncoder) -> list[tuple[keras.Variable, keras.Variable]]:
-    """The trained variables with their averages; none where the optimizer keeps none."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not optimizer.use_ema:
-        return []
-    averages = optimizer._model_variables_moving_average
-    return list(zip(optimizer._trainable_variables, averages, strict=True))

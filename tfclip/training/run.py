@@ -28,6 +28,7 @@ from tfclip.training.flags import FitFlags
 from tfclip.training.keep_best import KeepBest, save_trained
 from tfclip.training.loop import run_steps
 from tfclip.training.measures import make_measures
+from tfclip.training.optimizer import averages
 from tfclip.training.peers import barrier, chief_first, watch
 from tfclip.training.phases import batch_keys, make_phases
 from tfclip.training.prepare import make_strategy, prepare_model
@@ -188,7 +189,7 @@ def _train(
             f"try a lower --learning-rate (now {flags.learning_rate}) or --precision float32"
         )
     if writes and not ended.terminated:
-        save_trained(flags.run / CHECKPOINTS / "last", trained, beside)
+        save_trained(flags.run / CHECKPOINTS / "last", trained, beside, averages(model))
     barrier(strategy)
     return {
         "run": str(flags.run),
