@@ -13,6 +13,7 @@ begins as a fresh one does, eight seconds sooner. Runs on two workers are the co
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -303,6 +304,9 @@ def forked(work: Callable[[], None], log: Path) -> int:
     """Do `work` in a process of its own, forked from this one; return its id."""
     process = os.fork()
     if process:
+        # Here too, since it may be killed before it has done so.
+        with contextlib.suppress(OSError):
+            os.setpgid(process, process)
         return process
     os.setpgid(0, 0)
     code = 1
