@@ -42,8 +42,8 @@ class ExportFlags:
     text_only: bool = False
     """Leave the image tower and the labels out."""
     precision: str = "float32"
-    """Of the stored weights: float32, or bfloat16 or float16, which halve the size. They are
-    computed with in float32."""
+    """Of the stored weights: float32, or bfloat16 or float16, which halve the size. They become
+    float32 when the export is loaded, and are computed with as such."""
     litert: Path | None = None
     """Also write the image tower for LiteRT, with float16 weights, to this .tflite file: pixels
     (1, S, S, 3) uint8 in, an embedding out."""

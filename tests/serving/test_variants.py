@@ -20,6 +20,27 @@ def export(run, out, *words):
     return load_signatures(out / "1"), load_card(out / "1")
 
 
+def in_a_session(version, signature, **inputs):
+    """Ask as a server does: the graph, its op that restores, its op that initializes, a session."""
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(version))
+        asked = graph.signature_def[signature]
+        outputs = {name: info.name for name, info in asked.outputs.items()}
+        return session.run(outputs, {asked.inputs[name].name: v for name, v in inputs.items()})
+
+
+def test_a_session_answers_as_python_does(exported, served, picture_bytes):
+    inputs = {"image_bytes": [*picture_bytes.values(), b"damage"], "text": ["a red circle", ""]}
+    answer = in_a_session(exported / "1", "similarity", **inputs)
+    expected = served["similarity"](**{name: tf.constant(v) for name, v in inputs.items()})
+    np.testing.assert_allclose(answer["logits_per_image"], expected["logits_per_image"], atol=1e-4)
+    assert answer["valid"].tolist() == expected["valid"].numpy().tolist()
+    answer = in_a_session(exported / "1", "classify", image_bytes=inputs["image_bytes"])
+    expected = served["classify"](image_bytes=tf.constant(inputs["image_bytes"]))
+    np.testing.assert_allclose(answer["scores"], expected["scores"], atol=1e-5)
+    assert answer["labels"].tolist() == expected["labels"].numpy().tolist()
+
+
 def size(version):
     return sum(path.stat().st_size for path in version.rglob("variables*"))
 
@@ -87,6 +108,8 @@ def test_half_precision_is_the_model_with_rounded_matrices(
     variables = tf.saved_model.load(str(tmp_path / "out" / "1"))._weights
     assert {v.dtype for v in variables if v.shape.rank > 1} == {dtype}
     assert {v.dtype for v in variables if v.shape.rank < 2} == {tf.float32}
+    embedding = in_a_session(tmp_path / "out" / "1", "encode_text", text=texts)["embedding"]
+    np.testing.assert_allclose(embedding, expected, atol=1e-5)
 
 
 def test_a_weight_that_float16_cannot_hold_is_refused(tiny_model, tmp_path):

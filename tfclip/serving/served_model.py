@@ -13,6 +13,7 @@ from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
+from tfclip.serving.half_weight import HalfWeight
 from tfclip.serving.scoring import fuse_views, label_probabilities
 from tfclip.serving.signatures import COMPLETE, Variant
 
@@ -37,6 +38,7 @@ class ServedModel(tf.Module):
         # An export holds the weights, not the layers of the Keras model.
         self._logit_scale = dual_encoder.temperature
         self._weights = [variable.value for variable in dual_encoder.logit_scale.weights]
+        self._halves: list[HalfWeight] = []
         self._sides = variant.sides
         if names.IMAGE_SIDE in variant.sides:
             self._whole = _decoder("1", size)
@@ -128,12 +130,13 @@ class ServedModel(tf.Module):
             self._weights += [variable.value for variable in variables]
             return encode
         matrices = [variable for variable in variables if len(variable.shape) > 1]
-        stored = [_stored(variable, precision) for variable in matrices]
+        halves = [HalfWeight(variable, precision) for variable in matrices]
         vectors = [variable.value for variable in variables if len(variable.shape) <= 1]
-        self._weights += stored + vectors
+        self._weights += [half.stored for half in halves] + vectors
+        self._halves += halves
 
         def encode_from_stored(*arguments):
-            values = (tf.cast(half, tf.float32) for half in stored)
+            values = [half.read() for half in halves]
             with keras.StatelessScope(state_mapping=list(zip(matrices, values, strict=True))):
                 return encode(*arguments)
 
@@ -158,17 +161,6 @@ def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
     A method, and not the `tf.function` itself, since a module would export it once more.
     """
     return tf.function(function, input_signature=specs).__call__
-
-
-def _stored(variable: keras.Variable, precision: str) -> tf.Variable:
-    """A copy in half precision; ValueError where its numbers do not fit into it."""
-    half = tf.cast(variable.value, precision)
-    if not bool(tf.reduce_all(tf.math.is_finite(half))):
-        raise ValueError(
-            f"the weights {variable.path} hold numbers that {precision} cannot; export with "
-            "--precision bfloat16 or float32"
-        )
-    return tf.Variable(half, trainable=False, name=variable.name)
 
 
 def _decoder(tiles: str, size: int) -> Callable:
