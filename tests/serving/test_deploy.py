@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from google.protobuf import text_format
+from google.protobuf import descriptor_pb2, message_factory, text_format, wrappers_pb2
 
+from tfclip.serving.batching import read_batching_parameters
 from tfclip.serving.signatures import MODEL_NAME
 
 KIT = Path(__file__).parents[2] / "deploy"
@@ -24,6 +25,69 @@ def test_models_config_names_what_the_client_asks_for(services):
     assert model.name == MODEL_NAME
     for service in services.values():
         assert any(volume.split(":")[-2] == model.base_path for volume in service["volumes"])
+
+
+# Of TensorFlow Serving's session_bundle_config.proto and monitoring_config.proto, which its package
+# for Python leaves out: fields by number, a repeated one in a list.
+WRAPPED = ".google.protobuf.Int64Value"
+MESSAGES = {
+    "BatchingParameters": {
+        1: ("max_batch_size", WRAPPED),
+        2: ("batch_timeout_micros", WRAPPED),
+        3: ("max_enqueued_batches", WRAPPED),
+        4: ("num_batch_threads", WRAPPED),
+        5: ("thread_pool_name", ".google.protobuf.StringValue"),
+        6: ("allowed_batch_sizes", [int]),
+        7: ("pad_variable_length_inputs", bool),
+    },
+    "PrometheusConfig": {1: ("enable", bool), 2: ("path", str)},
+    "MonitoringConfig": {1: ("prometheus_config", ".kit.PrometheusConfig")},
+}
+
+
+def parsed(name, text):
+    """The text of one of `MESSAGES`, read by protobuf itself."""
+    kind = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="kit.proto", package="kit", syntax="proto3", dependency=[wrappers_pb2.DESCRIPTOR.name]
+    )
+    for message, fields in MESSAGES.items():
+        added = file.message_type.add(name=message)
+        for number, (field, of) in fields.items():
+            repeated = isinstance(of, list)
+            of = of[0] if repeated else of
+            plain = {int: kind.TYPE_INT64, bool: kind.TYPE_BOOL, str: kind.TYPE_STRING}
+            added.field.add(
+                name=field,
+                number=number,
+                label=kind.LABEL_REPEATED if repeated else kind.LABEL_OPTIONAL,
+                type=plain.get(of, kind.TYPE_MESSAGE),
+                type_name=None if of in plain else of,
+            )
+    wrappers = descriptor_pb2.FileDescriptorProto()
+    wrappers_pb2.DESCRIPTOR.CopyToProto(wrappers)
+    messages = message_factory.GetMessages([wrappers, file])
+    return text_format.Parse(text, messages[f"kit.{name}"]())
+
+
+def test_protobuf_reads_the_batching_parameters_as_the_check_does():
+    path = KIT / "batching_parameters.txt"
+    parameters, ours = (
+        parsed("BatchingParameters", path.read_text()),
+        read_batching_parameters(path),
+    )
+    assert tuple(parameters.allowed_batch_sizes) == ours.allowed_batch_sizes
+    assert parameters.max_batch_size.value == ours.max_batch_size
+    for name in ("batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
+        assert getattr(parameters, name).value > 0
+    with pytest.raises(text_format.ParseError):
+        parsed("BatchingParameters", path.read_text().replace("num_batch_threads", "threads"))
+
+
+def test_protobuf_reads_the_monitoring_file():
+    monitoring = parsed("MonitoringConfig", (KIT / "monitoring.config").read_text())
+    assert monitoring.prometheus_config.enable
+    assert monitoring.prometheus_config.path == "/monitoring/prometheus/metrics"
 
 
 def test_every_file_that_a_service_names_is_mounted_and_there(services):
@@ -63,7 +127,6 @@ def test_the_health_check_tells_a_loaded_model_from_none(services, url, serving,
 
 def test_prometheus_asks_where_the_server_answers():
     path = "/monitoring/prometheus/metrics"
-    assert f'path: "{path}"' in (KIT / "monitoring.config").read_text()
     (job,) = yaml.safe_load((KIT / "prometheus.yaml").read_text())["scrape_configs"]
     assert job["metrics_path"] == path
     assert job["static_configs"][0]["targets"] == ["localhost:8500", "localhost:8502"]
