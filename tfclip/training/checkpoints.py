@@ -133,7 +133,8 @@ class Checkpoints:
         self._last_step, self._last_time = step, time.monotonic()
         self._last_cost = size / ASSUMED_BYTES_PER_SECOND
         if self.writes:
-            for path in self.folder.glob(f"*{WRITING}"):
+            # The models beside them are written as folders, and remove their own.
+            for path in self.folder.glob(f"step-*{WRITING}"):
                 path.unlink()
 
     def due(self, step: int) -> bool:
