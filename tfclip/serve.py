@@ -43,6 +43,7 @@ class CheckFlags:
 def check(flags: CheckFlags) -> dict:
     """Print a line for each check, and the request that a client would send, with its answer."""
     from tfclip.serving.check import check_export, curl_request, example_answer
+    from tfclip.serving.signatures import ENCODE_TEXT, default_row
 
     findings, loaded = [], {}
     for finding in check_export(flags.exported, flags.parameters(), loaded):
@@ -58,7 +59,8 @@ def check(flags: CheckFlags) -> dict:
     answer = example_answer(loaded)
     say("a client asks TensorFlow Serving's REST interface like this:")
     print(curl_request(flags.exported))
-    say("and is answered, for a drawn red disk:")
+    is_text = default_row(loaded) == ENCODE_TEXT
+    say(f"and is answered{'' if is_text else ', for a drawn red disk'}:")
     print(_shortened(answer))
     return {**result, "curl": curl_request(flags.exported), "answer": answer}
 
