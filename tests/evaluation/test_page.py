@@ -31,6 +31,7 @@ def test_page_holds_figures_curves_and_examples_and_fetches_nothing(tmp_path):
     assert "two &lt;dogs&gt; &amp; &quot;cats&quot;" in page
     assert "<script>" not in page
     assert "val_loss" in page and page.count("<svg") == 2
+    assert ">1</text>" in page and ">2</text>" in page and ">1.2</text>" not in page
     assert not re.search(r"(src|href)=\"(?!data:)", page) and "http" not in page
 
 

@@ -37,6 +37,7 @@ def line_chart(
     y_range: tuple[float, float] | None = (0.0, 1.0),
     x_range: tuple[float, float] | None = None,
     at: float | None = None,
+    x_counts: bool = False,
     legend: bool = True,
     size: tuple[int, int] = SIZE,
 ) -> str:
@@ -49,6 +50,7 @@ def line_chart(
         y_range: of the axis; that of the values when None.
         x_range: of the axis; that of the values when None.
         at: x of a vertical line.
+        x_counts: only whole numbers stand at the x axis.
         legend: whether to name the curves.
         size: width and height, in units of the letters' pixels.
     """
@@ -65,6 +67,8 @@ def line_chart(
     parts = []
     most = 6 if whole > 300 else 3
     for x in _ticks(x_low, x_high, most):
+        if x_counts and x % 1:
+            continue
         left, bottom = place(x, y_low)
         parts.append(f'<path class="grid" d="M{left},{_TOP}V{bottom}"/>')
         parts.append(f'<text x="{left}" y="{bottom + 15}" text-anchor="middle">{x:g}</text>')

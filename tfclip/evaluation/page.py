@@ -114,7 +114,9 @@ def _training(run: Path) -> list[str]:
             if np.isfinite(values).any():
                 lines.append(Line(name, np.arange(1, len(rows) + 1), values, dots=len(rows) < 30))
         if lines:
-            drawn = line_chart(lines, x_label="measurement", y_label=what.split()[0], y_range=None)
+            drawn = line_chart(
+                lines, x_label="measurement", y_label=what.split()[0], y_range=None, x_counts=True
+            )
             charts.append(chart(drawn, what))
     if not charts:
         return []
