@@ -72,7 +72,13 @@ def sides(tower: str, flags: argparse.Namespace) -> tuple[Callable[[], int], ...
     import numpy as np
     import tensorflow as tf
 
-    from tfclip.evaluation.zero_shot import VIEWS_AT_ONCE, _graphs, embed_pictures, record_views
+    from tfclip.evaluation.zero_shot import (
+        VIEWS_AT_ONCE,
+        _graphs,
+        embed_pictures,
+        record_views,
+        view_batches,
+    )
     from tfclip.inputs.text import WordPieceTokenizer
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
@@ -103,7 +109,7 @@ def sides(tower: str, flags: argparse.Namespace) -> tuple[Callable[[], int], ...
         return count
 
     def reading() -> int:
-        return sum(len(rows) for rows, _ in views.batch(VIEWS_AT_ONCE).prefetch(2))
+        return sum(len(rows) for rows, _ in view_batches(views))
 
     return evaluation, forward, reading
 

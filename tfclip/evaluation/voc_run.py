@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tfclip.console import say
 from tfclip.evaluation.embeddings import RunEmbeddings
@@ -50,7 +51,9 @@ def measure_voc(flags: VocFlags, started: float) -> dict:
     """
     embeddings = RunEmbeddings(flags.run)
     test, calibration = _open(flags, embeddings)
-    result = evaluate_voc(embeddings, test, calibration, flags.options())
+    # The products are small: threads of BLAS would spin beside those that resample.
+    with threadpool_limits(1, user_api="blas"):
+        result = evaluate_voc(embeddings, test, calibration, flags.options())
     figures = result.figures | {"data": str(flags.records or flags.data)}
     figures |= circumstances(started)
     say(voc_table(figures))
