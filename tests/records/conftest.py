@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfclip.records.options import PackOptions
+from tfclip.records.writer import pack
 from tfclip.sources.sample import Region, Rejected, Sample, Source
 
 
@@ -86,3 +88,12 @@ def made():
         source_of=source_of,
         records_of=records_of,
     )
+
+
+@pytest.fixture(scope="module")
+def packed(made, tmp_path_factory):
+    """30 records, six in each of five shards."""
+    out = tmp_path_factory.mktemp("records") / "made"
+    source = made.source_of({"train": made.samples(30), "val": made.samples(3, "val")})
+    pack(source, out, PackOptions(workers=1, shards=5))
+    return out

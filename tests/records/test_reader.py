@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tfclip.records import schema
 from tfclip.records.manifest import MANIFEST, load_manifest, records_reference
-from tfclip.records.options import PackOptions
 from tfclip.records.reader import (
     ROW,
     endless_shards,
@@ -17,15 +16,6 @@ from tfclip.records.reader import (
     split_files,
 )
 from tfclip.records.verify import damage_named
-from tfclip.records.writer import pack
-
-
-@pytest.fixture(scope="module")
-def packed(made, tmp_path_factory):
-    out = tmp_path_factory.mktemp("records") / "made"
-    source = made.source_of({"train": made.samples(30), "val": made.samples(3, "val")})
-    pack(source, out, PackOptions(workers=1, shards=5))
-    return out
 
 
 def keys(dataset) -> list[bytes]:

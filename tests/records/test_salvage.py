@@ -6,22 +6,11 @@ import pytest
 
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
-from tfclip.records.options import PackOptions
 from tfclip.records.reader import read_split, shard_counts
 from tfclip.records.salvage import salvage
 from tfclip.records.verify import verify
-from tfclip.records.writer import pack
 
 SHARD = "train-0000{}-of-00005.tfrecord"
-
-
-@pytest.fixture(scope="module")
-def packed(made, tmp_path_factory):
-    """30 records, six in each of five shards."""
-    out = tmp_path_factory.mktemp("records") / "made"
-    source = made.source_of({"train": made.samples(30), "val": made.samples(3, "val")})
-    pack(source, out, PackOptions(workers=1, shards=5))
-    return out
 
 
 @pytest.fixture

@@ -2,26 +2,20 @@
 
 import keras
 import numpy as np
+import pytest
 
-from tfclip.inputs.text import WordPieceTokenizer
-from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saved import TrainedModel, load_model
 from tfclip.training.keep_best import KeepBest
 from tfclip.training.optimizer import averages, exchanged, make_optimizer
 from tfclip.training.recipes import RECIPES
 
-CONFIG = ModelConfig(
-    image_tower="small-convolutional",
-    text_tower="small-transformer",
-    image_size=16,
-    embed_dim=8,
-    context_length=6,
-    vocabulary_size=5,
-    image_options={"widths": (4, 8), "stem": 2},
-    text_options={"width": 8, "blocks": 1, "heads": 2},
-)
-TOKENIZER = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a"], 6)
+
+@pytest.fixture
+def trained(tiny_model):
+    """A model of that kind, to be changed."""
+    keras.utils.set_random_seed(0)
+    return TrainedModel(DualEncoder(tiny_model.config), tiny_model.tokenizer)
 
 
 def with_new_optimizer(model, average):
@@ -47,9 +41,7 @@ def evaluated(keep, model, epoch, value):
     return measured, weights(model)
 
 
-def test_both_models_are_those_of_the_best_epoch_also_after_a_new_phase(tmp_path):
-    keras.utils.set_random_seed(0)
-    trained = TrainedModel(DualEncoder(CONFIG), TOKENIZER)
+def test_both_models_are_those_of_the_best_epoch_also_after_a_new_phase(trained, tmp_path):
     model, keep = trained.dual_encoder, KeepBest(trained, tmp_path / "best", "map")
     with_new_optimizer(model, 0.9)
     for epoch, value in enumerate((0.1, 0.5, 0.2)):
@@ -70,8 +62,7 @@ def test_both_models_are_those_of_the_best_epoch_also_after_a_new_phase(tmp_path
         np.testing.assert_array_equal(before, after)
 
 
-def test_without_averages_there_is_one_model(tmp_path):
-    trained = TrainedModel(DualEncoder(CONFIG), TOKENIZER)
+def test_without_averages_there_is_one_model(trained, tmp_path):
     with_new_optimizer(trained.dual_encoder, 0.0)
     keep = KeepBest(trained, tmp_path / "best", "map")
     evaluated(keep, trained.dual_encoder, 0, 0.3)

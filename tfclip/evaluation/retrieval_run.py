@@ -67,9 +67,11 @@ def evaluate_retrieval(
     every = [caption for listed in captions for caption in listed]
     if isinstance(model, RunEmbeddings):
         named = f"retrieval {manifest.fingerprint()}:{split} {PIXELS_VERSION}"
-        embedded = model.arrays(named, lambda: _embed(model.model, directory, split, every))
+        embedded = model.arrays(
+            named, lambda: _embed(model.model, directory, split, every, len(counts))
+        )
     else:
-        embedded = _embed(model, directory, split, every)
+        embedded = _embed(model, directory, split, every, len(counts))
     images, texts = embedded["images"], embedded["texts"]
     image_of_text = np.repeat(np.arange(len(counts)), counts)
     figures = retrieval_metrics(images, texts, image_of_text, chunk=chunk)
@@ -85,11 +87,10 @@ def evaluate_retrieval(
 
 
 def _embed(
-    model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes]
+    model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes], total: int
 ) -> dict[str, np.ndarray]:
-    """The pictures of a split and its captions: `images` (N,D) and `texts` (M,D)."""
+    """The `total` pictures of a split and its captions: `images` (N,D) and `texts` (M,D)."""
     views = record_views(directory, split, model.config.image_size)
-    total = load_manifest(directory).splits[split].images
     _, images = embed_pictures(model, views, total=total)
     return {"images": images[:, 0], "texts": embed_texts(model, captions)}
 
