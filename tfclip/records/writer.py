@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tfclip.records.split_writer import changed_shards, pack_shards
 from tfclip.records.target import built_beside, keep_skipped_list
 from tfclip.records.tfds_metadata import write_metadata
 from tfclip.sources.sample import Source
+from tfclip.version import __version__
 
 Elsewhere = Callable[[Path, Mapping[str, list[Span]], PackOptions], Iterable[Finished]]
 """Packs the missing shards of every split into a directory."""
@@ -98,7 +98,7 @@ def pack(
                 class_names=source.class_names,
                 caption_words={split: part.words() for split, part in packed.items()},
                 packing=options.content() | {"source_options": dict(source_options or {})},
-                tfclip_version=_version(),
+                tfclip_version=__version__,
             )
             manifest.save(building)
         except tf.errors.OpError as error:  # TensorFlow's own words for a full disk and the like
@@ -169,10 +169,3 @@ def _refuse_many(packed: dict[str, _Part], building: Path, out: Path, most: floa
             f"{skipped} of {total} pictures were rejected, allowed is {most:.2%}; "
             f"{kept} lists them; --max-skipped allows more"
         )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("tfclip")
-    except metadata.PackageNotFoundError:  # run from its source, not installed
-        return "unknown"
