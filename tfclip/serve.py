@@ -1,13 +1,17 @@
-"""python -m tfclip.serve check EXPORTED: is an exported model fit for TensorFlow Serving?"""
+"""python -m tfclip.serve check|run EXPORTED: check an export for a server, or serve it here."""
 
+import importlib.util
 import json
+import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from tfclip.console import Command, CommandFailed, run, say
+from tfclip.models.folder import holds_model
+from tfclip.serving.server.options import Access, Limits, ServerOptions
 
 # Of each list in a printed answer.
 MOST_NUMBERS = 5
@@ -38,6 +42,93 @@ class CheckFlags:
     def parameters(self) -> Path | None:
         """The parameters file to check with, or None."""
         return self.batching or (KIT_BATCHING if KIT_BATCHING.is_file() else None)
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """Serve an export on this machine over REST and gRPC, as TensorFlow Serving does, with a page.
+
+    For one machine and for trying; deploy/ holds what goes beyond: TensorFlow Serving, Kubernetes.
+    New versions in the folder are loaded, warmed up, and take over. SIGTERM and Ctrl-C end it
+    after the requests that have come are answered. Needs the extra [serving]."""
+
+    exported: Positional[Path]
+    """What `tfclip.export --out` wrote; its highest version is served. One version alone (DIR/3)
+    is served without looking for others."""
+    model: str = "tfclip"
+    """The name of the model, a part of every path: /v1/models/NAME:predict."""
+    index: Path | None = None
+    """A search index (NAME.npy, from `tfclip.search index`) for the search box of the page. Its
+    records must be there, and its embeddings must be those of this model."""
+    poll_seconds: float = 1.0
+    """How often the folder is looked at for a new version."""
+    merge: bool = True
+    """Answer waiting requests for the same signature in one call of the model."""
+    access: Access = field(default_factory=Access)
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self):
+        if not self.exported.exists():
+            raise FileNotFoundError(
+                f"no export at {self.exported}; make one with: python -m tfclip.export RUN "
+                "--out DIR"
+            )
+        if holds_model(self.exported):
+            raise ValueError(
+                f"{self.exported} is a run, and a server needs an export; make one with: python -m "
+                f"tfclip.export {self.exported} --out DIR"
+            )
+        if not re.fullmatch(r"[\w.-]+", self.model):
+            raise ValueError(
+                f"received --model {self.model}; allowed: letters, digits, dots, - and _"
+            )
+        if self.poll_seconds <= 0:
+            raise ValueError(
+                f"received --poll-seconds {self.poll_seconds:g}; allowed: more than 0"
+            )
+        for package in ("uvicorn", "starlette", "grpc_health", "tensorflow_serving"):
+            if importlib.util.find_spec(package) is None:
+                raise ValueError(
+                    f"serve run needs the package {package}; install the extra: "
+                    "pip install 'tfclip[serving]'"
+                )
+
+    def options(self) -> ServerOptions:
+        """What the server is made with."""
+        return ServerOptions(
+            exported=self.exported,
+            model=self.model,
+            access=self.access,
+            limits=self.limits,
+            index=self.index,
+            poll_seconds=self.poll_seconds,
+            merge=self.merge,
+        )
+
+
+def run_server(flags: RunFlags) -> dict:
+    """Serve until the process is told to end."""
+    from tfclip.serving.server.run import Addresses, Server
+
+    access = flags.access
+    if not access.is_loopback() and access.token is None:
+        say(
+            f"warning: everybody who reaches {access.host} may use this server; --token and "
+            "--tls-cert restrict that"
+        )
+    server = Server(flags.options(), say)
+    server.load()
+    addresses = []
+
+    def started(at: Addresses) -> None:
+        addresses.append(at)
+        say(f"REST and the page: {at.rest}/")
+        if at.grpc is not None:
+            say(f"gRPC: {at.grpc}")
+        say(f"try it: curl {at.rest}/v1/models/{flags.model}")
+
+    server.run(started)
+    return {"rest": addresses[0].rest, "grpc": addresses[0].grpc} if addresses else {}
 
 
 def check(flags: CheckFlags) -> dict:
@@ -83,7 +174,7 @@ def _shortened(answer: dict) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    commands = {"check": Command(CheckFlags, check)}
+    commands = {"check": Command(CheckFlags, check), "run": Command(RunFlags, run_server)}
     return run("tfclip.serve", commands, argv, kind="action")
 
 

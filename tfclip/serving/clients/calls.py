@@ -1,0 +1,106 @@
+"""What a client sends for a question, in parts that a server takes, and the answers in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfclip.serving import signatures as names
+
+Picture = str | Path | bytes
+Answer = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: a row of `signatures.SIGNATURES` and its inputs by name.
+
+    `columns` of the answer are kept, where more was asked than is wanted.
+    """
+
+    row: str
+    inputs: dict[str, list]
+    columns: int | None = None
+
+    def check(self, answer: Answer, server: str) -> Answer:
+        """The answer, when it fits the call.
+
+        Raises:
+            ValueError: it has other sizes.
+        """
+        count = len(next(iter(self.inputs.values())))
+        if any(len(value) != count for value in answer.values()):
+            raise ValueError(f"{server} answered {self.row} of {count} with another number of rows")
+        if self.row != names.SIMILARITY:
+            return answer
+        logits, texts = answer[names.LOGITS_PER_IMAGE], len(self.inputs[names.TEXT])
+        if logits.shape != (count, texts):
+            raise ValueError(
+                f"{server} answered similarity with shape {logits.shape} to {count} pictures and "
+                f"{texts} texts"
+            )
+        return {**answer, names.LOGITS_PER_IMAGE: logits[:, : self.columns]}
+
+
+def picture_calls(row: str, pictures: Sequence[Picture]) -> list[Call]:
+    """Calls of `classify` or `encode_image`.
+
+    Raises:
+        OSError: a picture cannot be read.
+        ValueError: there is no picture, or no list of them.
+    """
+    return [Call(row, {names.IMAGE_BYTES: part}) for part in _parts(_contents(pictures))]
+
+
+def text_calls(texts: Sequence[str]) -> list[Call]:
+    """Calls of `encode_text`.
+
+    Raises:
+        ValueError: there is no text, or no list of them.
+    """
+    return [Call(names.ENCODE_TEXT, {names.TEXT: part}) for part in _parts(_texts(texts))]
+
+
+def similarity_calls(pictures: Sequence[Picture], texts: Sequence[str]) -> list[Call]:
+    """Calls of `similarity`, all texts beside each part of the pictures.
+
+    A server that merges requests takes as many texts as pictures for its own, and joins those of
+    strangers: it is never asked so.
+
+    Raises:
+        OSError, ValueError: see `picture_calls` and `text_calls`.
+    """
+    contents, texts = _contents(pictures), _texts(texts)
+    calls = []
+    for part in _parts(contents):
+        asked = [*texts, texts[-1]] if len(texts) == len(part) else texts
+        inputs = {names.IMAGE_BYTES: part, names.TEXT: asked}
+        calls.append(Call(names.SIMILARITY, inputs, len(texts)))
+    return calls
+
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """The answers to the parts, one after the other."""
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _contents(pictures: Sequence[Picture]) -> list[bytes]:
+    if isinstance(pictures, Picture):
+        raise ValueError("pictures must be a list of paths or bytes. Received: one alone")
+    if not pictures:
+        raise ValueError("no picture was given; give a list of paths or bytes")
+    return [p if isinstance(p, bytes) else Path(p).read_bytes() for p in pictures]
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f"texts must be a list of one or more. Received: {texts!r}")
+    return list(texts)
+
+
+def _parts(values: list) -> list[list]:
+    most = max(names.ALLOWED_BATCH_SIZES)
+    return [values[start : start + most] for start in range(0, len(values), most)]

@@ -1,0 +1,197 @@
+"""Runs signatures in threads, and merges waiting requests into one call where that is sound.
+
+While all threads are busy requests wait, and those for the same signature of the same version are
+answered together: nobody waits for company. A merged call is filled up to one of
+`ALLOWED_BATCH_SIZES`, as TensorFlow Serving fills it, so that few shapes are ever seen. A signature
+whose tensors differ in their leading side (`similarity`) is never merged: its texts are those of
+one request. The pixels of all calls at one time stay below a budget, since a decoded picture of 50
+million pixels takes 150 MB, and TensorFlow keeps the most memory that it ever needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.serving import signatures as names
+from tfclip.serving.warmup import drawn_jpeg
+
+MOST_ROWS = max(names.ALLOWED_BATCH_SIZES)
+# After calls with more pixels than this the allocator gives its memory back to the system.
+_MANY_PIXELS = 8_000_000
+# A picture and a text that cost next to nothing, to fill a batch with.
+_FILLING = {names.IMAGE_BYTES: drawn_jpeg(8, 8), names.TEXT: b""}
+
+Signature = Callable[..., Mapping[str, tf.Tensor]]
+
+
+@dataclass(eq=False)
+class Task:
+    """A part of a request: inputs of one signature, at most `MOST_ROWS` rows where it may be merged.
+
+    Two tasks with the same `key` may be merged; None never is. `pixels` is what its pictures
+    take.
+    """
+
+    signature: Signature
+    key: tuple | None
+    inputs: Mapping[str, np.ndarray]
+    pixels: int = 0
+    done: Future = field(default_factory=Future)
+
+    @property
+    def rows(self) -> int:
+        """The length of the leading side."""
+        return len(next(iter(self.inputs.values())))
+
+
+class BatchQueue:
+    """Threads that run tasks, first come, first served.
+
+    Args:
+        threads: how many calls run side by side.
+        pixel_budget: pixels of pictures in all running calls together; a call with more runs alone.
+        merge: whether to merge at all.
+        observe: is told the rows of each call, without filling.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        pixel_budget: int,
+        merge: bool = True,
+        observe: Callable[[int], None] = lambda rows: None,
+    ):
+        self._budget = pixel_budget
+        self._merge = merge
+        self._observe = observe
+        self._waiting: deque[Task] = deque()
+        self._pixels = 0
+        self._running = 0
+        self._stopped = False
+        self._changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, task: Task) -> Future:
+        """Put a task at the end; its future holds the outputs by name, as arrays."""
+        with self._changed:
+            if self._stopped:
+                raise RuntimeError("the queue is stopped")
+            self._waiting.append(task)
+            self._changed.notify()
+        return task.done
+
+    def waiting(self) -> int:
+        """How many tasks no thread has begun."""
+        return len(self._waiting)
+
+    def stop(self) -> None:
+        """Finish what waits, then end the threads."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _fits(self) -> bool:
+        return not self._running or self._pixels + self._waiting[0].pixels <= self._budget
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._waiting and self._fits() or self._stopped and not self._waiting
+                )
+                if not self._waiting:
+                    return
+                batch = self._take()
+                pixels = sum(task.pixels for task in batch)
+                self._pixels += pixels
+                self._running += 1
+            try:
+                if batch:
+                    self._run(batch)
+                    if pixels > _MANY_PIXELS:
+                        _trim()
+            finally:
+                batch.clear()
+                with self._changed:
+                    self._pixels -= pixels
+                    self._running -= 1
+                    self._changed.notify_all()
+
+    def _take(self) -> list[Task]:
+        """The first task, and those behind it that may be merged with it; called with the lock."""
+        first = self._waiting.popleft()
+        if not first.done.set_running_or_notify_cancel():
+            return []
+        batch, rows, pixels = [first], first.rows, self._pixels + first.pixels
+        if first.key is None or not self._merge or rows >= MOST_ROWS:
+            return batch
+        others: deque[Task] = deque()
+        while self._waiting and rows < MOST_ROWS:
+            task = self._waiting.popleft()
+            if (
+                task.key != first.key
+                or rows + task.rows > MOST_ROWS
+                or (task.pixels and pixels + task.pixels > self._budget)
+            ):
+                others.append(task)
+            elif task.done.set_running_or_notify_cancel():
+                batch.append(task)
+                rows, pixels = rows + task.rows, pixels + task.pixels
+        self._waiting.extendleft(reversed(others))
+        return batch
+
+    def _run(self, batch: list[Task]) -> None:
+        try:
+            outputs = self._call(batch)
+        except BaseException as error:
+            for task in batch:
+                task.done.set_exception(error)
+            return
+        start = 0
+        for task in batch:
+            if len(batch) == 1:
+                part = outputs
+            else:
+                part = {name: value[start : start + task.rows] for name, value in outputs.items()}
+            start += task.rows
+            task.done.set_result(part)
+
+    def _call(self, batch: list[Task]) -> dict[str, np.ndarray]:
+        first = batch[0]
+        inputs = {
+            name: [value for task in batch for value in task.inputs[name]] for name in first.inputs
+        }
+        rows = sum(task.rows for task in batch)
+        self._observe(rows)
+        filled = rows
+        if first.key is not None and rows:
+            filled = next((n for n in names.ALLOWED_BATCH_SIZES if n >= rows), rows)
+            for name, values in inputs.items():
+                values += [_FILLING[name]] * (filled - rows)
+        tensors = {name: tf.constant(values, tf.string) for name, values in inputs.items()}
+        answer = first.signature(**tensors)
+        outputs = {name: value.numpy() for name, value in answer.items()}
+        if filled != rows:
+            outputs = {name: value[:rows] for name, value in outputs.items()}
+        return outputs
+
+
+def _trim() -> None:
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

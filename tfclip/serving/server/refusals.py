@@ -1,0 +1,40 @@
+"""What a request is refused with: a gRPC status code, its HTTP status, and a message."""
+
+from __future__ import annotations
+
+# Of each gRPC status code the HTTP status with which TensorFlow Serving's REST interface answers.
+HTTP_STATUS = {
+    "CANCELLED": 499,
+    "UNKNOWN": 500,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNAVAILABLE": 503,
+    "UNAUTHENTICATED": 401,
+}
+
+
+class Refused(Exception):
+    """A request that is not answered.
+
+    Args:
+        code: the name of a gRPC status code, one of `HTTP_STATUS`.
+        message: what the client is told.
+        http_status: where HTTP has a status that says more: 413 for a body that is too large.
+    """
+
+    def __init__(self, code: str, message: str, http_status: int | None = None):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.http_status = http_status or HTTP_STATUS[code]
+
+
+def invalid(message: str) -> Refused:
+    """A request that is wrong in itself: INVALID_ARGUMENT, status 400."""
+    return Refused("INVALID_ARGUMENT", message)

@@ -1,0 +1,56 @@
+"""TensorProtos of a gRPC request to arrays, and the outputs back, as TensorFlow Serving does."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from tfclip.serving.server.refusals import invalid
+
+# A tensor of no strings says nothing of how large its shape may be.
+_MOST_VALUES = 1_000_000
+
+
+def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """An input, which must be a tensor of strings: an object array of bytes.
+
+    Raises:
+        Refused: INVALID_ARGUMENT.
+    """
+    if proto.dtype != types_pb2.DT_STRING:
+        received = types_pb2.DataType.Name(proto.dtype) if proto.dtype < 200 else proto.dtype
+        raise invalid(
+            f"input {name}: Expects arg[0] to be string but {str(received).lower()[3:]} is provided"
+        )
+    if proto.tensor_shape.unknown_rank or any(dim.size < 0 for dim in proto.tensor_shape.dim):
+        raise invalid(f"input {name}: the tensor has no shape")
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    size, given = int(np.prod(shape, dtype=object)), len(proto.string_val)
+    # One value stands for all where the shape says more, as in every TensorProto.
+    if size > _MOST_VALUES or given > size or (given != size and given != 1):
+        raise invalid(f"input {name}: {given} values do not fit the shape {shape}")
+    values = np.empty(size, object)
+    values[:] = list(proto.string_val) if given == size else list(proto.string_val) * size
+    return values.reshape(shape)
+
+
+def write_tensor(values: np.ndarray) -> tensor_pb2.TensorProto:
+    """An output with its values in the field of its type, which every client can read."""
+    values = np.asarray(values)
+    proto = tensor_pb2.TensorProto()
+    for size in values.shape:
+        proto.tensor_shape.dim.add(size=size)
+    flat = values.reshape(-1).tolist()
+    if values.dtype.kind == "f":
+        proto.dtype = types_pb2.DT_FLOAT
+        proto.float_val.extend(flat)
+    elif values.dtype.kind == "b":
+        proto.dtype = types_pb2.DT_BOOL
+        proto.bool_val.extend(flat)
+    elif values.dtype.kind == "O":
+        proto.dtype = types_pb2.DT_STRING
+        proto.string_val.extend(flat)
+    else:
+        return tf.make_tensor_proto(values)
+    return proto

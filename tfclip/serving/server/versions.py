@@ -1,0 +1,243 @@
+"""The versions in a folder of exports: the highest is loaded, warmed up, and takes over.
+
+As TensorFlow Serving does with `model_version_policy { latest { num_versions: 1 } }`: the old
+version answers until the new one is ready, finishes what it has begun, and is let go. A version
+that does not load is told as such, and the old one stays.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfclip.serving import signatures as names
+from tfclip.serving.saved_model import load_card, load_signatures
+from tfclip.serving.server.refusals import Refused
+from tfclip.serving.warmup import can_warm_up, example_inputs, read_warmup_requests, replay
+
+START, LOADING, AVAILABLE, UNLOADING, END = range(10, 51, 10)
+STATE_NAMES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+# Ended versions that are remembered for the status.
+_MOST_ENDED = 10
+
+
+@dataclass
+class LoadedVersion:
+    """A version that answers: its signatures, and what its files say about them."""
+
+    number: int
+    signatures: Mapping[str, Callable]
+    signature_defs: Mapping[str, object]
+    card: dict
+    in_use: int = 0
+    idle: threading.Condition = field(default_factory=threading.Condition)
+
+    def row(self, signature: str) -> str:
+        """The row of `signatures.SIGNATURES` that a signature of this version follows."""
+        if signature == names.SERVING_DEFAULT:
+            return names.default_row(self.signatures)
+        return signature
+
+
+@dataclass
+class VersionState:
+    """What the model status says of a version."""
+
+    state: int
+    error_code: int = 0
+    error_message: str = ""
+
+
+class ModelVersions:
+    """The versions below one folder, watched by a thread of its own.
+
+    Args:
+        folder: holds 1, 2, ...; or is one version, which is then served alone.
+        model: the name of the model, for messages.
+        poll_seconds: how often the folder is read.
+        say: told what happens, in lines.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        poll_seconds: float,
+        say: Callable[[str], None],
+        loaded: Callable[[int, float], None] = lambda version, seconds: None,
+    ):
+        self.model = model
+        self._folder = Path(folder)
+        self._poll_seconds = poll_seconds
+        self._say = say
+        self._loaded = loaded
+        self._lock = threading.Lock()
+        self._current: LoadedVersion | None = None
+        self._states: dict[int, VersionState] = {}
+        self._failed: dict[int, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
+
+    def start(self) -> None:
+        """Load the highest version, then watch for higher ones.
+
+        Raises:
+            FileNotFoundError: there is no version.
+            ValueError: it does not load.
+        """
+        found = self._found()
+        if not found:
+            raise FileNotFoundError(
+                f"{self._folder} holds no version (1, 2, ... with saved_model.pb). Make one with: "
+                f"python -m tfclip.export RUN --out {self._folder}"
+            )
+        number = max(found)
+        self._load(number, found[number])
+        if self._current is None:
+            raise ValueError(self._states[number].error_message)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the watching."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def states(self) -> dict[int, VersionState]:
+        """Of every version that was seen, by number."""
+        with self._lock:
+            return dict(sorted(self._states.items()))
+
+    def current(self) -> LoadedVersion:
+        """The version that answers who names none."""
+        with self._lock:
+            return self._current
+
+    @contextmanager
+    def use(self, model: str, number: int | None, label: str | None = None):
+        """The version that a request names, kept loaded within the block.
+
+        Raises:
+            Refused: NOT_FOUND where it is not loaded, INVALID_ARGUMENT for an unknown label.
+        """
+        if label:
+            raise Refused("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+        with self._lock:
+            version = self._current
+            if model != self.model or (number is not None and number != version.number):
+                which = f"Latest({model})" if number is None else f"Specific({model}, {number})"
+                raise Refused("NOT_FOUND", f"Servable not found for request: {which}")
+            with version.idle:
+                version.in_use += 1
+        try:
+            yield version
+        finally:
+            with version.idle:
+                version.in_use -= 1
+                version.idle.notify_all()
+
+    def _found(self) -> dict[int, Path]:
+        """The complete versions in the folder, by number."""
+        folder = self._folder.resolve()
+        if (folder / "saved_model.pb").is_file():
+            return {int(folder.name) if folder.name.isdigit() else 1: folder}
+        try:
+            paths = list(folder.iterdir())
+        except OSError:
+            return {}
+        return {
+            int(path.name): path
+            for path in paths
+            if path.name.isascii()
+            and path.name.isdigit()
+            and len(path.name) <= 18
+            and (path / "saved_model.pb").is_file()
+        }
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._poll_seconds):
+            found = self._found()
+            highest = max(found, default=0)
+            if highest > self._current.number and self._changed(highest, found[highest]):
+                self._load(highest, found[highest])
+
+    def _changed(self, number: int, path: Path) -> bool:
+        """Whether a version that once failed to load was written anew since."""
+        return self._failed.get(number) != _written(path)
+
+    def _load(self, number: int, path: Path) -> None:
+        began, written = time.monotonic(), _written(path)
+        self._set(number, LOADING)
+        try:
+            version = _open(number, path)
+        except Exception as error:
+            message = " ".join(str(error).split())[:500]
+            self._failed[number] = written
+            self._set(number, END, 3, message)
+            self._say(f"version {number} does not load, and is not served: {message}")
+            return
+        with self._lock:
+            old, self._current = self._current, version
+            self._states[number] = VersionState(AVAILABLE)
+        seconds = time.monotonic() - began
+        self._loaded(number, seconds)
+        self._say(f"version {number} is loaded and warmed up in {seconds:.1f} s")
+        if old is not None:
+            self._retire(old)
+
+    def _retire(self, old: LoadedVersion) -> None:
+        self._set(old.number, UNLOADING)
+        with old.idle:
+            old.idle.wait_for(lambda: old.in_use == 0)
+        old.signatures, old.signature_defs = {}, {}
+        gc.collect()
+        self._set(old.number, END)
+        self._say(f"version {old.number} is unloaded")
+
+    def _set(self, number: int, state: int, code: int = 0, message: str = "") -> None:
+        with self._lock:
+            self._states[number] = VersionState(state, code, message)
+            ended = [n for n, s in sorted(self._states.items()) if s.state == END]
+            for old in ended[:-_MOST_ENDED]:
+                del self._states[old]
+
+
+def _written(path: Path) -> float:
+    try:
+        return (path / "saved_model.pb").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _open(number: int, path: Path) -> LoadedVersion:
+    card = load_card(path)
+    signatures = load_signatures(path)
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    definitions = {
+        name: definition
+        for name, definition in saved.meta_graphs[0].signature_def.items()
+        if not name.startswith("__")
+    }
+    if strange := set(signatures) - {*names.SIGNATURES, names.SERVING_DEFAULT}:
+        raise ValueError(f"{path} has signatures that tfclip does not write: {sorted(strange)}")
+    _warm_up(path, signatures)
+    return LoadedVersion(number, signatures, definitions, card)
+
+
+def _warm_up(path: Path, signatures: Mapping[str, Callable]) -> None:
+    """Run the warm-up requests of the export; without them one example of each size."""
+    if can_warm_up() and (path / names.WARMUP_REQUESTS).is_file():
+        replay(read_warmup_requests(path), signatures)
+        return
+    for row in set(signatures) - {names.SERVING_DEFAULT}:
+        for size in names.ALLOWED_BATCH_SIZES:
+            inputs = example_inputs(row, size)
+            signatures[row](**{k: tf.constant(v, tf.string) for k, v in inputs.items()})
