@@ -64,6 +64,8 @@ class RunFlags:
     """How often the folder is looked at for a new version."""
     merge: bool = True
     """Answer waiting requests for the same signature in one call of the model."""
+    warm_up: bool = True
+    """Run the warm-up requests of a version before it answers; without, the first users wait."""
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
 
@@ -83,9 +85,7 @@ class RunFlags:
                 f"received --model {self.model}; allowed: letters, digits, dots, - and _"
             )
         if self.poll_seconds <= 0:
-            raise ValueError(
-                f"received --poll-seconds {self.poll_seconds:g}; allowed: more than 0"
-            )
+            raise ValueError(f"received --poll-seconds {self.poll_seconds:g}; allowed: more than 0")
         for package in ("uvicorn", "starlette", "grpc_health", "tensorflow_serving"):
             if importlib.util.find_spec(package) is None:
                 raise ValueError(
@@ -103,6 +103,7 @@ class RunFlags:
             index=self.index,
             poll_seconds=self.poll_seconds,
             merge=self.merge,
+            warm_up=self.warm_up,
         )
 
 

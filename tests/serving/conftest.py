@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfclip.serving.server.options import Access, Limits, ServerOptions
+from tfclip.serving.server.run import Server
+
 PATH = re.compile(r"/v1/models/(\w+)(?:/versions/(\d+))?(:predict)?")
 
 
@@ -150,3 +153,72 @@ def another(served):
     """A second server with the same export."""
     with listening(FakeServing(served)) as address:
         yield address
+
+
+class RunningServer:
+    """`serve run` in this process: its URLs, and the server itself."""
+
+    def __init__(self, exported, **options):
+        access = {"port": 0, "grpc_port": 0, **options.pop("access", {})}
+        self.said = []
+        self.server = Server(
+            ServerOptions(
+                exported,
+                access=Access(**access),
+                limits=Limits(**options.pop("limits", {})),
+                **{"poll_seconds": 0.2, "warm_up": False, **options},
+            ),
+            self.said.append,
+        )
+        self.server.load()
+        started = threading.Event()
+
+        def note(addresses):
+            self.rest, self.grpc = addresses.rest, addresses.grpc
+            started.set()
+
+        self._thread = threading.Thread(
+            target=self.server.run, args=(note,), kwargs={"signals": False}, daemon=True
+        )
+        self._thread.start()
+        if not started.wait(30):
+            raise RuntimeError("the server did not start")
+
+    def stop(self):
+        self.server.stop()
+        self._thread.join(60)
+        if self._thread.is_alive():
+            raise RuntimeError("the server did not end")
+
+
+@contextlib.contextmanager
+def serving_here(exported, **options):
+    running = RunningServer(exported, **options)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """A context manager: `with start_server(exported, limits={...}) as running`."""
+    return serving_here
+
+
+@pytest.fixture(scope="session")
+def exported_without_labels(tiny_run, tmp_path_factory):
+    """The tiny run exported without labels: its default signature is `encode_image`."""
+    from tfclip.export import main
+
+    out = tmp_path_factory.mktemp("out") / "both"
+    if main([str(tiny_run), "--out", str(out), "--labels", "none"]):
+        raise RuntimeError("the tiny run could not be exported")
+    return out
+
+
+@pytest.fixture(scope="session")
+def running(exported):
+    """`serve run` of the tiny export."""
+    with serving_here(exported) as server:
+        yield server

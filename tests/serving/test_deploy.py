@@ -105,9 +105,14 @@ def test_one_service_merges_and_one_does_not(services):
     }
     assert merging == {"tfclip"}
     assert {name: service["ports"] for name, service in services.items()} == {
-        "tfclip": ["8500:8501", "8501:8501"],
-        "tfclip-unbatched": ["8502:8501"],
+        "tfclip": ["127.0.0.1:8501:8501", "127.0.0.1:8500:8500"],
+        "tfclip-unbatched": ["127.0.0.1:8503:8501", "127.0.0.1:8502:8500"],
     }
+
+
+def test_the_image_is_one_version(services):
+    for service in services.values():
+        assert service["image"] == "tensorflow/serving:${TENSORFLOW_SERVING:-2.19.1}"
 
 
 def test_the_health_check_tells_a_loaded_model_from_none(services, url, serving, monkeypatch):
@@ -129,4 +134,4 @@ def test_prometheus_asks_where_the_server_answers():
     path = "/monitoring/prometheus/metrics"
     (job,) = yaml.safe_load((KIT / "prometheus.yaml").read_text())["scrape_configs"]
     assert job["metrics_path"] == path
-    assert job["static_configs"][0]["targets"] == ["localhost:8500", "localhost:8502"]
+    assert job["static_configs"][0]["targets"] == ["localhost:8501", "localhost:8503"]

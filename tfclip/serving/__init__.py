@@ -1,11 +1,11 @@
-"""Out: the served graph, and the client of a server that runs it.
+"""Out: the served graph, the server of one machine, and the clients of any server that runs it.
 
-client = tfclip.serving.Client("http://localhost:8500")
+client = tfclip.serving.Client("http://localhost:8501")
 """
 
 import importlib
 
-__all__ = ["Client"]
+__all__ = ["AsyncClient", "Client"]
 
 
 def __getattr__(name: str):

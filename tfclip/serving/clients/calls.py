@@ -1,4 +1,4 @@
-"""What a client sends for a question, in parts that a server takes, and the answers in one piece."""
+"""What a client sends, in parts that a server takes, and the answers to them in one piece."""
 
 from __future__ import annotations
 

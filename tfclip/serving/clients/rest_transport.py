@@ -14,7 +14,7 @@ from tfclip.serving.rest import decode_answer, encode_request
 # A full queue, a server that is starting, a proxy without one.
 _PASSING = (429, 502, 503, 504)
 # The first bytes of HTTP/2, in which a gRPC server answers whatever it does not understand.
-_HTTP2_SIGNS = ("BadStatusLine", "HTTP/2", "x00", "illegal status line")
+_HTTP2_SIGNS = ("BadStatusLine", "HTTP/2", "x00", "illegal status line", "illegal request line")
 
 
 class _Rest:
@@ -53,6 +53,11 @@ class _Rest:
         return self._target.unreachable(reason)
 
 
+def _is_lasting(lost: ConnectionError) -> bool:
+    """Whether another try would end in the same way."""
+    return any(sign in str(lost) for sign in ("gRPC port", "CERTIFICATE_VERIFY_FAILED"))
+
+
 def _states(body: dict) -> dict[int, str]:
     return {int(state["version"]): state["state"] for state in body["model_version_status"]}
 
@@ -64,8 +69,8 @@ class RestTransport(_Rest):
         super().__init__(target)
         self._session = requests.Session()
         self._session.headers.update(self._headers)
-        if target.certificate is not None:
-            self._session.verify = str(target.certificate)
+        # Given with each request: on a session the environment's certificates would win.
+        self._verify = str(target.certificate) if target.certificate is not None else None
 
     def status(self) -> dict[int, str]:
         """The state of each version."""
@@ -85,14 +90,14 @@ class RestTransport(_Rest):
             is_last = attempt > self._target.retries
             try:
                 response = self._session.request(
-                    method, url, json=body, timeout=self._target.timeout
+                    method, url, json=body, timeout=self._target.timeout, verify=self._verify
                 )
             except requests.Timeout as error:
                 raise self._target.timed_out(type(error).__name__) from None
             except requests.RequestException as error:
                 reason = getattr(error.args[0], "reason", error) if error.args else error
                 lost = self._lost(str(reason))
-                if is_last or "gRPC port" in str(lost):
+                if is_last or _is_lasting(lost):
                     raise lost from None
             else:
                 if is_last or response.status_code not in _PASSING:
@@ -147,7 +152,7 @@ class AsyncRestTransport(_Rest):
                 raise self._target.timed_out(type(error).__name__) from None
             except self._httpx.TransportError as error:
                 lost = self._lost(f"{type(error).__name__}: {error}")
-                if is_last or "gRPC port" in str(lost):
+                if is_last or _is_lasting(lost):
                     raise lost from None
             else:
                 if is_last or response.status_code not in _PASSING:

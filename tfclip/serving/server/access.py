@@ -1,4 +1,4 @@
-"""Who may ask over HTTP: names of the host, web sites, the token; and the headers of each answer."""
+"""Who may ask over HTTP: host names, web sites, the token; and the headers of each answer."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Gate:
         self._metrics = metrics
 
     async def __call__(self, scope, receive, send):
+        """See the ASGI specification."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -35,7 +35,7 @@ Signature = Callable[..., Mapping[str, tf.Tensor]]
 
 @dataclass(eq=False)
 class Task:
-    """A part of a request: inputs of one signature, at most `MOST_ROWS` rows where it may be merged.
+    """A part of a request: inputs of one signature, `MOST_ROWS` rows at most if it may be merged.
 
     Two tasks with the same `key` may be merged; None never is. `pixels` is what its pictures
     take.

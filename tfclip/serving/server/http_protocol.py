@@ -1,4 +1,4 @@
-"""HTTP connections that are cut when the other side is too slow: uvicorn's protocol with a clock."""
+"""HTTP connections that are cut when the other side is slow: uvicorn's protocol with a clock."""
 
 from __future__ import annotations
 

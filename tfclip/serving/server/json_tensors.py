@@ -1,4 +1,4 @@
-"""Tensors of strings out of the JSON of a predict request, and the outputs back: TF Serving's rules.
+"""Tensors of strings out of the JSON of a predict request, and the outputs back.
 
 Written from tensorflow.org/tfx/serving/api_rest and the messages of TensorFlow Serving's parser.
 Every input of an export of tfclip is a tensor of strings, so nothing else is read.
@@ -193,16 +193,10 @@ def _bytes(value) -> bytes:
         try:
             return value.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
-            raise invalid(
-                "JSON Parse error: The surrogate pair in string is invalid."
-            ) from None
+            raise invalid("JSON Parse error: The surrogate pair in string is invalid.") from None
     if not isinstance(value, dict):
-        kind = _TYPES.get(type(value)) or (
-            str(value) if isinstance(value, bool) else "Number"
-        )
-        raise invalid(
-            f"JSON Value: {_shown(value)} Type: {kind} is not of expected type: string"
-        )
+        kind = _TYPES.get(type(value)) or (str(value) if isinstance(value, bool) else "Number")
+        raise invalid(f"JSON Value: {_shown(value)} Type: {kind} is not of expected type: string")
     if not _is_base64(value):
         raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
     return decode_base64(value["b64"])
@@ -275,13 +269,13 @@ def write_answer(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
         rows = [_joined(row) for row in next(iter(columns.values()))]
     else:
         keys = [json.dumps(name) for name in columns]
-        rows = [
-            "{%s}" % ", ".join(
-                f"{key}: {_joined(value)}" for key, value in zip(keys, row, strict=True)
-            )
-            for row in zip(*columns.values(), strict=True)
-        ]
+        rows = [_named_row(keys, row) for row in zip(*columns.values(), strict=True)]
     return f'{{"predictions": [{", ".join(rows)}]}}'.encode()
+
+
+def _named_row(keys: list[str], values: tuple) -> str:
+    parts = (f"{key}: {_joined(value)}" for key, value in zip(keys, values, strict=True))
+    return f"{{{', '.join(parts)}}}"
 
 
 def _texts(name: str, values: np.ndarray) -> np.ndarray:

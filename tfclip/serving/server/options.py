@@ -148,3 +148,4 @@ class ServerOptions:
     index: Path | None = None
     poll_seconds: float = 1.0
     merge: bool = True
+    warm_up: bool = True

@@ -58,7 +58,12 @@ class Server:
             threads, limits.max_pixels, options.merge, self.metrics.rows.observe
         )
         self.versions = ModelVersions(
-            options.exported, options.model, options.poll_seconds, say, self.metrics.loaded
+            options.exported,
+            options.model,
+            options.poll_seconds,
+            say,
+            options.warm_up,
+            self.metrics.loaded,
         )
         self.service = PredictService(self.versions, self._queue, limits, self.metrics)
         self.metrics.watch(lambda: self.service.admission.inside, self._queue.waiting)
@@ -200,4 +205,3 @@ async def _not_found(request, error):
 
 async def _failed(request, error):
     return JSONResponse({"error": "the server failed"}, 500)
-

@@ -64,6 +64,8 @@ class ModelVersions:
         model: the name of the model, for messages.
         poll_seconds: how often the folder is read.
         say: told what happens, in lines.
+        warm_up: whether to run the warm-up requests of a version before it answers.
+        loaded: told the number of a version that answers, and the seconds it took.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class ModelVersions:
         model: str,
         poll_seconds: float,
         say: Callable[[str], None],
+        warm_up: bool = True,
         loaded: Callable[[int, float], None] = lambda version, seconds: None,
     ):
         self.model = model
@@ -79,6 +82,7 @@ class ModelVersions:
         self._poll_seconds = poll_seconds
         self._say = say
         self._loaded = loaded
+        self._warm_up = warm_up
         self._lock = threading.Lock()
         self._current: LoadedVersion | None = None
         self._states: dict[int, VersionState] = {}
@@ -177,7 +181,7 @@ class ModelVersions:
         began, written = time.monotonic(), _written(path)
         self._set(number, LOADING)
         try:
-            version = _open(number, path)
+            version = _open(number, path, self._warm_up)
         except Exception as error:
             message = " ".join(str(error).split())[:500]
             self._failed[number] = written
@@ -189,7 +193,8 @@ class ModelVersions:
             self._states[number] = VersionState(AVAILABLE)
         seconds = time.monotonic() - began
         self._loaded(number, seconds)
-        self._say(f"version {number} is loaded and warmed up in {seconds:.1f} s")
+        what = "loaded and warmed up" if self._warm_up else "loaded"
+        self._say(f"version {number} is {what} in {seconds:.1f} s")
         if old is not None:
             self._retire(old)
 
@@ -217,7 +222,7 @@ def _written(path: Path) -> float:
         return 0.0
 
 
-def _open(number: int, path: Path) -> LoadedVersion:
+def _open(number: int, path: Path, warm_up: bool) -> LoadedVersion:
     card = load_card(path)
     signatures = load_signatures(path)
     saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
@@ -228,7 +233,8 @@ def _open(number: int, path: Path) -> LoadedVersion:
     }
     if strange := set(signatures) - {*names.SIGNATURES, names.SERVING_DEFAULT}:
         raise ValueError(f"{path} has signatures that tfclip does not write: {sorted(strange)}")
-    _warm_up(path, signatures)
+    if warm_up:
+        _warm_up(path, signatures)
     return LoadedVersion(number, signatures, definitions, card)
 
 
