@@ -26,8 +26,8 @@ import inspect
 import io
 import json
 import math
-import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -36,6 +36,7 @@ import tyro
 from tqdm import tqdm
 
 from tfclip.naming import unknown
+from tfclip.quiet import quiet_tensorflow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,8 @@ class CommandFailed(Exception):
         self.exit_code = exit_code
         self.result = result
 
+
+SECONDS_BETWEEN_LINES = 10.0
 
 EVERYWHERE = """Every command also takes
   --json    print the result as JSON, as the last line on standard output
@@ -94,7 +97,7 @@ def run(
     as_json, debug = "--json" in argv, "--debug" in argv
     argv = [word for word in argv if word not in ("--json", "--debug")]
     if not debug:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read once, when TensorFlow loads
+        quiet_tensorflow()
     try:
         if isinstance(commands, Command):
             command = commands
@@ -233,13 +236,21 @@ def say(text: str) -> None:
 def progress(iterable: Iterable, *, total: int | None, what: str) -> Iterator:
     """Yield from `iterable` under a progress bar on standard error, shown after two seconds.
 
+    Where nobody watches (standard error is a file), a whole line every ten seconds stands for the
+    bar.
+
     Args:
         iterable: what to go through.
         total: how many items there are; None when nobody knows.
         what: the bar's label, "packing train".
     """
-    # Where nobody watches, a line every ten seconds keeps the log short.
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    yield from tqdm(
-        iterable, total=total, desc=what, delay=2, mininterval=interval, file=sys.stderr
-    )
+    if sys.stderr.isatty():
+        bar = tqdm(iterable, total=total, desc=what, delay=2, mininterval=0.2, file=sys.stderr)
+        yield from bar
+        return
+    told = time.monotonic()
+    for number, item in enumerate(iterable, start=1):
+        yield item
+        if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            say(f"{what}: {number:,}" + (f" of {total:,}" if total else ""))

@@ -103,12 +103,23 @@ def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn and mirror `image` (H,W,C) as `orientation` () int32 in 1..8 asks; H and W may swap."""
 
     def turn() -> tf.Tensor:
-        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        turned = tf.cond(orientation >= 5, lambda: _transposed(image), lambda: image)
         upside_down = tf.reduce_any(tf.equal(orientation, [3, 4, 7, 8]))
         mirrored = tf.reduce_any(tf.equal(orientation, [2, 3, 6, 7]))
         return tf.reverse(turned, tf.where(tf.stack([upside_down, mirrored]))[:, 0])
 
     return tf.cond(tf.equal(orientation, 1), lambda: image, turn)
+
+
+def _transposed(image: tf.Tensor) -> tf.Tensor:
+    """Swap height and width of a picture, (H,W,C) to (W,H,C).
+
+    A batch of H rows that becomes the blocks of one row is just that. `tf.transpose` of whole
+    numbers makes oneDNN write an error about AVX-512 to standard error, once in each process.
+    """
+    height, width, channels = tf.unstack(tf.shape(image))
+    rows = tf.raw_ops.BatchToSpaceND(input=image, block_shape=[height], crops=[[0, 0]])
+    return tf.reshape(rows, [width, height, channels])
 
 
 def is_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:

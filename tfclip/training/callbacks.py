@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from tfclip.console import json_text, say
+from tfclip.console import json_text
 
 TIMES = ("seconds", "steps_per_second", "waiting")
 
@@ -26,11 +26,9 @@ class Measure(keras.callbacks.Callback):
         self.measures = dict(measures)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Run every measurement and say the result in one line."""
+        """Run every measurement."""
         for measure in self.measures.values():
             logs.update(measure())
-        told = (f"{name} {value:.4g}" for name, value in sorted(logs.items()))
-        say(f"evaluation {epoch + 1}: {', '.join(told)}")
 
 
 def is_sound(model: keras.Model, logs: Mapping[str, float]) -> bool:
@@ -81,18 +79,21 @@ class LogFile(keras.callbacks.Callback):
     Args:
         path: the file.
         times: returns the numbers of `TIMES`.
+        step: returns how many updates were made.
     """
 
-    def __init__(self, path: Path, times: Callable[[], Mapping[str, float]]):
+    def __init__(
+        self, path: Path, times: Callable[[], Mapping[str, float]], step: Callable[[], int]
+    ):
         super().__init__()
-        self.path, self.times = Path(path), times
+        self.path, self.times, self.step = Path(path), times, step
         self.size = 0
         self.columns: list[str] | None = None
 
     def on_epoch_end(self, epoch, logs=None):
         """Add a row."""
         if self.columns is None:
-            self.columns = ["epoch", *sorted(logs), *TIMES]
+            self.columns = ["step", "epoch", *sorted(logs), *TIMES]
         if not self.path.exists() or self.path.stat().st_size < self.size:
             self.path.touch()
             self.size = 0  # somebody took the rows away
@@ -102,5 +103,5 @@ class LogFile(keras.callbacks.Callback):
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
             if not self.size:
                 writer.writeheader()
-            writer.writerow({"epoch": epoch, **logs, **self.times()})
+            writer.writerow({"step": self.step(), "epoch": epoch, **logs, **self.times()})
             self.size = file.tell()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -17,6 +18,22 @@ class Clock:
     waiting: float = 0.0
     training: float = 0.0
     diagnosis: str | None = None
+    step: int = 0
+    """Updates of the whole run, also of its parts before it was interrupted."""
+    last_step: int = 0
+    _begun: tuple[int, float] = field(default=(0, 0.0), repr=False)
+
+    def begin(self, step: int, last_step: int) -> None:
+        """The loop begins, or goes on, after `step` of `last_step` updates."""
+        self.step, self.last_step = step, last_step
+        self._begun = step, time.monotonic()
+
+    def seconds_left(self) -> float:
+        """What the rest of the run takes at the speed so far, evaluations and saving included."""
+        step, since = self._begun
+        if self.step <= step:
+            return 0.0
+        return (time.monotonic() - since) / (self.step - step) * (self.last_step - self.step)
 
     def add(self, waiting: float, training: float) -> None:
         """Count a step: the wait for its batch, and the update."""

@@ -174,6 +174,7 @@ class _Training:
         self.logs = update()
         self.callbacks.on_train_batch_end(in_epoch, self.logs)
         self.step += 1
+        self.clock.step = self.step
 
     def _end_epoch(self, termination: Termination) -> None:
         """Evaluate; where SIGTERM breaks that off, save what it was to begin with."""
@@ -268,6 +269,7 @@ class _Training:
             what = "this run has ended" if ended else "going on"
             say(f"{what} after step {self.step} of {self.steps}, from {saved.path}")
             self.saved = (self.step, self.evaluation_due)
+        self.clock.begin(self.step, self.steps)
         if self.checkpoints:
             sizes = (
                 variable.value.dtype.size * math.prod(variable.shape)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -85,6 +86,17 @@ def _leave(why: str) -> None:
     os._exit(LOST_A_WORKER)
 
 
+@functools.cache
+def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
+    """What adds a tensor of every worker; one graph for each strategy and length of tensor."""
+
+    def add(told: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(told))
+
+    return tf.function(lambda told: strategy.run(add, args=(told,)))
+
+
 class Agreement:
     """What any of the workers says holds for all: each of them asks at the same place."""
 
@@ -92,17 +104,11 @@ class Agreement:
         self.several = strategy.cluster_resolver is not None
         self._strategy = strategy
 
-        def add(told: tf.Tensor) -> tf.Tensor:
-            context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(told))
-
-        self._add = tf.function(lambda told: strategy.run(add, args=(told,)))
-
     def any(self, *told: bool) -> tuple[bool, ...]:
         """Which of these any worker says; on one machine, what they are."""
         if not self.several:
             return told
-        summed = self._add(tf.constant(told, tf.float32))
+        summed = _sum_over_workers(self._strategy)(tf.constant(told, tf.float32))
         local = self._strategy.experimental_local_results(summed)[0]
         return tuple(bool(value > 0) for value in local.numpy())
 

@@ -24,6 +24,7 @@ from tfclip.training.doctor import (
     other_preprocessing,
     wrong_normalization,
 )
+from tfclip.training.evaluation_line import EvaluationLine
 from tfclip.training.flags import FitFlags
 from tfclip.training.keep_best import KeepBest, save_trained
 from tfclip.training.loop import run_steps
@@ -151,7 +152,7 @@ def _train(
     interval = Interval.parse(flags.checkpoint_every)
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)
     logs = [
-        LogFile(flags.run / "log.csv", clock.told),
+        LogFile(flags.run / "log.csv", clock.told, lambda: clock.step),
         Board(flags.run / "tensorboard", _picture(flags, trained)),
     ]
     epoch_steps = min(flags.evaluate_every, flags.steps)
@@ -172,6 +173,7 @@ def _train(
                     steps=flags.steps,
                 ),
                 keep,
+                EvaluationLine(clock, monitor, lambda: keep.best_epoch),
                 *(logs if writes else ()),
                 *_early_stopping(flags, monitor),
                 *callbacks,

@@ -1,0 +1,96 @@
+"""Keep TensorFlow's harmless start-up messages off standard error, and let everything else pass.
+
+No environment variable silences them: they are written before TensorFlow's log is set up. So file
+descriptor 2 goes into a temporary file while TensorFlow is imported and lists its devices, and what
+is not on the list of harmless lines is then written to where it belongs. Before and after that
+moment nothing is held back. If the process aborts in that moment, its message is lost: `--debug`
+shows it.
+"""
+
+import contextlib
+import importlib.abc
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+HARMLESS = re.compile(
+    "|".join(
+        (
+            r"WARNING: All log messages before absl::InitializeLog\(\) is called",
+            # What TensorFlow was built for, and that there is no driver of a GPU.
+            r"[IW]\d{4} .*\b(port|cudart_stub|cpu_feature_guard|computation_placer)\.cc:\d+\]",
+            r"To enable the following instructions: ",
+            # 303: no driver library, 100: no device. Other numbers say that a GPU does not work.
+            r"E\d{4} .*\bcuda_\w+\.cc:\d+\] failed call to cuInit: .*"
+            r"(UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE|\(100\))",
+            # Two libraries of one build that each register the same factories.
+            r"[EW]\d{4} .*\bcuda_\w+\.cc:\d+\] Unable to register cu\w+ factory",
+            r"E\d{4} .*\bcomputation_placer\.cc:\d+\] computation placer already registered",
+            r"\d{4}-\d\d-\d\d .*: [EIW] .*\b(port|cudart_stub|cpu_feature_guard)\.cc:\d+\]",
+        )
+    )
+)
+"""Lines that are left out; each begins so."""
+
+
+def without_harmless(lines: Sequence[str]) -> list[str]:
+    """Return the lines that are not known to be harmless."""
+    return [line for line in lines if not HARMLESS.match(line)]
+
+
+@contextlib.contextmanager
+def filtered_stderr() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2; write the lines that matter at the end."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            text = held.read().decode(errors="replace")
+            os.write(2, "".join(without_harmless(text.splitlines(keepends=True))).encode())
+
+
+class _TensorFlowFinder(importlib.abc.MetaPathFinder):
+    """Filters standard error while the module `tensorflow` is executed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def quietly(module: ModuleType) -> None:
+            with filtered_stderr():
+                execute(module)
+                module.config.list_physical_devices()
+
+        spec.loader.exec_module = quietly  # type: ignore[method-assign]
+        return spec
+
+
+def quiet_tensorflow() -> None:
+    """Filter the start of TensorFlow in this process, when it is imported later.
+
+    A log level that the user chose stands; the default shows errors and hides warnings, which
+    TensorFlow has for what is not in a user's hands.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    known = any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path)
+    if "tensorflow" not in sys.modules and not known:
+        sys.meta_path.insert(0, _TensorFlowFinder())
