@@ -327,3 +327,55 @@ def test_mutated_photographs_are_refused_or_decode():
     photographs = sorted(glob.glob(f"{os.environ['TFCLIP_DATA']}/flickr8k/*/*.jpg"))[:60]
     assert photographs
     assert passes_and_decodes([Path(p).read_bytes() for p in photographs], 50, None) > 500
+
+
+def _png(numbers, color, transparent=None):
+    """A 16-bit PNG, written from the numbers alone: (H,W,C) uint16."""
+
+    def chunk(kind, data):
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    height, width = numbers.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in numbers)
+    header = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)
+    single = chunk(b"tRNS", transparent) if transparent else b""
+    parts = chunk(b"IHDR", header) + single + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("color", [0, 2], ids=["grey", "rgb"])
+@pytest.mark.parametrize("is_transparent", [False, True])
+def test_pngs_of_16_bits_are_what_the_graph_decodes(color, is_transparent):
+    from tfclip.inputs.images import decode_picture
+
+    # Blocks of eight, so that a JPEG keeps them apart. The last two differ in the low byte.
+    numbers = np.array([[0x7F80, 0xFF01], [0x1234, 0x12FF]], np.uint16)
+    numbers = numbers.repeat(16, 0).repeat(16, 1)[..., None].repeat(3 if color else 1, -1)
+    values = struct.pack(">H", 0x1234) * numbers.shape[-1]
+    content = _png(numbers, color, values if is_transparent else None)
+    packed = np.array(Image.open(io.BytesIO(check_picture(content).jpeg)).convert("RGB"))
+    corners = packed[::31, ::31].astype(int)
+    want = np.array([[0x7F, 0xFF], [0xFF if is_transparent else 0x12, 0x12]])
+    assert np.abs(corners - want[..., None]).max() <= 2
+    served = decode_picture(content).numpy()[::31, ::31].astype(int)
+    assert np.array_equal(served, np.broadcast_to(want[..., None], served.shape))
+
+
+@pytest.mark.parametrize("name", ["TIFF", "AVIF", "HEIF"])
+def test_formats_that_packing_alone_opens_are_converted_and_counted(name):
+    if name == "HEIF":
+        pytest.importorskip("pillow_heif")
+    out = io.BytesIO()
+    Image.new("RGB", (32, 16), (200, 40, 90)).save(out, name)
+    checked = check_picture(out.getvalue())
+    assert checked.converted == name and (checked.width, checked.height) == (32, 16)
+    mean = np.array(Image.open(io.BytesIO(checked.jpeg))).mean((0, 1))
+    assert np.abs(mean - (200, 40, 90)).max() < 6
+
+
+def test_a_tiff_of_floating_point_numbers_is_refused():
+    out = io.BytesIO()
+    Image.new("F", (8, 8), 0.5).save(out, "TIFF")
+    with pytest.raises(BadPicture, match="32-bit numbers"):
+        check_picture(out.getvalue())

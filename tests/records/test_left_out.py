@@ -95,7 +95,7 @@ def test_ids_are_keys_or_what_follows_the_source_and_other_sets_keys(tmp_path):
     assert kept(found) == {"train": ["a", "e"]} and found.counts == {"train": 2}
     assert {line["reason"] for line in found.left_out()} == {f"listed in {listed}"}
     listed.write_text("nothing\n")
-    with pytest.raises(ValueError, match="none of the 1 ids in .* called made/e"):
+    with pytest.raises(ValueError, match="none of the 1 ids in .* called made/a"):
         leave_out(source, SourceOptions(exclude_ids=listed), 1)
 
 

@@ -4,8 +4,8 @@ from collections import defaultdict
 
 import pytest
 
-from tfclip.sources.caption_table import open_caption_table
 from tfclip.sources.sample import Rejected, SourceOptions
+from tfclip.sources.tables.caption_table import open_caption_table
 
 ROWS = [
     ("pictures/a.jpg", 'A dog, said "Anna"\nand ran.', "two"),
@@ -89,7 +89,7 @@ def test_what_cannot_be_used_is_listed_with_the_reason(folder, tmp_path, draw):
         (b"a,b,c", "3 fields"),
         (b",x", "no path"),
         (b'"a"b,x', "damaged row"),
-        (b"pi\xffctures/a.jpg,x", "not a relative path"),
+        (b"pi\xffctures/a.jpg,x", "control character or invalid UTF-8"),
         (b"pictures/b.jpg," + b"x" * 10_001, "no caption; caption 1: 10,001 characters"),
         (b'late,"never closed', "damaged row: unexpected end"),
     ]

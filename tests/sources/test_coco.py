@@ -112,18 +112,23 @@ def test_what_is_wrong_with_a_picture_is_told(official, draw):
     assert sample.dropped == ("caption 2: not Unicode: invalid UTF-8, or half of a surrogate pair",)
     text = path.read_text()
     places = [text.index('{"file_name": "nameless'), text.index('"no object"')]
-    nameless = [f"an image entry without an id, at byte {p:,} of {path.name}" for p in places]
+    nameless = [
+        f"an image entry whose id is no whole number but {told}, at byte {p:,} of {path.name}"
+        for p, told in zip(places, ("None", "'no object'"), strict=True)
+    ]
+    unnamed = text.index('{"caption": "Whose?"}')
     assert [(item.key, item.reason) for item in rejected] == [
         ("coco/5", "no caption"),
         ("coco/6", "no caption; caption 1: empty; caption 2: no text but None"),
         ("coco/404", "no such file: '000000000404.jpg'"),
         ("coco/8", "not a plain file name: '../secret.jpg'"),
-        ("coco/10", "not a plain file name: '/etc/passwd'"),
+        ("coco/10", "no such file: 'passwd'"),
         ("coco/4", "duplicate id: '000000000004.jpg' and 'other.jpg'"),
         ("coco/-1", nameless[0]),
         ("coco/-1", nameless[1]),
         ("coco/11", "not a plain file name: 11"),
         ("coco/12", "captions of an image that is not listed"),
+        (f"coco/caption at byte {unnamed}", "a caption whose image_id is no whole number: None"),
     ]
     assert all(isinstance(item, Rejected) and item.split == "val2017" for item in rejected)
 
@@ -204,7 +209,7 @@ def test_an_unknown_split_in_karpathys_file_is_refused(tmp_path):
         (
             lambda text: text.replace(".jpg", ".gif"),
             FileNotFoundError,
-            "comes without pictures: no",
+            "comes without pictures: the first that it names: no such file",
         ),
     ],
 )

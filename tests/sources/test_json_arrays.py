@@ -80,4 +80,5 @@ def test_bytes_that_are_not_utf8_become_lone_surrogates(path):
 
 def test_an_image_id_is_a_number_that_fits():
     entries = [{"id": 7}, {"id": -7}, {"id": True}, {"id": "7"}, {"id": 7.0}, {"id": 1 << 63}, [7]]
-    assert [id_of(entry, "id") for entry in entries] == [7, -1, -1, -1, -1, -1, -1]
+    assert [id_of(entry, "id") for entry in entries] == [7, -1, -1, 7, 7, -1, -1]
+    assert id_of({"image_id": "x", "id": "0042"}, "image_id", "id") == 42

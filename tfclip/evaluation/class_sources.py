@@ -6,7 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+from tfclip.sources.image_folder import ENDINGS, class_pictures
+
 # NAME, NAME/CONFIG and NAME:VERSION are TFDS' own; the split comes last, and may be a slice.
 NAME = r"(?P<name>[^:\[\]]+(:\d+\.\d+\.\d+)?)"
 SPLIT = r"(?P<split>[^:\[\]]+(\[[^\[\]]*\])?)"
@@ -14,7 +15,8 @@ REFERENCE = re.compile(f"{NAME}(:{SPLIT})?")
 
 
 def class_folders(data: Path) -> dict[str, list[Path]]:
-    """The picture files of every class folder, both in alphabetical order.
+    """The picture files of every class folder, both in alphabetical order: the classes and files
+    that `make_records image_folder` packs.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -24,14 +26,7 @@ def class_folders(data: Path) -> dict[str, list[Path]]:
     tree = "DIR/<class name>/<picture>.jpg (or " + ", ".join(ENDINGS[1:]) + ")"
     if not data.is_dir():
         raise FileNotFoundError(f"no folder at {data}; expected {tree}")
-    listed = {
-        folder.name: sorted(
-            path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and path.is_file()
-        )
-        for folder in sorted(data.iterdir())
-        if folder.is_dir()
-    }
-    filled = {name: paths for name, paths in listed.items() if paths}
+    filled = class_pictures(data)
     if len(filled) < 2:
         raise ValueError(
             f"{data} has {len(filled)} class folders with pictures, at least 2 are needed; "

@@ -7,15 +7,30 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageChops
+
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    _HEIF = False
+else:
+    register_heif_opener()
+    _HEIF = True
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-"""What is opened. Pillow reads more, and starts other programs for some of it."""
+"""What is opened here and in the served graph. Pillow reads more, and starts other programs for
+some of it."""
+CONVERTED = ("TIFF", "AVIF", "HEIF")
+"""What is opened too, for packing alone: the served graph does not decode these formats."""
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded, here and in the served graph: 150 MB as
 RGB."""
+OPENED = (*FORMATS, *CONVERTED) if _HEIF else (*FORMATS, *CONVERTED[:-1])
+"""All that is opened with what is installed."""
 QUALITY = 95
+_BIT_DEPTH = 24
+"""The place of this number in a PNG."""
 
 _ORIENTATION = ExifTags.Base.Orientation
 _TURNS = {
@@ -48,14 +63,17 @@ class Checked:
     height: int
     original_width: int
     original_height: int
+    converted: str = ""
+    """The format that it was in, when that is one of `CONVERTED`."""
 
 
 def check_picture(image: Path | bytes, image_size: int | None = None) -> Checked:
     """Decode a picture completely and return it as an RGB JPEG.
 
     A baseline RGB JPEG without a rotation passes through byte for byte. All else (PNG, GIF, BMP,
-    WebP; CMYK, grey, 16 bit, transparent, rotated, progressive, the first picture of an animation)
-    is converted with quality 95: turned as EXIF says, transparent over white.
+    WebP, TIFF, AVIF, HEIC with the extra `[heic]`; CMYK, grey, 16 bit, transparent, rotated,
+    progressive, the first picture of an animation) is converted with quality 95: turned as EXIF
+    says, transparent over white.
 
     Args:
         image: a file or its content.
@@ -73,7 +91,9 @@ def check_picture(image: Path | bytes, image_size: int | None = None) -> Checked
     except BadPicture:
         raise
     except Image.UnidentifiedImageError:
-        raise BadPicture("not a picture (JPEG, PNG, GIF, BMP or WebP)") from None
+        if _is_heic(data) and not _HEIF:
+            raise BadPicture("HEIC, which needs pillow-heif: pip install 'tfclip[heic]'") from None
+        raise BadPicture("not a picture (JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF or HEIC)") from None
     except Image.DecompressionBombError:
         raise BadPicture(f"more than {MAX_PIXELS:,} pixels") from None
     # Decoders of untrusted bytes raise nearly anything: struct.error, zlib.error, SyntaxError...
@@ -103,7 +123,7 @@ def _content(path: Path) -> bytes:
 
 
 def _checked(data: bytes, image_size: int | None) -> Checked:
-    with Image.open(BytesIO(data), formats=FORMATS) as picture:
+    with Image.open(BytesIO(data), formats=OPENED) as picture:
         width, height = picture.size
         if width * height > MAX_PIXELS:
             raise BadPicture(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
@@ -122,7 +142,8 @@ def _checked(data: bytes, image_size: int | None) -> Checked:
         if is_jpeg and wanted != (width, height):
             picture.draft(None, tuple(2 * side for side in _turned(wanted, orientation)))
         picture.load()
-        rgb = _rgb(picture)
+        rgb = _rgb(picture, data)
+        converted = picture.format if picture.format in CONVERTED else ""
     if orientation != 1:
         rgb = rgb.transpose(_TURNS[orientation])
     if rgb.size != wanted:
@@ -130,7 +151,7 @@ def _checked(data: bytes, image_size: int | None) -> Checked:
         rgb = rgb.resize(wanted, Image.Resampling.HAMMING)
     out = BytesIO()
     rgb.save(out, "JPEG", quality=QUALITY)
-    return Checked(out.getvalue(), *wanted, width, height)
+    return Checked(out.getvalue(), *wanted, width, height, converted)
 
 
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -159,15 +180,50 @@ def _orientation(picture: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _rgb(picture: Image.Image, data: bytes) -> Image.Image:
     """Return 8-bit RGB; what is transparent shows white behind it."""
+    if picture.format == "PNG" and data[_BIT_DEPTH] == 16 and "transparency" in picture.info:
+        return _transparent_16_bit(picture, data)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
+    if picture.format == "TIFF" and picture.mode in ("F", "I"):
+        raise BadPicture("a TIFF of 32-bit numbers, whose black and white nobody tells")
     if picture.mode.startswith("I"):  # 16-bit grey: the high byte, as PNG decoders strip it
         picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _transparent_16_bit(picture: Image.Image, data: bytes) -> Image.Image:
+    """Return 8-bit RGB of a 16-bit PNG in which one grey value or colour is transparent (tRNS).
+
+    Pillow compares that value with numbers of 8 bits. The low bytes are read here too: only what
+    has all 16 bits of it is transparent.
+    """
+    values = picture.info["transparency"]
+    if picture.mode == "RGB":
+        with Image.open(BytesIO(data), formats=("PNG",)) as again:
+            # The unpacker of little-endian numbers takes the bytes that are the low ones here.
+            again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+            again.load()
+            high, low = list(picture.split()), list(again.split())
+    else:
+        numbers, values = picture.tobytes("raw", "I;16B"), (values,)
+        high = [Image.frombytes("L", picture.size, numbers[0::2])]
+        low = [Image.frombytes("L", picture.size, numbers[1::2])]
+    mask = Image.new("L", picture.size, 255)
+    for value, first, second in zip(values, high, low, strict=True):
+        for band, byte in ((first, value >> 8), (second, value & 255)):
+            equal = [255 * (number == byte) for number in range(256)]
+            mask = ImageChops.darker(mask, band.point(equal))
+    rgb = Image.merge("RGB", high if len(high) == 3 else high * 3)
+    rgb.paste("white", mask=mask)
+    return rgb
+
+
+def _is_heic(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"hevc", b"msf1")
 
 
 def is_plain_jpeg(data: bytes) -> bool:

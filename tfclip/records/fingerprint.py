@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from tfclip.records.check import FORMATS, MAX_BYTES, MAX_PIXELS
+from tfclip.records.check import MAX_BYTES, MAX_PIXELS, OPENED
 
 FINGERPRINT = np.dtype(
     [("known", "u1"), ("exact", "<u8"), ("coarse", "<u8"), ("fine", "<u8", 4), ("color", "u1", 32)]
@@ -64,7 +64,7 @@ def _content(path: Path) -> bytes:
 
 
 def _seen(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    with Image.open(BytesIO(data), formats=FORMATS) as picture:
+    with Image.open(BytesIO(data), formats=OPENED) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError("too large")
         picture.draft("YCbCr", (4 * _SIDE, 4 * _SIDE))  # of a JPEG, all that is needed

@@ -26,7 +26,8 @@ class PackFlags:
     vocab_size: int = 8000
     """The largest size of a learnt vocabulary."""
     exclude_ids: Path | None = None
-    """A file of ids of pictures to leave out, one per line; for visual_genome also coco/123."""
+    """A file of ids or file names of pictures to leave out, one per line; for visual_genome also
+    coco/123."""
     exclude_images: Path | None = None
     """A folder of pictures, such as a test set: what looks like one of them is left out."""
     deduplicate: bool = False
@@ -53,7 +54,15 @@ class PackFlags:
 
 
 @dataclass(frozen=True)
-class VisualGenomeFlags(PackFlags):
+class LinkFlags(PackFlags):
+    """Pack a data set of annotations and pictures."""
+
+    follow_links: bool = False
+    """Follow the links of a Hugging Face cache into its own store."""
+
+
+@dataclass(frozen=True)
+class VisualGenomeFlags(LinkFlags):
     """Pack Visual Genome: region phrases with their boxes, split by seed when no ids are given."""
 
     id_lists: dict[str, Path] = field(default_factory=dict)
@@ -63,7 +72,15 @@ class VisualGenomeFlags(PackFlags):
 
 
 @dataclass(frozen=True)
-class ImageFolderFlags(PackFlags):
+class VocFlags(LinkFlags):
+    """Pack Pascal VOC, or a set of one's own in its layout."""
+
+    class_names: tuple[str, ...] = ()
+    """The classes in their order; by default Pascal's, or those that the annotations name."""
+
+
+@dataclass(frozen=True)
+class ImageFolderFlags(LinkFlags):
     """Pack class folders, DIR/<class>/*.jpg or DIR/<split>/<class>/*.jpg; folders are labels."""
 
     caption_template: str | None = None
@@ -82,6 +99,22 @@ class CaptionTableFlags(PackFlags):
     """The columns of captions; by default those that are named like some."""
     split_field: Annotated[str | None, arg(name="split-column")] = None
     """The column that names the split of a row; by default the table's name does, or train."""
+    group_field: Annotated[str | None, arg(name="group-column")] = None
+    """The column that tells which pictures belong together, for --val-fraction."""
+    separator: str | None = None
+    """The sign between columns; by default that of the ending, or what the first line holds."""
+    caption_separator: str | None = None
+    """The sign between several captions in one cell; JSON and Python lists are read without."""
+    labels_field: Annotated[str | None, arg(name="labels-column")] = None
+    """The column that lists the classes of a picture."""
+    labels_separator: str | None = None
+    """The sign between classes in one cell; by default | or ; or that of a list."""
+    label_fields: Annotated[tuple[str, ...], arg(name="label-columns")] = ()
+    """Columns of 0 and 1 (-1: not known), one for each class."""
+    class_names: tuple[str, ...] = ()
+    """The classes in their order; by default sorted."""
+    follow_links: bool = False
+    """Follow the links of a Hugging Face cache into its own store."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +155,10 @@ class TfdsFlags(PackFlags):
 
 FLAGS = {
     "visual_genome": VisualGenomeFlags,
+    "coco": LinkFlags,
+    "flickr8k": LinkFlags,
+    "flickr30k": LinkFlags,
+    "voc": VocFlags,
     "image_folder": ImageFolderFlags,
     "caption_table": CaptionTableFlags,
     "foreign_tfrecord": ForeignRecordsFlags,

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from PIL import __version__ as pillow_version
@@ -25,6 +25,7 @@ class Finished:
         tally: the fields of SplitCounts that it adds to.
         words: how many of its captions and phrases have so many words.
         skipped: key and reason of the inputs of this shard that were rejected.
+        converted: how many pictures were in a format that packing alone opens, by its name.
     """
 
     shard: Shard
@@ -32,6 +33,7 @@ class Finished:
     tally: dict[str, int]
     words: dict[int, int]
     skipped: tuple[tuple[str, str], ...]
+    converted: dict[str, int] = field(default_factory=dict)
 
 
 class Inputs:
@@ -134,6 +136,7 @@ def entry_of(line: str) -> Finished | None:
             content["tally"],
             {int(words): count for words, count in content["words"].items()},
             tuple((key, reason) for key, reason in content["skipped"]),
+            dict(content.get("converted", {})),
         )
     except (ValueError, LookupError, TypeError, AttributeError):
         return None

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfclip.console import progress, say
+from tfclip.records.excluded_ids import ListedIds
 from tfclip.records.fingerprint import (
     ALIKE,
     EXACT,
@@ -19,7 +20,7 @@ from tfclip.records.fingerprint import (
 from tfclip.sources.image_folder import ENDINGS
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
-from tfclip.sources.splits import list_lines, stable_hash
+from tfclip.sources.splits import stable_hash
 
 LISTED, EXCLUDED = 1, 2
 """Why a picture is left out: its id is listed, or it looks like an excluded one."""
@@ -106,7 +107,7 @@ def leave_out(source: Source, options: SourceOptions, threads: int) -> Source:
 
 def find(source: Source, options: SourceOptions, threads: int) -> Findings:
     """Look at every picture of a source; see `leave_out`."""
-    listed = _Ids(options.exclude_ids) if options.exclude_ids else None
+    listed = ListedIds(options.exclude_ids) if options.exclude_ids else None
     excluded = _excluded(options.exclude_images, threads) if options.exclude_images else None
     looked = excluded is not None or options.deduplicate
     order = sorted(source.counts, key=lambda split: split.startswith("train"))
@@ -199,33 +200,6 @@ class _Numbers:
 
     def array(self) -> np.ndarray:
         return np.concatenate([*self._blocks, np.array(self._last, np.int64)])
-
-
-class _Ids:
-    """A file of ids, one per line: keys, or what follows the source's name in them."""
-
-    def __init__(self, path: Path):
-        if not path.is_file():
-            raise FileNotFoundError(f"no list of ids at {path}; --exclude-ids takes a text file")
-        self.path, self.hits = path, 0
-        self.ids = {line for _, line in list_lines(path)}
-        if not self.ids:
-            raise ValueError(f"{path} lists no id; it takes one on each line")
-
-    def have(self, item: Sample | Rejected) -> bool:
-        names = {item.key, item.key.partition("/")[2], *getattr(item, "other_keys", ())}
-        names |= {Path(name).name for name in list(names)}
-        hit = not self.ids.isdisjoint(names)
-        self.hits += hit
-        self.example = item.key
-        return hit
-
-    def check(self, source: str) -> None:
-        if not self.hits:
-            raise ValueError(
-                f"none of the {len(self.ids):,} ids in {self.path} is one of {source}, whose "
-                f"pictures are called {self.example}; other sets' ids need image_data.json"
-            )
 
 
 def _excluded_files(folder: Path) -> list[Path]:

@@ -58,6 +58,7 @@ class ShardWriter:
         self._tally: Counter = Counter()
         self._words: Counter = Counter()
         self._skipped: list[tuple[str, str]] = []
+        self._converted: Counter = Counter()
 
     def write(
         self, checked: Iterable[tuple[Sample | Rejected, Checked | BadPicture | None]]
@@ -73,6 +74,8 @@ class ShardWriter:
                     self._skipped.append((item.key, str(reason)))
                     continue
                 writer.write(schema.encode(content))
+                if picture.converted:
+                    self._converted[picture.converted] += 1
                 self._tally.update(tally_of(item, content))
                 texts = content[schema.CAPTION] + content[schema.PHRASE]
                 self._words.update(len(text.split()) for text in texts)
@@ -91,4 +94,5 @@ class ShardWriter:
             dict(self._tally),
             dict(self._words),
             tuple(self._skipped),
+            dict(self._converted),
         )

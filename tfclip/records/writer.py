@@ -79,6 +79,7 @@ def pack(
                 split: _Part(tuple(journal[span.file] for span in spans[split])) for split in spans
             }
             _list_skipped(packed, building)
+            _tell_converted(packed)
             _refuse_many(packed, building, out, options.max_skipped)
             for split, part in packed.items():
                 _refuse_empty(source, split, part)
@@ -147,6 +148,14 @@ def _list_skipped(packed: dict[str, _Part], building: Path) -> None:
             for key, reason in part.rejected:
                 line = {"split": split, "key": key, "reason": reason}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _tell_converted(packed: dict[str, _Part]) -> None:
+    for split, part in packed.items():
+        formats = sum((Counter(one.converted) for one in part.finished), Counter())
+        if formats:
+            kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
+            say(f"{split}: {kinds} pictures became JPEGs; exports do not read these formats")
 
 
 def _refuse_empty(source: Source, split: str, part: _Part) -> None:

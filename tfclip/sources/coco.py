@@ -1,16 +1,24 @@
 """COCO captions: the official files of 2014 and 2017, and Karpathy's dataset_coco.json."""
 
-import contextlib
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from tfclip.console import say
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import id_of, read_value, walk_arrays
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits
-from tfclip.sources.untrusted import find_file, keep_captions, missing, no_pictures, plain_name
+from tfclip.sources.untrusted import (
+    find_below,
+    find_file,
+    keep_captions,
+    missing,
+    no_pictures,
+    own_store,
+    plain_name,
+)
 
 TREE = (
     "DIR/annotations/captions_<split>.json with DIR/<split>/*.jpg (<split> is train2017, val2017 "
@@ -27,7 +35,9 @@ def open_coco(data: Path, options: SourceOptions) -> Source:
     Karpathy's are train, restval, val and test. Where both are in a folder, give its folder
     annotations, or the file dataset_coco.json.
 
-    Width and height in the annotations are not read: the files may have been resized.
+    An image whose file_name holds folders is looked for there, then by its last part; one without
+    (LVIS) by the last part of its coco_url. Ids may be whole numbers in any form, "42" and 42.0
+    too. Width and height in the annotations are not read: the files may have been resized.
 
     Raises:
         FileNotFoundError: no annotations, or a split without any picture.
@@ -48,6 +58,7 @@ def open_coco(data: Path, options: SourceOptions) -> Source:
     else:
         raise missing(data / "annotations/captions_*.json" if data.is_dir() else data, TREE)
     for split in opened.values():
+        split.stores = own_store(split.root) if options.follow_links else ()
         split.check()
     counts = {name: len(split) for name, split in opened.items()}
     return Source("coco", counts, lambda name: opened[name].read())
@@ -91,6 +102,11 @@ def _open_karpathy(path: Path) -> dict[str, "_Split"]:
             images.add(id_of(value, "cocoid"), offset, length)
     if not len(images):
         raise ValueError(f"{path} lists no image")
+    if all(images[at][0] < 0 for at in range(len(images))):
+        raise ValueError(
+            f"{path} lists no image with a cocoid; Karpathy's files for Flickr8k and Flickr30k are "
+            "read by the sources flickr8k and flickr30k"
+        )
     return {name: _Split(path, name, images, at) for name, at in positions.items() if at}
 
 
@@ -109,9 +125,15 @@ class _Split:
         self.path, self.name, self.images, self.positions = path, name, images, positions
         self.captions = captions
         self.root = path.parents[1] if path.parent.name == "annotations" else path.parent
-        mentioned = () if captions is None else captions.first_positions()
-        numbers = (captions[position][0] for position in mentioned)
-        self.unlisted = [number for number in numbers if not images.positions(number)]
+        self.stores: tuple[Path, ...] = ()
+        self.told_folders = False
+        mentioned = () if captions is None else captions.first_positions(each=-1)
+        # Every caption without a usable id counts: they may be of as many pictures.
+        self.unlisted = [
+            position
+            for position in mentioned
+            if (number := captions[position][0]) < 0 or not images.positions(number)
+        ]
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.unlisted)
@@ -120,12 +142,15 @@ class _Split:
         """Refuse a split without image entries, or without any of their pictures."""
         if not len(self.positions):
             raise ValueError(f"{self.path} lists no image")
+        problem = None
         with self.path.open("rb") as file:
             for position in self.positions:
-                with contextlib.suppress(ValueError):
+                try:
                     self._picture(self._entry(file, position))
                     return
-        raise no_pictures(self.path, [self.root / self.name], TREE)
+                except ValueError as reason:
+                    problem = problem or reason
+        raise no_pictures(self.path, [self.root / self.name], TREE, problem)
 
     def read(self) -> Iterator[Sample | Rejected]:
         """Yield the samples in the order of the file, then the ids that only captions mention."""
@@ -145,21 +170,42 @@ class _Split:
                     yield Rejected(key, str(reason), self.name)
                     continue
                 yield Sample(key, image, captions, split=self.name, dropped=dropped)
-        for number in self.unlisted:
-            yield Rejected(f"coco/{number}", "captions of an image that is not listed", self.name)
+            for position in self.unlisted:
+                number, offset, length = self.captions[position]
+                key, reason = f"coco/{number}", "captions of an image that is not listed"
+                if number < 0:
+                    key = f"coco/caption at byte {offset}"
+                    told = read_value(file, offset, length)
+                    found = told.get("image_id") if isinstance(told, dict) else told
+                    reason = f"a caption whose image_id is no whole number: {found!a:.100}"
+                yield Rejected(key, reason, self.name)
 
     def _entry(self, file: BinaryIO, position: int) -> dict:
         number, offset, length = self.images[position]
+        entry = read_value(file, offset, length)
         if number < 0:
+            told = entry.get("id", entry.get("cocoid")) if isinstance(entry, dict) else entry
             raise ValueError(
-                f"an image entry without an id, at byte {offset:,} of {self.path.name}"
+                f"an image entry whose id is no whole number but {told!a:.100}, at byte "
+                f"{offset:,} of {self.path.name}"
             )
-        return read_value(file, offset, length)
+        return entry
 
     def _picture(self, entry: dict) -> Path:
         folder = plain_name(entry.get("filepath", self.name))  # only Karpathy's has one
         folders = [self.root / folder, self.root / "images" / folder]
-        return find_file(self.root, folders, _name(entry))
+        name = _name(entry)
+        if isinstance(name, str) and "/" in name and ".." not in name.split("/"):
+            for root in (self.root, self.root / "images", *folders):
+                try:
+                    return find_below(root, name, self.stores)
+                except ValueError:
+                    continue
+            name = name.rpartition("/")[2]
+            if not self.told_folders:
+                self.told_folders = True
+                say(f"{self.path}: its file names hold folders; only their last parts are used")
+        return find_file(self.root, folders, name, self.stores)
 
     def _captions(self, file: BinaryIO, number: int, entry: dict) -> list:
         if self.captions is None:
@@ -171,4 +217,9 @@ class _Split:
 
 
 def _name(entry: dict) -> object:
-    return entry.get("file_name", entry.get("filename"))
+    """Return the name of the file; LVIS has only the address that it was at."""
+    for field in ("file_name", "filename"):
+        if entry.get(field) is not None:
+            return entry[field]
+    url = entry.get("coco_url")
+    return url.rpartition("/")[2] if isinstance(url, str) else None

@@ -1,5 +1,6 @@
-"""Flickr8k (Hodosh, Young, Hockenmaier 2013): pictures with five sentences each."""
+"""Flickr8k and Flickr30k (Hodosh, Young, Hockenmaier): pictures with five sentences each."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,34 +9,60 @@ from typing import BinaryIO
 
 import numpy as np
 
+from tfclip.console import say
+from tfclip.sources.annotations.karpathy import karpathy_file, open_karpathy
 from tfclip.sources.index import Index
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits, stable_hash
-from tfclip.sources.untrusted import find_file, is_there, keep_captions, missing, no_pictures
+from tfclip.sources.untrusted import (
+    find_file,
+    first_problem,
+    keep_captions,
+    missing,
+    no_pictures,
+    own_store,
+)
 
 TREE = (
-    "DIR/Flicker8k_Dataset/*.jpg (or Images/), DIR/Flickr8k.token.txt (or captions.txt) and "
+    "DIR/Flicker8k_Dataset/*.jpg (or Images/, flickr30k_images/), DIR/Flickr8k.token.txt (or "
+    "captions.txt, results_20130124.token, results.csv, dataset_flickr8k.json) and "
     "DIR/Flickr_8k.{train,dev,test}Images.txt (optional)"
 )
-FOLDERS = ("Flicker8k_Dataset", "Flickr8k_Dataset", "Images")
+FOLDERS = (
+    *("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images"),
+    *("flickr30k_images", "flickr30k-images"),
+)
 SPLITS = ("train", "dev", "test")
-HEADER = "image,caption"
+MOST_LINES = 20
+"""Of one quoted sentence."""
+MOST_DAMAGED = 10
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
-def open_flickr8k(data: Path, options: SourceOptions) -> Source:
-    """Open `data`, with the official token file or the comma-separated captions.txt.
+def open_flickr8k(data: Path, options: SourceOptions, name: str = "flickr8k") -> Source:
+    """Open `data`, with the official token file, the comma-separated captions.txt, Flickr30k's
+    results.csv, or Karpathy's JSON; or one of these files.
 
-    The splits are the official lists, as far as they are there. Without any list, pictures are
-    drawn by seed: an eighth for dev, an eighth for test, the rest for train, about the official
-    6,000 / 1,000 / 1,000.
+    The splits are Karpathy's or those of the official lists, as far as they are there. Without any
+    list, pictures are drawn by seed: an eighth for dev, an eighth for test, the rest for train,
+    about Flickr8k's official 6,000 / 1,000 / 1,000.
+
+    Args:
+        data: the folder or file.
+        options: as of all sources.
+        name: flickr8k or flickr30k, which begins the keys.
 
     Raises:
         FileNotFoundError: no captions, or a split without any picture.
         ValueError: captions in another format, or an empty split.
     """
-    folders = [data / name for name in FOLDERS]
+    karpathy = karpathy_file(data)
+    root = data if data.is_dir() else data.parent
+    folders = [*(root / folder for folder in FOLDERS), root]
+    stores = own_store(root) if options.follow_links else ()
+    if karpathy:
+        return open_karpathy(karpathy, name, root, folders, stores, options)
     captions = _find_captions(data)
     lists = {split: captions.path.parent / f"Flickr_8k.{split}Images.txt" for split in SPLITS}
     lists = {split: path for split, path in lists.items() if path.is_file()}
@@ -48,18 +75,25 @@ def open_flickr8k(data: Path, options: SourceOptions) -> Source:
         names_of = partial(_drawn_names, captions, drawn)
         splits = choose_splits(drawn, options.splits)
         counts = {split: len(drawn[split]) for split in splits}
+        say(f"{captions.path}: no lists of splits beside it; drawn by --seed {options.seed}")
     for split in splits:
-        if not any(is_there(data, folders, name) for name, _ in names_of(split)):
-            raise no_pictures(lists.get(split, captions.path), folders, TREE)
-    return Source("flickr8k", counts, partial(_read, data, folders, captions, names_of))
+        files = (file for file, _ in names_of(split))
+        if problem := first_problem(root, folders, files, stores):
+            raise no_pictures(lists.get(split, captions.path), folders[:-1], TREE, problem)
+    return Source(name, counts, partial(_read, name, root, folders, stores, captions, names_of))
 
 
 def _find_captions(data: Path) -> "_Captions":
     formats = {
         "Flickr8k.token.txt": _parse_token,
         "Flickr8k_text/Flickr8k.token.txt": _parse_token,
+        "results_20130124.token": _parse_token,
         "captions.txt": _parse_comma,
+        "results.csv": _parse_bars,
     }
+    if data.is_file():
+        parse = formats.get(data.name, _parse_token)
+        return _Captions(data, parse)
     for name, parse in formats.items():
         if (data / name).is_file():
             return _Captions(data / name, parse)
@@ -85,23 +119,45 @@ def _parse_comma(line: str) -> tuple[str, str]:
     return name, caption
 
 
+def _parse_bars(line: str) -> tuple[str, str]:
+    """Split `picture.jpg| 0| sentence`."""
+    name, *between, caption = line.split("|", 2)
+    if not (between and between[0].strip().isdecimal()):
+        raise ValueError(f"no picture.jpg, bar, number, bar, caption: {line!a:.100}")
+    return name.strip(), caption.strip()
+
+
+def _opens_quote(line: bytes) -> bool:
+    """Return whether a line of captions.txt ends within quotes: the sentence goes on."""
+    caption = line.partition(b",")[2]
+    return caption.startswith(b'"') and caption.count(b'"') % 2 == 1
+
+
 class _Captions:
     """The file of captions, indexed by the hash of the picture's name."""
 
     def __init__(self, path: Path, parse: Callable[[str], tuple[str, str]]):
         self.path, self.parse, self.index = path, parse, Index()
-        offset = 0
+        offset, damaged = 0, 0
         with path.open("rb") as file:
-            if parse is _parse_comma:
+            if parse in HEADERS:
                 offset = len(header := file.readline())
-                if _text(header).lower() != HEADER:
-                    raise ValueError(f"{path} does not begin with the line {HEADER}")
-            for line in file:
+                if _text(header).lower().replace(" ", "") != HEADERS[parse]:
+                    raise ValueError(f"{path} does not begin with the line {HEADERS[parse]}")
+            for line in iter(file.readline, b""):
+                if parse is _parse_comma and _opens_quote(line):
+                    line += _rest_of_quote(file)
                 if line.strip():
                     try:
                         name, _ = parse(_text(line))
                     except ValueError as error:
-                        raise ValueError(f"{path}, byte {offset:,}: {error}") from None
+                        # Flickr30k's own file has one line without its second bar.
+                        damaged += 1
+                        if parse is not _parse_bars or damaged > MOST_DAMAGED:
+                            raise ValueError(f"{path}, byte {offset:,}: {error}") from None
+                        say(f"{path}, byte {offset:,}, is not used: {error}")
+                        offset += len(line)
+                        continue
                     self.index.add(stable_hash(name), offset, len(line))
                 offset += len(line)
         if not len(self.index):
@@ -117,6 +173,21 @@ class _Captions:
         """Return the captions of one picture."""
         lines = (self.at(file, p) for p in self.index.positions(stable_hash(name)))
         return [caption for same, caption in lines if same == name]
+
+
+HEADERS = {_parse_comma: "image,caption", _parse_bars: "image_name|comment_number|comment"}
+
+
+def _rest_of_quote(file: BinaryIO) -> bytes:
+    """Read on to the end of a quoted sentence; nothing when there is none within `MOST_LINES`:
+    the quote is a sign of the sentence then."""
+    start, rest = file.tell(), b""
+    for line in itertools.islice(iter(file.readline, b""), MOST_LINES):
+        rest += line
+        if line.count(b'"') % 2:
+            return rest
+    file.seek(start)
+    return b""
 
 
 def _text(line: bytes) -> str:
@@ -142,19 +213,21 @@ def _drawn_names(
 
 
 def _read(
+    source: str,
     data: Path,
     folders: list[Path],
+    stores: tuple[Path, ...],
     captions: _Captions,
     names_of: Callable[[str], Iterator[tuple[str, str]]],
     split: str,
 ) -> Iterator[Sample | Rejected]:
     with captions.path.open("rb") as file:
         for name, problem in names_of(split):
-            key = f"flickr8k/{name.removesuffix('.jpg')}"
+            key = f"{source}/{name.removesuffix('.jpg')}"
             try:
                 if problem:
                     raise ValueError(problem)
-                image = find_file(data, folders, name)
+                image = find_file(data, folders, name, stores)
                 kept, dropped = keep_captions(captions.of(file, name))
             except ValueError as reason:
                 yield Rejected(key, str(reason), split)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfclip.naming import nearest
+from tfclip.sources.archives.gzip_copy import Unzipped
 from tfclip.sources.index import Index
 from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
@@ -21,14 +22,15 @@ KEYS = "image/key image/source_id image/image_id image/id key image_id id".split
 KEYS += "image/filename filename file_name __key__".split()
 CLASS, DIFFICULT, BOX = "image/object/class/text", "image/object/difficult", "image/object/bbox/"
 
-_NAME = re.compile(r"\.(tfrecords?|record)(-\d+-of-\d+)?$")
+_NAME = re.compile(r"\.(tfrecords?|record)(-\d+-of-\d+)?(\.gz)?$")
 _HEADER = 12
 """Bytes before the content of a record: its length and that number's checksum."""
 _FRAME = _HEADER + 4
 
 
 def open_foreign_tfrecord(data: Path, options: SourceOptions) -> Source:
-    """Open `data`: a file of `tf.train.Example`s, or a folder of them, uncompressed.
+    """Open `data`: a file of `tf.train.Example`s, or a folder of them. Those that are compressed
+    with GZIP are read from temporary copies, uncompressed.
 
     The picture, its captions and its id are in the features `options.image_field`,
     `caption_fields` and `key_field`, or in the first one there is of `IMAGES`, `CAPTIONS` and
@@ -78,7 +80,7 @@ class _Split:
     """The records of one split: which of them make a sample, and where they lie."""
 
     def __init__(self, files: list[Path], split: str, options: SourceOptions):
-        self.files, self.split, self.options = files, split, options
+        self.files, self.split, self.options = [Unzipped(file) for file in files], split, options
         self.image = (options.image_field,) if options.image_field else IMAGES
         self.captions = options.caption_fields or CAPTIONS
         self.key = (options.key_field,) if options.key_field else KEYS
@@ -89,11 +91,11 @@ class _Split:
         self.class_names: set[str] = set()
         seen: dict[str, None] = {}
         pictures, offset = 0, 0
-        for file in files:
+        for file in self.files:
             self.starts.append(offset)
-            for place, serialized, damage in _records(file):
+            for place, serialized, damage in _records(file.path):
                 pictures += self._note(offset + place, serialized, damage, seen)
-            offset += file.stat().st_size
+            offset += file.path.stat().st_size
         if not pictures:
             known = ", ".join(f"{n!a:.40}" for n in nearest(self.image[0], seen)[:20]) or "none"
             raise ValueError(
@@ -183,7 +185,7 @@ class _Split:
     def _values(self, position: int) -> dict[str, list]:
         _, offset, length = self.groups[position]
         at = bisect_right(self.starts, offset) - 1
-        with self.files[at].open("rb") as file:
+        with self.files[at].path.open("rb") as file:
             file.seek(offset - self.starts[at] + _HEADER)
             return _parse(file.read(length))
 

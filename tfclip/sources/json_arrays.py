@@ -11,7 +11,9 @@ MAX_ELEMENT = 1 << 26
 """Bytes: an element that is still open after this many is taken for damage."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_WHOLE = re.compile(r"\s*([0-9]+)(?:\.0*)?\s*", re.ASCII)
 _DECODER = json.JSONDecoder()
+_MARK = "\xef\xbb\xbf"  # UTF-8's byte order mark, read as Latin-1
 _LONGEST_SIGN = len("-Infinity")  # cut off, it is reported where it begins
 _UNFINISHED = object()
 
@@ -28,8 +30,8 @@ class Element(NamedTuple):
 def walk_arrays(path: Path) -> Iterator[Element]:
     """Yield the elements of a JSON file that is one array, or one object that holds arrays.
 
-    Whatever else the object holds is passed over. Bytes that are not UTF-8 become lone surrogates,
-    as in Python's file names.
+    Whatever else the object holds is passed over, and so is a byte order mark. Bytes that are not
+    UTF-8 become lone surrogates, as in Python's file names.
 
     Raises ValueError, with the file and the place, for a file that is not JSON of this layout or
     stops in the middle.
@@ -37,6 +39,7 @@ def walk_arrays(path: Path) -> Iterator[Element]:
     with path.open("rb") as file:
         reader = _Reader(file)
         try:
+            reader.skip_mark()
             yield from _walk(reader)
         except ValueError as error:
             raise ValueError(f"{path}, byte {reader.place:,}: {error}") from None
@@ -48,10 +51,26 @@ def read_value(file: BinaryIO, offset: int, length: int) -> Any:
     return _loads(file.read(length).decode("latin-1"))
 
 
-def id_of(element: Any, name: str) -> int:
-    """Return the field of an element that holds an image id; -1 when there is no usable one."""
-    number = element.get(name) if isinstance(element, dict) else None
-    return number if type(number) is int and 0 <= number < 1 << 63 else -1
+def id_of(element: Any, *names: str) -> int:
+    """Return the first of the fields of an element that holds an image id; -1 when none is usable.
+
+    A whole number in any form: 42, 42.0 (as pandas writes a column with gaps), "42", "000042".
+    """
+    fields = (element.get(name) for name in names) if isinstance(element, dict) else ()
+    return next((number for field in fields if (number := whole_number(field)) >= 0), -1)
+
+
+def whole_number(value: Any) -> int:
+    """Return a number from 0 to 2^63 - 1 that is written as an integer, a float or a text; or -1.
+
+    >>> [whole_number(value) for value in (7, 7.0, "007", "7.0", 7.5, True, None, "seven", -7)]
+    [7, 7, 7, 7, -1, -1, -1, -1, -1]
+    """
+    if isinstance(value, str) and len(value) <= 40 and (found := _WHOLE.fullmatch(value)):
+        value = int(found[1])
+    if type(value) is float and value.is_integer() and abs(value) < 1 << 53:
+        value = int(value)
+    return value if type(value) is int and 0 <= value < 1 << 63 else -1
 
 
 def _loads(latin: str) -> Any:
@@ -95,6 +114,11 @@ class _Reader:
     def place(self) -> int:
         """The byte that comes next."""
         return self.start + self.at
+
+    def skip_mark(self) -> None:
+        """Pass a byte order mark at the beginning."""
+        self._more()
+        self.at += len(_MARK) * self.text.startswith(_MARK)
 
     def peek(self) -> str:
         """Return the next character that is not white space, and stand before it."""

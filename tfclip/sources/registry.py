@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tfclip.naming import unknown
-from tfclip.sources.caption_table import open_caption_table
 from tfclip.sources.coco import open_coco
 from tfclip.sources.flickr8k import open_flickr8k
 from tfclip.sources.foreign_tfrecord import open_foreign_tfrecord
 from tfclip.sources.image_folder import open_image_folder
 from tfclip.sources.sample import Source, SourceOptions
+from tfclip.sources.tables.caption_table import open_caption_table
 from tfclip.sources.tfds import open_tfds
 from tfclip.sources.visual_genome import open_visual_genome
 from tfclip.sources.voc import open_voc
@@ -19,6 +20,7 @@ from tfclip.sources.webdataset import open_webdataset
 SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
     "visual_genome": open_visual_genome,
     "flickr8k": open_flickr8k,
+    "flickr30k": partial(open_flickr8k, name="flickr30k"),
     "coco": open_coco,
     "voc": open_voc,
     "image_folder": open_image_folder,
@@ -29,9 +31,17 @@ SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
 TFDS = "tfds:"
 """What stands before the name of any data set of TensorFlow Datasets."""
 TAKES = {
-    "visual_genome": ("id_lists", "phrases_as_captions"),
-    "image_folder": ("caption_template",),
-    "caption_table": ("images", "image_field", "caption_fields", "split_field"),
+    "visual_genome": ("id_lists", "phrases_as_captions", "follow_links"),
+    "image_folder": ("caption_template", "follow_links"),
+    "caption_table": (
+        *("images", "image_field", "caption_fields", "split_field", "group_field", "separator"),
+        *("caption_separator", "labels_field", "labels_separator", "label_fields", "class_names"),
+        "follow_links",
+    ),
+    "coco": ("follow_links",),
+    "flickr8k": ("follow_links",),
+    "flickr30k": ("follow_links",),
+    "voc": ("class_names", "follow_links"),
     "foreign_tfrecord": ("image_field", "caption_fields", "key_field", "boxes_as_regions"),
     "webdataset": ("caption_fields",),
     TFDS: ("image_field", "caption_fields", "caption_template", "boxes_as_regions"),

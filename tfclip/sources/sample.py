@@ -31,6 +31,7 @@ class Sample:
         coordinates_size: width and height of the frame that the boxes are in; None: the file's own.
         dropped: captions and regions that were left out of this sample, one reason for each.
         other_keys: keys of the same picture in other data sets.
+        group: what pictures that belong together have in common, a scene or a person; "" without.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Sample:
     coordinates_size: tuple[int, int] | None = None
     dropped: tuple[str, ...] = ()
     other_keys: tuple[str, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,22 @@ class SourceOptions:
     """foreign_tfrecord: the feature that tells one picture from another."""
     split_field: str | None = None
     """caption_table: the column that names the split."""
+    group_field: str | None = None
+    """caption_table: the column that tells which pictures belong together."""
+    separator: str | None = None
+    """caption_table: the sign between the columns."""
+    caption_separator: str | None = None
+    """caption_table: the sign between the captions of one cell."""
+    labels_field: str | None = None
+    """caption_table: the column that lists the classes of a picture."""
+    labels_separator: str | None = None
+    """caption_table: the sign between the classes of one cell."""
+    label_fields: tuple[str, ...] = ()
+    """caption_table: columns of 0 and 1, one for each class."""
+    class_names: tuple[str, ...] = ()
+    """caption_table, voc: the classes, in their order."""
+    follow_links: bool = False
+    """Files: links into the store of a Hugging Face cache are followed."""
     boxes_as_regions: bool = False
     """foreign_tfrecord, tfds: give labelled boxes as regions, with the class name for a phrase."""
     exclude_ids: Path | None = None

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from tfclip.console import say
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import id_of, read_value, walk_arrays
 from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits
-from tfclip.sources.untrusted import check_text, find_file, is_there, missing, no_pictures
+from tfclip.sources.untrusted import (
+    check_text,
+    find_file,
+    first_problem,
+    missing,
+    no_pictures,
+    own_store,
+)
 
 TREE = (
     "DIR/region_descriptions.json, DIR/VG_100K/<id>.jpg and DIR/VG_100K_2/<id>.jpg, and "
@@ -40,7 +48,7 @@ def open_visual_genome(data: Path, options: SourceOptions) -> Source:
         FileNotFoundError: no descriptions, or not one of the pictures they are about.
         ValueError: damaged descriptions, or an empty split.
     """
-    pictures = _Pictures(data)
+    pictures = _Pictures(data, own_store(data) if options.follow_links else ())
     images = pictures.images
     if options.id_lists:
         listed = Listed(options.id_lists)
@@ -85,26 +93,46 @@ def _listed_entries(images: Index, listed: Listed, split: str) -> Iterator[tuple
 class _Pictures:
     """The entries of region_descriptions.json, read again one by one."""
 
-    def __init__(self, data: Path):
+    def __init__(self, data: Path, stores: tuple[Path, ...]):
         self.data, self.folders = data, [data / name for name in FOLDERS]
+        self.stores = stores
         self.path = data / "region_descriptions.json"
         if not self.path.is_file():
             raise missing(self.path if data.is_dir() else data, TREE)
         self.images = Index()
         for _, offset, length, entry in walk_arrays(self.path):
-            self.images.add(id_of(entry, "id"), offset, length)
+            self.images.add(id_of(entry, "id", "image_id"), offset, length)
         if not len(self.images):
             raise ValueError(f"{self.path} lists no image")
         names = (f"{self.images[position][0]}.jpg" for position in range(len(self.images)))
-        if not any(is_there(data, self.folders, name) for name in names):
-            raise no_pictures(self.path, self.folders, TREE)
+        if problem := first_problem(data, self.folders, names, stores):
+            raise no_pictures(self.path, self.folders, TREE, problem)
         self.sizes, self.coco, path = Index(), Index(), data / "image_data.json"
-        for _, _, _, entry in walk_arrays(path) if path.is_file() else ():
+        if path.is_file():
+            self._read_image_data(path)
+
+    def _read_image_data(self, path: Path) -> None:
+        """Note the sizes and the COCO ids; version 1.0 says id where 1.2 says image_id."""
+        entries = known = strange = 0
+        for _, _, _, entry in walk_arrays(path):
+            number = id_of(entry, "image_id", "id")
+            entries, known = entries + 1, known + bool(self.images.positions(number))
             width, height = id_of(entry, "width"), id_of(entry, "height")
             if 0 < width < LARGEST and 0 < height < LARGEST:
-                self.sizes.add(id_of(entry, "image_id"), width, height)
-            if (coco := id_of(entry, "coco_id")) >= 0:
-                self.coco.add(id_of(entry, "image_id"), coco, 0)
+                self.sizes.add(number, width, height)
+            coco = entry.get("coco_id") if isinstance(entry, dict) else None
+            if (coco_number := id_of(entry, "coco_id")) >= 0:
+                self.coco.add(number, coco_number, 0)
+            elif coco is not None and coco == coco and coco != "":  # pandas writes NaN for none
+                strange += 1
+        if known < len(self.images):
+            say(
+                f"{path}: {known:,} of its {entries:,} entries are of a picture in "
+                f"{self.path.name}, which lists {len(self.images):,}; the boxes of the others are "
+                "taken in the size of their file"
+            )
+        if strange:
+            say(f"{path}: {strange:,} values of coco_id are no whole numbers, and are not used")
 
     def read(
         self, entries: Iterator[tuple[str, int, str]], split: str, phrases_as_captions: bool
@@ -116,7 +144,7 @@ class _Pictures:
                 try:
                     if problem:
                         raise ValueError(problem)
-                    image = find_file(self.data, self.folders, f"{name}.jpg")
+                    image = find_file(self.data, self.folders, f"{name}.jpg", self.stores)
                     number, offset, length = self.images[position]
                     regions, dropped = _regions(read_value(file, offset, length))
                 except ValueError as reason:

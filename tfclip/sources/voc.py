@@ -1,19 +1,37 @@
 """Pascal VOC, the devkits of 2007 and 2012: pictures with the classes they show."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from tfclip.console import say
 from tfclip.naming import unknown
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, count_lines, list_lines
-from tfclip.sources.untrusted import find_file, is_there, missing, no_pictures, parse_xml
+from tfclip.sources.untrusted import (
+    find_file,
+    first_problem,
+    missing,
+    no_pictures,
+    own_store,
+    parse_xml,
+)
 
 CLASS_NAMES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
     "person pottedplant sheep sofa train tvmonitor".split()
 )
 """The 20 classes, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (section 2 of the devkit)."""
+
+ENDINGS = tuple(
+    ending for kind in (".jpg", ".jpeg", ".png", ".bmp", ".webp") for ending in (kind, kind.upper())
+)
+"""Of a picture, in the order they are looked for."""
+YES, NO = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")
+"""What the element "difficult" may say, in any case of letters; labelling tools differ."""
+SAMPLED = 200
+"""Annotations that are looked at for classes that are not Pascal's."""
 
 TREE = (
     "VOCdevkit/VOC2007 (or VOC2012) with JPEGImages/<id>.jpg, Annotations/<id>.xml and "
@@ -25,8 +43,9 @@ def open_voc(data: Path, options: SourceOptions) -> Source:
     """Open `data`: a devkit's VOC2007 or VOC2012, or a folder above that holds exactly one.
 
     The splits are the lists in ImageSets/Main, trainval (train and val together) among them. The
-    classes are the 20 of Pascal, or those of the files per class there (<class>_<split>.txt) when
-    these name others.
+    classes are `options.class_names`; without, the 20 of Pascal, those of the files per class there
+    (<class>_<split>.txt) when these name others, or what the annotations of the splits name when
+    the first of them name others.
 
     Raises:
         FileNotFoundError: no devkit, or a split without any picture.
@@ -38,12 +57,15 @@ def open_voc(data: Path, options: SourceOptions) -> Source:
     lists = {path.stem: path for path in sorted(main.glob("*.txt")) if "_" not in path.stem}
     if not lists:
         raise missing(main / "<split>.txt", TREE)
-    class_names = _class_names(main, lists)
     splits = choose_splits(lists, options.splits)
     counts = {split: count_lines(lists[split]) for split in splits}
+    stores = own_store(data) if options.follow_links else ()
     for split in splits:
-        _check_split(root, lists[split])
-    return Source("voc", counts, partial(_read, root, class_names), class_names)
+        _check_split(root, lists[split], stores)
+    class_names = options.class_names or _class_names(main, lists)
+    if class_names == CLASS_NAMES and not options.class_names:
+        class_names = _found_classes(root, [lists[split] for split in splits]) or class_names
+    return Source("voc", counts, partial(_read, root, class_names, stores), class_names)
 
 
 def _find_devkit(data: Path) -> Path:
@@ -66,16 +88,53 @@ def _class_names(main: Path, lists: Mapping[str, Path]) -> tuple[str, ...]:
     return CLASS_NAMES if named <= set(CLASS_NAMES) else tuple(sorted(named))
 
 
-def _check_split(root: Path, ids: Path) -> None:
-    for folder, ending in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
-        folders = [root / folder]
-        if not any(is_there(root, folders, f"{name}{ending}") for _, name in _entries(ids)):
-            if folder == "JPEGImages":
-                raise no_pictures(ids, folders, TREE)
-            raise ValueError(
-                f"the split {ids.stem} has no annotations (none of its pictures is in "
-                f"{folders[0]}); name the others with --splits"
-            )
+def _found_classes(root: Path, lists: list[Path]) -> tuple[str, ...]:
+    """Return the classes of all annotations, sorted, when half of those that the first annotations
+    name are not Pascal's; () otherwise: a single other name may be a mistake."""
+    first = {name for path in lists for name in _named(root, path, SAMPLED)}
+    if not first or 2 * len(first - set(CLASS_NAMES)) < len(first):
+        return ()
+    found = tuple(sorted({name for path in lists for name in _named(root, path)}))
+    say(f"{root}: its annotations name {len(found)} classes of their own: {', '.join(found)[:300]}")
+    return found
+
+
+def _named(root: Path, ids: Path, most: int | None = None) -> Iterator[str]:
+    """Yield the class of every object in the annotations of a list that can be read."""
+    for _, name in itertools.islice(_entries(ids), most):
+        try:
+            yield from _objects(find_file(root, [root / "Annotations"], f"{name}.xml"))
+        except (ValueError, OSError):
+            continue  # told when it is read again
+
+
+def _find_picture(root: Path, name: str, stores: tuple[Path, ...]) -> Path:
+    reasons = []
+    for ending in ENDINGS:
+        try:
+            return find_file(root, [root / "JPEGImages"], f"{name}{ending}", stores)
+        except ValueError as error:
+            reasons.append(error)
+    raise reasons[0]
+
+
+def _check_split(root: Path, ids: Path, stores: tuple[Path, ...]) -> None:
+    problem: ValueError | None = None
+    for _, name in _entries(ids):
+        try:
+            _find_picture(root, name, stores)
+            break
+        except ValueError as reason:
+            problem = problem or reason
+    else:
+        raise no_pictures(ids, [root / "JPEGImages"], TREE, problem)
+    folders = [root / "Annotations"]
+    names = (f"{name}.xml" for _, name in _entries(ids))
+    if first_problem(root, folders, names):
+        raise ValueError(
+            f"the split {ids.stem} has no annotations (none of its pictures is in {folders[0]}); "
+            "name the others with --splits"
+        )
 
 
 def _entries(ids: Path) -> Iterator[tuple[int, str]]:
@@ -84,7 +143,9 @@ def _entries(ids: Path) -> Iterator[tuple[int, str]]:
         yield number, line.split()[0]
 
 
-def _read(root: Path, class_names: tuple[str, ...], split: str) -> Iterator[Sample | Rejected]:
+def _read(
+    root: Path, class_names: tuple[str, ...], stores: tuple[Path, ...], split: str
+) -> Iterator[Sample | Rejected]:
     lines: dict[str, int] = {}
     for number, name in _entries(root / f"ImageSets/Main/{split}.txt"):
         key = f"voc/{name}"
@@ -93,7 +154,7 @@ def _read(root: Path, class_names: tuple[str, ...], split: str) -> Iterator[Samp
             yield Rejected(key, f"listed twice: lines {first} and {number} of {split}.txt", split)
             continue
         try:
-            image = find_file(root, [root / "JPEGImages"], f"{name}.jpg")
+            image = _find_picture(root, name, stores)
             annotation = find_file(root, [root / "Annotations"], f"{name}.xml")
             difficult = _objects(annotation)
         except (ValueError, OSError) as reason:
@@ -102,7 +163,7 @@ def _read(root: Path, class_names: tuple[str, ...], split: str) -> Iterator[Samp
         for class_name in difficult:
             if class_name not in class_names:
                 error = unknown("class", class_name[:100], class_names)
-                raise ValueError(f"{annotation}: {error}")
+                raise ValueError(f"{annotation}: {error}; --class-names takes a set's own")
         present = [class_name for class_name in class_names if class_name in difficult]
         yield Sample(
             key,
@@ -118,8 +179,8 @@ def _objects(annotation: Path) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for thing in parse_xml(annotation).iterfind("object"):
         name = thing.findtext("name", "").strip()
-        difficult = thing.findtext("difficult", "0").strip()
-        if not name or difficult not in ("0", "1"):
-            raise ValueError(f"an object named {name!a:.100}, difficult {difficult!a:.100}")
-        found[name] = found.get(name, True) and difficult == "1"
+        said = thing.findtext("difficult", "0").strip().lower().removesuffix(".0")
+        if not name or said not in YES + NO:
+            raise ValueError(f"an object named {name!a:.100}, difficult {said!a:.100}")
+        found[name] = found.get(name, True) and said in YES
     return found

@@ -1,0 +1,1 @@
+"""Annotations in other formats than the data set's first ones."""

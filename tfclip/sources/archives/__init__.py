@@ -1,0 +1,1 @@
+"""Archives that are read without unpacking them."""

@@ -1,0 +1,1 @@
+"""Tables of captions: csv, tsv, jsonl, parquet and Arrow."""
