@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToDict
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
@@ -34,7 +35,9 @@ class RestApi:
         self.draining = False
 
     async def serving(self, request: Request) -> Response:
-        """Everything below /v1/."""
+        """Everything below /v1/, in small letters or capitals."""
+        if request.path_params["version"].lower() != "v1":
+            raise HTTPException(404)
         began = time.monotonic()
         method, signature, code = "other", "", "OK"
         try:

@@ -170,12 +170,14 @@ class Server:
             Route("/healthz", rest.healthz),
             Route("/metrics", rest.metrics),
             Route("/monitoring/prometheus/metrics", rest.metrics),
-            Route("/v1/{path:path}", rest.serving, methods=every),
+            Route("/{version}/{path:path}", rest.serving, methods=every),
         ]
-        return Starlette(
+        app = Starlette(
             routes=routes,
             exception_handlers={404: _not_found, 405: _not_found, 500: _failed},
         )
+        app.router.redirect_slashes = False
+        return app
 
 
 def _bind(host: str, port: int) -> socket.socket:
