@@ -122,6 +122,7 @@ def export(flags: ExportFlags) -> dict:
     from tfclip.inputs.text import check_lengths
     from tfclip.models.saved import load_model
     from tfclip.serving.litert import write_litert
+    from tfclip.serving.operating_points import read_operating_points
     from tfclip.serving.saved_model import write_saved_model
     from tfclip.serving.signatures import signature_names
     from tfclip.serving.warmup import can_warm_up
@@ -130,7 +131,10 @@ def export(flags: ExportFlags) -> dict:
     if classifier is not None and classifier.thresholds is None:
         check_lengths([text for texts in classifier.prompts for text in texts], model.tokenizer)
     variant = flags.variant()
-    path = write_saved_model(model, flags.out, classifier, variant)
+    points = None
+    if classifier is not None and classifier.thresholds is not None:
+        points = read_operating_points(flags.run, classifier.labels)
+    path = write_saved_model(model, flags.out, classifier, variant, points)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     signatures = sorted(signature_names(classifier is not None, variant.sides))
     labels = f"{len(classifier.labels)} labels" if classifier else "no labels"

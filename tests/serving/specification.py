@@ -237,7 +237,7 @@ def bad_content() -> list[Case]:
             ),
             (
                 {"signature_name": signature, "instances": [{wanted: "a"}, {}]},
-                f"element: 1 of 'instances' list. JSON object: {{}} keys must be equal to: {wanted}",
+                "element: 1 of 'instances' list. JSON object: {} keys must be equal to: " + wanted,
             ),
             (
                 {"signature_name": signature, "instances": [{wanted: "a"}, "b"]},
@@ -309,8 +309,9 @@ def paths() -> list[Case]:
         (f"{MODEL}:regress", 400, "Expected regression signature method_name"),
     ]
     malformed = [
-        f"{MODEL}", f"{MODEL}:", f"{MODEL}:explain", f"{MODEL}/:predict", f"{MODEL}/versions:predict",
-        f"{MODEL}/versions/:predict", f"{MODEL}/versions/x:predict", f"{MODEL}/versions/-1:predict",
+        f"{MODEL}", f"{MODEL}:", f"{MODEL}:explain", f"{MODEL}/:predict",
+        f"{MODEL}/versions:predict", f"{MODEL}/versions/:predict", f"{MODEL}/versions/x:predict",
+        f"{MODEL}/versions/-1:predict",
         f"{MODEL}/versions/1/labels/a:predict", f"{MODEL}:predict:predict", "/v1/models/:predict",
         "/v1/models:predict", "/v1/", "/v1/x", f"{MODEL}/predict", "/v1/models/a/b:predict",
     ]  # fmt: skip

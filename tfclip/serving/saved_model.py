@@ -17,6 +17,7 @@ import tensorflow_text  # noqa: F401
 from tfclip.models.saved import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
+from tfclip.serving.operating_points import OPERATING_POINTS
 from tfclip.serving.served_model import ServedModel
 from tfclip.serving.signatures import COMPLETE, Variant
 from tfclip.serving.warmup import can_warm_up, write_warmup_requests
@@ -29,11 +30,19 @@ def write_saved_model(
     out: Path,
     classifier: Classifier | None = None,
     variant: Variant = COMPLETE,
+    points: dict | None = None,
 ) -> Path:
     """Write `<out>/<integer>/`, the next free integer from 1, as TensorFlow Serving lays it out.
 
     It is written beside and renamed, so that a server that watches `out` sees whole versions only.
     Warm-up requests are written where the extra [serving] is installed.
+
+    Args:
+        model: what to write.
+        out: the folder of the versions.
+        classifier: labels to bake in.
+        variant: which towers, in what precision.
+        points: see `operating_points`; written beside the model card.
 
     Returns:
         The version's directory.
@@ -56,6 +65,8 @@ def write_saved_model(
         card.parent.mkdir()
         text = json.dumps(model_card(model, classifier, variant), indent=2, ensure_ascii=False)
         card.write_text(text + "\n", encoding="utf-8")
+        if points is not None:
+            (beside / OPERATING_POINTS).write_text(json.dumps(points), encoding="utf-8")
         if can_warm_up():
             write_warmup_requests(beside, signatures)
         return _rename_to_next(beside, out)

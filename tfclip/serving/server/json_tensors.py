@@ -175,7 +175,7 @@ def _fill(value, level: int, shape: list[int], flat: list[bytes]) -> None:
                 f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON "
                 f"DOM. Expected at level: {len(shape)}"
             )
-        flat.append(_bytes(value))
+        flat.append(read_bytes(value))
         return
     if level >= len(shape):
         raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
@@ -188,7 +188,12 @@ def _fill(value, level: int, shape: list[int], flat: list[bytes]) -> None:
         _fill(item, level + 1, shape, flat)
 
 
-def _bytes(value) -> bytes:
+def read_bytes(value) -> bytes:
+    """A string, or the base64 object of one, as bytes.
+
+    Raises:
+        Refused: INVALID_ARGUMENT.
+    """
     if isinstance(value, str):
         try:
             return value.encode("utf-8", "surrogateescape")

@@ -22,6 +22,8 @@ from tfclip.serving.server.grpc_services import make_grpc_server
 from tfclip.serving.server.http_protocol import CutSlowClients
 from tfclip.serving.server.metrics import Metrics
 from tfclip.serving.server.options import ServerOptions
+from tfclip.serving.server.page_api import PageApi
+from tfclip.serving.server.page_search import PageSearch
 from tfclip.serving.server.predict import PredictService
 from tfclip.serving.server.rest_api import RestApi
 from tfclip.serving.server.versions import ModelVersions
@@ -70,6 +72,8 @@ class Server:
         # As many as may wait, and some that refuse the others.
         self._executor = ThreadPoolExecutor(limits.max_waiting + 8, "request")
         self._rest = RestApi(self.service, self._executor)
+        search = None if options.index is None else PageSearch(options.index)
+        self._page = PageApi(self.service, self._executor, options.model, search)
         self._end: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -137,6 +141,7 @@ class Server:
                 self.service, self._executor, self.options
             )
             await grpc_server.start()
+            self._page.grpc_port = grpc_port
         server = _QuietServer(config)
         serving = asyncio.create_task(server.serve(sockets=[bound]))
         while not server.started and not serving.done():
@@ -164,12 +169,17 @@ class Server:
             await asyncio.gather(*waits, return_exceptions=True)
 
     def _app(self) -> Starlette:
-        rest = self._rest
+        rest, page = self._rest, self._page
         every = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
         routes = [
             Route("/healthz", rest.healthz),
             Route("/metrics", rest.metrics),
             Route("/monitoring/prometheus/metrics", rest.metrics),
+            Route("/", page.index),
+            Route("/page/static/{name}", page.file),
+            Route("/page/model", page.model),
+            Route("/page/search", page.search, methods=["POST"]),
+            Route("/page/pictures/{row:int}", page.picture),
             Route("/{version}/{path:path}", rest.serving, methods=every),
         ]
         app = Starlette(

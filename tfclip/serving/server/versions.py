@@ -8,6 +8,7 @@ that does not load is told as such, and the old one stays.
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfclip.serving import signatures as names
+from tfclip.serving.operating_points import OPERATING_POINTS
 from tfclip.serving.saved_model import load_card, load_signatures
 from tfclip.serving.server.refusals import Refused
 from tfclip.serving.warmup import can_warm_up, example_inputs, read_warmup_requests, replay
@@ -37,6 +39,7 @@ class LoadedVersion:
     signatures: Mapping[str, Callable]
     signature_defs: Mapping[str, object]
     card: dict
+    operating_points: dict | None = None
     in_use: int = 0
     idle: threading.Condition = field(default_factory=threading.Condition)
 
@@ -235,7 +238,7 @@ def _open(number: int, path: Path, warm_up: bool) -> LoadedVersion:
         raise ValueError(f"{path} has signatures that tfclip does not write: {sorted(strange)}")
     if warm_up:
         _warm_up(path, signatures)
-    return LoadedVersion(number, signatures, definitions, card)
+    return LoadedVersion(number, signatures, definitions, card, _points(path))
 
 
 def _warm_up(path: Path, signatures: Mapping[str, Callable]) -> None:
@@ -247,3 +250,11 @@ def _warm_up(path: Path, signatures: Mapping[str, Callable]) -> None:
         for size in names.ALLOWED_BATCH_SIZES:
             inputs = example_inputs(row, size)
             signatures[row](**{k: tf.constant(v, tf.string) for k, v in inputs.items()})
+
+
+def _points(path: Path) -> dict | None:
+    """The operating points beside the model card; without them the page shows no shares."""
+    try:
+        return json.loads((path / OPERATING_POINTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

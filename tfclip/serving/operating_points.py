@@ -1,0 +1,83 @@
+"""What each threshold would have done on the calibration split: sensitivity and specificity.
+
+Written beside an export, for whoever moves a threshold later: the page of `serve run`. NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+# In the version's directory, where TensorFlow Serving reads nothing but warm-up requests.
+OPERATING_POINTS = "assets.extra/operating_points.json"
+# What `tfclip.evaluate` keeps of a measurement: scores and truth of each picture.
+_SCORES = ("metrics/multilabel_scores.npz", "metrics/voc_scores.npz")
+_POINTS = 41
+
+
+def read_operating_points(run: Path, labels: Sequence[str]) -> dict | None:
+    """The points of the run's last multi-label measurement, for these labels.
+
+    Returns:
+        `thresholds` (K,) rising, the same for all; `all` and `per_class.<label>`, each with
+        `sensitivity` (K,) and `specificity` (K,), None where there is no picture to tell; and
+        `pictures`. None: no measurement was kept, or one of other classes.
+    """
+    for name in _SCORES:
+        path = Path(run) / name
+        if path.is_file():
+            break
+    else:
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            names = [str(name) for name in kept["class_names"]]
+            scores, present = kept["calibration_scores"], kept["calibration_present"]
+            difficult = kept["calibration_difficult"]
+    except (OSError, ValueError, KeyError):
+        return None
+    if not set(labels) <= set(names) or scores.shape != present.shape or not scores.size:
+        return None
+    columns = [names.index(label) for label in labels]
+    return operating_points(
+        labels, scores[:, columns], present[:, columns] != 0, difficult[:, columns] != 0
+    )
+
+
+def operating_points(
+    labels: Sequence[str], scores: np.ndarray, present: np.ndarray, difficult: np.ndarray
+) -> dict:
+    """The points of `_POINTS` thresholds over the range of the scores.
+
+    Args:
+        labels: C names.
+        scores, present, difficult: (N,C); what is difficult counts neither way.
+    """
+    low, high = float(scores.min()), float(scores.max())
+    thresholds = np.linspace(low, high, _POINTS)
+
+    def shares(column) -> dict:
+        counted = ~difficult[:, column]
+        positive = np.sort(scores[:, column][counted & present[:, column]])
+        negative = np.sort(scores[:, column][counted & ~present[:, column]])
+        return {
+            "sensitivity": _share_from(positive, thresholds, above=True),
+            "specificity": _share_from(negative, thresholds, above=False),
+        }
+
+    return {
+        "pictures": len(scores),
+        "thresholds": thresholds.tolist(),
+        "all": shares(slice(None)),
+        "per_class": {label: shares(column) for column, label in enumerate(labels)},
+    }
+
+
+def _share_from(ordered: np.ndarray, thresholds: np.ndarray, above: bool) -> list | None:
+    """The share of scores at or above each threshold, or below it."""
+    if not len(ordered):
+        return None
+    below = np.searchsorted(ordered, thresholds, "left") / len(ordered)
+    return np.round(1 - below if above else below, 4).tolist()
