@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,12 +109,19 @@ def compare(program, version, files, with_text_ops=True):
 
 @pytest.mark.slow
 def test_an_export_of_the_image_tower_needs_no_text_ops(serve_one, tiny_run, files, tmp_path):
-    """With a text tower they are needed even for pictures; with baked labels alone nowhere."""
+    """Python loads no export with a text tower without them; C++ answers pictures by it."""
     both, image_only = tmp_path / "both", tmp_path / "image"
     assert export([str(tiny_run), "--out", str(both)]) == 0
     assert export([str(tiny_run), "--out", str(image_only), "--image-only"]) == 0
+    load = "import sys, tensorflow as tf; tf.saved_model.load(sys.argv[1])"
+    for version, loads in ((both / "1", False), (image_only / "1", True)):
+        command = [sys.executable, "-I", "-c", load, str(version)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == loads, done.stderr
     done = ask_program(serve_one, both / "1", "classify", files[0], with_text_ops=False)
-    assert done.returncode == 1 and "Op type not registered" in done.stderr
+    assert done.returncode == 0, done.stderr
+    done = ask_program(serve_one, both / "1", "encode_text", files[1], with_text_ops=False)
+    assert done.returncode == 1 and "not registered" in done.stderr
     compare(serve_one, image_only / "1", files, with_text_ops=False)
     assert set(load_signatures(image_only / "1")) <= {*SIGNATURES, "serving_default"}
 
