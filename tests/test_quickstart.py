@@ -25,6 +25,10 @@ def test_the_whole_story_at_a_small_size(tmp_path):
     for name in ("visual_genome", "flickr8k", "coco", "voc"):
         assert (tmp_path / "records" / f"shapes-{name}" / "manifest.json").is_file()
     assert "mAP, 5 never-trained classes" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "tfclip.predict " in line]
+    words = line.split()[1:]
+    asked = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
 
 
 def test_a_folder_in_the_way_is_refused_before_anything_is_drawn(tmp_path, capsys):

@@ -35,6 +35,7 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
+from tfclip.failures import is_users, notes, one_line, quiet_destructors
 from tfclip.naming import unknown
 from tfclip.quiet import quiet_tensorflow
 
@@ -98,6 +99,8 @@ def run(
     argv = [word for word in argv if word not in ("--json", "--debug")]
     if not debug:
         quiet_tensorflow()
+        quiet_destructors()
+    flags = None
     try:
         if isinstance(commands, Command):
             command = commands
@@ -115,17 +118,17 @@ def run(
     except SystemExit as stop:  # --help, and what tyro ends itself
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt as stop:
-        say("; ".join(["interrupted", *_notes(stop)]))
+        say("; ".join(["interrupted", *notes(stop)]))
         return 130
     except Exception as error:
         if debug:
             traceback.print_exc()
         if isinstance(error, CommandFailed) and as_json and error.result is not None:
             print(json_text(error.result), flush=True)
-        if isinstance(error, CommandFailed | ValueError | OSError):
-            say(f"error: {_one_line(error)}")
+        if isinstance(error, CommandFailed) or is_users(error):
+            say(f"error: {one_line(error, flags)}")
             return error.exit_code if isinstance(error, CommandFailed) else 2
-        say(f"error: {type(error).__name__}: {_one_line(error)} (--debug shows where)")
+        say(f"error: {type(error).__name__}: {one_line(error, flags)} (--debug shows where)")
         return 1
 
 
@@ -194,19 +197,6 @@ def _unboxed(text: str) -> str:
             break
         told.append(line if line.strip("─") else ";")
     return " ".join(" ".join(told).replace(" ;", ";").rstrip("; .").split())
-
-
-def _one_line(error: Exception) -> str:
-    """Return the message of an error and its notes without line breaks."""
-    if isinstance(error, OSError) and error.strerror:
-        told = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    else:
-        told = str(error) or type(error).__name__
-    return " ".join("; ".join([told, *_notes(error)]).split())
-
-
-def _notes(error: BaseException) -> list[str]:
-    return getattr(error, "__notes__", [])
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,24 +93,44 @@ def quickstart(flags: QuickstartFlags) -> dict:
         saved = _command(export, [str(trained), "--out", str(exported)])
 
     seconds = time.monotonic() - started
+    say("\nwhat was measured; 1 is perfect, and a higher figure is better")
+    _table(
+        {
+            "mAP, 20 classes, picture and 4 crops": voc["map"],
+            "mAP, 20 classes, whole picture": voc["map_one_view"],
+            "mAP, 15 trained classes": voc["map_seen"],
+            "mAP, 5 never-trained classes": voc["map_unseen"],
+            "F1, mean over classes": voc["macro"]["f1"],
+            "R@10, captions of a picture": retrieval["image_to_text"]["r10"],
+            "R@10, picture of a caption": retrieval["text_to_image"]["r10"],
+        }
+    )
+    say(
+        f"mAP: mean average precision of ranking {voc['images']:,} test pictures for each class\n"
+        "F1: of yes-or-no decisions, whose thresholds were fitted on trainval, in which the "
+        "never-trained classes occur\n"
+        f"R@10: how often a right one is among the first 10, of {retrieval['images']:,} pictures "
+        f"and {retrieval['captions']:,} captions"
+    )
+    say("\nwhere everything is")
     _table(
         {
             "records": records,
             "run": trained,
             "report": trained / "report.html",
             "SavedModel": saved["path"],
-        },
-        {
-            "mAP, 20 classes, 1+4 tiles": voc["map"],
-            "mAP, 20 classes, one view": voc["map_one_view"],
-            "mAP, 5 never-trained classes": voc["map_unseen"],
-            "mAP, 15 trained classes": voc["map_seen"],
-            "macro F1, fitted thresholds": voc["macro"]["f1"],
-            "image to text R@10": retrieval["image_to_text"]["r10"],
-            "text to image R@10": retrieval["text_to_image"]["r10"],
-        },
+        }
     )
-    say("thresholds were fitted on trainval, in which the never-trained classes occur")
+    picture = min((drawn / PACKED["voc"][0] / "JPEGImages").glob("*.jpg"))
+    # The interpreter of `make` is on nobody's path.
+    here = Path(sys.prefix).parent == Path.cwd()
+    python = Path(sys.executable).relative_to(Path.cwd()) if here else "python"
+    say(
+        f"\nnext: open {trained / 'report.html'} in a browser, or ask about a picture:\n"
+        f"  {python} -m tfclip.predict {saved['path']} {picture}\n"
+        f"  {python} -m tfclip.search index {trained} {records / 'shapes-flickr8k'}\n"
+        f'  {python} -m tfclip.search query "a red circle" --index {trained / "search.npy"}\n'
+    )
     say(f"{seconds:.0f} s in all")
     return {"voc": voc, "retrieval": retrieval, "exported": saved["path"], "seconds": seconds}
 
@@ -138,12 +158,11 @@ def _command(module: ModuleType, words: list[str]) -> dict:
     return json.loads(printed.getvalue().splitlines()[-1])
 
 
-def _table(places: dict[str, object], figures: dict[str, float]) -> None:
-    """Say where everything lies and what was measured."""
-    width = max(map(len, [*places, *figures])) + 2
-    rows = [f"{name:{width}}{place}" for name, place in places.items()]
-    rows += [f"{name:{width}}{value:.3f}" for name, value in figures.items()]
-    say("\n" + "\n".join(rows))
+def _table(rows: Mapping[str, object]) -> None:
+    """Say names and values in two columns."""
+    width = max(map(len, rows)) + 2
+    told = (f"{v:.3f}" if isinstance(v, float) else str(v) for v in rows.values())
+    say("\n".join(f"  {name:{width}}{value}" for name, value in zip(rows, told, strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tfclip.failures import require_space
 from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
@@ -45,6 +47,7 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     beside = directory.with_name(directory.name + ".writing")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
+    require_space(beside, _size_of(model.dual_encoder))
     with _without_optimizer(model.dual_encoder):
         model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
     model.tokenizer.save(beside)
@@ -56,6 +59,12 @@ def save_model(directory: Path, model: TrainedModel) -> None:
     }
     (beside / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     _rename_over(beside, directory)
+
+
+def _size_of(model: DualEncoder) -> int:
+    """Bytes of the weights on disk, with what HDF5 adds for each of them."""
+    variables = model.weights
+    return sum(v.value.dtype.size * math.prod(v.shape) + 4096 for v in variables) + 65_536
 
 
 @contextmanager

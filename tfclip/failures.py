@@ -1,0 +1,124 @@
+"""One line for an error: what happened, where, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+NO_SPACE = "free some space or choose another place, and run the same command again"
+NO_ACCESS = "choose another place, or make it writable"
+# What the system says about a place, by number: its words, and the way on.
+OF_A_PLACE: dict[int, tuple[str, str]] = {
+    errno.ENOSPC: ("No space left on device", NO_SPACE),
+    errno.EDQUOT: ("Disk quota exceeded", NO_SPACE),
+    errno.EFBIG: ("File too large", NO_SPACE),
+    errno.EROFS: ("Read-only file system", NO_ACCESS),
+    errno.EACCES: ("Permission denied", NO_ACCESS),
+    errno.EPERM: ("Operation not permitted", NO_ACCESS),
+}
+# NumPy says so when a disk is full: "4096 requested and 1024 written".
+CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
+# What TensorFlow puts around its words: names of nodes and of operations.
+GRAPH = re.compile(r"\{\{[^}]*\}\}\s*|\s*\[\[.*?\]\]|\s*\[Op:[^\]]*\](\s*name:\s*\S*)?")
+PLACE = re.compile(rf"(/[^\s;:']+)[;:] (?:{'|'.join(what for what, _ in OF_A_PLACE.values())})")
+# Fields of flags that name where a command writes, the likeliest first.
+PLACES = "out", "run", "folder", "index"
+
+
+def one_line(error: BaseException, flags: Any = None) -> str:
+    """Return the message of an error and its notes without line breaks.
+
+    A full disk, a read-only place or a missing right is told with the place, also where the library
+    that met it names none: then it is where the flags say that the command writes.
+    """
+    number = _errno(error)
+    if number in OF_A_PLACE:
+        what, way_on = OF_A_PLACE[number]
+        place = getattr(error, "filename", None) or _place_in(error) or _written_to(flags)
+        told = f"{what}: {place}; {way_on}" if place else f"{what}; {way_on}"
+    elif isinstance(error, OSError) and error.strerror:
+        told = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    elif _is_tensorflow(error):
+        told = GRAPH.sub("", str(getattr(error, "message", error))).strip().split("\n")[0]
+        if "OOM" in told:
+            told += "; use a smaller --batch-size, or --micro-batch"
+    else:
+        told = str(error) or type(error).__name__
+    return " ".join("; ".join([told, *notes(error)]).split())
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether the error is of what the user gave, or of the machine, and not of the program."""
+    return isinstance(error, ValueError | OSError) or _errno(error) in OF_A_PLACE
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise before a library begins to write what the disk has no room for.
+
+    HDF5 cannot be told of a full disk: a file that it cannot finish ends the process.
+
+    Raises:
+        OSError: with the number of a full disk, the folder, and what is needed and free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        error.add_note(f"{needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB free")
+        raise error
+
+
+def notes(error: BaseException) -> list[str]:
+    """Return what was noted on an error on its way."""
+    return getattr(error, "__notes__", [])
+
+
+def quiet_destructors() -> None:
+    """Leave out what a destructor says again of a full disk that was already told as an error.
+
+    HDF5 writes when a file is freed, where nothing can be raised.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "tells_places", True):
+
+        def told_already(unraisable: sys.UnraisableHookArgs) -> None:
+            text = str(unraisable.exc_value)
+            if not any(what in text for what, _ in OF_A_PLACE.values()):
+                before(unraisable)
+
+        told_already.tells_places = False  # type: ignore[attr-defined]
+        sys.unraisablehook = told_already
+
+
+def _is_tensorflow(error: BaseException) -> bool:
+    return type(error).__module__.startswith("tensorflow")
+
+
+def _errno(error: BaseException) -> int | None:
+    """The number of a system error, also of one that a library wrapped in words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if not (isinstance(error, OSError) or _is_tensorflow(error)):
+        return None
+    text = str(error)
+    if CUT_SHORT.search(text):
+        return errno.ENOSPC
+    return next((number for number, (what, _) in OF_A_PLACE.items() if what in text), None)
+
+
+def _place_in(error: BaseException) -> str | None:
+    """The path that stands before the words of the system: "/full/x; No space left on device"."""
+    found = PLACE.search(GRAPH.sub("", str(error)))
+    return found[1] if found else None
+
+
+def _written_to(flags: Any) -> Path | None:
+    for name in PLACES:
+        value = getattr(flags, name, None)
+        if isinstance(value, Path):
+            return value
+    return None
