@@ -179,7 +179,7 @@ def load(path: str | Path) -> tuple[ClipModel, Preprocess]:
             f"Train one with: python -m tfclip.fit {path} --records DIR --run RUN"
         )
     trained = load_model(Path(path))
-    return ClipModel(trained), Preprocess(trained.config.image_size)
+    return ClipModel(trained), Preprocess(trained.config.picture_size)
 
 
 def tokenize(

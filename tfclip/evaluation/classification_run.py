@@ -40,7 +40,7 @@ def evaluate_classification(
     names = named_classes(data, class_names)
     classes = embed_classes(model, class_prompts(names, templates, {}))
     total = len(data.truth)
-    places, embeddings = embed_pictures(model, data.views(model.config.image_size), total=total)
+    places, embeddings = embed_pictures(model, data.views(model.config.picture_size), total=total)
     skipped = total - len(places)
     if skipped:
         say(f"{skipped} of {total} pictures could not be decoded and are left out")

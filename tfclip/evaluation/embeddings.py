@@ -79,7 +79,7 @@ class ModelEmbeddings:
         """Embed one group of tiles of every picture that decodes."""
         from tfclip.evaluation.zero_shot import embed_pictures
 
-        views = pictures.views(self._model.config.image_size, group_boxes(tiles))
+        views = pictures.views(self._model.config.picture_size, group_boxes(tiles))
         return embed_pictures(self._model, views, total=len(pictures.keys))
 
 

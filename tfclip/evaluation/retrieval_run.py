@@ -90,7 +90,7 @@ def _embed(
     model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes], total: int
 ) -> dict[str, np.ndarray]:
     """The `total` pictures of a split and its captions: `images` (N,D) and `texts` (M,D)."""
-    views = record_views(directory, split, model.config.image_size)
+    views = record_views(directory, split, model.config.picture_size)
     _, images = embed_pictures(model, views, total=total)
     return {"images": images[:, 0], "texts": embed_texts(model, captions)}
 

@@ -39,7 +39,7 @@ def index_records(run: Path, reference: str, out: Path) -> int:
     splits = list(manifest.splits) if split is None else [split]
     model = load_model(run)
     shards = [shard for name in splits for shard in manifest.shards_of(name)]
-    size, total = model.config.image_size, sum(shard.records for shard in shards)
+    size, total = model.config.picture_size, sum(shard.records for shard in shards)
 
     def embeddings():
         for name in splits:
@@ -77,7 +77,7 @@ def search(index: SearchIndex, query: str, *, top: int, chunk: int) -> list[dict
         )
     model = load_model(index.run)
     if os.path.isfile(query):  # Path's own is_file raises for a long text.
-        _, embedded = embed_pictures(model, file_views([Path(query)], model.config.image_size))
+        _, embedded = embed_pictures(model, file_views([Path(query)], model.config.picture_size))
         embedding = embedded[0, 0]
     else:
         check_lengths([query], model.tokenizer)

@@ -24,7 +24,7 @@ class SplitScorer:
         self._model = model
         self._pictures = labelled_records(directory, split)
         self._prompts = class_prompts(self._pictures.class_names, templates, {})
-        size = model.config.image_size
+        size = model.config.picture_size
         self._views = self._pictures.views(size, WHOLE_PICTURE)
         if len(self._pictures.keys) * size * size * 3 <= KEPT_BYTES:
             self._views = self._views.cache()

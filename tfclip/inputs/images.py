@@ -17,6 +17,7 @@ from tfclip.inputs.headers import (
     read_orientation,
     turn_upright,
 )
+from tfclip.inputs.picture_size import PictureSize, picture_size
 from tfclip.inputs.view_sets import WHOLE, View, view_set
 from tfclip.records.check import MAX_PIXELS
 
@@ -61,29 +62,61 @@ def _upright(image: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def resize_picture(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Squash `image` (H,W,3) uint8 to (size,size,3) uint8, antialiased.
+    """Bring `image` (H,W,3) uint8 to (size,size,3) uint8, antialiased.
 
-    A side longer than `size` is shrunk by averaging the area under each new pixel; a side shorter
-    is enlarged bilinearly (half-pixel centres). Halves round up.
+    A plain number squashes by area: a side longer than `size` is shrunk by averaging the area under
+    each new pixel; a side shorter is enlarged bilinearly (half-pixel centres). A `PictureSize` may
+    ask for a crop, or for Pillow's bilinear or bicubic. Halves round up.
     """
+    size = picture_size(size)
     height, width = tf.unstack(tf.shape(image)[:2])
-    is_done = tf.equal(height, size) & tf.equal(width, size)
-    square = tf.cond(is_done, lambda: image, lambda: _resize(image, height, width, size))
-    return tf.ensure_shape(square, [size, size, 3])
+    is_done = tf.equal(height, int(size)) & tf.equal(width, int(size))
+    resize = _resize_by_area if size.interpolation == "area" else _resample
+    square = tf.cond(is_done, lambda: image, lambda: resize(image, height, width, size))
+    return tf.ensure_shape(square, [int(size), int(size), 3])
 
 
-def _resize(image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) -> tf.Tensor:
+def _resize_by_area(
+    image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: PictureSize
+) -> tf.Tensor:
+    side = int(size)
+    if size.resize == "crop":
+        short = tf.minimum(height, width)
+        top, left = (height - short) // 2, (width - short) // 2
+        image, height, width = image[top : top + short, left : left + short], short, short
     # The raw ops, since tf.image.resize adds a dozen of small ones to each picture.
-    small = [tf.minimum(height, size), tf.minimum(width, size)]
+    small = [tf.minimum(height, side), tf.minimum(width, side)]
     shrunk = tf.raw_ops.ResizeArea(images=image[None], size=small)
     square = tf.cond(
-        tf.minimum(height, width) < size,
+        tf.minimum(height, width) < side,
         lambda: tf.raw_ops.ResizeBilinear(
-            images=shrunk, size=[size, size], half_pixel_centers=True
+            images=shrunk, size=[side, side], half_pixel_centers=True
         ),
         lambda: shrunk,
     )
     return tf.cast(square[0] + 0.5, tf.uint8)
+
+
+def _resample(
+    image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: PictureSize
+) -> tf.Tensor:
+    """Pillow's antialiased filters, the crop included; Pillow also rounds between its two passes.
+
+    transformers and torchvision scale the longer side to int(size * longer / shorter).
+    """
+    side, sides = int(size), tf.stack([height, width])
+    scaled = tf.stack([side, side])
+    if size.resize == "crop":
+        scaled = side * sides // tf.minimum(height, width)
+    square = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=[side, side],
+        scale=tf.cast(scaled, tf.float32) / tf.cast(sides, tf.float32),
+        translation=-tf.cast((scaled - side) // 2, tf.float32),
+        kernel_type="keyscubic" if size.interpolation == "bicubic" else "triangle",
+        antialias=True,
+    )
+    return tf.cast(tf.clip_by_value(square[0] + 0.5, 0.0, 255.0), tf.uint8)
 
 
 def picture_view(
@@ -128,7 +161,8 @@ def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
     edges = tf.cast(tf.round(box * tf.cast(sides, box.dtype)), tf.int32)
     start = tf.clip_by_value(edges[:2], 0, sides[:2] - 1)
     stop = tf.clip_by_value(edges[2:], start + 1, sides[:2])
-    return resize_picture(image[start[0] : stop[0], start[1] : stop[1]], size)
+    part = image[start[0] : stop[0], start[1] : stop[1]]
+    return resize_picture(part, picture_size(size).squashed())
 
 
 def picture_views(image: tf.Tensor, boxes: np.ndarray, size: int) -> tf.Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
+from tfclip.inputs.picture_size import PictureSize
+
+LARGEST_TAKEN_SCALE = 1000
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -21,6 +24,8 @@ class ModelConfig:
     image_tower: str = "efficientnet-b5"
     text_tower: str = "bert-small"
     image_size: int = 224
+    resize: str = "squash"
+    interpolation: str = "area"
     embed_dim: int = 256
     context_length: int = 32
     vocabulary_size: int = 8000
@@ -52,17 +57,30 @@ class ModelConfig:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}."
             )
-        if not 1 <= self.initial_logit_scale <= 100:
+        # Above 100 only where a pretrained model brings it: training clamps to 100.
+        if not 1 <= self.initial_logit_scale <= LARGEST_TAKEN_SCALE:
             raise ValueError(
-                f"initial_logit_scale must be 1..100. Received: {self.initial_logit_scale}."
+                f"initial_logit_scale must be 1..{LARGEST_TAKEN_SCALE}. "
+                f"Received: {self.initial_logit_scale}."
             )
+        _ = self.picture_size
         bias = self.initial_logit_bias
         if bias is not None and not -100 <= bias <= 100:
             raise ValueError(f"initial_logit_bias must be -100..100. Received: {bias}.")
 
+    @property
+    def picture_size(self) -> PictureSize:
+        """The side of pictures, with how they are resized to it."""
+        return PictureSize(self.image_size, self.resize, self.interpolation)
+
     def to_dict(self) -> dict:
-        """The fields as JSON types."""
-        return asdict(self)
+        """The fields as JSON types; how pictures are resized only where it is not by default.
+
+        So a model that was written before, and a run that is resumed, compare equal.
+        """
+        values = asdict(self)
+        usual = {"resize": "squash", "interpolation": "area"}
+        return {key: value for key, value in values.items() if usual.get(key) != value}
 
     @classmethod
     def from_dict(cls, values: Mapping) -> ModelConfig:

@@ -13,7 +13,11 @@ LARGEST_LOGIT_SCALE = 100.0
 
 @keras.saving.register_keras_serializable("tfclip")
 class LogitScale(keras.layers.Layer):
-    """The learnt factor on the cosine, stored as its logarithm and used as its exponential."""
+    """The learnt factor on the cosine, stored as its logarithm and used as its exponential.
+
+    A pretrained model may begin above 100 (SigLIP: 118). It is used as it is until training, which
+    clamps the variable to 100 after each update.
+    """
 
     def __init__(self, initial: float, **kwargs):
         super().__init__(**{"name": "logit_scale", **kwargs, "dtype": "float32"})
@@ -30,8 +34,9 @@ class LogitScale(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs=None):
-        """The scale, () float32 in 1..100."""
-        return tf.exp(tf.clip_by_value(self.log_scale.value, 0.0, math.log(LARGEST_LOGIT_SCALE)))
+        """The scale, () float32 in 1..100, or up to `initial` where that is more."""
+        largest = max(LARGEST_LOGIT_SCALE, self.initial)
+        return tf.exp(tf.clip_by_value(self.log_scale.value, 0.0, math.log(largest)))
 
     def get_config(self):
         """The starting value."""

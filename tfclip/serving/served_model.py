@@ -34,7 +34,7 @@ class ServedModel(tf.Module):
         variant: Variant = COMPLETE,
     ):
         super().__init__(name="tfclip")
-        dual_encoder, size = model.dual_encoder, model.config.image_size
+        dual_encoder, size = model.dual_encoder, model.config.picture_size
         # An export holds the weights, not the layers of the Keras model.
         self._logit_scale = dual_encoder.temperature
         self._weights = [variable.value for variable in dual_encoder.logit_scale.weights]

@@ -49,7 +49,7 @@ def adapt_heads(
 
 
 def _image_features(trained: TrainedModel, records: Path, split: str) -> np.ndarray:
-    size = trained.config.image_size
+    size = trained.config.picture_size
     pictures = read_split(
         records,
         split,

@@ -96,6 +96,7 @@ def image_features(
     what = {
         **_described(model, "image", records, split, where),
         "image_size": model.config.image_size,
+        **model.config.picture_size.non_defaults(),
         "pixels": PIXELS_VERSION,
         "views": [view.to_dict() for view in view_set(views)],
     }
@@ -104,7 +105,7 @@ def image_features(
     shape = (number, len(view_set(views)), *encoder.image_tower.output_shape[1:])
 
     def compute(folder: Path) -> None:
-        size = model.config.image_size
+        size = model.config.picture_size
         pictures = read_split(
             records,
             split,

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tfclip.inputs.picture_size import INTERPOLATIONS, RESIZES
 from tfclip.inputs.view_sets import view_set
 from tfclip.models.config import PRECISIONS
 from tfclip.models.registry import head, image_tower, text_tower
@@ -32,6 +33,8 @@ LOCKS = {
 # How records with regions are shown, and the share of the examples that show one by default.
 REGIONS = {"whole": 0.0, "crop": 1.0, "context": 1.0, "mix": 2 / 3}
 CHOICES = {
+    "resize": RESIZES,
+    "interpolation": INTERPOLATIONS,
     "precision": PRECISIONS,
     "monitor": MONITORS,
     "loss": LOSSES,
@@ -75,6 +78,11 @@ class FitFlags:
     """A keras_hub preset name, a folder (Hugging Face, Keras), a .weights.h5 file, or none."""
     image_size: int = 224
     """Side of the pictures in pixels."""
+    resize: str = "squash"
+    """How a whole picture becomes a square: squash (changes its proportions), or crop (the shorter
+    side is scaled, the middle of the longer one kept)."""
+    interpolation: str = "area"
+    """area, bilinear, or bicubic (both antialiased, as Pillow has them; slower)."""
     embed_dim: int = 256
     """Size of the shared embedding."""
     context_length: int | None = None
@@ -338,10 +346,12 @@ class FitFlags:
             )
 
     def to_dict(self) -> dict:
-        """The flags as JSON types."""
+        """The flags as JSON types; what runs from before did not have, only where it is set."""
+        usual = {"resize": "squash", "interpolation": "area"}
         return {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()
+            if usual.get(key) != value
         }
 
 

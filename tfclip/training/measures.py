@@ -44,7 +44,10 @@ def make_measures(
             retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
         else:
             batches = validation_batches(
-                split_files(directory, split), trained.tokenizer, flags.image_size, **size
+                split_files(directory, split),
+                trained.tokenizer,
+                trained.config.picture_size,
+                **size,
             )
             batches = shortened(batches, trained.config.context_length)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")

@@ -44,7 +44,7 @@ def make_phases(
     """
     directory, split = records.sets[0].read_from, records.sets[0].split
     drawing = Drawing(
-        image_size=flags.image_size,
+        image_size=trained.config.picture_size,
         regions=flags.regions,
         region_share=flags.shown_regions,
         max_phrases=flags.max_phrases,

@@ -152,6 +152,8 @@ def model_config(
         image_tower=flags.image_tower,
         text_tower=flags.text_tower,
         image_size=flags.image_size,
+        resize=flags.resize,
+        interpolation=flags.interpolation,
         embed_dim=flags.embed_dim,
         context_length=context_length,
         vocabulary_size=vocabulary_size,

@@ -38,7 +38,7 @@ class RetrievalGrid:
         embed_images: Callable[[int], tf.Tensor] | None = None,
     ):
         self._trained = trained
-        size = trained.config.image_size
+        size = trained.config.picture_size
         kept = read_split(
             records,
             split,
