@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tfclip"
 ROOMS = ["sources", "records", "inputs", "models", "evaluation", "training", "serving"]
 # Used by all rooms, and using none.
-BASE = {"naming", "console", "failures", "quiet", "version"}
+BASE = {"naming", "config_file", "console", "failures", "quiet", "version"}
 # The public Python API stands with the commands: it may import anything.
 COMMANDS = {
     "__main__",

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "records/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FLAG = re.compile(r"^--[a-z][\w-]*$")
-EVERYWHERE = {"--json", "--debug", "--help", "--version"}
+EVERYWHERE = {"--json", "--debug", "--help", "--version", "--config", "--dry-run"}
 
 
 def commands_of(page: Path) -> list[str]:
@@ -99,6 +99,7 @@ NEEDS = {
     r"fit visual-genome ": "ImageNet and BERT weights",
     r"evaluate runs/vg sts": "STS-B, STS or SICK",
     r"evaluate runs/vg classification": "a folder of class folders",
+    r"fit --config runs/laptop": "the run of a recipe that needs pretrained weights",
     r"quickstart$": "minutes; tests/test_quickstart.py runs it",
     r"export runs/laptop --out exported --labels mine.txt": "a file of labels",
 }

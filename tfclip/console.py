@@ -35,6 +35,7 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
+from tfclip.config_file import read_config, take_config, words_of
 from tfclip.failures import is_users, notes, one_line, quiet_destructors
 from tfclip.naming import unknown
 from tfclip.quiet import quiet_tensorflow
@@ -43,11 +44,13 @@ from tfclip.quiet import quiet_tensorflow
 @dataclasses.dataclass(frozen=True)
 class Command:
     """What one command is: its flags (a frozen dataclass, or an instance that holds the defaults),
-    the function that does the work and returns the result, and one line for the overview."""
+    the function that does the work and returns the result, one line for the overview, and the
+    function that returns what `--dry-run` tells, where there is one."""
 
     flags: Any
     main: Callable[[Any], dict | None]
     summary: str = ""
+    plan: Callable[[Any], dict] | None = None
 
     def described(self) -> str:
         """Return `summary`, or else the first line of the docstring of the flags."""
@@ -67,8 +70,10 @@ class CommandFailed(Exception):
 
 
 SECONDS_BETWEEN_LINES = 10.0
+SWITCHES = "--json", "--debug", "--dry-run"
 
 EVERYWHERE = """Every command also takes
+  --config FILE  take flags from a file: config.json of a run, or YAML; those given here win
   --json    print the result as JSON, as the last line on standard output
   --debug   show the traceback of an error"""
 
@@ -95,25 +100,37 @@ def run(
         before: names of the words that stand before the selecting one.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    as_json, debug = "--json" in argv, "--debug" in argv
-    argv = [word for word in argv if word not in ("--json", "--debug")]
+    as_json, debug, dry = (word in argv for word in SWITCHES)
+    argv = [word for word in argv if word not in SWITCHES]
     if not debug:
         quiet_tensorflow()
         quiet_destructors()
     flags = None
     try:
+        argv, file = take_config(argv)
+        config, recipe = read_config(file) if file else ({}, None)
         if isinstance(commands, Command):
             command = commands
         else:
+            if recipe in commands and (not argv or argv[0].startswith("-")):
+                argv = [recipe, *argv]
             name, argv = _select(prog, commands, argv, kind, before)
             command = commands[name]
             prog = " ".join([prog, *before, name])
+        argv = argv + words_of(config, argv, [name.lower() for name in before])
         flags = _parse(prog, command, argv)
+        main = command.main
+        if dry:
+            if command.plan is None:
+                raise ValueError(f"{prog} has no --dry-run")
+            main = command.plan
         # Under --json standard output holds the result alone, whatever a library prints.
         with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-            result = command.main(flags)
+            result = main(flags)
         if as_json:
             print(json_text(result or {}), flush=True)
+        elif dry:
+            print(json_text(result, indent=2), flush=True)
         return 0
     except SystemExit as stop:  # --help, and what tyro ends itself
         return stop.code if isinstance(stop.code, int) else 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
 from tfclip.evaluation.class_sources import class_folders, tfds_reference
+from tfclip.evaluation.plan import plan
 from tfclip.evaluation.prompts import templates_by_name
 from tfclip.evaluation.results import (
     CLIP_BENCHMARK,
@@ -174,10 +176,12 @@ def sts(flags: SentenceFlags) -> dict:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     commands = {
-        "voc": Command(VocFlags, voc),
-        "retrieval": Command(RetrievalFlags, retrieval),
-        "classification": Command(ClassificationFlags, classification),
-        "sts": Command(SentenceFlags, sts),
+        "voc": Command(VocFlags, voc, plan=partial(plan, "voc")),
+        "retrieval": Command(RetrievalFlags, retrieval, plan=partial(plan, "retrieval")),
+        "classification": Command(
+            ClassificationFlags, classification, plan=partial(plan, "classification")
+        ),
+        "sts": Command(SentenceFlags, sts, plan=partial(plan, "sts")),
     }
     return run("tfclip.evaluate", commands, argv, kind="benchmark", before=("RUN",))
 

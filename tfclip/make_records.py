@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tfclip.records.flags import (
     VerifyFlags,
 )
 from tfclip.records.manifest import LEFT_OUT, VOCABULARY, load_manifest
-from tfclip.records.options import planned
+from tfclip.records.options import planned, shard_ends
 from tfclip.records.target import check_target
 from tfclip.sources.registry import SOURCES, TFDS, open_source
 from tfclip.sources.sample import options_from_json, options_to_json
@@ -87,6 +87,27 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
         say(f"{split}: " + ", ".join(f"{n} {what}" for what, n in vars(counts).items()))
     say(f"{flags.out}: {images} images, packed in {seconds:.1f} s ({images / seconds:,.0f}/s)")
     return result
+
+
+def plan_records(source_name: str, flags: PackFlags) -> dict:
+    """Return what `--dry-run` tells: the flags, the pictures and shards of each split, the files.
+
+    Captions and labels are read as for packing; no picture is, so `--deduplicate` and
+    `--exclude-images` may leave some out.
+    """
+    check_target(flags.out, flags.packing.overwrite)
+    source = open_source(source_name, flags.data, flags.source_options())
+    counts = planned(source, flags.packing)
+    return {
+        "source": source_name,
+        "flags": asdict(flags),
+        "splits": {
+            split: {"pictures": count, "shards": len(shard_ends(count, flags.packing.shards))}
+            for split, count in counts.items()
+        },
+        "class_names": source.class_names,
+        "writes": flags.out,
+    }
 
 
 def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
@@ -194,7 +215,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = {}
     for name in names:
         flags = FLAGS.get(TFDS if name.startswith(TFDS) else name, PackFlags)
-        commands[name] = Command(flags, partial(make_records, name), f"pack {name}")
+        commands[name] = Command(
+            flags, partial(make_records, name), f"pack {name}", partial(plan_records, name)
+        )
     commands["verify"] = Command(VerifyFlags, verify_records)
     commands["duplicates"] = Command(DuplicatesFlags, report_duplicates)
     commands["inspect"] = Command(InspectFlags, inspect_records)

@@ -1,0 +1,51 @@
+"""What `evaluate --dry-run` tells: the flags as resolved, what is read, and what is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from tfclip.records.manifest import load_manifest, records_reference
+
+FILES = {
+    "voc": ("metrics/voc.json", "thresholds.json", "report.html", "embeddings/"),
+    "retrieval": ("metrics/retrieval.json", "report.html", "embeddings/"),
+    "classification": ("metrics/classification.json", "report.html"),
+    "sts": ("metrics/sts.json", "report.html"),
+}
+
+
+def plan(benchmark: str, flags: Any) -> dict:
+    """Return what would be done; nothing is written and TensorFlow is not loaded.
+
+    Args:
+        benchmark: a key of `FILES`.
+        flags: of that benchmark, which have checked themselves.
+    """
+    return {
+        "benchmark": benchmark,
+        "flags": dataclasses.asdict(flags),
+        "reads": {"model": flags.run, **_pictures(flags)},
+        "writes": [flags.run / name for name in FILES[benchmark]],
+    }
+
+
+def _pictures(flags: Any) -> dict[str, Any]:
+    """How many pictures of packed records are read, by split; else where the data is."""
+    records = getattr(flags, "records", None)
+    if records is None:
+        return {"data": getattr(flags, "data", None) or getattr(flags, "tfds", None)}
+    directory, split = records_reference(str(records))
+    manifest = load_manifest(directory)
+    if split is not None:
+        wanted = {"pictures": split}
+    elif hasattr(flags, "split"):
+        wanted = {"pictures": flags.split, "calibration_pictures": flags.calibrate}
+    else:
+        return {"data": Path(directory)}
+    return {
+        name: sum(manifest.splits[one].images for one in splits.split("+"))
+        for name, splits in wanted.items()
+        if all(one in manifest.splits for one in splits.split("+"))
+    }
