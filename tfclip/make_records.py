@@ -39,12 +39,15 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
     """
     check_target(flags.out, flags.packing.overwrite)
     source = open_source(source_name, flags.data, flags.source_options())
-    planned(source, flags.packing)
+    if not (flags.val_fraction or flags.test_fraction):
+        planned(source, flags.packing)
     from tfclip.inputs.vocabulary import load_vocabulary, save_vocabulary
+    from tfclip.records.holdout import hold_out
     from tfclip.records.left_out import leave_out
     from tfclip.records.writer import TooManySkipped, pack
 
     given = None if flags.vocab is None else load_vocabulary(flags.vocab)
+    source = hold_out(source, flags.source_options(), flags.packing.workers)
     source = leave_out(source, flags.source_options(), flags.packing.workers)
     started = packed = time.monotonic()
 

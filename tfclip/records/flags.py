@@ -25,6 +25,11 @@ class PackFlags:
     captions."""
     vocab_size: int = 8000
     """The largest size of a learnt vocabulary."""
+    val_fraction: float = 0.0
+    """For data without splits: hold out this share of the pictures as val, by --seed; pictures that
+    are alike stay together, and so do those of one --group-column."""
+    test_fraction: float = 0.0
+    """The same for test."""
     exclude_ids: Path | None = None
     """A file of ids or file names of pictures to leave out, one per line; for visual_genome also
     coco/123."""
@@ -39,6 +44,13 @@ class PackFlags:
     """Beam's own options for --runner, without dashes: direct_num_workers=4."""
 
     def __post_init__(self):
+        for name, fraction in (("val", self.val_fraction), ("test", self.test_fraction)):
+            if not 0 <= fraction < 1:
+                raise ValueError(
+                    f"received --{name}-fraction {fraction}; allowed: 0 to below 1, such as 0.1"
+                )
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("--val-fraction and --test-fraction leave nothing to train on")
         if self.vocab_size < 1:
             raise ValueError(f"received --vocab-size {self.vocab_size}; allowed: 1 or more")
         if self.beam_options and self.runner is None:

@@ -17,6 +17,7 @@ from tfclip.records.fingerprint import (
     fingerprints,
     first_alike,
 )
+from tfclip.records.holdout import hold_out
 from tfclip.sources.image_folder import ENDINGS
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
@@ -66,8 +67,10 @@ class Findings:
 
 
 def open_without(name: str, data: Path, options: SourceOptions, threads: int) -> Source:
-    """Open a data set by its name, see `open_source`, without what `leave_out` excludes."""
-    return leave_out(open_source(name, data, options), options, threads)
+    """Open a data set by its name, see `open_source`, with the splits that `hold_out` makes and
+    without what `leave_out` excludes."""
+    source = hold_out(open_source(name, data, options), options, threads)
+    return leave_out(source, options, threads)
 
 
 def leave_out(source: Source, options: SourceOptions, threads: int) -> Source:

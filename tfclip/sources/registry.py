@@ -47,7 +47,13 @@ TAKES = {
     TFDS: ("image_field", "caption_fields", "caption_template", "boxes_as_regions"),
 }
 """The options that only some sources take."""
-OF_ALL = ("seed", "splits", "exclude_ids", "exclude_images", "deduplicate")
+OF_ALL = (
+    *("seed", "splits", "val_fraction", "test_fraction"),
+    *("exclude_ids", "exclude_images", "deduplicate"),
+)
+
+
+NOT_GIVEN = (None, (), False, {}, 0.0)
 
 
 def open_source(name: str, data: Path, options: SourceOptions | None = None) -> Source:
@@ -64,9 +70,17 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
     if kind != TFDS and name not in SOURCES:
         raise unknown("source", name, [*SOURCES, f"{TFDS}NAME"])
     options = options or SourceOptions()
+    if options.val_fraction or options.test_fraction:
+        options = dataclasses.replace(options, splits=())  # those that will be drawn
     takes = (*OF_ALL, *TAKES.get(kind, ()))
     for field in dataclasses.fields(options):
-        if field.name not in takes and getattr(options, field.name) not in (None, (), False, {}):
+        if field.name not in takes and getattr(options, field.name) not in (
+            None,
+            (),
+            False,
+            {},
+            0.0,
+        ):
             able = ", ".join(other for other, known in TAKES.items() if field.name in known)
             raise ValueError(f"{name} takes no {field.name}; {able} does")
     if kind == TFDS:

@@ -117,6 +117,10 @@ class SourceOptions:
     """Files: links into the store of a Hugging Face cache are followed."""
     boxes_as_regions: bool = False
     """foreign_tfrecord, tfds: give labelled boxes as regions, with the class name for a phrase."""
+    val_fraction: float = 0.0
+    """Any source without splits, see `records.holdout`: the share of the pictures for val."""
+    test_fraction: float = 0.0
+    """The same for test."""
     exclude_ids: Path | None = None
     """Any source, see `records.left_out`: a file of ids of pictures to leave out."""
     exclude_images: Path | None = None
