@@ -351,3 +351,46 @@ def test_figures_in_the_form_of_clip_benchmark(place, capsys, tmp_path):
     assert set(written) == {"dataset", "model", "pretrained", "task", "metrics", "language"}
     assert written["task"] == "zeroshot_classification"
     assert written["metrics"] == {"mean_average_precision": figures["map"]}
+
+
+def test_own_classes_from_a_table_with_own_prompts_and_order(place, capsys, tmp_path):
+    from tfclip import make_records
+
+    rng, colours = (
+        np.random.default_rng(0),
+        {"red": (0, 1, 0), "blue": (1, 0, 0), "dark": (1, 1, 1)},
+    )
+    lines = ["image,labels"]
+    for n in range(24):
+        shown = [name for at, name in enumerate(colours) if rng.random() < 0.5 or n % 3 == at]
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / f"{n}.png")
+        lines.append(f"{n}.png,{'|'.join(shown)}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    words = ["caption_table", "--data", tmp_path / "t.csv", "--labels-column", "labels"]
+    words += ["--test-fraction", "0.5", "--out", tmp_path / "mine", "--workers", "1"]
+    assert make_records.main([*map(str, words)]) == 0
+    (tmp_path / "prompts.txt").write_text("a {} thing.\nsomething {}\n")
+    (tmp_path / "classes.txt").write_text("red\ndark\n")
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "best", run / "best")
+    figures = result(
+        capsys,
+        *(run, "multilabel", "--records", tmp_path / "mine", "--calibrate", "train"),
+        *("--templates", tmp_path / "prompts.txt", "--class-names", tmp_path / "classes.txt"),
+    )
+    assert figures == json.loads((run / "metrics/multilabel-mine.json").read_text())
+    assert not (run / "metrics/voc.json").exists()
+    assert list(figures["per_class"]) == ["red", "dark"]
+    with np.load(run / "metrics/multilabel-mine_scores.npz") as scores:
+        for column, name in enumerate(("red", "dark")):
+            ap = average_precision_score(
+                scores["test_present"][:, column], scores["test_scores"][:, column]
+            )
+            assert figures["per_class"][name]["ap"] == pytest.approx(ap, abs=1e-6)
+    thresholds = json.loads((run / "thresholds.json").read_text())
+    assert thresholds["prompts"]["dark"] == ["a dark thing.", "something dark"]
+    assert "several labels to a picture: mine" in (run / "report.html").read_text()
+    (tmp_path / "prompts.txt").write_text("a thing\n")
+    wrong = (run, "multilabel", "--records", tmp_path / "mine", "--calibrate", "train")
+    assert evaluate.main([*map(str, wrong), "--templates", str(tmp_path / "prompts.txt")]) == 2
+    assert "one {}, received 'a thing'" in capsys.readouterr().err

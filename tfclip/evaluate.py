@@ -1,4 +1,4 @@
-"""python -m tfclip.evaluate RUN voc|retrieval|classification|sts: measure a model zero-shot."""
+"""python -m tfclip.evaluate RUN voc|multilabel|retrieval|classification|sts: zero-shot figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tfclip.evaluation.results import (
     write_json,
 )
 from tfclip.evaluation.sts_sets import find_sets
-from tfclip.evaluation.voc_flags import VocFlags, check_run
+from tfclip.evaluation.voc_flags import MultilabelFlags, VocFlags, check_run
 from tfclip.records.manifest import load_manifest, records_reference
 
 # What imports TensorFlow is imported by the functions below, when the flags are known to be right.
@@ -101,7 +101,8 @@ class SentenceFlags:
 
 
 def voc(flags: VocFlags) -> dict:
-    """Measure, print the table, and write metrics/voc.json, thresholds.json and the plots."""
+    """Measure, print the table, and write metrics/voc.json (or multilabel-NAME.json),
+    thresholds.json and the plots."""
     started = time.monotonic()
     from tfclip.evaluation.page import write_page
     from tfclip.evaluation.voc_run import measure_voc
@@ -177,6 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     commands = {
         "voc": Command(VocFlags, voc, plan=partial(plan, "voc")),
+        "multilabel": Command(MultilabelFlags, voc, plan=partial(plan, "multilabel")),
         "retrieval": Command(RetrievalFlags, retrieval, plan=partial(plan, "retrieval")),
         "classification": Command(
             ClassificationFlags, classification, plan=partial(plan, "classification")

@@ -100,7 +100,9 @@ def plan_records(source_name: str, flags: PackFlags) -> dict:
     """
     check_target(flags.out, flags.packing.overwrite)
     source = open_source(source_name, flags.data, flags.source_options())
-    counts = planned(source, flags.packing)
+    # What --val-fraction holds out is known when the pictures were looked at.
+    splits = () if flags.val_fraction or flags.test_fraction else flags.packing.splits
+    counts = planned(source, replace(flags.packing, splits=splits))
     return {
         "source": source_name,
         "flags": asdict(flags),

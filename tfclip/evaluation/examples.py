@@ -13,7 +13,12 @@ from PIL import Image
 
 from tfclip.evaluation.results import write_json
 
-VOC_EXAMPLES = Path("metrics") / "voc_examples.json"
+
+def examples_file(benchmark: str) -> Path:
+    """Return where in a run the pictures of a multi-label measurement are, with decisions."""
+    return Path("metrics") / f"{benchmark}_examples.json"
+
+
 RETRIEVAL_EXAMPLES = Path("metrics") / "retrieval_examples.json"
 SIDE = 160
 """Of an example, in pixels: as large as it is shown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,28 @@ def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
         views,
         sum(part.skipped for part in parts),
         "+".join(part.reference for part in parts),
+    )
+
+
+def with_classes(pictures: LabelledPictures, class_names: Sequence[str] | None) -> LabelledPictures:
+    """The same pictures with some of their classes, in another order; all of them for None.
+
+    Raises:
+        ValueError: a class that is none of theirs, or none that any picture shows.
+    """
+    if class_names is None:
+        return pictures
+    for name in class_names:
+        if name not in pictures.class_names:
+            raise unknown("class", name[:100], pictures.class_names)
+    columns = [pictures.class_names.index(name) for name in class_names]
+    return _annotated(
+        replace(
+            pictures,
+            class_names=tuple(class_names),
+            present=pictures.present[:, columns],
+            difficult=pictures.difficult[:, columns],
+        )
     )
 
 

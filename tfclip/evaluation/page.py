@@ -38,6 +38,11 @@ def write_page(run: Path) -> Path:
         if path.is_file():
             figures = json.loads(path.read_text(encoding="utf-8"))
             parts += [f"<h2>{title}</h2>", *section(run, figures)]
+    for path in sorted((run / "metrics").glob("multilabel-*.json")):
+        if not path.stem.endswith(("_examples", ".clip_benchmark")):
+            figures = json.loads(path.read_text(encoding="utf-8"))
+            title = escape(f"{_SECTIONS['voc'][0]}: {path.stem.removeprefix('multilabel-')}")
+            parts += [f"<h2>{title}</h2>", *voc_section(run, figures, path.stem)]
     parts += _training(run)
     config = run / "config.json"
     if config.is_file():

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfclip.evaluation.charts import SMALL, Line, line_chart, matrix_chart
 from tfclip.evaluation.curves import precision_recall_curve, threshold_curves
-from tfclip.evaluation.examples import VOC_EXAMPLES, read_examples
+from tfclip.evaluation.examples import examples_file, read_examples
 from tfclip.evaluation.page_parts import chart, escape, key_figures, picture, table
 from tfclip.evaluation.tables import SHARES, remarks, threshold_kinds
 
@@ -17,18 +17,18 @@ _MOST_CLASSES = 40
 """More classes than this have no curve of their own, and no matrix."""
 
 
-def voc_section(run: Path, figures: Mapping) -> list[str]:
+def voc_section(run: Path, figures: Mapping, benchmark: str = "voc") -> list[str]:
     """The HTML of what `voc_run` left in a run directory."""
     parts = [_key_figures(figures), *(f"<p>{escape(line)}</p>" for line in remarks(figures))]
     parts += ["<h3>Decisions by kind of threshold, macro means</h3>", _kinds(figures)]
-    scores = run / "metrics" / "voc_scores.npz"
+    scores = run / "metrics" / f"{benchmark}_scores.npz"
     if scores.is_file():
         with np.load(scores, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         parts += _curves(figures, arrays)
         parts += _confused(figures)
     parts += ["<h3>Every class</h3>", _classes(figures), *_templates(figures)]
-    return parts + _pictures(run)
+    return parts + _pictures(run, benchmark)
 
 
 def _key_figures(figures: Mapping) -> str:
@@ -154,8 +154,8 @@ def _templates(figures: Mapping) -> list[str]:
     return ["<h3>mAP by templates</h3>", table(["templates", "mAP", "95 % interval"], rows)]
 
 
-def _pictures(run: Path) -> list[str]:
-    examples = read_examples(run / VOC_EXAMPLES)
+def _pictures(run: Path, benchmark: str) -> list[str]:
+    examples = read_examples(run / examples_file(benchmark))
     if not examples:
         return []
     cells = [

@@ -20,15 +20,21 @@ def plan(benchmark: str, flags: Any) -> dict:
     """Return what would be done; nothing is written and TensorFlow is not loaded.
 
     Args:
-        benchmark: a key of `FILES`.
+        benchmark: a key of `FILES`, or multilabel.
         flags: of that benchmark, which have checked themselves.
     """
     return {
         "benchmark": benchmark,
         "flags": dataclasses.asdict(flags),
         "reads": {"model": flags.run, **_pictures(flags)},
-        "writes": [flags.run / name for name in FILES[benchmark]],
+        "writes": [flags.run / name for name in _files(benchmark, flags)],
     }
+
+
+def _files(benchmark: str, flags: Any) -> tuple[str, ...]:
+    if benchmark == "multilabel":
+        return (f"metrics/{flags.benchmark}.json", *FILES["voc"][1:])
+    return FILES[benchmark]
 
 
 def _pictures(flags: Any) -> dict[str, Any]:

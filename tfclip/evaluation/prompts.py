@@ -32,14 +32,25 @@ READABLE = {
 
 
 def templates_by_name(name: str) -> tuple[str, ...]:
-    """Return the templates of that name, each with one {} for the class.
+    """Return the templates of that name, or those in a text file, one a line, each with one {} for
+    the class.
 
     Raises:
-        ValueError: an unknown name; lists the known ones.
+        ValueError: an unknown name, for which the known ones are listed; or a line without {}.
     """
-    if name not in TEMPLATES:
-        raise unknown("templates", name, TEMPLATES)
-    return TEMPLATES[name]
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    path = Path(name)
+    if not path.is_file():
+        error = unknown("templates", name, TEMPLATES)
+        raise ValueError(f"{error}; or a text file with one prompt a line, {{}} for the class")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line for line in lines if line]
+    if bad := [line for line in lines if line.count("{}") != 1]:
+        raise ValueError(f"{path}: allowed are lines with one {{}}, received {bad[0][:100]!r}")
+    if not lines:
+        raise ValueError(f"{path} holds no prompt; it takes one a line, {{}} for the class")
+    return tuple(lines)
 
 
 def prompts(class_name: str, templates: Sequence[str]) -> list[str]:

@@ -60,10 +60,11 @@ def write_clip_benchmark(run: Path, benchmark: str, figures: Mapping) -> Path:
 
     Args:
         run: the run directory; its name stands as the model.
-        benchmark: "voc", "classification" or "retrieval".
+        benchmark: "voc", "multilabel-NAME", "classification" or "retrieval".
         figures: as measured.
     """
-    task, names = _CLIP_BENCHMARK[benchmark]
+    known = "voc" if benchmark.startswith("multilabel-") else benchmark
+    task, names = _CLIP_BENCHMARK[known]
 
     def figure(keys: tuple[str, ...]) -> float:
         value = figures

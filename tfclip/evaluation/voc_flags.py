@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class VocFlags:
     """What makes a cosine a probability in predict and exports: platt or isotonic."""
     templates: str = "single"
     """The prompts, by name: single, voc (CLIP_benchmark's, official names), openai (80), short,
-    region."""
+    region; or a text file with one prompt a line, {} for the class."""
     synonyms: Path | None = None
     """A text file with lines CLASS: word, word; the words take the place of the class name, and
     their prompts are averaged."""
@@ -84,6 +85,15 @@ class VocFlags:
             load_manifest(directory).shards_of(split)
         elif self.negatives is not None:
             raise ValueError(f"received --negatives {self.negatives}; it needs --calibrate none")
+
+    @property
+    def benchmark(self) -> str:
+        """What the files of the results are called."""
+        return "voc"
+
+    def classes(self) -> tuple[str, ...] | None:
+        """Return the classes to measure, None for all."""
+        return None
 
     def options(self) -> VocOptions:
         """Return what is asked of the measurement; ValueError for what is not known."""
@@ -120,6 +130,43 @@ class VocFlags:
         if split is None and len(splits) > 1:
             raise ValueError(f"{directory} has several splits; give one of {', '.join(splits)}")
         return directory, split or next(iter(splits))
+
+
+@dataclass(frozen=True)
+class MultilabelFlags(VocFlags):
+    """Multi-label with classes of one's own: as voc, from any packed records with labels."""
+
+    calibrate: str = "val"
+    """The split that thresholds and probabilities are fitted on; it shares no picture with --split.
+    none: thresholds come from --negatives, and promise a false-positive rate and nothing else."""
+    class_names: Path | None = None
+    """A text file with the classes to measure, one a line, in the order of tables and exports; by
+    default all of the records, in their order."""
+    name: str | None = None
+    """What the results are called, metrics/multilabel-NAME.json; by default as the data's folder
+    is."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.class_names is not None and not self.class_names.is_file():
+            raise FileNotFoundError(f"no file of class names at {self.class_names}")
+        if not re.fullmatch(r"[\w.-]+", self.benchmark):
+            raise ValueError(f"received --name {self.name!r}; allowed: letters, digits, _ . -")
+
+    @property
+    def benchmark(self) -> str:
+        """What the files of the results are called."""
+        return f"multilabel-{self.name or (self.records or self.data).resolve().name}"
+
+    def classes(self) -> tuple[str, ...] | None:
+        """Return the classes to measure, None for all."""
+        if self.class_names is None:
+            return None
+        lines = self.class_names.read_text(encoding="utf-8-sig").splitlines()
+        names = tuple(line.strip() for line in lines if line.strip())
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"{self.class_names} names no class, or one twice")
+        return names
 
 
 def check_run(path: Path) -> None:

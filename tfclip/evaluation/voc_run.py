@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from tfclip.console import say
 from tfclip.evaluation.embeddings import RunEmbeddings
-from tfclip.evaluation.examples import SIDE, VOC_EXAMPLES, decisions_of, jpeg_of, write_examples
+from tfclip.evaluation.examples import SIDE, decisions_of, examples_file, jpeg_of, write_examples
 from tfclip.evaluation.labelled import (
     LabelledPictures,
     joined,
@@ -18,6 +18,7 @@ from tfclip.evaluation.labelled import (
     labelled_source,
     record_pictures,
     unlabelled_records,
+    with_classes,
 )
 from tfclip.evaluation.plots import plot_precision_recall, plot_thresholds
 from tfclip.evaluation.prompts import readable_names
@@ -57,15 +58,16 @@ def measure_voc(flags: VocFlags, started: float) -> dict:
     figures = result.figures | {"data": str(flags.records or flags.data)}
     figures |= circumstances(started)
     say(voc_table(figures))
-    _plot(flags.run / "plots", result, figures)
+    benchmark = flags.benchmark
+    _plot(flags.run / "plots", benchmark, result, figures)
     fitted = result.thresholds | {"model": embeddings.fingerprint}
     write_json(flags.run / "thresholds.json", fitted)
-    written = write_json(flags.run / "metrics" / "voc.json", figures)
+    written = write_json(flags.run / "metrics" / f"{benchmark}.json", figures)
     if flags.format == CLIP_BENCHMARK:
-        say(f"{write_clip_benchmark(flags.run, 'voc', figures)}")
+        say(f"{write_clip_benchmark(flags.run, benchmark, figures)}")
     columns = {"test": result.test, "calibration": result.calibration}
     np.savez(
-        flags.run / "metrics" / "voc_scores.npz",
+        flags.run / "metrics" / f"{benchmark}_scores.npz",
         class_names=result.test.class_names,
         **{
             f"{which}_{name}": getattr(part, name)
@@ -73,8 +75,8 @@ def measure_voc(flags: VocFlags, started: float) -> dict:
             for name in ("keys", "scores", "one_view", "present", "difficult")
         },
     )
-    _write_examples(flags.run, embeddings, test, result)
-    say(f"{written}, {flags.run / 'thresholds.json'}, {flags.run / 'plots'}/voc_*.png")
+    _write_examples(flags.run / examples_file(benchmark), embeddings, test, result)
+    say(f"{written}, {flags.run / 'thresholds.json'}, {flags.run / 'plots'}/{benchmark}_*.png")
     return figures
 
 
@@ -84,12 +86,12 @@ def _open(flags: VocFlags, embeddings: RunEmbeddings) -> tuple[LabelledPictures,
 
         def opened(split: str) -> LabelledPictures:
             parts = [_kept(flags.records, part, embeddings) for part in split.split("+")]
-            return joined(parts)
+            return with_classes(joined(parts), flags.classes())
     else:
         source = open_source("voc", flags.data, SourceOptions(splits=flags.splits()))
 
         def opened(split: str) -> LabelledPictures:
-            return labelled_source(source, split)
+            return with_classes(labelled_source(source, split), flags.classes())
 
     test = opened(flags.split)
     if flags.calibrate != NONE:
@@ -127,7 +129,7 @@ def _negatives(
 
 
 def _write_examples(
-    run: Path, embeddings: RunEmbeddings, test: LabelledPictures, result: VocResult
+    path: Path, embeddings: RunEmbeddings, test: LabelledPictures, result: VocResult
 ) -> None:
     """The first pictures of the test split with their decisions, for the page."""
 
@@ -159,14 +161,14 @@ def _write_examples(
                 ),
             }
         )
-    write_examples(run / VOC_EXAMPLES, examples)
+    write_examples(path, examples)
 
 
-def _plot(folder: Path, result: VocResult, figures: dict) -> None:
+def _plot(folder: Path, benchmark: str, result: VocResult, figures: dict) -> None:
     scored = result.test
     title = f"{len(scored.keys)} pictures of split {scored.split}"
     plot_thresholds(
-        folder / "voc_thresholds.png",
+        folder / f"{benchmark}_thresholds.png",
         scored.scores,
         scored.known,
         scored.difficult,
@@ -174,7 +176,7 @@ def _plot(folder: Path, result: VocResult, figures: dict) -> None:
         title=f"{title}, all classes pooled; threshold fitted on {figures['calibrate']}",
     )
     plot_precision_recall(
-        folder / "voc_precision_recall.png",
+        folder / f"{benchmark}_precision_recall.png",
         scored.scores,
         scored.present,
         scored.class_names,

@@ -99,7 +99,7 @@ class _PackShard(beam.DoFn):
         """Go on where the last shard of this worker ended, when that is not too far."""
         at, items = self._reading.get(split, (start + 1, iter(())))
         if at > start:
-            at, items = 0, items_to_pack(self._source, split, self._options)
+            at, items = 0, items_to_pack(self._source, split, self._options, Path(self._directory))
         self._reading[split] = (start, items)
         for _ in itertools.islice(items, start - at):
             pass

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
-from tfclip.records.reader import read_split
+from tfclip.records.reader import sample_split
 
 COLUMNS = 4
 CELL = 280
@@ -38,8 +38,7 @@ def contact_sheet(
         FileNotFoundError, ValueError: no such records or split; a file name Pillow cannot write.
     """
     split = split or next(iter(load_manifest(directory).splits))
-    records = read_split(directory, split, shuffle_seed=seed, shuffle_block=max(256, pictures))
-    return draw_sheet(itertools.islice(records.as_numpy_iterator(), pictures), out)
+    return draw_sheet(sample_split(directory, split, pictures, seed), out)
 
 
 def draw_sheet(records: Iterable[dict], out: Path, headings: Sequence[str] = ()) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from tfclip.records.options import PackOptions
+from tfclip.records.options import SHUFFLED, PackOptions
 from tfclip.sources.registry import TFDS
 from tfclip.sources.sample import SourceOptions
 
@@ -19,7 +19,7 @@ class PackFlags:
     """The folder of the data set."""
     out: Path
     """The directory to make."""
-    packing: PackOptions = field(default_factory=PackOptions)
+    packing: PackOptions = field(default_factory=lambda: PackOptions(order=SHUFFLED))
     vocab: Path | None = None
     """A WordPiece vocabulary to put beside the records; by default one is learnt from the training
     captions."""

@@ -10,6 +10,7 @@ from tfclip.naming import unknown
 from tfclip.sources.sample import Source
 
 IMAGES_PER_SHARD = 1000
+SHUFFLED, IN_ORDER = ORDERS = ("shuffled", "source")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,10 @@ class PackOptions:
     max_images: int | None = None
     """At most so many pictures of every split, drawn by --seed."""
     seed: int = 0
-    """Decides which pictures --max-images takes, and the split of a source that has none."""
+    """Decides the order, which pictures --max-images takes, and the split of a source without."""
+    order: str = IN_ORDER
+    """The order of the records: shuffled by --seed, so that every batch holds pictures from all
+    parts of sorted data (what make_records does by itself); or source, as the data set has them."""
     shards: int | None = None
     """Shards for every split; by default one for about 1,000 pictures."""
     max_skipped: float = 0.01
@@ -38,6 +42,8 @@ class PackOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"received {_flag(name)} {value}; allowed: 1 or more")
+        if self.order not in ORDERS:
+            raise unknown("order", self.order, ORDERS)
         if self.seed < 0:
             raise ValueError(f"received --seed {self.seed}; allowed: 0 or more")
         if not 0 <= self.max_skipped <= 1:
@@ -45,7 +51,7 @@ class PackOptions:
 
     def content(self) -> dict:
         """Return the options that decide the content, for the manifest."""
-        names = ("image_size", "splits", "max_images", "seed", "shards")
+        names = ("image_size", "splits", "max_images", "seed", "order", "shards")
         return {name: getattr(self, name) for name in names}
 
 

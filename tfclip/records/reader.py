@@ -1,6 +1,7 @@
 """Read packed records with tf.data: parsed, not decoded, in an order that (seed, epoch) decides."""
 
 import contextlib
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,26 @@ def _shuffled(
     )
     blocks = mixed.batch(block_size).enumerate()
     return blocks.map(lambda block, elements: permuted(elements, block + 1)).unbatch()
+
+
+def sample_split(directory: Path | str, split: str, count: int, seed: int) -> list[dict]:
+    """Return `count` records of a split, or all when it has fewer, as NumPy values: every record is
+    as likely as any other, whatever the order they were packed in. They come in a drawn order."""
+    files, sizes = split_files(directory, split), shard_counts(directory, split)
+    total = sum(sizes)
+    drawn = random.Random(seed).sample(range(total), min(count, total))
+    found: dict[int, dict] = {}
+    start = 0
+    for file, size in zip(files, sizes, strict=True):
+        wanted = sorted(position - start for position in drawn if start <= position < start + size)
+        if wanted:
+            rows = tf.data.TFRecordDataset(file).take(wanted[-1] + 1).enumerate()
+            rows = rows.filter(lambda row, _, wanted=wanted: tf.reduce_any(row == wanted))
+            for row, record in rows.map(lambda row, record: (row, schema.parse(record))):
+                values = {name: value.numpy() for name, value in record.items()}
+                found[start + int(row)] = values
+        start += size
+    return [found[position] for position in drawn]
 
 
 def read_split(directory: Path | str, split: str, **options) -> tf.data.Dataset:

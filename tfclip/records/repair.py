@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfclip.records.manifest import Manifest, Shard, load_manifest
-from tfclip.records.options import PackOptions, planned, shard_spans
+from tfclip.records.options import IN_ORDER, PackOptions, planned, shard_spans
 from tfclip.records.pool import PictureCheckers
 from tfclip.records.split_writer import pack_shards
 from tfclip.records.verify import file_problems
@@ -17,7 +17,9 @@ from tfclip.sources.sample import Source
 def pack_options(manifest: Manifest, workers: int) -> PackOptions:
     """Return the options that a set was packed with."""
     told = {name: value for name, value in manifest.packing.items() if name != "source_options"}
-    return PackOptions(**told | {"splits": tuple(told["splits"])}, workers=workers)
+    # Sets that name no order were packed in that of their source.
+    told = {"order": IN_ORDER} | told | {"splits": tuple(told["splits"])}
+    return PackOptions(**told, workers=workers)
 
 
 def repair(directory: Path, source: Source, workers: int) -> list[str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from tfclip.console import progress
 from tfclip.records.journal import Finished, Inputs, Journal
-from tfclip.records.options import PackOptions, Span, drawn
+from tfclip.records.options import IN_ORDER, PackOptions, Span, drawn
 from tfclip.records.pool import PictureCheckers
 from tfclip.records.shard_writer import ShardWriter
+from tfclip.records.shuffled_items import shuffled_items
 from tfclip.sources.sample import Rejected, Sample, Source
+from tfclip.sources.splits import stable_hash
 
 
 def pack_shards(
@@ -34,7 +36,7 @@ def pack_shards(
     """
     wanted = set(wanted)
     total = sum(span.end - span.start for span in wanted)
-    items = items_to_pack(source, split, options)
+    items = items_to_pack(source, split, options, directory)
     needed = (
         item
         for span in spans
@@ -58,11 +60,16 @@ def pack_shards(
 
 
 def changed_shards(
-    source: Source, split: str, spans: Sequence[Span], options: PackOptions, journal: Journal
+    source: Source,
+    split: str,
+    spans: Sequence[Span],
+    options: PackOptions,
+    journal: Journal,
+    directory: Path,
 ) -> list[str]:
     """Return the finished shards whose inputs are not what they were; no picture is opened."""
     changed = []
-    items = items_to_pack(source, split, options)
+    items = items_to_pack(source, split, options, directory)
     for file, start, end in spans:
         inputs = Inputs(options.image_size)
         for item in itertools.islice(items, end - start):
@@ -73,8 +80,18 @@ def changed_shards(
     return changed
 
 
-def items_to_pack(source: Source, split: str, options: PackOptions) -> Iterator[Sample | Rejected]:
-    """Yield the items to pack, and see that the source keeps its word about how many there are."""
+def items_to_pack(
+    source: Source, split: str, options: PackOptions, directory: Path
+) -> Iterator[Sample | Rejected]:
+    """Yield the items to pack, in the order that the options say, and see that the source keeps its
+    word about how many there are; a shuffle keeps its file in `directory`."""
+    items = _in_order(source, split, options)
+    if options.order == IN_ORDER:
+        return items
+    return shuffled_items(items, (options.seed, stable_hash(split)), directory)
+
+
+def _in_order(source: Source, split: str, options: PackOptions) -> Iterator[Sample | Rejected]:
     positions = drawn(split, source.counts[split], options)
     at = -1
     for at, item in enumerate(source.read(split)):

@@ -66,7 +66,7 @@ def pack(
     with built_beside(out, options.overwrite) as (building, journal):
         try:
             spans = {s: shard_spans(s, count, options.shards) for s, count in plan.items()}
-            missing = {s: _missing(source, s, spans[s], options, journal) for s in spans}
+            missing = {s: _missing(source, s, spans[s], options, journal, building) for s in spans}
             if elsewhere is not None:
                 for entry in elsewhere(building, missing, options):
                     journal.add(entry)
@@ -129,11 +129,16 @@ class _Part:
 
 
 def _missing(
-    source: Source, split: str, spans: list[Span], options: PackOptions, journal: Journal
+    source: Source,
+    split: str,
+    spans: list[Span],
+    options: PackOptions,
+    journal: Journal,
+    building: Path,
 ) -> list[Span]:
     """Return the shards that no earlier run has finished from the same inputs."""
     if any(span.file in journal for span in spans):
-        for file in changed_shards(source, split, spans, options, journal):
+        for file in changed_shards(source, split, spans, options, journal, building):
             journal.forget(file)
     missing = [span for span in spans if span.file not in journal]
     if len(missing) < len(spans):
