@@ -99,7 +99,7 @@ NEEDS = {
     r"fit visual-genome ": "ImageNet and BERT weights",
     r"evaluate runs/vg sts": "STS-B, STS or SICK",
     r"evaluate runs/vg classification": "a folder of class folders",
-    r"fit --config runs/laptop": "the run of a recipe that needs pretrained weights",
+    r"fit laptop --config": "the run of a recipe that needs pretrained weights",
     r"quickstart$": "minutes; tests/test_quickstart.py runs it",
     r"export runs/laptop --out exported --labels mine.txt": "a file of labels",
 }

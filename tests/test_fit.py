@@ -2,13 +2,19 @@
 
 import csv
 import json
+import re
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 from tfclip.fit import main
 from tfclip.models.saved import load_model
+from tfclip.training.recipe_sizes import count_parameters, recipe_sizes
+from tfclip.training.recipes import RECIPES
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
 
@@ -143,3 +149,25 @@ def test_data_that_does_not_fit_is_refused_before_a_run_is_made(
     assert main(["shapes", "--run", str(tmp_path / "run"), *SMALL, *words]) == 2
     assert told in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_list_of_recipes_builds_no_model():
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "tfclip.fit", "list", "--json"],
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.monotonic() - started
+    assert done.returncode == 0
+    assert set(json.loads(done.stdout)) == set(RECIPES)
+    # Where it is loaded, a recipe has changed: python -m benchmarks.recipe_sizes
+    assert not re.search(r"\| +tensorflow\n", done.stderr)
+    assert seconds < 10  # 1 on a machine without other work
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_kept_numbers_of_parameters_are_those_of_the_model(name):
+    kept = {k: v for k, v in recipe_sizes(RECIPES[name]).items() if k != "recipe"}
+    assert kept == count_parameters(RECIPES[name])

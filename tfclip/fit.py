@@ -5,11 +5,11 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from tfclip.console import Command, progress, run, say
 from tfclip.training.cluster import LAUNCHER, VARIABLE
 from tfclip.training.flags import FitFlags
+from tfclip.training.preflight import preflight
+from tfclip.training.recipe_sizes import recipe_sizes
 from tfclip.training.recipes import RECIPES, Recipe
 
 
@@ -20,6 +20,8 @@ class ListFlags:
 
 def fit(name: str, command: list[str], flags: FitFlags) -> dict:
     """Train the recipe `name` and say where the result lies."""
+    flags = RECIPES[name].length_as_given(flags)
+    preflight(name, RECIPES[name], flags)
     if flags.workers > 1 and LAUNCHER not in os.environ:
         if VARIABLE in os.environ:
             raise ValueError(f"--workers starts workers here, but {VARIABLE} names them already")
@@ -28,7 +30,7 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
         return train_on_workers(command, flags.workers)
     from tfclip.training.run import train
 
-    result = train(name, RECIPES[name].length_as_given(flags))
+    result = train(name, flags)
     if result["terminated"]:
         say(
             f"ended by SIGTERM after step {result['steps']}, which is saved; the same command goes "
@@ -43,7 +45,7 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
 
 
 def list_recipes(flags: ListFlags) -> dict:
-    """Build each recipe's model once to count its parameters."""
+    """Say what each recipe is; its parameters were counted before (`training.recipe_sizes`)."""
     listed = {}
     for name, recipe in progress(RECIPES.items(), total=len(RECIPES), what="counting parameters"):
         listed[name] = described = describe(recipe)
@@ -73,22 +75,13 @@ def _side(side: dict) -> str:
 
 def describe(recipe: Recipe) -> dict:
     """What a recipe is, as `fit list` tells it: its towers, parameters, loss, optimizer, data."""
-    from tfclip.models.dual_encoder import DualEncoder
-    from tfclip.training.prepare import model_config
-
-    flags = recipe.flags()
-    config = model_config(
-        flags, recipe.options(flags), flags.context_length or 32, recipe.vocabulary_size
-    )
-    model = DualEncoder(config)
-    model.lock(flags.locked)
+    flags, sizes = recipe.flags(), recipe_sizes(recipe)
     sides = {
         side: {
-            "tower": getattr(config, f"{side}_tower"),
+            "tower": getattr(flags, f"{side}_tower"),
             "locked": side in flags.locked,
-            "tower_parameters": getattr(model, f"{side}_tower").count_params(),
-            "head": getattr(config, f"{side}_head"),
-            "head_parameters": getattr(model, f"{side}_head").count_params(),
+            "head": getattr(flags, f"{side}_head"),
+            **sizes[side],
         }
         for side in ("image", "text")
     }
@@ -96,8 +89,8 @@ def describe(recipe: Recipe) -> dict:
     return {
         "summary": recipe.summary,
         **sides,
-        "parameters": model.count_params(),
-        "trained_parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
+        "parameters": sizes["parameters"],
+        "trained_parameters": sizes["trained_parameters"],
         "vocabulary_size": recipe.vocabulary_size,
         "embed_dim": flags.embed_dim,
         "image_size": flags.image_size,

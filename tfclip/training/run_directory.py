@@ -6,14 +6,17 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfclip.console import say
-from tfclip.models.saved import TrainedModel
 from tfclip.training.flags import FitFlags
-from tfclip.training.training_sets import TrainingSets
+
+if TYPE_CHECKING:
+    from tfclip.models.saved import TrainedModel
+    from tfclip.training.training_sets import TrainingSets
 
 CONFIG_FILE = "config.json"
 # Flags that decide nothing of what is trained.
@@ -58,6 +61,21 @@ def join_run(run: Path, config: Mapping) -> None:
     refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
 
 
+def differing_flags(before: Mapping, now: Mapping, free: Set[str] = frozenset()) -> list[str]:
+    """Return "--seed 0, now 1" for each flag that differs and decides what is trained.
+
+    Args:
+        before, now: the flags by name, as JSON types.
+        free: further flags that may differ.
+    """
+    names = (before.keys() | now.keys()) - FREE_TO_CHANGE - free
+    return [
+        f"--{name.replace('_', '-')} {before.get(name)}, now {now.get(name)}"
+        for name in sorted(names)
+        if before.get(name) != now.get(name)
+    ]
+
+
 def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
     """Compare what a run was begun with to what it is to go on with.
 
@@ -73,14 +91,10 @@ def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
         if begun.get(name) != now[name]
     ]
     before, flags = begun.get("flags", {}), now["flags"]
-    free = FREE_TO_CHANGE
+    free: set[str] = set()
     if all(begun.get(name) == now[name] for name in ("records_fingerprint", "splits")):
-        free = free | {"records"}  # the same ones in another place
-    differ += [
-        f"--{name.replace('_', '-')} {before.get(name)}, now {flags.get(name)}"
-        for name in sorted((before.keys() | flags.keys()) - free)
-        if before.get(name) != flags.get(name)
-    ]
+        free = {"records"}  # the same ones in another place
+    differ += differing_flags(before, flags, free)
     if differ:
         raise ValueError(
             f"{run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "

@@ -1,0 +1,84 @@
+"""What is wrong with a run is said before TensorFlow starts, and all of it at once."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tfclip.training.preflight import _can_be_fetched, preflight
+from tfclip.training.recipes import RECIPES
+
+FRESH = """
+import sys
+from tfclip.fit import main
+code = main(sys.argv[1:])
+sys.exit(code if "tensorflow" not in sys.modules else 99)
+"""
+
+
+def refused(*words) -> str:
+    """The one line of a refusal, which came without TensorFlow."""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, *map(str, words)], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert time.monotonic() - started < 8  # 2 on a machine without other work
+    return done.stderr
+
+
+def test_all_missing_files_are_named_at_once(tmp_path):
+    told = refused(
+        *("clip-mixer", "--records", tmp_path / "r", "--val", f"{tmp_path}/v:dev"),
+        *("--run", tmp_path / "run", "--image-weights", "./i.h5", "--class-folders", "nowhere"),
+    )
+    for name in (f"{tmp_path}/r", f"{tmp_path}/v", "./i.h5", "nowhere", "bpe_simple_vocab_16e6"):
+        assert name in told
+
+
+def test_an_unknown_split_names_those_there_are(training_records, tmp_path):
+    told = refused("shapes", "--records", f"{training_records}:tran", "--run", tmp_path / "run")
+    assert "'tran'" in told and "train" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_run_is_refused_by_its_flags(training_records, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    flags = RECIPES["shapes"].flags(records=(str(training_records),), run=run, steps=9)
+    (run / "config.json").write_text(json.dumps({"recipe": "shapes", "flags": flags.to_dict()}))
+    preflight("shapes", RECIPES["shapes"], flags)
+    words = ["shapes", "--records", training_records, "--run", run]
+    assert "--steps 9, now 8;" in refused(*words, "--steps", "8")
+    assert "recipe shapes, now teensy-4m" in refused("teensy-4m", *words[1:], "--text-weights", run)
+
+
+def test_a_folder_that_is_no_run_is_kept(training_records, tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    told = refused("shapes", "--records", training_records, "--run", tmp_path)
+    assert "is no run" in told
+
+
+def test_weights_in_reach_are_left_to_the_loader(monkeypatch, tmp_path):
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:1")
+    assert _can_be_fetched("imagenet", "efficientnet-b5")
+    monkeypatch.delenv("https_proxy")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/efficientnetb5_notop.h5").write_text("")
+    assert _can_be_fetched("imagenet", "efficientnet-b5")
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "hf://a/b", "bert_small_en_uncased"])
+def test_weights_out_of_reach_are_refused(weights, monkeypatch, tmp_path):
+    def unknown_host(*_):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.getaddrinfo", unknown_host)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    assert not _can_be_fetched(weights, "bert-small")

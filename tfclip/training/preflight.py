@@ -1,0 +1,166 @@
+"""What can be known to be wrong with a run before TensorFlow starts: all of it, in one message."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfclip.models.pretrained import looks_like_path
+from tfclip.naming import unknown
+from tfclip.records.manifest import VOCABULARY, load_manifest, records_reference
+from tfclip.training.flags import FitFlags
+from tfclip.training.recipes import Recipe
+from tfclip.training.run_directory import CONFIG_FILE, differing_flags
+
+# Of files that say in their name what they are.
+WEIGHT_FILES = (".h5", ".keras", ".safetensors", ".pt", ".pth", ".bin")
+
+
+def preflight(name: str, recipe: Recipe, flags: FitFlags) -> None:
+    """Refuse a run that cannot work, in less than a second.
+
+    Raises:
+        FileNotFoundError: files that are not there, all of them, with where they come from.
+        ValueError: a split that the records do not have, or another run in the place of this one.
+    """
+    if missing := list(_missing(name, recipe, flags)):
+        raise FileNotFoundError("; ".join(missing))
+    images = sum(_images(reference, "train") for reference in flags.records)
+    for reference, split in ((flags.val, "val"), (flags.voc, "val")):
+        if reference:
+            _images(reference, split)
+    refuse_another_run(name, flags.with_steps(images))
+
+
+def refuse_another_run(name: str, flags: FitFlags) -> None:
+    """Refuse a run directory that holds something else; its model and records are compared later.
+
+    Raises:
+        FileExistsError, ValueError: as `run_directory.run_directory`.
+    """
+    path = flags.run / CONFIG_FILE
+    if flags.run.exists() and not flags.run.is_dir():
+        raise FileExistsError(f"{flags.run} is a file; choose another --run")
+    if not path.is_file():
+        if flags.run.is_dir() and any(one.name != f".{CONFIG_FILE}" for one in flags.run.iterdir()):
+            raise FileExistsError(f"{flags.run} is there and is no run; choose another --run")
+        there = next(parent for parent in flags.run.resolve().parents if parent.exists())
+        if not os.access(there, os.W_OK):
+            raise PermissionError(13, os.strerror(13), str(there))
+        return
+    if flags.overwrite:
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    differ = [] if begun.get("recipe") == name else [f"recipe {begun.get('recipe')}, now {name}"]
+    now = json.loads(json.dumps(flags.to_dict()))
+    differ += differing_flags(begun.get("flags", {}), now, free={"records"})
+    if differ:
+        raise ValueError(
+            f"{flags.run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "
+            "choose another --run, or begin anew with --overwrite"
+        )
+
+
+def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
+    """What is not there, a sentence each."""
+    for reference in (*flags.records, flags.val, flags.voc):
+        if reference:
+            directory, _ = records_reference(reference)
+            try:
+                load_manifest(directory)
+            except FileNotFoundError as error:
+                yield str(error)
+    if flags.class_folders and not flags.class_folders.is_dir():
+        yield f"no folder at --class-folders {flags.class_folders}"
+    for flag, weights in (("image", flags.image_weights), ("text", flags.text_weights)):
+        path = Path(weights).expanduser()
+        if weights == "none" or path.exists():
+            continue
+        if looks_like_path(weights) or path.suffix in WEIGHT_FILES:
+            yield f"no file or folder at --{flag}-weights {weights}{_from(recipe, flag)}"
+        elif not _can_be_fetched(weights, getattr(flags, f"{flag}_tower")):
+            yield (
+                f"the weights {weights} of {getattr(flags, f'{flag}_tower')} are not on this "
+                f"machine, and {_host(weights)} is not reached from it; fetch them elsewhere and "
+                f"give --{flag}-weights PATH"
+            )
+    if flags.vocabulary:
+        if not flags.vocabulary.is_file():
+            told = recipe.needs_vocabulary
+            yield f"no file at --vocabulary {flags.vocabulary}" + (
+                f"; {name} reads texts by {told}" if told else ""
+            )
+    elif recipe.needs_vocabulary and flags.text_weights == "none":
+        own = records_reference(flags.records[0])[0] / VOCABULARY
+        yield (
+            f"{name} reads texts by {recipe.needs_vocabulary}; fetch it and give --vocabulary "
+            f"PATH, or {own} to use the records' own"
+        )
+
+
+def _from(recipe: Recipe, flag: str) -> str:
+    """Where the recipe's own weights come from."""
+    own = getattr(recipe.flags(), f"{flag}_weights")
+    return (
+        "" if own == "none" else f" (the recipe's own are {own}: leave the flag out to fetch them)"
+    )
+
+
+def _images(reference: str, default: str) -> int:
+    directory, split = records_reference(reference, default)
+    manifest = load_manifest(directory)
+    if split not in manifest.splits:
+        raise unknown(f"split of {directory}", split, manifest.splits)
+    return manifest.splits[split].images
+
+
+def _host(weights: str) -> str:
+    """Where weights come from."""
+    if weights.startswith("hf://"):
+        return "huggingface.co"
+    return "storage.googleapis.com" if weights == "imagenet" else "www.kaggle.com"
+
+
+def _can_be_fetched(weights: str, tower: str) -> bool:
+    """Whether weights may be had: kept by the library that fetches them, or their host is known.
+
+    False is said only where neither can be; a slow network counts as one.
+    """
+    if urllib.request.getproxies() or _kept(weights, tower):
+        return True
+    found: list[bool] = []
+
+    def look_up() -> None:
+        try:
+            socket.getaddrinfo(_host(weights), 443)
+            found.append(True)
+        except OSError:
+            found.append(False)
+
+    asking = threading.Thread(target=look_up, daemon=True)
+    asking.start()
+    asking.join(1.0)
+    return found != [False]
+
+
+def _kept(weights: str, tower: str) -> bool:
+    """Whether a library has fetched such weights before."""
+    if weights.startswith("hf://"):
+        from huggingface_hub import try_to_load_from_cache
+
+        return isinstance(
+            try_to_load_from_cache(weights.removeprefix("hf://"), "model.safetensors"), str
+        )
+    if weights == "imagenet":
+        folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+        name = re.sub("[^a-z0-9]", "", tower)
+        kept = folder.iterdir() if folder.is_dir() else ()
+        return any(re.sub("[^a-z0-9]", "", one.name.lower()).startswith(name) for one in kept)
+    folder = Path(os.environ.get("KAGGLEHUB_CACHE", "~/.cache/kagglehub")).expanduser()
+    return any(weights in one.name for one in folder.rglob("*") if one.is_dir())
