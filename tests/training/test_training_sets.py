@@ -193,6 +193,9 @@ def test_one_set_is_read_as_before_and_several_by_their_sizes(sets):
 def test_sets_with_pictures_in_common_are_refused_and_in_val_told(sets, capsys):
     with pytest.raises(ValueError, match=r"have 4 pictures in common \(by key, one/\d+ is one\)"):
         open_training_sets([sets[0], sets[2]])
+    with pytest.raises(ValueError, match="which is trained on .*--val-in-training"):
+        open_training_sets(sets[:1], val=f"{sets[0]}:train")
+    open_training_sets(sets[:1], val=f"{sets[0]}:train", val_in_training=True)
     open_training_sets(sets[:2], val=f"{sets[2]}:train")
     assert "note: 4 pictures of --val are trained on, in" in capsys.readouterr().err
 

@@ -130,6 +130,28 @@ class CaptionTableFlags(PackFlags):
 
 
 @dataclass(frozen=True)
+class ParquetFlags(PackFlags):
+    """Pack parquet or Arrow tables with pictures inside: Hugging Face's, img2dataset's."""
+
+    image_field: Annotated[str | None, arg(name="image-column")] = None
+    """The column of pictures; by default one of the usual names."""
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-columns")] = ()
+    """The columns of captions; by default those that are named like some."""
+    caption_separator: str | None = None
+    """The sign between several captions in one cell; lists are read without."""
+    key_field: Annotated[str | None, arg(name="key-column")] = None
+    """The column with the id of the picture; by default one of the usual names."""
+    labels_field: Annotated[str | None, arg(name="labels-column")] = None
+    """The column that lists the classes of a picture; without captions a ClassLabel by default."""
+    labels_separator: str | None = None
+    """The sign between classes in one cell; by default | or ; or that of a list."""
+    label_fields: Annotated[tuple[str, ...], arg(name="label-columns")] = ()
+    """Columns of 0 and 1 (-1: not known), one for each class."""
+    class_names: tuple[str, ...] = ()
+    """The classes in their order; by default sorted, or as the table has them."""
+
+
+@dataclass(frozen=True)
 class ForeignRecordsFlags(PackFlags):
     """Pack TFRecords that others wrote: img2dataset's, TF Model Garden's COCO, rows of captions."""
 
@@ -173,6 +195,7 @@ FLAGS = {
     "voc": VocFlags,
     "image_folder": ImageFolderFlags,
     "caption_table": CaptionTableFlags,
+    "parquet": ParquetFlags,
     "foreign_tfrecord": ForeignRecordsFlags,
     "webdataset": WebdatasetFlags,
     TFDS: TfdsFlags,

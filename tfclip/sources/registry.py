@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from tfclip.naming import unknown
+from tfclip.sources.archives.class_archive import open_class_images
 from tfclip.sources.coco import open_coco
 from tfclip.sources.flickr8k import open_flickr8k
 from tfclip.sources.foreign_tfrecord import open_foreign_tfrecord
-from tfclip.sources.image_folder import open_image_folder
 from tfclip.sources.sample import Source, SourceOptions
 from tfclip.sources.tables.caption_table import open_caption_table
+from tfclip.sources.tables.parquet import open_parquet
 from tfclip.sources.tfds import open_tfds
 from tfclip.sources.visual_genome import open_visual_genome
 from tfclip.sources.voc import open_voc
@@ -23,8 +24,9 @@ SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
     "flickr30k": partial(open_flickr8k, name="flickr30k"),
     "coco": open_coco,
     "voc": open_voc,
-    "image_folder": open_image_folder,
+    "image_folder": open_class_images,
     "caption_table": open_caption_table,
+    "parquet": open_parquet,
     "foreign_tfrecord": open_foreign_tfrecord,
     "webdataset": open_webdataset,
 }
@@ -37,6 +39,10 @@ TAKES = {
         *("images", "image_field", "caption_fields", "split_field", "group_field", "separator"),
         *("caption_separator", "labels_field", "labels_separator", "label_fields", "class_names"),
         "follow_links",
+    ),
+    "parquet": (
+        *("image_field", "caption_fields", "key_field", "caption_separator"),
+        *("labels_field", "labels_separator", "label_fields", "class_names"),
     ),
     "coco": ("follow_links",),
     "flickr8k": ("follow_links",),

@@ -55,6 +55,9 @@ class FitFlags:
     """The run directory to write."""
     val: str | None = None
     """Validation records, DIR:SPLIT, for the loss and for retrieval recall."""
+    val_in_training: bool = False
+    """Allow --val to be a split that is trained on: its figures then say how well the pictures were
+    learnt by heart."""
     voc: str | None = None
     """Labelled records, DIR:SPLIT, for the zero-shot mean average precision while training."""
     class_folders: Path | None = None

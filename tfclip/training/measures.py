@@ -7,6 +7,7 @@ from functools import partial
 
 import tensorflow as tf
 
+from tfclip.console import say
 from tfclip.evaluation.classification_run import evaluate_classification
 from tfclip.evaluation.retrieval_run import evaluate_retrieval
 from tfclip.evaluation.split_scorer import SplitScorer
@@ -65,6 +66,11 @@ def make_measures(
         measures["voc"] = lambda: {"voc_map": scorer.map()}
         monitors.append("voc_map")
     monitor = flags.monitor if flags.monitor != "auto" else ["loss", *monitors][-1]
+    if monitor == "loss" and flags.monitor == "auto":
+        say(
+            "note: without --val the best model is chosen by the training loss, which falls with "
+            "overfitting too; make_records --val-fraction 0.1 holds pictures out"
+        )
     return measures, monitor
 
 

@@ -86,6 +86,7 @@ def _train(
         flags.val,
         # Beside the run, which --overwrite deletes and which is made only once its model is.
         salvage_to=Path(f"{flags.run}.salvaged") if flags.skip_damaged else None,
+        val_in_training=flags.val_in_training,
     )
     files = records.files
     if flags.val:

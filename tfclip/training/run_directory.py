@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.json"
 # Flags that decide nothing of what is trained.
-FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache"}
+FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache", "val_in_training"}
 
 
 def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:

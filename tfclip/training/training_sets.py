@@ -140,6 +140,8 @@ def open_training_sets(
     weights: Sequence[float] = (),
     val: str | None = None,
     salvage_to: Path | None = None,
+    *,
+    val_in_training: bool = False,
 ) -> TrainingSets:
     """Open the records to train on.
 
@@ -147,11 +149,12 @@ def open_training_sets(
         references: DIR or DIR:SPLIT; without a split, train or the only one like train2017.
         weights: how often each is drawn; by default as often as it has pictures.
         val: validation records, which should share no picture with the others.
+        val_in_training: allow `val` to be one of the sets themselves.
         salvage_to: where the sound records of damaged shards are copied to; None refuses damage.
 
     Raises:
         FileNotFoundError, ValueError: see `records.reader.split_files` and `records.salvage`.
-        ValueError: a set without texts, or two that have a picture in common.
+        ValueError: a set without texts, two that have a picture in common, or one that is `val`.
     """
     sets = []
     for at, reference in enumerate(references):
@@ -170,6 +173,8 @@ def open_training_sets(
             )
         weight = weights[at] if weights else counts.images
         sets.append(TrainingSet(directory, split, read_from, manifest, files, skipped, weight))
+    if val is not None and not val_in_training:
+        _refuse_validated(sets, val)
     if len(sets) > 1:
         _refuse_common(sets, val)
         share = sum(one.weight for one in sets)
@@ -182,6 +187,19 @@ def training_split(manifest: Manifest) -> str:
     """The split to train on when none is named: train, or COCO's train2017."""
     found = [split for split in manifest.splits if split.startswith("train")]
     return found[0] if len(found) == 1 else "train"
+
+
+def _refuse_validated(sets: Sequence[TrainingSet], val: str) -> None:
+    """Refuse validation on a split that is trained on: it would choose the model that has learnt
+    its pictures by heart."""
+    directory, split = records_reference(val)
+    split = split or "val"
+    for one in sets:
+        if one.directory.resolve() == directory.resolve() and one.split == split:
+            raise ValueError(
+                f"received --val {val}, which is trained on ({one}); give another split, hold one "
+                "out with make_records --val-fraction 0.1, or allow it with --val-in-training"
+            )
 
 
 def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:

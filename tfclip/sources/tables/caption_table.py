@@ -14,6 +14,7 @@ from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, split_in, stable_hash
 from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
 from tfclip.sources.tables.delimited import Table
+from tfclip.sources.tables.parquet import text_rows
 from tfclip.sources.untrusted import (
     find_below,
     keep_captions,
@@ -23,7 +24,10 @@ from tfclip.sources.untrusted import (
     plain_name,
 )
 
-TREE = "a .csv, .tsv or .jsonl file, or DIR/<split>.csv and the like; paths start from its folder"
+TREE = (
+    "a .csv, .tsv, .jsonl or .parquet file, or DIR/<split>.csv and the like; paths start from its "
+    "folder"
+)
 PATHS = "image image_path path file file_name filename filepath image_file image_name img".split()
 CAPTIONS = "caption captions text sentence sentences description title comment".split()
 METADATA = "metadata"
@@ -73,7 +77,7 @@ def _tables_by_split(data: Path) -> dict[str, Path]:
     if data.is_file():
         split = "train" if data.stem == METADATA else split_in(data.stem) or "train"
         return {split: data}
-    kinds = ("csv", "tsv", "jsonl")
+    kinds = ("csv", "tsv", "jsonl", "parquet")
     found = [path for kind in kinds for path in sorted(data.glob(f"*.{kind}"))]
     if not found:
         found = [path for kind in kinds for path in sorted(data.glob(f"*/{METADATA}.{kind}"))]
@@ -149,10 +153,18 @@ def _columns(table: Table, options: SourceOptions, labels: LabelReader | None) -
     return _Columns(image, tuple(captions), options.caption_separator, split, group, labels)
 
 
+def _open_table(path: Path, options: SourceOptions) -> Table:
+    if path.suffix.lower() not in (".parquet", ".arrow"):
+        return Table(path, options.separator)
+    lines = text_rows(path)
+    say(f"{path}: its texts are read from a temporary copy")
+    return Table(path, lines=lines)
+
+
 def _rows_by_split(
     path: Path, split: str, options: SourceOptions, labels: LabelReader | None
 ) -> dict[str, "_Rows"]:
-    table = Table(path, options.separator)
+    table = _open_table(path, options)
     columns = _columns(table, options, labels)
     index, lists, cells = Index(), 0, 0
     places: dict[str, array] = {} if columns.split else {split: array("q")}

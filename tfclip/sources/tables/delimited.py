@@ -34,18 +34,19 @@ class Table:
 
     Args:
         path: the file.
+        lines: a temporary file to read in its place, with an object on each line.
         separator: what stands between the columns of a csv or tsv; None finds it in the first line
             when the ending is wrong, and says so.
 
     Raises ValueError for another ending, or a csv or tsv without a line of names.
     """
 
-    def __init__(self, path: Path, separator: str | None = None):
-        kind = path.suffix.lower()
+    def __init__(self, path: Path, separator: str | None = None, lines: Any = None):
+        kind = path.suffix.lower() if lines is None else ".jsonl"
         if kind not in (".csv", ".tsv", ".jsonl"):
             raise ValueError(f"{path} is no .csv, .tsv or .jsonl file")
         self.path, self.columns = path, ()
-        self._copy = _as_utf8(path)
+        self._copy = _as_utf8(path) if lines is None else lines
         self._parse = _objects
         self._start = 0
         if kind != ".jsonl":

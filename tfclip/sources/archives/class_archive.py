@@ -1,0 +1,141 @@
+"""Class folders within a zip or tar archive, read without unpacking it."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfclip.sources.archives.gzip_copy import Unzipped
+from tfclip.sources.archives.members import Member, archive_members, is_archive
+from tfclip.sources.image_folder import (
+    ENDINGS,
+    check_template,
+    class_caption,
+    open_image_folder,
+    tell_passed_over,
+)
+from tfclip.sources.index import Index
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits, split_in, stable_hash
+
+TREE = "an archive of <class name>/<picture>.jpg, or of <split>/<class name>/<picture>.jpg"
+HIDDEN = "__MACOSX"
+MOST_FOLDERS = 100_000
+
+
+def open_class_images(data: Path, options: SourceOptions) -> Source:
+    """Open `data`: a folder, see `open_image_folder`, or an archive of such a folder.
+
+    A .zip, .tar, .tar.gz or .tgz; one that is compressed as a whole is read from a temporary copy.
+    A folder around everything is passed by. What cannot be used (a path out of the archive, a link,
+    an encrypted member, a second one of a name) is rejected with the reason.
+
+    Raises:
+        FileNotFoundError, ValueError: see `open_image_folder`; or no picture in class folders.
+    """
+    if not (data.is_file() and is_archive(data)):
+        return open_image_folder(data, options)
+    archive = _Archive(data, check_template(options.caption_template))
+    splits = choose_splits(archive.counts, options.splits)
+    counts = {split: archive.counts[split] for split in splits}
+    return Source("image_folder", counts, archive.read, archive.class_names(splits))
+
+
+class _Archive:
+    """An archive, gone through once to see its folders and to count."""
+
+    def __init__(self, path: Path, template: str | None):
+        # A tar that is compressed cannot be read from the middle.
+        self._file = Unzipped(path) if path.name.lower().endswith(("gz", ".tar")) else None
+        self.name, self.path, self.template = path.name, path, template
+        if self._file is not None:
+            self.path = self._file.path
+        self.index = Index()
+        self.folders: Counter[tuple[str, ...]] = Counter()
+        passed: Counter[str] = Counter()
+        for member in self._members(passed):
+            self.index.add(stable_hash(member.name), len(self.index), 0)
+            if not member.problem and "/" in member.name:
+                self.folders[tuple(member.name.split("/")[:-1][:4])] += 1
+                if len(self.folders) > MOST_FOLDERS:
+                    raise ValueError(f"{path} has more than {MOST_FOLDERS:,} folders of pictures")
+        tell_passed_over(path, passed)
+        self.around = self._around()
+        firsts = {folder[self.around] for folder in self.folders if len(folder) > self.around}
+        named = [split_in(name) for name in firsts]
+        deep = all(len(folder) > self.around + 1 for folder in self.folders)
+        self.has_splits = bool(firsts) and deep and None not in named
+        self.counts: Counter[str] = Counter()
+        for member in self._members():
+            self.counts[self._place(member)[0]] += 1
+        if not self.folders or not firsts:
+            raise FileNotFoundError(f"no picture in class folders in {path}; expected: {TREE}")
+
+    def class_names(self, splits: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of the class folders of these splits, sorted."""
+        at = self.around + self.has_splits
+        return tuple(
+            sorted(
+                {
+                    folder[at]
+                    for folder in self.folders
+                    if len(folder) > at
+                    and (not self.has_splits or split_in(folder[self.around]) in splits)
+                }
+            )
+        )
+
+    def read(self, split: str) -> Iterator[Sample | Rejected]:
+        """Yield the pictures of a split, in the order of the archive."""
+        for number, member in enumerate(self._members()):
+            place, class_name = self._place(member)
+            if place != split:
+                continue
+            key = f"image_folder/{member.name}"
+            try:
+                if member.problem:
+                    raise ValueError(member.problem)
+                if not class_name:
+                    raise ValueError("not in a class folder")
+                if self.index.positions(stable_hash(member.name))[0] != number:
+                    raise ValueError("duplicate name: an earlier member has it too")
+                image = member.read()
+            except (ValueError, OSError) as reason:
+                yield Rejected(key, str(reason), split)
+                continue
+            captions = () if self.template is None else (class_caption(self.template, class_name),)
+            yield Sample(key, image, captions, labels=(class_name,), split=split)
+
+    def _members(self, passed: Counter[str] | None = None) -> Iterator[Member]:
+        for member in archive_members(self.path):
+            parts = member.name.split("/")
+            ending = os.path.splitext(parts[-1])[1].lower()
+            hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
+            if hidden or HIDDEN in parts:
+                continue
+            damage = member.name == self.path.name and member.problem
+            if ending in ENDINGS or damage:
+                name = member.name.removeprefix("./")
+                yield Member(self.name if damage else name, member.problem, member.read)
+            elif passed is not None:
+                passed[ending or "without an ending"] += 1
+
+    def _around(self) -> int:
+        """Return how many folders are around the class folders or splits."""
+        around = 0
+        while self.folders and all(len(folder) > around + 1 for folder in self.folders):
+            names = {folder[around] for folder in self.folders}
+            if len(names) > 1 or split_in(next(iter(names))):
+                break
+            around += 1
+        return around
+
+    def _place(self, member: Member) -> tuple[str, str]:
+        """Return the split and the class of a member; what has none stands with the first split."""
+        folders = member.name.split("/")[:-1][self.around :]
+        if not self.has_splits:
+            return "train", folders[0] if folders else ""
+        split = split_in(folders[0]) if folders else None
+        if split is None or len(folders) < 2 or member.problem:
+            return min(split_in(folder[self.around]) for folder in self.folders), ""
+        return split, folders[1]

@@ -1,0 +1,322 @@
+"""Parquet and Arrow tables with pictures inside, as `datasets` and img2dataset write them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tfclip.console import say
+from tfclip.naming import nearest
+from tfclip.sources.index import Index
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
+from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
+from tfclip.sources.untrusted import MAX_PICTURE_BYTES, keep_captions, missing
+
+TREE = (
+    "a .parquet or .arrow file, or DIR/*.parquet (train-00000-of-00002.parquet), or what "
+    "datasets.save_to_disk writes: DIR/<split>/*.arrow"
+)
+IMAGES = "image img picture jpg jpeg png webp image_bytes bytes".split()
+CAPTIONS = "caption captions text sentence sentences description title txt".split()
+KEYS = "key id image_id __key__ filename file_name image_name".split()
+LABELS = "label labels class".split()
+ROWS = 32
+"""Rows in memory at a time, with their pictures."""
+
+_NAME = re.compile(r"\.(parquet|arrow)$")
+_NUMBERED = re.compile(r"(caption|text|sentence)[_ ]?\d+", re.IGNORECASE)
+
+
+def open_parquet(data: Path, options: SourceOptions) -> Source:
+    """Open `data`: tables whose rows hold a picture each, with captions or classes.
+
+    The picture is in the column `options.image_field`, or one named like it: bytes, or an object
+    with `bytes` as Hugging Face's Image. Captions are texts or lists of texts in
+    `options.caption_fields`. Classes are in `options.labels_field`, or in a column that Hugging
+    Face's metadata calls a ClassLabel. The split is what the name of a file or folder speaks of.
+    Tables of paths are read by the source caption_table. Needs the extra `[parquet]`.
+
+    Raises:
+        FileNotFoundError: no such files.
+        ValueError: pyarrow is not installed, damaged files, or no column of pictures.
+    """
+    files = files_by_split(data, _NAME)
+    if not files:
+        raise missing(data / "*.parquet" if data.is_dir() else data, TREE)
+    splits = {
+        split: _Split(files[split], split, options)
+        for split in choose_splits(files, options.splits)
+    }
+    counts = {name: split.count for name, split in splits.items()}
+    names = dict.fromkeys(name for split in splits.values() for name in split.class_names())
+    classes = options.class_names or tuple(names)
+    return Source("parquet", counts, lambda name: splits[name].read(), classes)
+
+
+def pyarrow() -> Any:
+    """Import pyarrow; ValueError that says how to install it when it is not there."""
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(
+            "parquet and arrow files need pyarrow; run pip install 'tfclip[parquet]'"
+        ) from None
+    return pyarrow
+
+
+def schema_of(path: Path) -> Any:
+    """Return the schema of a file; ValueError when it is damaged."""
+    with _opened(path) as (_, schema):
+        return schema
+
+
+def rows_of(path: Path, columns: list[str], most: int = ROWS) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file as Python values, a few at a time; ValueError for damage."""
+    arrow = pyarrow()
+    with _opened(path) as (batches, _):
+        try:
+            for batch in batches(columns, most):
+                yield from batch.to_pylist()
+        except (arrow.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path.name} is damaged: {str(error)[:200]}") from None
+
+
+def text_rows(path: Path) -> Any:
+    """Return a temporary file with an object on each line, of all columns that are not bytes.
+
+    Raises:
+        ValueError: damage, or pictures in the table.
+    """
+    schema = schema_of(path)
+    kinds = {name: str(schema.field(name).type) for name in schema.names}
+    if pictures := [name for name, kind in kinds.items() if "binary" in kind]:
+        raise ValueError(
+            f"{path} holds pictures in the column {pictures[0]!r}; the source parquet reads them"
+        )
+    lines = tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8")
+    for row in rows_of(path, schema.names, 1024):
+        lines.write(json.dumps(row, default=str) + "\n")
+    lines.flush()
+    return lines
+
+
+class _opened:
+    """The batches and the schema of a file, for the time of a `with` block."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self):
+        arrow = pyarrow()
+        try:
+            if self.path.suffix.lower() == ".parquet":
+                file = arrow.parquet.ParquetFile(self.path, pre_buffer=False)
+                self.close = file.close
+                read = partial(_parquet_batches, file)
+                return read, file.schema_arrow
+            source = arrow.memory_map(str(self.path)) if self.path.stat().st_size else None
+            if source is None:
+                raise ValueError(f"{self.path.name} is empty")
+            self.close = source.close
+            try:
+                reader = arrow.ipc.open_stream(source)
+                return partial(_stream_batches, reader), reader.schema
+            except arrow.ArrowInvalid:
+                source.seek(0)
+                reader = arrow.ipc.open_file(source)
+                return partial(_file_batches, reader), reader.schema
+        except (arrow.ArrowException, OSError, OverflowError) as error:
+            told = str(error)[:200]
+            raise ValueError(f"{self.path} is damaged or of another format: {told}") from None
+
+    def __exit__(self, *error):
+        self.close()
+
+
+def _parquet_batches(file: Any, columns: list[str], most: int) -> Iterator[Any]:
+    yield from file.iter_batches(batch_size=most, columns=columns)
+
+
+def _stream_batches(reader: Any, columns: list[str], most: int) -> Iterator[Any]:
+    for batch in reader:
+        yield from _cut(batch.select(columns), most)
+
+
+def _file_batches(reader: Any, columns: list[str], most: int) -> Iterator[Any]:
+    for number in range(reader.num_record_batches):
+        yield from _cut(reader.get_batch(number).select(columns), most)
+
+
+def _cut(batch: Any, most: int) -> Iterator[Any]:
+    for start in range(0, batch.num_rows, most):
+        yield batch.slice(start, most)
+
+
+class _Split:
+    """The rows of one split, gone through once without their pictures."""
+
+    def __init__(self, files: list[Path], split: str, options: SourceOptions):
+        self.files, self.split, self.options = files, split, options
+        schema = schema_of(files[0])
+        self.image = _column(schema, options.image_field, IMAGES, files[0], "--image-column")
+        kind = str(schema.field(self.image).type)
+        if not ("binary" in kind or "bytes" in kind):
+            raise ValueError(
+                f"{files[0]}: the column {self.image!r} holds no pictures but {kind}; tables of "
+                "paths are read by the source caption_table"
+            )
+        names = schema.names
+        for name in options.caption_fields:
+            _column(schema, name, (), files[0], "--caption-columns")
+        captions = options.caption_fields or [n for n in names if _NUMBERED.fullmatch(n)]
+        captions = captions or [n for n in CAPTIONS if n in names and n != self.image][:1]
+        self.captions = tuple(captions)
+        if options.key_field:
+            _column(schema, options.key_field, (), files[0], "--key-column")
+        self.key = options.key_field or next((n for n in KEYS if n in names), None)
+        coded = _coded_labels(schema)
+        asked = options.labels_field
+        names_of = {asked: coded[asked]} if asked in coded else {}
+        self.labels = None if names_of else label_reader(options)
+        for name in self.labels.columns if self.labels else ():
+            _column(schema, name, (), files[0], "--labels-column")
+        if not (names_of or self.labels or captions):
+            names_of = {n: coded[n] for n in [*(n for n in LABELS if n in coded), *coded][:1]}
+        self.coded: dict[str, tuple[str, ...]] = names_of
+        if not (self.captions or self.labels or self.coded):
+            known = ", ".join(f"{name!a:.40}" for name in names[:20])
+            raise ValueError(
+                f"{files[0]}: name a column with --caption-columns or --labels-column; its "
+                f"columns are: {known}"
+            )
+        if self.coded and not options.labels_field:
+            say(f"{files[0]}: the classes in the column {next(iter(self.coded))!r} are the labels")
+        self.index, self.count = Index(), 0
+        self.damage: dict[Path, str] = {}
+        for file in files:
+            try:
+                for row in rows_of(file, self._texts(), 1024):
+                    if self.labels:
+                        self.labels.note(row)
+                    key = self._key(row)
+                    self.index.add(stable_hash(key) if key else -1, self.count, 0)
+                    self.count += 1
+            except ValueError as error:
+                self.damage[file] = str(error)
+                self.index.add(-1, self.count, 0)
+                self.count += 1
+        if self.count == len(self.damage):
+            told = next(iter(self.damage.values()), "they hold no row")
+            raise ValueError(f"no picture in {files[0]} and {len(files) - 1} more: {told}")
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the classes that are there."""
+        if self.labels:
+            return self.labels.class_names()
+        return tuple(name for names in self.coded.values() for name in names)
+
+    def read(self) -> Iterator[Sample | Rejected]:
+        """Yield a sample for every row."""
+        number = -1
+        for file in self.files:
+            row_number = -1
+            try:
+                for row in rows_of(file, [self.image, *self._texts()]):
+                    row_number, number = row_number + 1, number + 1
+                    name = self._key(row) or f"{file.stem}/{row_number}"
+                    key = f"parquet/{name}"
+                    try:
+                        hashed = stable_hash(self._key(row)) if self._key(row) else -1
+                        if hashed >= 0 and self.index.positions(hashed)[0] != number:
+                            raise ValueError("duplicate key: an earlier row has it too")
+                        yield self._sample(key, row)
+                    except ValueError as reason:
+                        yield Rejected(key, str(reason), self.split)
+            except ValueError as reason:
+                number += 1
+                yield Rejected(f"parquet/{file.name}", f"{reason}; the rest is lost", self.split)
+
+    def _sample(self, key: str, row: dict[str, Any]) -> Sample:
+        picture = row.get(self.image)
+        if isinstance(picture, dict):
+            picture = picture.get("bytes")
+        if not isinstance(picture, bytes):
+            raise ValueError(f"no picture in {self.image!a}")
+        if len(picture) > MAX_PICTURE_BYTES:
+            raise ValueError(f"more than {MAX_PICTURE_BYTES:,} bytes")
+        cells = (row.get(name) for name in self.captions)
+        separator = self.options.caption_separator
+        said = [text for cell in cells for text in listed_cell(cell, separator)]
+        labels, difficult = self._labels(row)
+        captions, dropped = (), ()
+        if any(said) or not (labels or difficult or self.labels or self.coded):
+            captions, dropped = keep_captions(said)
+        return Sample(
+            key,
+            picture,
+            captions,
+            labels=labels,
+            difficult=difficult,
+            split=self.split,
+            dropped=dropped,
+        )
+
+    def _labels(self, row: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self.labels:
+            return self.labels.of([row])
+        found = []
+        for column, names in self.coded.items():
+            value = row.get(column)
+            for code in value if isinstance(value, list) else [value]:
+                if code is None or code == -1:
+                    continue
+                if type(code) is not int or not 0 <= code < len(names):
+                    raise ValueError(f"no class has the number {code!a:.50} in {column!a}")
+                found.append(names[code])
+        return tuple(dict.fromkeys(found)), ()
+
+    def _texts(self) -> list[str]:
+        columns = self.labels.columns if isinstance(self.labels, LabelReader) else ()
+        key = (self.key,) if self.key else ()
+        return list(dict.fromkeys([*self.captions, *columns, *self.coded, *key]))
+
+    def _key(self, row: dict[str, Any]) -> str:
+        value = row.get(self.key) if self.key else None
+        return ascii(value)[1:-1] if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _column(schema: Any, given: str | None, usual: list[str], file: Path, flag: str) -> str:
+    if given is not None:
+        if given in schema.names:
+            return given
+        known = ", ".join(f"{n!a:.40}" for n in nearest(given, schema.names)[:20])
+        raise ValueError(f"{file} has no column {given!r}; it has, nearest first: {known}")
+    for name in usual:
+        if name in schema.names:
+            return name
+    known = ", ".join(f"{name!a:.40}" for name in schema.names[:20])
+    raise ValueError(f"{file}: name a column with {flag}; its columns are: {known}")
+
+
+def _coded_labels(schema: Any) -> dict[str, tuple[str, ...]]:
+    """Return the columns of numbers that Hugging Face's metadata names the classes of."""
+    content = (schema.metadata or {}).get(b"huggingface")
+    try:
+        features = json.loads(content)["info"]["features"] if content else {}
+    except (ValueError, LookupError, TypeError):
+        return {}
+    found = {}
+    for column, feature in features.items() if isinstance(features, dict) else ():
+        feature = feature.get("feature", feature) if isinstance(feature, dict) else {}
+        names = feature.get("names") if isinstance(feature, dict) else None
+        if column in schema.names and isinstance(names, list):
+            found[column] = tuple(map(str, names))
+    return found
