@@ -16,6 +16,7 @@ COMMANDS = {
     "__main__",
     "completion",
     "make_records",
+    "convert",
     "fit",
     "evaluate",
     "export",
@@ -73,7 +74,8 @@ def test_every_file_says_its_job_first():
 def test_help_does_not_pay_for_tensorflow():
     code = (
         "import sys, tfclip\n"
-        "from tfclip import evaluate, export, fit, make_records, predict, quickstart, serve\n"
+        "from tfclip import convert, evaluate, export\n"
+        "from tfclip import fit, make_records, predict, quickstart, serve\n"
         "heavy = {'tensorflow', 'keras', 'keras_hub', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

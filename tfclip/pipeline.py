@@ -16,8 +16,10 @@ from tfclip.inputs.text import Tokenizer, check_lengths
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.folder import CONFIG_FILE
+from tfclip.models.folder import CONFIG_FILE, holds_model
 from tfclip.models.saved import TrainedModel, load_model
+from tfclip.models.weights.convert_clip import convert_clip
+from tfclip.models.weights.fetch import local_source, names_hub
 from tfclip.records.check import MAX_PIXELS
 from tfclip.serving.classifier import check_labels
 from tfclip.training.recipes import RECIPES
@@ -178,7 +180,15 @@ def load(path: str | Path) -> tuple[ClipModel, Preprocess]:
             f"{path} is a recipe, and load takes a run; trained here: {trained}. "
             f"Train one with: python -m tfclip.fit {path} --records DIR --run RUN"
         )
-    trained = load_model(Path(path))
+    source = Path(path)
+    if holds_model(source):
+        trained = load_model(source)
+    elif source.is_file() or (source / "config.json").is_file() or names_hub(str(path)):
+        trained, _ = convert_clip(local_source(str(path)))
+    elif (source / "open_clip_config.json").is_file():
+        trained, _ = convert_clip(source)
+    else:
+        trained = load_model(source)
     return ClipModel(trained), Preprocess(trained.config.picture_size)
 
 

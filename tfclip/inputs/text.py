@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfclip.inputs.byte_pair import MERGES_FILE, BytePairTokenizer, load_merges
+from tfclip.inputs.sentence_pieces import MODEL_FILE, SentencePieceTokenizer
 from tfclip.inputs.vocabulary import (
     END,
     PAD,
@@ -23,6 +24,7 @@ from tfclip.inputs.vocabulary import (
 
 __all__ = [
     "BytePairTokenizer",
+    "SentencePieceTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
     "choose_context_length",
@@ -144,7 +146,7 @@ class WordPieceTokenizer(tf.Module):
         return self._pieces.tokenize(texts)
 
 
-Tokenizer = WordPieceTokenizer | BytePairTokenizer
+Tokenizer = WordPieceTokenizer | BytePairTokenizer | SentencePieceTokenizer
 
 
 def load_tokenizer(directory: str | Path, description: Mapping, context_length: int) -> Tokenizer:
@@ -164,8 +166,14 @@ def load_tokenizer(directory: str | Path, description: Mapping, context_length: 
         )
     if kind == "byte-pair":
         return BytePairTokenizer(load_merges(Path(directory) / MERGES_FILE), context_length)
+    if kind == "sentence-piece":
+        path = Path(directory) / MODEL_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{directory} is not complete: {MODEL_FILE} is missing.")
+        return SentencePieceTokenizer(path.read_bytes(), context_length)
     raise ValueError(
-        f"{directory} has a tokenizer of kind {kind!r}; this tfclip reads wordpiece and byte-pair"
+        f"{directory} has a tokenizer of kind {kind!r}; this tfclip reads wordpiece, byte-pair and "
+        "sentence-piece"
     )
 
 

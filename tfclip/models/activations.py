@@ -12,6 +12,13 @@ def quick_gelu(x):
     return x * ops.sigmoid(1.702 * x)
 
 
+@keras.saving.register_keras_serializable("tfclip")
+def gelu_tanh(x):
+    """GELU by its approximation with a hyperbolic tangent, elementwise: that of SigLIP."""
+    return keras.activations.gelu(x, approximate=True)
+
+
 def activation(name: str):
-    """An activation for a layer: Keras' by name, or "quick_gelu"."""
-    return quick_gelu if name == "quick_gelu" else keras.activations.get(name)
+    """An activation for a layer: Keras' by name, "quick_gelu" or "gelu_tanh"."""
+    own = {"quick_gelu": quick_gelu, "gelu_tanh": gelu_tanh}
+    return own.get(name) or keras.activations.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import keras_hub
 
+from tfclip.models.activations import gelu_tanh
 from tfclip.models.text_transformer import pool_text, text_inputs
 
 # By the names that configurations use. BERT's first code and keras_hub approximate GELU by tanh,
@@ -92,12 +93,6 @@ def bert(
             hidden_dim, activation="tanh", kernel_initializer=_initializer(), name="pooled_dense"
         )(x)
     return keras.Model(inputs, x, name="bert")
-
-
-@keras.saving.register_keras_serializable("tfclip")
-def gelu_tanh(x):
-    """GELU by the tanh approximation (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
-    return keras.activations.gelu(x, approximate=True)
 
 
 def _activation(name: str):

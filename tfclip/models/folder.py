@@ -36,8 +36,9 @@ def model_fingerprint(path: Path) -> str:
         FileNotFoundError: as `model_directory`.
     """
     whole, folder = hashlib.sha256(), model_directory(path)
-    # The text files are the tokenizer's; a run's metrics may lie in the same folder.
-    for file in sorted([folder / CONFIG_FILE, folder / WEIGHTS_FILE, *folder.glob("*.txt")]):
+    # The text files and the model are the tokenizer's; metrics may lie in the same folder.
+    texts = [*folder.glob("*.txt"), *folder.glob("*.model")]
+    for file in sorted([folder / CONFIG_FILE, folder / WEIGHTS_FILE, *texts]):
         if not file.is_file():
             raise FileNotFoundError(f"{folder} is not complete: {file.name} is missing.")
         with file.open("rb") as content:

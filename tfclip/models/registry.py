@@ -71,6 +71,11 @@ IMAGE_TOWERS: dict[str, Tower] = {
     "vit-b32": _transformer(32),
     "clip-vit-b16": _transformer(16, clip=True),
     "clip-vit-b32": _transformer(32, clip=True),
+    # Of any size: what tfclip.convert makes of a pretrained model.
+    "clip-vit": _transformer(32, clip=True),
+    "siglip-vit": _transformer(
+        16, hidden_activation="gelu_tanh", class_token=False, pooling="attention"
+    ),
     # Names and sizes of the Mixer paper, table 1.
     "mixer-s32": _mixer(32, **_SMALL),
     "mixer-s16": _mixer(16, **_SMALL),
@@ -97,6 +102,7 @@ TEXT_TOWERS: dict[str, Tower] = {
     "distilbert": _bert(6, 768, 12, num_segments=0, pooler=False),
     # For CLIP's byte pairs: 49,408 tokens and a context of 77.
     "clip-text": Tower("tfclip.models.text_transformer:clip_text"),
+    "siglip-text": Tower("tfclip.models.text_transformer:siglip_text"),
     "mixer-text": Tower("tfclip.models.text_mixer:text_mixer"),
     "small-transformer": Tower("tfclip.models.text_transformer:text_transformer"),
 }

@@ -164,6 +164,8 @@ def clip_text(
     dropout: float = 0.0,
     hidden_activation: str = "quick_gelu",
     pooling: str = "end",
+    mlp_width: int | None = None,
+    epsilon: float = 1e-5,
 ) -> keras.Model:
     """The text tower of CLIP (Radford et al. 2021, section 2.4), without its projection.
 
@@ -177,6 +179,8 @@ def clip_text(
         dropout: rate after each sub-layer.
         hidden_activation: of the perceptrons; "gelu" in OpenCLIP's models.
         pooling: see `pool_text`.
+        mlp_width: channels inside the perceptrons; 4 * `width` when not given.
+        epsilon: of all norms.
 
     Returns:
         A model from `text_inputs()` to (B, width) features, or (B, L, width) unpooled.
@@ -185,9 +189,77 @@ def clip_text(
     x = TokenAndPosition(vocabulary_size, context_length, width, name="embeddings")(
         inputs["token_ids"]
     )
+    options = (heads, mlp_width or 4 * width, hidden_activation, epsilon, dropout)
     for index in range(blocks):
-        x = CausalBlock(heads, 4 * width, hidden_activation, 1e-5, dropout, name=f"block_{index}")(
-            x
-        )
-    x = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")(x)
+        x = CausalBlock(*options, name=f"block_{index}")(x)
+    x = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")(x)
     return keras.Model(inputs, pool_text(x, inputs["text_mask"], pooling), name="clip_text")
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class PadIds(keras.layers.Layer):
+    """Lengthen rows of ids to the context, and number what is no text: (B, l), (B, l) -> (B, L).
+
+    Args:
+        context_length: L.
+        pad_id: the id of every place that the mask leaves out.
+    """
+
+    def __init__(self, context_length: int, pad_id: int, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "int32"})
+        self.context_length = context_length
+        self.pad_id = pad_id
+
+    def call(self, token_ids, text_mask):
+        """Fill, then append."""
+        ids = ops.where(text_mask, token_ids, self.pad_id)
+        missing = self.context_length - ops.shape(token_ids)[1]
+        return ops.pad(ids, [[0, 0], [0, missing]], constant_values=self.pad_id)
+
+    def compute_output_shape(self, token_ids_shape, text_mask_shape):
+        """All of one length."""
+        return token_ids_shape[0], self.context_length
+
+    def get_config(self):
+        """Both arguments."""
+        config = {"context_length": self.context_length, "pad_id": self.pad_id}
+        return {**super().get_config(), **config}
+
+
+def siglip_text(
+    vocabulary_size: int,
+    context_length: int,
+    width: int = 768,
+    blocks: int = 12,
+    heads: int = 12,
+    dropout: float = 0.0,
+    hidden_activation: str = "gelu_tanh",
+    mlp_width: int | None = None,
+    epsilon: float = 1e-6,
+    pad_id: int = 1,
+    pooling: str = "last",
+) -> keras.Model:
+    """The text tower of SigLIP (Zhai et al. 2023, arXiv:2303.15343), without its projection.
+
+    A pre-norm transformer that sees all places, the padding too, as it was trained: texts are
+    padded to the context length inside, and the last place is read.
+
+    Args:
+        vocabulary_size, context_length: sizes of the token and the position table.
+        width, blocks, heads, dropout, hidden_activation, mlp_width, epsilon: as of `clip_text`.
+        pad_id: the token that fills a text up.
+        pooling: "last" for (B, width), or "none" for (B, L, width).
+
+    Raises:
+        ValueError: for another pooling.
+    """
+    if pooling not in ("last", "none"):
+        raise unknown("pooling", pooling, ("last", "none"))
+    inputs = text_inputs()
+    ids = PadIds(context_length, pad_id, name="pad")(inputs["token_ids"], inputs["text_mask"])
+    x = TokenAndPosition(vocabulary_size, context_length, width, name="embeddings")(ids)
+    options = (heads, mlp_width or 4 * width, hidden_activation, epsilon, dropout)
+    for index in range(blocks):
+        x = EncoderBlock(*options, name=f"block_{index}")(x)
+    x = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")(x)
+    return keras.Model(inputs, x[:, -1] if pooling == "last" else x, name="siglip_text")

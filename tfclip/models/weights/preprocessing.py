@@ -1,0 +1,94 @@
+"""What a pretrained model's folder says of pictures: size, resize, filter, mean and deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfclip.models import pixels
+
+FILTERS = {2: "bilinear", 3: "bicubic"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a picture to what a tower sees; mean and deviation in units of 0..255."""
+
+    resize: str
+    interpolation: str
+    mean: tuple[float, ...] = pixels.CLIP[0]
+    deviation: tuple[float, ...] = pixels.CLIP[1]
+
+
+CLIP = Preprocessing("crop", "bicubic")
+SIGLIP = Preprocessing("squash", "bicubic", *pixels.HALF)
+
+
+def from_processor(settings: Mapping, image_size: int, origin: str) -> Preprocessing:
+    """Read a `preprocessor_config.json`, or the `image_processor` of a `processor_config.json`.
+
+    Raises:
+        ValueError: for a step that is not done here; names it.
+    """
+    settings = settings.get("image_processor", settings)
+    if not settings.get("do_resize", True):
+        raise ValueError(f"{origin}: do_resize false is not done here; pictures are resized")
+    size = settings.get("size", {"shortest_edge": image_size})
+    size = {"shortest_edge": size} if isinstance(size, int) else size
+    if "shortest_edge" in size:
+        resize, sides = "crop", {size["shortest_edge"]}
+        crop = settings.get("crop_size", image_size)
+        if settings.get("do_center_crop", True):
+            sides |= {crop} if isinstance(crop, int) else set(crop.values())
+        else:
+            raise ValueError(f"{origin}: do_center_crop false leaves no square picture")
+    elif "height" in size and "width" in size:
+        resize, sides = "squash", {size["height"], size["width"]}
+        crop = settings.get("crop_size")
+        if settings.get("do_center_crop", False) and crop not in (None, size, size["height"]):
+            raise ValueError(f"{origin}: a crop to {crop} after {size} is not done here")
+    else:
+        raise ValueError(f"{origin}: size {dict(size)} has neither shortest_edge nor height, width")
+    if sides != {image_size}:
+        raise ValueError(
+            f"{origin}: pictures of {sorted(sides)} pixels, but the tower's are {image_size}"
+        )
+    resample = settings.get("resample", 3)
+    if resample not in FILTERS:
+        raise ValueError(f"{origin}: resample {resample} is not done here; 2 and 3 are")
+    unit = 1 / settings.get("rescale_factor", 1 / 255)
+    if not settings.get("do_rescale", True):
+        unit = 1.0
+    mean, deviation = (0.0,) * 3, (1.0,) * 3
+    if settings.get("do_normalize", True):
+        mean, deviation = settings.get("image_mean"), settings.get("image_std")
+        if mean is None or deviation is None:
+            return Preprocessing(resize, FILTERS[resample])
+    scaled = (tuple(unit * value for value in values) for values in (mean, deviation))
+    return Preprocessing(resize, FILTERS[resample], *scaled)
+
+
+def from_open_clip(settings: Mapping, origin: str) -> Preprocessing:
+    """Read the `preprocess_cfg` of an `open_clip_config.json`.
+
+    Raises:
+        ValueError: for a step that is not done here; names it.
+    """
+    known = {"mean", "std", "interpolation", "resize_mode", "size", "mode", "fill_color"}
+    if strange := sorted(set(settings) - known):
+        raise ValueError(f"{origin}: the preprocessing option {strange[0]} is not known here")
+    modes = {"shortest": "crop", "squash": "squash"}
+    mode = settings.get("resize_mode") or "shortest"
+    interpolation = settings.get("interpolation") or "bicubic"
+    if mode not in modes or interpolation not in FILTERS.values():
+        raise ValueError(
+            f"{origin}: resize_mode {mode}, interpolation {interpolation} are not done here; "
+            f"allowed: {', '.join(modes)}, and {', '.join(FILTERS.values())}"
+        )
+    mean, deviation = (
+        tuple(255 * value for value in settings[key])
+        if settings.get(key)
+        else tuple(CLIP.mean if key == "mean" else CLIP.deviation)
+        for key in ("mean", "std")
+    )
+    return Preprocessing(modes[mode], interpolation, mean, deviation)
