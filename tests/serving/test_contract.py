@@ -264,3 +264,11 @@ def test_grpc_status_metadata_health_and_the_rest(channel):
         health.Check(health_pb2.HealthCheckRequest(service="other"))
     with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
         predict.Classify(predict_pb2.PredictRequest())
+
+
+def test_bytes_that_are_no_message_are_told(channel):
+    for method in ("Predict", "GetModelMetadata"):
+        call = channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}")
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"\xff\xff\xff", timeout=5)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT

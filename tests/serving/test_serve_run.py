@@ -383,3 +383,15 @@ def test_sigterm_answers_what_has_come_and_ends(exported):
 def test_defaults_are_those_of_the_documentation():
     assert Limits() == Limits(32.0, 64, 50_000_000, 1_000, 64, 512, 30.0)
     assert (Access().port, Access().grpc_port) == (8501, 8500)
+
+
+def test_small_answers_are_sent_at_once(running):
+    """Not after 40 ms, when the other side acknowledges the first packet of two."""
+    with requests.Session() as session:
+        session.get(running.rest + "/healthz", timeout=5)
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            session.get(running.rest + "/healthz", timeout=5)
+            times.append(time.perf_counter() - began)
+    assert sorted(times)[len(times) // 2] < 0.03

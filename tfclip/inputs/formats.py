@@ -21,6 +21,8 @@ _BMP_RGB, _BMP_BITFIELDS = 0, 3
 _MOST_BYTES = 2**31 - 1
 # Bits of the flags of an extended WebP (RFC 9649, section 2.7).
 _WEBP_ANIMATION, _WEBP_ALPHA = 2, 16
+# How much of a picture with alpha is laid over white at a time.
+_STRIP_BYTES = 8_000_000
 _BYTES = [bytes([value]) for value in range(256)]
 
 
@@ -76,14 +78,37 @@ def _decode_webp(data: tf.Tensor) -> tf.Tensor:
 def _to_rgb(image: tf.Tensor) -> tf.Tensor:
     """Lay grey or RGB, with or without alpha, (H,W,1..4) uint8, over white: (H,W,3) uint8."""
     image = tf.ensure_shape(image, [None, None, None])
-
-    def over_white() -> tf.Tensor:
-        color, alpha = tf.cast(image[..., :-1], tf.int32), tf.cast(image[..., -1:], tf.int32)
-        return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
-
     has_alpha = tf.equal(tf.shape(image)[2] % 2, 0)
-    color = tf.cond(has_alpha, over_white, lambda: image)
+    is_large = tf.size(image) > _STRIP_BYTES
+    color = tf.cond(
+        has_alpha,
+        lambda: tf.cond(is_large, lambda: _strips_over_white(image), lambda: _over_white(image)),
+        lambda: image,
+    )
     return tf.broadcast_to(color, tf.concat([tf.shape(image)[:2], [3]], 0))
+
+
+def _over_white(image: tf.Tensor) -> tf.Tensor:
+    """Grey or RGB with alpha over white. No sum exceeds 255 * 255 + 127, which uint16 holds."""
+    color, alpha = tf.cast(image[..., :-1], tf.uint16), tf.cast(image[..., -1:], tf.uint16)
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+
+
+def _strips_over_white(image: tf.Tensor) -> tf.Tensor:
+    """`_over_white` of some rows at a time: what lies between input and output stays small."""
+    height = tf.shape(image)[0]
+    rows = tf.maximum(_STRIP_BYTES // (tf.size(image) // height), 1)
+    count = (height + rows - 1) // rows
+    _, strips = tf.while_loop(
+        lambda place, _: place < count,
+        lambda place, done: (
+            place + 1,
+            done.write(place, _over_white(image[place * rows : (place + 1) * rows])),
+        ),
+        (0, tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=[None, None, None])),
+        parallel_iterations=1,
+    )
+    return strips.concat()
 
 
 def _decode_gif(data: tf.Tensor) -> tf.Tensor:

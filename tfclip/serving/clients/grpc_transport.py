@@ -11,7 +11,14 @@ from tfclip.serving.clients.calls import Answer, Call
 from tfclip.serving.clients.target import Target
 
 # Messages over 4 MiB need a limit on both sides; the server has one of its own.
-_NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+# gRPC would wait up to two minutes before it connects anew to a server that is back.
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
 # What goes wrong in HTTP/2 when the other side speaks HTTP/1.
 _HTTP1_SIGNS = ("http1", "HTTP/1", "Trying to connect an http1.x server")
 _MISTAKES = ("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNAUTHENTICATED")
@@ -28,9 +35,9 @@ class _Grpc:
         if target.is_secure:
             root = target.certificate.read_bytes() if target.certificate else None
             credentials = grpc.ssl_channel_credentials(root)
-            self._channel = library.secure_channel(target.address, credentials, _NO_LIMIT)
+            self._channel = library.secure_channel(target.address, credentials, _OPTIONS)
         else:
-            self._channel = library.insecure_channel(target.address, _NO_LIMIT)
+            self._channel = library.insecure_channel(target.address, _OPTIONS)
         self._metadata = (("authorization", f"Bearer {target.token}"),) if target.token else None
         self._predict = self._channel.unary_unary(
             messages.PREDICT,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
 from tfclip.serving.server.options import ServerOptions
@@ -46,7 +47,9 @@ class _Services:
         if (left := context.time_remaining()) is not None:
             seconds = min(seconds, left)
         try:
-            with self._service.admission.one():
+            # Whether it lives is answered also where the queue is full.
+            place = nullcontext() if method == "health" else self._service.admission.one()
+            with place:
                 loop = asyncio.get_running_loop()
                 response, signature = await loop.run_in_executor(
                     self._executor, work, request, began + seconds
@@ -91,12 +94,12 @@ class _Services:
         """ModelService.GetModelStatus."""
         return model_status(self._service, request), ""
 
-    async def health(self, request: health_pb2.HealthCheckRequest, context):
+    def health(self, request: health_pb2.HealthCheckRequest, deadline: float):
         """grpc.health.v1.Health.Check."""
         if request.service not in ("", _PREDICTION, _MODEL):
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            raise Refused("NOT_FOUND", "unknown service")
         states = health_pb2.HealthCheckResponse
-        return states(status=states.SERVING if self.serving else states.NOT_SERVING)
+        return states(status=states.SERVING if self.serving else states.NOT_SERVING), ""
 
 
 def _spec(spec) -> tuple[str, int | None, str]:
@@ -205,30 +208,7 @@ def make_grpc_server(
             ("grpc.so_reuseport", 0),
         ],
     )
-    prediction = prediction_service_pb2_grpc.PredictionServiceServicer()
-    model = model_service_pb2_grpc.ModelServiceServicer()
-    health = health_pb2_grpc.HealthServicer()
-
-    def method(name, work):
-        async def call(request, context):
-            return await services.answer(name, work, request, context)
-
-        return call
-
-    prediction.Predict = method("predict", services.predict)
-    prediction.GetModelMetadata = method("metadata", services.metadata)
-    model.GetModelStatus = method("status", services.status)
-    for servicer, methods in (
-        (prediction, ("Classify", "Regress", "MultiInference")),
-        (model, ("HandleReloadConfigRequest",)),
-    ):
-        for name in methods:
-            setattr(servicer, name, _unimplemented)
-    health.Check = services.health
-    health.Watch = _unimplemented
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    server.add_generic_rpc_handlers(_handlers(services))
     host = f"[{access.host}]" if ":" in access.host else access.host
     address = f"{host}:{access.grpc_port}"
     try:
@@ -244,7 +224,58 @@ def make_grpc_server(
     return server, services, port
 
 
-async def _unimplemented(request, context):
-    await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, "not served: exports of tfclip answer Predict"
-    )
+def _handlers(services: _Services) -> list[grpc.GenericRpcHandler]:
+    """The methods by their full names.
+
+    Made by hand, since what tensorflow-serving-api registers answers bytes that are no message
+    with UNKNOWN.
+    """
+
+    def method(name: str, work: Callable, request: type) -> grpc.RpcMethodHandler:
+        def parse(content: bytes):
+            try:
+                return request.FromString(content)
+            except DecodeError:
+                return None
+
+        async def call(message, context):
+            if message is None:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {request.__name__}"
+                )
+            return await services.answer(name, work, message, context)
+
+        return grpc.unary_unary_rpc_method_handler(call, parse, _serialized)
+
+    async def unimplemented(message, context):
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "not served: exports of tfclip answer Predict"
+        )
+
+    def not_served(*methods: str) -> dict[str, grpc.RpcMethodHandler]:
+        return {name: grpc.unary_unary_rpc_method_handler(unimplemented) for name in methods}
+
+    health = health_pb2.HealthCheckRequest
+    return [
+        grpc.method_handlers_generic_handler(service, methods)
+        for service, methods in {
+            _PREDICTION: {
+                "Predict": method("predict", services.predict, predict_pb2.PredictRequest),
+                "GetModelMetadata": method(
+                    "metadata", services.metadata, get_model_metadata_pb2.GetModelMetadataRequest
+                ),
+                **not_served("Classify", "Regress", "MultiInference"),
+            },
+            _MODEL: {
+                "GetModelStatus": method(
+                    "status", services.status, get_model_status_pb2.GetModelStatusRequest
+                ),
+                **not_served("HandleReloadConfigRequest"),
+            },
+            "grpc.health.v1.Health": {"Check": method("health", services.health, health)},
+        }.items()
+    ]
+
+
+def _serialized(message) -> bytes:
+    return message.SerializeToString()

@@ -29,6 +29,8 @@ class Refused(Exception):
     """
 
     def __init__(self, code: str, message: str, http_status: int | None = None):
+        # A name out of a request may hold bytes that are no UTF-8.
+        message = message.encode("utf-8", "replace").decode()
         super().__init__(message)
         self.code = code
         self.message = message

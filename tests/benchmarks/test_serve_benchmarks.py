@@ -1,0 +1,30 @@
+"""Twenty seconds of the load and of the attack, on loopback."""
+
+import json
+
+import pytest
+
+from benchmarks import serve_attack, serve_load
+
+
+@pytest.mark.slow
+def test_twenty_seconds_of_load(exported, capsys):
+    flags = ["--seconds", "20", "--swap-seconds", "8", "--connections", "32"]
+    code = serve_load.main([str(exported), *flags, "--cost-seconds", "0", "--json"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-2])
+    load, killed = result["load"], result["killed"]
+    assert load["lost"] == load["wrong"] == 0, load["failures"]
+    assert load["answered"] > 100 and load["versions_loaded"] >= 2
+    assert killed["lost"] == 0, killed["failures"]
+    assert all(seconds is not None for seconds in killed["seconds_until_answered"].values())
+    # Growth needs more than twenty seconds to be told from warming up.
+    assert code == 0 or load["growth"] < 1.3
+
+
+@pytest.mark.slow
+def test_twenty_seconds_of_attack(exported, capsys):
+    flags = ["--requests", "1500", "--seconds", "20", "--slow-connections", "40"]
+    code = serve_attack.main([str(exported), *flags, "--large-pixels", "9000000", "--json"])
+    out = capsys.readouterr().out
+    assert code == 0, out
+    assert json.loads(out.splitlines()[-1])["tracebacks"] == 0
