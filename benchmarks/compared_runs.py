@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tfclip.training.callbacks import TIMES
+from tfclip.training.callbacks.log_and_stop import TIMES
 
 
 def result_of(run: Path) -> dict:

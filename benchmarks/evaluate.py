@@ -72,17 +72,17 @@ def sides(tower: str, flags: argparse.Namespace) -> tuple[Callable[[], int], ...
     import numpy as np
     import tensorflow as tf
 
-    from tfclip.evaluation.zero_shot import (
+    from tfclip.evaluation.datasets.views import record_views
+    from tfclip.evaluation.embedding.embed import (
         VIEWS_AT_ONCE,
         _graphs,
         embed_pictures,
-        record_views,
         view_batches,
     )
     from tfclip.inputs.text import WordPieceTokenizer
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
-    from tfclip.models.saved import TrainedModel
+    from tfclip.models.saving import TrainedModel
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz"]
     config = ModelConfig(

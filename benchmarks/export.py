@@ -59,7 +59,7 @@ def measure(flags: argparse.Namespace) -> dict:
     from tfclip.inputs.tiles import tile_boxes
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
-    from tfclip.models.saved import TrainedModel
+    from tfclip.models.saving import TrainedModel
     from tfclip.serving.classifier import Classifier
     from tfclip.serving.saved_model import load_signatures, write_saved_model
     from tfclip.serving.signatures import Variant

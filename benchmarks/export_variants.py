@@ -93,8 +93,8 @@ def measure(path: Path, flags: argparse.Namespace) -> dict:
     """The figures of an exported version, or of a `.tflite` file."""
     import numpy as np
 
-    from tfclip.evaluation.labelled import labelled_records
-    from tfclip.evaluation.multilabel import average_precision
+    from tfclip.evaluation.datasets.multilabel_images import labelled_records
+    from tfclip.evaluation.metrics.multilabel import average_precision
 
     pictures = labelled_records(flags.records, flags.split)
     opened = open_litert if path.suffix == ".tflite" else open_saved_model
@@ -156,9 +156,10 @@ def open_litert(path: Path, flags: argparse.Namespace, pictures):
     """As `open_saved_model`, on pictures that are decoded already; classes by the run's model."""
     import numpy as np
 
-    from tfclip.evaluation.prompts import readable_names, templates_by_name
-    from tfclip.evaluation.zero_shot import WHOLE_PICTURE, class_embeddings
-    from tfclip.models.saved import load_model
+    from tfclip.evaluation.datasets.views import WHOLE_PICTURE
+    from tfclip.evaluation.embedding.embed import class_embeddings
+    from tfclip.evaluation.embedding.prompts import readable_names, templates_by_name
+    from tfclip.models.saving import load_model
     from tfclip.serving.litert import LiteRtEncoder
 
     started = time.perf_counter()

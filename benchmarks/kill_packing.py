@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from tfclip.console import Command, CommandFailed, progress, run, say
 from tfclip.make_records import main as main_of_packing
-from tfclip.records.journal import JOURNAL
 from tfclip.records.manifest import SKIPPED
+from tfclip.records.packing.journal import JOURNAL
 
 _FORKS = get_context("forkserver")
 
@@ -57,7 +57,9 @@ def measure(flags: KillFlags) -> dict:
     rng = random.Random(flags.seed)
     with tempfile.TemporaryDirectory() as folder:
         whole, out = Path(folder, "whole"), Path(folder, "out")
-        _FORKS.set_forkserver_preload(["tfclip.records.writer", "tfclip.inputs.vocabulary"])
+        _FORKS.set_forkserver_preload(
+            ["tfclip.records.packing.writer", "tfclip.inputs.tokenizers.vocabulary"]
+        )
         _pack(flags, whole)  # the server of forks imports TensorFlow meanwhile
         shutil.rmtree(whole)
         started = time.monotonic()

@@ -168,12 +168,13 @@ def one_run(data: Path, work: Path, flags: argparse.Namespace) -> dict:
 def all_labelled(run: Path, records: Path) -> dict:
     """Average precision over both splits; decisions, which need other pictures, are those of val
     with thresholds fitted on train."""
-    from tfclip.evaluation.embeddings import RunEmbeddings, class_embeddings_of
-    from tfclip.evaluation.labelled import labelled_records
-    from tfclip.evaluation.multilabel import average_precision, bootstrap_weights
-    from tfclip.evaluation.prompts import class_prompts
-    from tfclip.evaluation.rankings import RESAMPLES, rankings
-    from tfclip.evaluation.scored import embed_labelled
+    from tfclip.evaluation.datasets.multilabel_images import labelled_records
+    from tfclip.evaluation.decisions.scored_images import embed_labelled
+    from tfclip.evaluation.embedding.cache import RunEmbeddings, class_embeddings_of
+    from tfclip.evaluation.embedding.prompts import class_prompts
+    from tfclip.evaluation.metrics.bootstrap import bootstrap_weights
+    from tfclip.evaluation.metrics.multilabel import average_precision
+    from tfclip.evaluation.tasks.multilabel_map import RESAMPLES, rankings
 
     embeddings, pictures = RunEmbeddings(run), labelled_records(records, SIZE_OF_VOC)
     texts = class_prompts(pictures.class_names, "single", {})

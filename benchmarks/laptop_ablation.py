@@ -26,7 +26,7 @@ SIDES = "image_head_options", "text_head_options"
 
 def variants() -> dict:
     """Name to recipe: the whole recipe, it with one member, and that without one part each."""
-    from tfclip.training.recipes import RECIPES
+    from tfclip.training.options.recipes import RECIPES
 
     whole = RECIPES["laptop"]
 
@@ -83,8 +83,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def measured(recipe, seed: int, data: Path, work: Path) -> dict[str, float]:
     """Train one variant; its figures in percent, and the seconds of training."""
-    from tfclip.evaluation.split_scorer import SplitScorer
-    from tfclip.models.saved import load_model
+    from tfclip.evaluation.tasks.map_during_training import SplitScorer
+    from tfclip.models.saving import load_model
     from tfclip.training.run import train
 
     dev = f"{work / 'flickr8k'}:dev"

@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 
 from tfclip.console import Command, progress, run, say
+from tfclip.training.options.recipes import RECIPES
 from tfclip.training.recipe_sizes import SIZES, count_parameters, recipe_key
-from tfclip.training.recipes import RECIPES
 
 
 @dataclass(frozen=True)

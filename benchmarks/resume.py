@@ -237,7 +237,7 @@ def _forking(records: Path, given: Mapping, log: Path) -> Callable[[Path], Runni
 def _train(records: Path, folder: Path, given: Mapping, write: int) -> None:
     import keras
 
-    from tfclip.training.recipes import RECIPES
+    from tfclip.training.options.recipes import RECIPES
     from tfclip.training.run import train
 
     class Steps(keras.callbacks.Callback):

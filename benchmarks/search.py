@@ -22,7 +22,7 @@ from statistics import median
 
 import numpy as np
 
-from tfclip.evaluation.search_index import (
+from tfclip.evaluation.search.index import (
     DECIMALS,
     nearest_rows,
     open_index,

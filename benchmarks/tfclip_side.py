@@ -10,8 +10,8 @@ from benchmarks.timing import Timing, timed
 from tfclip.inputs.images import decode_record_jpeg, resize_picture
 from tfclip.records import schema
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.reader import read_split
-from tfclip.records.writer import pack
 from tfclip.sources.sample import Sample, Source
 from tfclip.sources.voc import CLASS_NAMES
 

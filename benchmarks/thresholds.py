@@ -30,11 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--json", action="store_true", help="the result as the last line on standard output")
     flags = parser.parse_args(argv)
 
-    from tfclip.evaluation.embeddings import ModelEmbeddings
-    from tfclip.evaluation.labelled import labelled_source
-    from tfclip.evaluation.voc import evaluate_voc
-    from tfclip.evaluation.voc_options import VocOptions
-    from tfclip.models.saved import load_model
+    from tfclip.evaluation.datasets.multilabel_images import labelled_source
+    from tfclip.evaluation.decisions.options import VocOptions
+    from tfclip.evaluation.embedding.cache import ModelEmbeddings
+    from tfclip.evaluation.tasks.multilabel import evaluate_voc
+    from tfclip.models.saving import load_model
     from tfclip.sources.registry import open_source
     from tfclip.sources.shapes import draw_shapes
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.timing import Timing, timed
 from benchmarks.train_step_rows import IMAGE_SIZE, System, random_batch
-from tfclip.training.recipes import recipe
+from tfclip.training.options.recipes import recipe
 
 _prepared: Callable[[], int] | None = None
 _operators: torch.library.Library | None = None

@@ -17,7 +17,7 @@ class System:
     """One dual encoder, by the names of both worlds.
 
     Attributes:
-        recipe: of `training.recipes`; gives towers, heads and the optimiser's settings.
+        recipe: of `training.options.recipes`; gives towers, heads and the optimiser's settings.
         changes: flags of the recipe that differ.
         tokens: texts are padded to so many; 0 where the text tower is locked and its outputs are
             stored, so that only the image side is run and trained.

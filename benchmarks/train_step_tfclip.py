@@ -11,8 +11,8 @@ import tensorflow as tf
 from benchmarks.timing import Timing, timed
 from benchmarks.train_step_rows import System, random_batch
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.training.prepare import compile_for_training, model_config
-from tfclip.training.recipes import recipe
+from tfclip.training.options.recipes import recipe
+from tfclip.training.setup.build_model import compile_for_training, model_config
 
 
 @dataclass

@@ -24,7 +24,7 @@ def tiny_model():
     from tfclip.inputs.text import WordPieceTokenizer
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
-    from tfclip.models.saved import TrainedModel
+    from tfclip.models.saving import TrainedModel
 
     letters = "abcdefghijklmnopqrstuvwxyz."
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters)]
@@ -49,8 +49,8 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def tiny_run(tiny_model, tmp_path_factory):
     """A run directory with that model and thresholds for three classes; do not write into it."""
-    from tfclip.models.folder import model_fingerprint
-    from tfclip.models.saved import save_model
+    from tfclip.models.model_directory import model_fingerprint
+    from tfclip.models.saving import save_model
 
     run = tmp_path_factory.mktemp("runs") / "tiny"
     save_model(run / "best", tiny_model)
@@ -194,7 +194,7 @@ def training_records(drawn_sets, tmp_path_factory) -> Path:
 
 def packed(name: str, data: Path, out: Path) -> Path:
     from tfclip.records.options import PackOptions
-    from tfclip.records.writer import pack
+    from tfclip.records.packing.writer import pack
     from tfclip.sources.registry import open_source
 
     pack(open_source(name, data), out, PackOptions(workers=1))

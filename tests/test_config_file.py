@@ -169,7 +169,7 @@ def test_a_run_from_the_configuration_of_another_is_the_same_bit_for_bit(
     training_records, tmp_path
 ):
     from tfclip.fit import main
-    from tfclip.models.saved import load_model
+    from tfclip.models.saving import load_model
 
     words = ["shapes", "--records", str(training_records), "--steps", "3", "--batch-size", "8"]
     words += ["--evaluate-every", "2", "--learning-rate", "0.003", "--never-trained", "red star"]

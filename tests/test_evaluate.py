@@ -26,9 +26,9 @@ def place(tmp_path_factory):
     from tfclip.inputs.text import WordPieceTokenizer
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
-    from tfclip.models.saved import TrainedModel, save_model
+    from tfclip.models.saving import TrainedModel, save_model
     from tfclip.records.options import PackOptions
-    from tfclip.records.writer import pack
+    from tfclip.records.packing.writer import pack
     from tfclip.sources.registry import open_source
 
     root = tmp_path_factory.mktemp("evaluate")
@@ -124,7 +124,7 @@ def test_retrieval(place, capsys, monkeypatch):
         assert set(figures[side]) == {"r1", "r5", "r10", "median_rank"}
     assert figures["text_to_image"]["r10"] == 1.0  # of 8 pictures
     # The second time the model is not asked.
-    monkeypatch.setattr("tfclip.models.saved.load_model", lambda run: pytest.fail(f"loaded {run}"))
+    monkeypatch.setattr("tfclip.models.saving.load_model", lambda run: pytest.fail(f"loaded {run}"))
     whole = result(capsys, place / "run", "retrieval", "--records", reference)
     assert whole["image_to_text"] == figures["image_to_text"]
 
@@ -260,9 +260,9 @@ def test_evaluate_predict_and_the_export_give_one_answer(
     place, capsys, tmp_path, fusion, probabilities
 ):
     from tfclip import export
-    from tfclip.evaluation.calibration import calibration_from_dict
+    from tfclip.evaluation.decisions.calibration import calibration_from_dict
     from tfclip.records.reader import read_split
-    from tfclip.serving.opening import open_classifier
+    from tfclip.serving.open_classifier import open_classifier
 
     run = tmp_path / "run"
     shutil.copytree(place / "run" / "best", run / "best")

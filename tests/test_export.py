@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tfclip.evaluation.prompts import TEMPLATES
+from tfclip.evaluation.embedding.prompts import TEMPLATES
 from tfclip.export import ExportFlags, main
 
 

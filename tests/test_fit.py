@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tfclip.fit import main
-from tfclip.models.saved import load_model
+from tfclip.models.saving import load_model
+from tfclip.training.options.recipes import RECIPES
 from tfclip.training.recipe_sizes import count_parameters, recipe_sizes
-from tfclip.training.recipes import RECIPES
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
 

@@ -21,7 +21,7 @@ import pytest
 
 import tfclip
 from tfclip import evaluate, export, fit, predict
-from tfclip.training.recipes import RECIPES
+from tfclip.training.options.recipes import RECIPES
 
 GOLDEN = Path(__file__).with_name("golden_run")
 CASES = json.loads((GOLDEN / "cases.json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import tfclip
-from tfclip.training.recipes import RECIPES
+from tfclip.training.options.recipes import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def byte_pair_run(tmp_path_factory):
     from tfclip.inputs.text import BytePairTokenizer
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
-    from tfclip.models.saved import TrainedModel, save_model
+    from tfclip.models.saving import TrainedModel, save_model
 
     tokenizer = BytePairTokenizer(["d o", "do g</w>", "c a"], 77)
     config = ModelConfig(
@@ -201,7 +201,7 @@ def test_a_byte_pair_model_brings_its_merges(byte_pair_run, picture_bytes):
 
 
 def test_a_byte_pair_model_is_served_as_it_is_loaded(byte_pair_run):
-    from tfclip.models.saved import load_model
+    from tfclip.models.saving import load_model
     from tfclip.serving.served_model import ServedModel
 
     trained = load_model(byte_pair_run)

@@ -78,8 +78,9 @@ def test_mistakes_are_told_in_one_line(tiny_run, picture, tmp_path, capsys):
 def test_texts_are_scored_in_views_and_fused_as_in_evaluation(
     tiny_run, tiny_model, picture, capsys
 ):
-    from tfclip.evaluation.fusion import Fusion, fuse
-    from tfclip.evaluation.zero_shot import embed_pictures, embed_texts, file_views
+    from tfclip.evaluation.datasets.views import file_views
+    from tfclip.evaluation.decisions.fusion import Fusion, fuse
+    from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
     from tfclip.inputs.tiles import tile_boxes
 
     labels = ("a dog", "a cat")

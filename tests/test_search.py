@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from tfclip import search
-from tfclip.evaluation.search_index import open_index
-from tfclip.evaluation.zero_shot import embed_pictures, embed_texts, record_views
-from tfclip.models.saved import save_model
+from tfclip.evaluation.datasets.views import record_views
+from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
+from tfclip.evaluation.search.index import open_index
+from tfclip.models.saving import save_model
 from tfclip.records.reader import read_split
 
 

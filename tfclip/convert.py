@@ -45,8 +45,8 @@ class ConvertFlags:
 
 def convert(flags: ConvertFlags) -> dict:
     """Convert, write the run, and say what it is."""
-    from tfclip.models.saved import save_model
-    from tfclip.models.weights.convert_clip import convert_clip
+    from tfclip.models.saving import save_model
+    from tfclip.models.weights.clip.convert import convert_clip
     from tfclip.models.weights.fetch import local_source
 
     begun = time.monotonic()

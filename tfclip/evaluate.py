@@ -11,10 +11,10 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
-from tfclip.evaluation.class_sources import class_folders, tfds_reference
-from tfclip.evaluation.plan import plan
-from tfclip.evaluation.prompts import templates_by_name
-from tfclip.evaluation.results import (
+from tfclip.evaluation.datasets.class_folders import class_folders, tfds_reference
+from tfclip.evaluation.datasets.sentence_pairs import find_sets
+from tfclip.evaluation.embedding.prompts import templates_by_name
+from tfclip.evaluation.report.json_files import (
     CLIP_BENCHMARK,
     FORMATS,
     check_format,
@@ -22,8 +22,8 @@ from tfclip.evaluation.results import (
     write_clip_benchmark,
     write_json,
 )
-from tfclip.evaluation.sts_sets import find_sets
-from tfclip.evaluation.voc_flags import MultilabelFlags, VocFlags, check_run
+from tfclip.evaluation.tasks.multilabel_flags import MultilabelFlags, VocFlags, check_run
+from tfclip.evaluation.tasks.plan import plan
 from tfclip.records.manifest import load_manifest, records_reference
 
 # What imports TensorFlow is imported by the functions below, when the flags are known to be right.
@@ -104,8 +104,8 @@ def voc(flags: VocFlags) -> dict:
     """Measure, print the table, and write metrics/voc.json (or multilabel-NAME.json),
     thresholds.json and the plots."""
     started = time.monotonic()
-    from tfclip.evaluation.page import write_page
-    from tfclip.evaluation.voc_run import measure_voc
+    from tfclip.evaluation.report.html_page import write_page
+    from tfclip.evaluation.tasks.multilabel_run import measure_voc
 
     figures = measure_voc(flags, started)
     say(str(write_page(flags.run)))
@@ -114,11 +114,11 @@ def voc(flags: VocFlags) -> dict:
 
 def retrieval(flags: RetrievalFlags) -> dict:
     """Measure, print the table, and write metrics/retrieval.json."""
-    from tfclip.evaluation.embeddings import RunEmbeddings
-    from tfclip.evaluation.examples import RETRIEVAL_EXAMPLES
-    from tfclip.evaluation.page import write_page
-    from tfclip.evaluation.retrieval_run import evaluate_retrieval
-    from tfclip.evaluation.tables import retrieval_table
+    from tfclip.evaluation.embedding.cache import RunEmbeddings
+    from tfclip.evaluation.report.examples import RETRIEVAL_EXAMPLES
+    from tfclip.evaluation.report.html_page import write_page
+    from tfclip.evaluation.report.text_tables import retrieval_table
+    from tfclip.evaluation.tasks.retrieval import evaluate_retrieval
 
     started = time.monotonic()
     examples = flags.run / RETRIEVAL_EXAMPLES
@@ -135,11 +135,11 @@ def retrieval(flags: RetrievalFlags) -> dict:
 
 def classification(flags: ClassificationFlags) -> dict:
     """Measure, print the table, and write metrics/classification.json."""
-    from tfclip.evaluation.classification_run import evaluate_classification
-    from tfclip.evaluation.labelled_classes import labelled_folders, labelled_tfds
-    from tfclip.evaluation.page import write_page
-    from tfclip.evaluation.tables import classification_table
-    from tfclip.models.saved import load_model
+    from tfclip.evaluation.datasets.class_images import labelled_folders, labelled_tfds
+    from tfclip.evaluation.report.html_page import write_page
+    from tfclip.evaluation.report.text_tables import classification_table
+    from tfclip.evaluation.tasks.classification import evaluate_classification
+    from tfclip.models.saving import load_model
 
     started = time.monotonic()
     data = labelled_folders(flags.data) if flags.data else labelled_tfds(flags.tfds)
@@ -157,11 +157,11 @@ def classification(flags: ClassificationFlags) -> dict:
 
 def sts(flags: SentenceFlags) -> dict:
     """Measure, print the table, and write metrics/sts.json into a run."""
-    from tfclip.evaluation.page import write_page
-    from tfclip.evaluation.sts import sts_table
-    from tfclip.evaluation.sts_run import evaluate_sts, text_side_of_folder, text_side_of_model
-    from tfclip.models.folder import holds_model
-    from tfclip.models.saved import load_model
+    from tfclip.evaluation.report.html_page import write_page
+    from tfclip.evaluation.report.text_tables import sts_table
+    from tfclip.evaluation.tasks.sts import evaluate_sts, text_side_of_folder, text_side_of_model
+    from tfclip.models.model_directory import holds_model
+    from tfclip.models.saving import load_model
 
     started = time.monotonic()
     is_run = holds_model(flags.run) or not (flags.run / "config.json").is_file()

@@ -7,7 +7,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
-from tfclip.evaluation.prompts import templates_by_name
+from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier, read_labels
 from tfclip.serving.signatures import IMAGE_SIDE, SIDES, TEXT_SIDE, Variant
@@ -120,7 +120,7 @@ def export(flags: ExportFlags) -> dict:
     classifier = flags.classifier()
 
     from tfclip.inputs.text import check_lengths
-    from tfclip.models.saved import load_model
+    from tfclip.models.saving import load_model
     from tfclip.serving.litert import write_litert
     from tfclip.serving.operating_points import read_operating_points
     from tfclip.serving.saved_model import write_saved_model

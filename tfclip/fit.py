@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from tfclip.console import Command, progress, run, say
-from tfclip.training.cluster import LAUNCHER, VARIABLE
-from tfclip.training.flags import FitFlags
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.recipes import RECIPES, Recipe
 from tfclip.training.preflight import preflight
 from tfclip.training.recipe_sizes import recipe_sizes
-from tfclip.training.recipes import RECIPES, Recipe
+from tfclip.training.workers.cluster import LAUNCHER, VARIABLE
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
     if flags.workers > 1 and LAUNCHER not in os.environ:
         if VARIABLE in os.environ:
             raise ValueError(f"--workers starts workers here, but {VARIABLE} names them already")
-        from tfclip.training.launch import train_on_workers
+        from tfclip.training.workers.launch import train_on_workers
 
         return train_on_workers(command, flags.workers)
     from tfclip.training.run import train

@@ -19,7 +19,7 @@ from tfclip.records.flags import (
 )
 from tfclip.records.manifest import LEFT_OUT, VOCABULARY, load_manifest
 from tfclip.records.options import planned, shard_ends
-from tfclip.records.target import check_target
+from tfclip.records.packing.target import check_target
 from tfclip.sources.registry import SOURCES, TFDS, open_source
 from tfclip.sources.sample import options_from_json, options_to_json
 
@@ -34,17 +34,17 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
     """Pack a data set by its name, and return what was made: paths, counts, speed.
 
     Raises:
-        ValueError, OSError: a mistake in the flags or the data; see `records.writer.pack`.
+        ValueError, OSError: a mistake in the flags or the data; see `records.packing.writer.pack`.
         CommandFailed: too many pictures were rejected (exit code 3).
     """
     check_target(flags.out, flags.packing.overwrite)
     source = open_source(source_name, flags.data, flags.source_options())
     if not (flags.val_fraction or flags.test_fraction):
         planned(source, flags.packing)
-    from tfclip.inputs.vocabulary import load_vocabulary, save_vocabulary
+    from tfclip.inputs.tokenizers.vocabulary import load_vocabulary, save_vocabulary
+    from tfclip.records.exclusions import leave_out
     from tfclip.records.holdout import hold_out
-    from tfclip.records.left_out import leave_out
-    from tfclip.records.writer import TooManySkipped, pack
+    from tfclip.records.packing.writer import TooManySkipped, pack
 
     given = None if flags.vocab is None else load_vocabulary(flags.vocab)
     source = hold_out(source, flags.source_options(), flags.packing.workers)
@@ -119,8 +119,8 @@ def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
     """Return what packs the shards with Beam, None without --runner."""
     if flags.runner is None:
         return None
-    from tfclip.records.beam import pack_with_beam
-    from tfclip.records.left_out import open_without
+    from tfclip.records.exclusions import open_without
+    from tfclip.records.packing.beam import pack_with_beam
 
     given = (source_name, flags.data, flags.source_options(), flags.packing.workers)
     opened = partial(open_without, *given)
@@ -129,7 +129,7 @@ def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
 
 def _learn(files: list[str], size: int) -> list[str]:
     """Return a vocabulary learnt from the captions and phrases in these shards, if any."""
-    from tfclip.inputs.vocabulary import learn_vocabulary
+    from tfclip.inputs.tokenizers.vocabulary import learn_vocabulary
     from tfclip.records import schema
     from tfclip.records.reader import read_shards
 
@@ -163,8 +163,8 @@ def verify_records(flags: VerifyFlags) -> dict:
 
 def _repair(records: Path, data: Path, workers: int) -> list[str]:
     """Pack the damaged shards of a set again; return their names."""
-    from tfclip.records.left_out import open_without
-    from tfclip.records.repair import pack_options, repair
+    from tfclip.records.exclusions import open_without
+    from tfclip.records.packing.repair import pack_options, repair
 
     manifest = load_manifest(records)
     packing = pack_options(manifest, workers)

@@ -16,13 +16,13 @@ from tfclip.inputs.text import Tokenizer, check_lengths
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.folder import CONFIG_FILE, holds_model
-from tfclip.models.saved import TrainedModel, load_model
-from tfclip.models.weights.convert_clip import convert_clip
+from tfclip.models.model_directory import CONFIG_FILE, holds_model
+from tfclip.models.saving import TrainedModel, load_model
+from tfclip.models.weights.clip.convert import convert_clip
 from tfclip.models.weights.fetch import local_source, names_hub
 from tfclip.records.check import MAX_PIXELS
 from tfclip.serving.classifier import check_labels
-from tfclip.training.recipes import RECIPES
+from tfclip.training.options.recipes import RECIPES
 
 RUNS = Path("runs")
 DEFAULT_RUN = RUNS / "quickstart"

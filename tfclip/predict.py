@@ -7,9 +7,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, progress, run
-from tfclip.evaluation.fusion import UNFITTED_FUSIONS
+from tfclip.evaluation.decisions.fusion import UNFITTED_FUSIONS
 from tfclip.inputs.tiles import tile_groups
-from tfclip.models.folder import holds_model
+from tfclip.models.model_directory import holds_model
 from tfclip.naming import unknown
 from tfclip.serving.classifier import check_labels
 from tfclip.serving.signatures import LABELS, PREDICTED, PROBABILITIES, SCORES, VALID
@@ -64,7 +64,7 @@ class PredictFlags:
 
 def predict(flags: PredictFlags) -> dict:
     """Print a table for each picture and return the same figures."""
-    from tfclip.serving.opening import open_classifier
+    from tfclip.serving.open_classifier import open_classifier
 
     views = (flags.tiles or "1", flags.fusion or "max")
     classify = open_classifier(flags.model, flags.labels, *views)

@@ -10,9 +10,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
-from tfclip.evaluation.search_index import CHUNK, INDEX_FILE, open_index
-from tfclip.evaluation.voc_flags import check_run
-from tfclip.models.folder import model_directory, model_fingerprint
+from tfclip.evaluation.search.index import CHUNK, INDEX_FILE, open_index
+from tfclip.evaluation.tasks.multilabel_flags import check_run
+from tfclip.models.model_directory import model_directory, model_fingerprint
 from tfclip.records.manifest import load_manifest, records_reference
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
@@ -88,7 +88,7 @@ class QueryFlags:
 
 def index(flags: IndexFlags) -> dict:
     """Embed and write the index, and say where it lies."""
-    from tfclip.evaluation.searching import index_records
+    from tfclip.evaluation.search.search import index_records
 
     out = flags.out or flags.run / INDEX_FILE
     pictures = index_records(flags.run, flags.records, out)
@@ -100,7 +100,7 @@ def index(flags: IndexFlags) -> dict:
 
 def query(flags: QueryFlags) -> dict:
     """Search, print the hits, and draw them."""
-    from tfclip.evaluation.searching import draw_hits, search
+    from tfclip.evaluation.search.search import draw_hits, search
 
     path = flags.index_path()
     opened = open_index(path)

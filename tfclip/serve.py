@@ -10,7 +10,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, CommandFailed, run, say
-from tfclip.models.folder import holds_model
+from tfclip.models.model_directory import holds_model
 from tfclip.serving.server.options import Access, Limits, ServerOptions
 
 # Of each list in a printed answer.

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.train_step import PACKAGES, TrainStepFlags, main
 from benchmarks.train_step_rows import DEFAULT_ROWS, ROWS, random_batch, row
-from tfclip.training.recipes import RECIPES
+from tfclip.training.options.recipes import RECIPES
 
 needs_pytorch = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in PACKAGES), reason="needs [benchmarks]"

@@ -22,10 +22,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip import evaluate, export, fit, make_records, predict
-from tfclip.models.saved import load_model
+from tfclip.models.saving import load_model
 from tfclip.sources.shapes import draw_shapes
-from tfclip.training.checkpoints import Checkpoints
-from tfclip.training.recipes import RECIPES
+from tfclip.training.loop.checkpoints import Checkpoints
+from tfclip.training.options.recipes import RECIPES
 
 HERE = Path(__file__).parent
 KILLED_AFTER = 6

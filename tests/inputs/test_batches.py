@@ -12,8 +12,8 @@ from tfclip.inputs.examples import Drawing, draw_example, several_of, view_of
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records import schema
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.reader import read_shards, split_files
-from tfclip.records.writer import pack
 from tfclip.sources.sample import Region, Sample, Source
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "left", "right", "a"]

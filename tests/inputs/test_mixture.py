@@ -12,8 +12,8 @@ from tfclip.inputs.examples import Drawing
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.reader import split_files
-from tfclip.records.writer import pack
 from tfclip.sources.sample import Sample, Source
 
 SIZES = {"a": 5, "b": 11, "c": 3}

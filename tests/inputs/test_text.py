@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.inputs.byte_pair import BytePairTokenizer
 from tfclip.inputs.text import (
     WordPieceTokenizer,
     choose_context_length,
     load_tokenizer,
     tokenizer_from_file,
 )
-from tfclip.inputs.vocabulary import load_vocabulary
+from tfclip.inputs.tokenizers.byte_pair import BytePairTokenizer
+from tfclip.inputs.tokenizers.vocabulary import load_vocabulary
 
 PIECES = ["a", "dog", "##s", "run", "##ning", "cafe", "strasse", "i", "中", "文", ",", "!", "##!"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *PIECES]

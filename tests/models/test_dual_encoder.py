@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tfclip.models.config import ModelConfig
-from tfclip.models.cross_replica import reduce_and_clip
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.temperature import ClampLogScale, LogitScale
+from tfclip.models.layers.logit_scale import ClampLogScale, LogitScale
+from tfclip.models.objective.cross_replica import reduce_and_clip
 
 CONFIG = ModelConfig(
     image_tower="small-convolutional",
@@ -88,8 +88,8 @@ def test_loss_scale_is_taken_out_of_the_norm_and_left_in_the_gradient():
 
 
 def test_weight_decay_leaves_biases_norms_and_the_temperature_alone():
-    from tfclip.training.prepare import compile_for_training
-    from tfclip.training.recipes import RECIPES
+    from tfclip.training.options.recipes import RECIPES
+    from tfclip.training.setup.build_model import compile_for_training
 
     model = DualEncoder(CONFIG)
     compile_for_training(model, RECIPES["shapes"].flags(learning_rate=1.0, weight_decay=0.5))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tfclip.records.options import PackOptions
-from tfclip.records.writer import pack
+from tfclip.records.packing.writer import pack
 from tfclip.sources.sample import Region, Rejected, Sample, Source
 
 

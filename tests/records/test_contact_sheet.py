@@ -4,7 +4,7 @@ from PIL import Image, ImageColor
 
 from tfclip.records.contact_sheet import CELL, COLORS, MARGIN, contact_sheet
 from tfclip.records.options import PackOptions
-from tfclip.records.writer import pack
+from tfclip.records.packing.writer import pack
 from tfclip.sources.sample import Region, Sample
 
 

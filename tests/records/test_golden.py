@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tfclip.inputs.vocabulary import learn_vocabulary, load_vocabulary, save_vocabulary
+from tfclip.inputs.tokenizers.vocabulary import learn_vocabulary, load_vocabulary, save_vocabulary
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.reader import read_split
 from tfclip.records.verify import verify
-from tfclip.records.writer import pack
 from tfclip.sources.sample import Region, Rejected, Sample, Source
 
 GOLDEN = Path(__file__).parents[2] / "records/golden"

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.reader import read_split
 from tfclip.records.verify import verify
-from tfclip.records.writer import pack
 from tfclip.sources.registry import open_source
 
 DATA = Path(os.environ.get("TFCLIP_DATA", "/nonexistent"))

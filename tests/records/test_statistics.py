@@ -3,8 +3,8 @@
 import pytest
 
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.statistics import statistics, told
-from tfclip.records.writer import pack
 from tfclip.sources.sample import Region, Sample
 
 

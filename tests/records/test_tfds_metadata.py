@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfclip.records import schema
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.reader import read_split
 from tfclip.records.tfds_metadata import FEATURES, INFO
-from tfclip.records.writer import pack
 from tfclip.sources.sample import Sample
 
 tfds = pytest.importorskip("tensorflow_datasets")

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tfclip.records.options import PackOptions
+from tfclip.records.packing.writer import pack
 from tfclip.records.verify import verify
-from tfclip.records.writer import pack
 from tfclip.sources.sample import Rejected
 
 SHARD = "train-00001-of-00002.tfrecord"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.evaluation.calibration import Isotonic, Platt
-from tfclip.evaluation.calibration_fit import fit_calibration
-from tfclip.evaluation.fusion import Fusion, fuse
+from tfclip.evaluation.decisions.calibration import Isotonic, Platt
+from tfclip.evaluation.decisions.calibration_fit import fit_calibration
+from tfclip.evaluation.decisions.fusion import Fusion, fuse
 from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.scoring import fuse_views, label_probabilities

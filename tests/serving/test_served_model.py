@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import softmax
 
-from tfclip.evaluation.zero_shot import embed_classes
+from tfclip.evaluation.embedding.embed import embed_classes
 from tfclip.inputs.images import decode_picture, picture_views
 from tfclip.inputs.text import check_lengths
 from tfclip.inputs.tiles import tile_boxes

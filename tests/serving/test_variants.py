@@ -8,7 +8,7 @@ import tensorflow as tf
 import tfclip
 from tfclip.export import main
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.saved import TrainedModel, load_model
+from tfclip.models.saving import TrainedModel, load_model
 from tfclip.serving.check import check_export
 from tfclip.serving.litert import LiteRtEncoder
 from tfclip.serving.saved_model import load_card, load_signatures, write_saved_model

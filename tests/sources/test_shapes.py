@@ -15,8 +15,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import average_precision_score
 
 from tfclip.sources.shapes import CLASS_NAMES, NEVER_TRAINED, PAIRS, TRAINED, compose, draw_shapes
-from tfclip.sources.shapes_grammar import write_captions, write_regions
-from tfclip.sources.shapes_scene import draw_scene
+from tfclip.sources.shapes.grammar import write_captions, write_regions
+from tfclip.sources.shapes.scene import draw_scene
 
 SMALL = {"visual_genome": 120, "flickr8k": (40, 20, 20), "coco": (20, 20), "voc": (100, 60, 60)}
 # The vocabulary, written down a second time: word -> what it means.
@@ -336,7 +336,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("tfclip.sources.shapes_formats.write_coco", full_disk)
+    monkeypatch.setattr("tfclip.sources.shapes.formats.write_coco", full_disk)
     few = {"visual_genome": 2, "flickr8k": (1, 1, 1), "coco": (1, 1), "voc": (1, 1, 1)}
     with pytest.raises(OSError, match="No space"):
         draw_shapes(tmp_path / "drawn", **few, workers=1)

@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from tfclip.records.left_out import leave_out
+from tfclip.records.exclusions import leave_out
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Rejected, SourceOptions
 
@@ -415,7 +415,7 @@ def test_records_compressed_with_gzip(tmp_path, draw, capsys):
 
 
 def test_class_folders_are_the_same_for_packing_and_for_evaluation(tmp_path, draw, capsys):
-    from tfclip.evaluation.class_sources import class_folders
+    from tfclip.evaluation.datasets.class_folders import class_folders
 
     for name in ("red/0.jpg", "red/._0.jpg", "green/x.JFIF", "green/deeper/y.HEIC", "green/z.jpe"):
         draw(tmp_path / name)

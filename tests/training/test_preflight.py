@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from tfclip.training.options.recipes import RECIPES
 from tfclip.training.preflight import _can_be_fetched, preflight
-from tfclip.training.recipes import RECIPES
 
 FRESH = """
 import sys

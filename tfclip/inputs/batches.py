@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfclip.inputs.examples import FEATURES, ID_BUCKETS, Drawing, draw_example, example_seed
+from tfclip.inputs.input_shards import ALL, Share
 from tfclip.inputs.mixture import Mixture
-from tfclip.inputs.shares import ALL, Share
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.words import RecordWords
 from tfclip.records.reader import ROW, Record, endless_shards, read_shards

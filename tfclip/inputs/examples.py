@@ -7,7 +7,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from tfclip.inputs.draws import hashed
+from tfclip.inputs.example_rng import hashed
 from tfclip.inputs.images import (
     augment,
     crop_region,

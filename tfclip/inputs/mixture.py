@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfclip.inputs.draws import hashed
+from tfclip.inputs.example_rng import hashed
 from tfclip.records.reader import Record, endless_shards
 
 _STREAM = 2

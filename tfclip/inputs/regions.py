@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfclip.inputs.draws import hashed
+from tfclip.inputs.example_rng import hashed
 
 _SIDES = r"(?is).*\b(left|right)(most|hand|handed|side|ward|wards)?\b.*"
 _STREAM = 4

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from tfclip.inputs.byte_pair import MERGES_FILE, BytePairTokenizer, load_merges
-from tfclip.inputs.sentence_pieces import MODEL_FILE, SentencePieceTokenizer
-from tfclip.inputs.vocabulary import (
+from tfclip.inputs.tokenizers.byte_pair import MERGES_FILE, BytePairTokenizer, load_merges
+from tfclip.inputs.tokenizers.sentence_pieces import MODEL_FILE, SentencePieceTokenizer
+from tfclip.inputs.tokenizers.vocabulary import (
     END,
     PAD,
     START,

@@ -80,7 +80,9 @@ class ModelConfig:
         """
         values = asdict(self)
         usual = {"resize": "squash", "interpolation": "area"}
-        return {key: value for key, value in values.items() if usual.get(key) != value}
+        return {
+            key: value for key, value in values.items() if key not in usual or usual[key] != value
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping) -> ModelConfig:

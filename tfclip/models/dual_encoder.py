@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from tfclip.models import cross_replica, registry
+from tfclip.models import registry
 from tfclip.models.config import ModelConfig
-from tfclip.models.dropout_seeds import seed_dropout
-from tfclip.models.global_loss import flat_captions, global_loss, unit_norm
-from tfclip.models.grad_cache import cached_gradients
-from tfclip.models.temperature import LogitBias, LogitScale
-from tfclip.models.word_prompts import WordPrompts
+from tfclip.models.layers.dropout_seeds import seed_dropout
+from tfclip.models.layers.logit_scale import LogitBias, LogitScale
+from tfclip.models.objective import cross_replica
+from tfclip.models.objective.global_loss import flat_captions, global_loss
+from tfclip.models.objective.grad_cache import cached_gradients
+from tfclip.models.objective.losses import unit_norm
+from tfclip.models.objective.tagging_loss import WordPrompts
 from tfclip.naming import unknown
 
 DTYPE_POLICIES = {

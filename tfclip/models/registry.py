@@ -28,30 +28,30 @@ class Tower:
 
 def _bert(layers: int, width: int, heads: int, **options) -> Tower:
     sizes = {"num_layers": layers, "hidden_dim": width, "num_heads": heads}
-    return Tower("tfclip.models.bert:bert", {**sizes, **options})
+    return Tower("tfclip.models.towers.bert:bert", {**sizes, **options})
 
 
 def _mixer(patch_size: int, **options) -> Tower:
-    return Tower("tfclip.models.mixer:mixer", {"patch_size": patch_size, **options})
+    return Tower("tfclip.models.towers.mixer:mixer", {"patch_size": patch_size, **options})
 
 
 def _application(network: str) -> Tower:
-    return Tower("tfclip.models.applications:application", {"network": network})
+    return Tower("tfclip.models.towers.applications:application", {"network": network})
 
 
 def _resnet(blocks: tuple[int, ...], bottleneck: bool) -> Tower:
     options = {"blocks": blocks, "bottleneck": bottleneck}
-    return Tower("tfclip.models.resnet:resnet", options)
+    return Tower("tfclip.models.towers.resnet:resnet", options)
 
 
 def _transformer(patch_size: int, **options) -> Tower:
-    builder = "tfclip.models.vision_transformer:vision_transformer"
+    builder = "tfclip.models.towers.vision_transformer:vision_transformer"
     return Tower(builder, {"patch_size": patch_size, **options})
 
 
 _SMALL = {"blocks": 8, "width": 512, "token_width": 256, "channel_width": 2048}
 _BASE = {"blocks": 12, "width": 768, "token_width": 384, "channel_width": 3072}
-_TEENSY = "tfclip.models.mixer:teensy_mixer"
+_TEENSY = "tfclip.models.towers.mixer:teensy_mixer"
 
 # A builder takes image_size, pooling and its options, and returns a model from 0..255 pictures to
 # features.
@@ -66,7 +66,7 @@ IMAGE_TOWERS: dict[str, Tower] = {
     # As in timm, torchvision and keras_hub: strides in the 3x3 convolutions, no bias.
     "resnet-18": _resnet((2, 2, 2, 2), bottleneck=False),
     "resnet-50-v1.5": _resnet((3, 4, 6, 3), bottleneck=True),
-    "squeezenet": Tower("tfclip.models.squeezenet:squeezenet"),
+    "squeezenet": Tower("tfclip.models.towers.squeezenet:squeezenet"),
     "vit-b16": _transformer(16),
     "vit-b32": _transformer(32),
     "clip-vit-b16": _transformer(16, clip=True),
@@ -82,16 +82,16 @@ IMAGE_TOWERS: dict[str, Tower] = {
     "mixer-b32": _mixer(32, **_BASE),
     "mixer-b16": _mixer(16, **_BASE),
     "mixer-tiny": _mixer(8, blocks=4, width=128, token_width=64, channel_width=256),
-    "clip-mixer-b32": Tower("tfclip.models.mixer:clip_mixer", {"patch_size": 32}),
+    "clip-mixer-b32": Tower("tfclip.models.towers.mixer:clip_mixer", {"patch_size": 32}),
     "teensy-mixer-4m": Tower(_TEENSY, {"blocks": 6}),
     "teensy-mixer-5m": Tower(_TEENSY, {"blocks": 8}),
-    "small-convolutional": Tower("tfclip.models.convolutional:small_convolutional"),
+    "small-convolutional": Tower("tfclip.models.towers.convolutional:small_convolutional"),
 }
 
 # A builder takes vocabulary_size, context_length and its options.
 TEXT_TOWERS: dict[str, Tower] = {
     # Sizes of Turc et al. 2019 (arXiv:1908.08962), table 1, and of BERT.
-    "bert": Tower("tfclip.models.bert:bert"),
+    "bert": Tower("tfclip.models.towers.bert:bert"),
     "bert-tiny": _bert(2, 128, 2),
     "bert-mini": _bert(4, 256, 4),
     "bert-small": _bert(4, 512, 8),
@@ -101,10 +101,10 @@ TEXT_TOWERS: dict[str, Tower] = {
     "minilm": _bert(6, 384, 12, pooling="mean"),
     "distilbert": _bert(6, 768, 12, num_segments=0, pooler=False),
     # For CLIP's byte pairs: 49,408 tokens and a context of 77.
-    "clip-text": Tower("tfclip.models.text_transformer:clip_text"),
-    "siglip-text": Tower("tfclip.models.text_transformer:siglip_text"),
-    "mixer-text": Tower("tfclip.models.text_mixer:text_mixer"),
-    "small-transformer": Tower("tfclip.models.text_transformer:text_transformer"),
+    "clip-text": Tower("tfclip.models.towers.text_transformer:clip_text"),
+    "siglip-text": Tower("tfclip.models.towers.text_transformer:siglip_text"),
+    "mixer-text": Tower("tfclip.models.towers.text_mixer:text_mixer"),
+    "small-transformer": Tower("tfclip.models.towers.text_transformer:text_transformer"),
 }
 
 

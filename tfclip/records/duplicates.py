@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tfclip.records import schema
-from tfclip.records.left_out import SAME, find
+from tfclip.records.exclusions import SAME, find
 from tfclip.records.manifest import load_manifest, records_reference
 from tfclip.records.reader import read_split, shard_counts
 from tfclip.sources.sample import Sample, Source, SourceOptions

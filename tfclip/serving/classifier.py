@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfclip.evaluation.calibration import Calibration, calibration_from_dict
-from tfclip.evaluation.fusion import Fusion
-from tfclip.evaluation.prompts import class_prompts
+from tfclip.evaluation.decisions.calibration import Calibration, calibration_from_dict
+from tfclip.evaluation.decisions.fusion import Fusion
+from tfclip.evaluation.embedding.prompts import class_prompts
 from tfclip.inputs.tiles import tile_groups
-from tfclip.models.folder import model_fingerprint
+from tfclip.models.model_directory import model_fingerprint
 
 THRESHOLDS_FILE = "thresholds.json"
 _FIT = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfclip.models.saved import TrainedModel
+from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
 
 PIXELS = "pixels"

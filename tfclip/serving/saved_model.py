@@ -14,7 +14,7 @@ import tensorflow as tf
 # Registers the ops of the tokenizer, without which the graph does not load.
 import tensorflow_text  # noqa: F401
 
-from tfclip.models.saved import TrainedModel
+from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.operating_points import OPERATING_POINTS

@@ -1,6 +1,6 @@
 """From the scores of views to those of pictures, and on to probabilities, in the served graph.
 
-What `evaluation.fusion` and `evaluation.calibration` do in NumPy, to the rounding of float32.
+What `evaluation.decisions` does in NumPy (fusion, calibration), to the rounding of float32.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfclip.evaluation.calibration import Isotonic, Platt
-from tfclip.evaluation.fusion import Fusion
+from tfclip.evaluation.decisions.calibration import Isotonic, Platt
+from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import Classifier
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from tfclip.evaluation.zero_shot import embed_classes
+from tfclip.evaluation.embedding.embed import embed_classes
 from tfclip.inputs.images import decode_valid
 from tfclip.inputs.tiles import tile_boxes
-from tfclip.models.saved import TrainedModel
+from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
 from tfclip.serving.half_weight import HalfWeight

@@ -8,9 +8,7 @@ from typing import BinaryIO
 from tfclip.console import say
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import id_of, read_value, walk_arrays
-from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
-from tfclip.sources.splits import choose_splits
-from tfclip.sources.untrusted import (
+from tfclip.sources.safe_paths import (
     find_below,
     find_file,
     keep_captions,
@@ -19,6 +17,8 @@ from tfclip.sources.untrusted import (
     own_store,
     plain_name,
 )
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits
 
 TREE = (
     "DIR/annotations/captions_<split>.json with DIR/<split>/*.jpg (<split> is train2017, val2017 "

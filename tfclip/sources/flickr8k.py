@@ -12,9 +12,7 @@ import numpy as np
 from tfclip.console import say
 from tfclip.sources.annotations.karpathy import karpathy_file, open_karpathy
 from tfclip.sources.index import Index
-from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
-from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits, stable_hash
-from tfclip.sources.untrusted import (
+from tfclip.sources.safe_paths import (
     find_file,
     first_problem,
     keep_captions,
@@ -22,6 +20,8 @@ from tfclip.sources.untrusted import (
     no_pictures,
     own_store,
 )
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits, stable_hash
 
 TREE = (
     "DIR/Flicker8k_Dataset/*.jpg (or Images/, flickr30k_images/), DIR/Flickr8k.token.txt (or "

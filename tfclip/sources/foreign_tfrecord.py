@@ -11,9 +11,9 @@ from typing import Any
 from tfclip.naming import nearest
 from tfclip.sources.archives.gzip_copy import Unzipped
 from tfclip.sources.index import Index
+from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
 from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
-from tfclip.sources.untrusted import MAX_PICTURE_BYTES, keep_captions, missing
 
 TREE = "a TFRecord file, or DIR/*.tfrecord (.tfrecords, .record, also with -00000-of-00010)"
 IMAGES = "image/encoded jpg jpeg png webp image raw_image image_raw image_bytes image/data".split()

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from tfclip.console import say
+from tfclip.sources.safe_paths import find_below, missing, own_store
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, split_in
-from tfclip.sources.untrusted import find_below, missing, own_store
 
 ENDINGS = tuple(".jpg .jpeg .jpe .jfif .png .gif .bmp .webp .tif .tiff .heic .heif .avif".split())
 """Names of pictures, in any case of letters; what is in a file is told by its content alone."""

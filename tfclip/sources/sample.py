@@ -122,7 +122,7 @@ class SourceOptions:
     test_fraction: float = 0.0
     """The same for test."""
     exclude_ids: Path | None = None
-    """Any source, see `records.left_out`: a file of ids of pictures to leave out."""
+    """Any source, see `records.exclusions`: a file of ids of pictures to leave out."""
     exclude_images: Path | None = None
     """Any source: a folder of pictures; what looks like one of them is left out."""
     deduplicate: bool = False

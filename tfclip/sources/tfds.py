@@ -8,9 +8,9 @@ from typing import Any
 from tfclip.console import say
 from tfclip.naming import nearest, unknown
 from tfclip.sources.image_folder import check_template, class_caption
+from tfclip.sources.safe_paths import keep_captions
 from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits
-from tfclip.sources.untrusted import keep_captions
 
 SAID = ("caption", "sentence", "description", "text", "title")
 """What the name of a feature that holds captions is made of."""

@@ -10,9 +10,7 @@ import numpy as np
 from tfclip.console import say
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import id_of, read_value, walk_arrays
-from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
-from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits
-from tfclip.sources.untrusted import (
+from tfclip.sources.safe_paths import (
     check_text,
     find_file,
     first_problem,
@@ -20,6 +18,8 @@ from tfclip.sources.untrusted import (
     no_pictures,
     own_store,
 )
+from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits
 
 TREE = (
     "DIR/region_descriptions.json, DIR/VG_100K/<id>.jpg and DIR/VG_100K_2/<id>.jpg, and "

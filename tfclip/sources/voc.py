@@ -7,9 +7,7 @@ from pathlib import Path
 
 from tfclip.console import say
 from tfclip.naming import unknown
-from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
-from tfclip.sources.splits import choose_splits, count_lines, list_lines
-from tfclip.sources.untrusted import (
+from tfclip.sources.safe_paths import (
     find_file,
     first_problem,
     missing,
@@ -17,6 +15,8 @@ from tfclip.sources.untrusted import (
     own_store,
     parse_xml,
 )
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits, count_lines, list_lines
 
 CLASS_NAMES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfclip.sources.index import Index
+from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
-from tfclip.sources.untrusted import MAX_PICTURE_BYTES, keep_captions, missing
 
 TREE = "a .tar file, or DIR/*.tar, holding NAME.jpg with NAME.txt or NAME.json"
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")

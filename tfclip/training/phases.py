@@ -9,26 +9,26 @@ import tensorflow as tf
 
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.examples import Drawing
+from tfclip.inputs.input_shards import Share
 from tfclip.inputs.mixture import Mixture
-from tfclip.inputs.shares import Share
 from tfclip.inputs.text_lengths import shortened
-from tfclip.models.saved import TrainedModel
+from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import endless_shards
-from tfclip.training.adapt import adapt_heads
-from tfclip.training.feature_batches import feature_batches
-from tfclip.training.feature_cache import (
+from tfclip.training.data.feature_batches import feature_batches
+from tfclip.training.data.feature_cache import (
     ImageFeatures,
     Storage,
     TextFeatures,
     image_features,
     text_features,
 )
-from tfclip.training.flags import FitFlags
-from tfclip.training.loop import Phase
-from tfclip.training.prepare import compile_unlocked
-from tfclip.training.training_sets import TrainingSets
-from tfclip.training.word_training import ask_for_words
+from tfclip.training.data.tagging_targets import ask_for_words
+from tfclip.training.data.training_sets import TrainingSets
+from tfclip.training.loop.trainer import Phase
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.setup.adapt_heads import adapt_heads
+from tfclip.training.setup.build_model import compile_unlocked
 
 
 def make_phases(

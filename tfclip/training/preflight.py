@@ -11,11 +11,11 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfclip.models.pretrained import looks_like_path
+from tfclip.models.weights.names import looks_like_path
 from tfclip.naming import unknown
 from tfclip.records.manifest import VOCABULARY, load_manifest, records_reference
-from tfclip.training.flags import FitFlags
-from tfclip.training.recipes import Recipe
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.recipes import Recipe
 from tfclip.training.run_directory import CONFIG_FILE, differing_flags
 
 # Of files that say in their name what they are.

@@ -7,7 +7,7 @@ import json
 import math
 from pathlib import Path
 
-from tfclip.training.recipes import Recipe
+from tfclip.training.options.recipes import Recipe
 
 SIZES = Path(__file__).with_suffix(".json")
 """Written by `python -m benchmarks.recipe_sizes`, and held against the models by a test."""
@@ -39,7 +39,7 @@ def recipe_sizes(recipe: Recipe) -> dict:
 def count_parameters(recipe: Recipe) -> dict:
     """Build the model of a recipe and count; seconds for a large one."""
     from tfclip.models.dual_encoder import DualEncoder
-    from tfclip.training.prepare import model_config
+    from tfclip.training.setup.build_model import model_config
 
     flags = recipe.flags()
     context = flags.context_length or 32

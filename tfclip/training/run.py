@@ -9,34 +9,36 @@ import keras
 
 from tfclip.console import CommandFailed, say
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.saved import TrainedModel
+from tfclip.models.saving import TrainedModel
 from tfclip.records.manifest import VOCABULARY, Manifest, load_manifest, records_reference
 from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
-from tfclip.training.board import Board
-from tfclip.training.callbacks import LogFile, Measure, StopOnNaN
-from tfclip.training.checkpoints import Checkpoints, Interval
-from tfclip.training.clock import Clock
-from tfclip.training.cluster import Cluster, read_cluster
-from tfclip.training.doctor import (
+from tfclip.training.callbacks.diagnostics import (
     Chance,
     Doctor,
     other_preprocessing,
     wrong_normalization,
 )
-from tfclip.training.evaluation_line import EvaluationLine
-from tfclip.training.flags import FitFlags
-from tfclip.training.keep_best import KeepBest, save_trained
-from tfclip.training.loop import run_steps
-from tfclip.training.measures import make_measures
-from tfclip.training.optimizer import averages
-from tfclip.training.peers import barrier, chief_first, watch
+from tfclip.training.callbacks.evaluation_line import EvaluationLine
+from tfclip.training.callbacks.keep_best import KeepBest, save_trained
+from tfclip.training.callbacks.log_and_stop import LogFile, Measure, StopOnNaN
+from tfclip.training.callbacks.retrieval_grid import RetrievalGrid
+from tfclip.training.callbacks.tensorboard import Board
+from tfclip.training.data.training_sets import open_training_sets
+from tfclip.training.interval import Interval
+from tfclip.training.loop.checkpoints import Checkpoints
+from tfclip.training.loop.step_timer import Clock
+from tfclip.training.loop.trainer import run_steps
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.recipes import Recipe, recipe
 from tfclip.training.phases import batch_keys, make_phases
-from tfclip.training.prepare import make_strategy, prepare_model
-from tfclip.training.recipes import Recipe, recipe
-from tfclip.training.retrieval_grid import RetrievalGrid
 from tfclip.training.run_directory import join_run, run_config, run_directory
-from tfclip.training.training_sets import open_training_sets
+from tfclip.training.setup.build_model import prepare_model
+from tfclip.training.setup.optimizer import averages
+from tfclip.training.validation import make_measures
+from tfclip.training.workers.cluster import Cluster, read_cluster
+from tfclip.training.workers.strategy import make_strategy
+from tfclip.training.workers.worker_health import barrier, chief_first, watch
 
 CHECKPOINTS = "checkpoints"
 BROKEN_BATCH = "broken_batch.json"

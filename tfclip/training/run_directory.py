@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfclip.console import say
-from tfclip.training.flags import FitFlags
+from tfclip.training.options.flags import FitFlags
 
 if TYPE_CHECKING:
-    from tfclip.models.saved import TrainedModel
-    from tfclip.training.training_sets import TrainingSets
+    from tfclip.models.saving import TrainedModel
+    from tfclip.training.data.training_sets import TrainingSets
 
 CONFIG_FILE = "config.json"
 # Flags that decide nothing of what is trained.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.models.saved import load_model, save_model
-from tfclip.models.weights.convert_clip import convert_clip
+from tfclip.models.saving import load_model, save_model
+from tfclip.models.weights.clip.convert import convert_clip
 
 # Written by tests/peers/make_clips.py with transformers and open_clip, and what they answer.
 FOLDER = Path(__file__).parent / "clips"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfclip.models import pixels
+from tfclip.models.layers import pixel_normalization
 
 FILTERS = {2: "bilinear", 3: "bicubic"}
 
@@ -16,12 +16,12 @@ class Preprocessing:
 
     resize: str
     interpolation: str
-    mean: tuple[float, ...] = pixels.CLIP[0]
-    deviation: tuple[float, ...] = pixels.CLIP[1]
+    mean: tuple[float, ...] = pixel_normalization.CLIP[0]
+    deviation: tuple[float, ...] = pixel_normalization.CLIP[1]
 
 
 CLIP = Preprocessing("crop", "bicubic")
-SIGLIP = Preprocessing("squash", "bicubic", *pixels.HALF)
+SIGLIP = Preprocessing("squash", "bicubic", *pixel_normalization.HALF)
 
 
 def from_processor(settings: Mapping, image_size: int, origin: str) -> Preprocessing:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfclip.evaluation.search_index import nearest_rows, open_index, read_record
+from tfclip.evaluation.search.index import nearest_rows, open_index, read_record
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.serving import signatures as names
@@ -28,7 +28,7 @@ class PageSearch:
     """An opened index.
 
     Args:
-        path: NAME.npy, see `evaluation.search_index`.
+        path: NAME.npy, see `evaluation.search.index`.
 
     Raises:
         FileNotFoundError, ValueError: the index or its records are not there, or do not belong

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import read_value, walk_arrays
+from tfclip.sources.safe_paths import find_file, first_problem, keep_captions, no_pictures
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, stable_hash
-from tfclip.sources.untrusted import find_file, first_problem, keep_captions, no_pictures
 
 SPLITS = ("train", "val", "test")
 TREE = "DIR/dataset_flickr8k.json (or dataset_flickr30k.json) with DIR/Images/*.jpg"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tfclip.sources.untrusted import MAX_PICTURE_BYTES, is_name
+from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, is_name
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 

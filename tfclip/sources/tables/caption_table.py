@@ -10,12 +10,7 @@ from typing import Any, BinaryIO
 from tfclip.console import say
 from tfclip.naming import nearest
 from tfclip.sources.index import Index
-from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
-from tfclip.sources.splits import choose_splits, split_in, stable_hash
-from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
-from tfclip.sources.tables.delimited import Table
-from tfclip.sources.tables.parquet import text_rows
-from tfclip.sources.untrusted import (
+from tfclip.sources.safe_paths import (
     find_below,
     keep_captions,
     missing,
@@ -23,6 +18,11 @@ from tfclip.sources.untrusted import (
     own_store,
     plain_name,
 )
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits, split_in, stable_hash
+from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
+from tfclip.sources.tables.delimited import Table
+from tfclip.sources.tables.parquet import text_rows
 
 TREE = (
     "a .csv, .tsv, .jsonl or .parquet file, or DIR/<split>.csv and the like; paths start from its "

@@ -13,10 +13,10 @@ from typing import Any
 from tfclip.console import say
 from tfclip.naming import nearest
 from tfclip.sources.index import Index
+from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
 from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
-from tfclip.sources.untrusted import MAX_PICTURE_BYTES, keep_captions, missing
 
 TREE = (
     "a .parquet or .arrow file, or DIR/*.parquet (train-00000-of-00002.parquet), or what "

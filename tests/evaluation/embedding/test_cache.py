@@ -1,0 +1,92 @@
+"""What is kept beside a run: read again, not computed again, and never of another model."""
+
+import numpy as np
+import pytest
+
+from tfclip.evaluation.datasets.multilabel_images import labelled_records, record_pictures
+from tfclip.evaluation.embedding.cache import FOLDER, ModelEmbeddings, RunEmbeddings
+from tfclip.models.saving import save_model
+
+
+@pytest.fixture
+def run(tiny_model, tmp_path):
+    save_model(tmp_path / "run" / "best", tiny_model)
+    return tmp_path / "run"
+
+
+def without_model(run) -> RunEmbeddings:
+    """Embeddings that fail as soon as something is not kept."""
+
+    class Kept(RunEmbeddings):
+        @property
+        def model(self):
+            raise AssertionError("asked for the model")
+
+    return Kept(run)
+
+
+def test_pictures_texts_and_labels_are_read_again(run, tiny_model, voc_records):
+    pictures = labelled_records(voc_records, "test")
+    texts = ["a dog", "a cat", "a dog"]
+    first, direct = RunEmbeddings(run), ModelEmbeddings(tiny_model)
+    computed = first.views(pictures, "1+4")
+    expected = direct.views(pictures, "1+4")
+    np.testing.assert_array_equal(computed[0], expected[0])
+    np.testing.assert_allclose(computed[1], expected[1], atol=1e-6)
+    np.testing.assert_allclose(first.texts(texts), direct.texts(texts), atol=1e-6)
+    views = record_pictures(voc_records, "test")
+    first.labels("records:test", lambda: pictures, views)
+    assert first.logit_scale == pytest.approx(direct.logit_scale)
+
+    again = without_model(run)
+    np.testing.assert_array_equal(again.views(pictures, "1+4")[1], computed[1])
+    np.testing.assert_array_equal(again.views(pictures, "1")[1], computed[1][:, :1])
+    np.testing.assert_array_equal(again.texts(["a cat"]), first.texts(["a cat"]))
+    assert again.logit_scale == first.logit_scale
+    assert again.trained_on == tiny_model.trained_on
+    read = again.labels("records:test", lambda: pytest.fail("read anew"), views)
+    assert read.keys == pictures.keys and read.class_names == pictures.class_names
+    np.testing.assert_array_equal(read.present, pictures.present)
+    for asked in (
+        lambda: again.texts(["a cow"]),
+        lambda: again.views(pictures, "1+4+9"),
+        lambda: again.views(labelled_records(voc_records, "train"), "1"),
+    ):
+        with pytest.raises(AssertionError, match="asked for the model"):
+            asked()
+
+
+def test_more_texts_are_added_and_those_too_long_refused(run):
+    embeddings = RunEmbeddings(run)
+    one = embeddings.texts(["a dog"])
+    both = embeddings.texts(["a cat", "a dog"])
+    np.testing.assert_array_equal(both[1], one[0])
+    # Refused again without the model.
+    for asked in (embeddings, without_model(run)):
+        with pytest.raises(ValueError, match="takes 62 tokens; this model reads at most 32"):
+            asked.texts(["a" * 60])
+    assert without_model(run).texts(["a dog", "a cat"]).shape == (2, 16)
+
+
+def test_a_damaged_file_is_computed_anew(run):
+    embeddings = RunEmbeddings(run)
+    first = embeddings.texts(["a dog"])
+    (kept,) = (run / FOLDER).rglob("texts.npz")
+    for damage in (b"", kept.read_bytes()[:100], b"no archive"):
+        kept.write_bytes(damage)
+        np.testing.assert_array_equal(embeddings.texts(["a dog"]), first)
+
+
+def test_a_model_trained_anew_has_none_of_it(run, tiny_model):
+    embeddings = RunEmbeddings(run)
+    before = embeddings.texts(["a dog"])
+    head = tiny_model.dual_encoder.text_head.dense.kernel
+    kept = head.numpy()
+    try:
+        head.assign(np.random.default_rng(0).normal(size=kept.shape))
+        save_model(run / "best", tiny_model)
+        after = RunEmbeddings(run).texts(["a dog"])
+    finally:
+        head.assign(kept)
+    assert np.abs(after - before).max() > 0.01
+    assert len(list((run / FOLDER).iterdir())) == 1

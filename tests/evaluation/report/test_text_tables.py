@@ -1,0 +1,42 @@
+"""Tables say what was measured, and how."""
+
+from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.embedding.cache import ModelEmbeddings
+from tfclip.evaluation.report.text_tables import classification_table, retrieval_table, voc_table
+from tfclip.evaluation.tasks.multilabel import evaluate_voc
+
+
+def test_the_voc_table_says_how_it_was_measured(tiny_model, voc_records):
+    from tfclip.evaluation.datasets.multilabel_images import labelled_records
+
+    found = evaluate_voc(
+        ModelEmbeddings(tiny_model),
+        labelled_records(voc_records, "test"),
+        labelled_records(voc_records, "trainval"),
+        VocOptions(tiles="1+4"),
+        never_trained=["red star", "blue triangle"],
+    )
+    text = " ".join(voc_table(found.figures).split())
+    low, high = found.figures["intervals"]["map"]
+    assert f"(CLIP_benchmark) {found.figures['map']:.3f} [{low:.3f}, {high:.3f}]" in text
+    assert "mAP, VOC2007 11 points" in text and "softmax, global" in text
+    assert "red star *" in text and "red circle *" not in text
+    assert "fitted for f1 on split trainval, 40 other pictures, in which 2 of the 2" in text
+    shown = voc_table(
+        found.figures
+        | {"without_positives": ["red star"], "global_threshold_for": ["cat"], "skipped": 3}
+    )
+    assert "left out of means): red star" in shown
+    assert "(too little in trainval): cat" in shown
+    assert "3 pictures could not be read" in shown
+
+
+def test_small_tables():
+    side = {"r1": 0.25, "r5": 0.5, "r10": 1.0, "median_rank": 3.0}
+    figures = {"image_to_text": side, "text_to_image": side, "images": 4, "captions": 8}
+    text = retrieval_table(figures | {"records": "records/x", "split": "dev"})
+    assert "image to text" in text and "0.250" in text
+    assert "4 pictures, 8 captions of records/x:dev" in text
+    figures = {"top1": 0.125, "top5": 1.0, "top10": float("nan"), "images": 8, "classes": 6}
+    lines = classification_table(figures | {"templates": "single"}).splitlines()
+    assert lines[1].split() == ["0.125", "1.000", "-"]

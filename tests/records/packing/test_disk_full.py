@@ -1,0 +1,67 @@
+"""The disk is full: one line, and what was finished stays. The limit is the system's own."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tfclip.records.packing.journal import JOURNAL
+
+CODE = """
+import resource, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import tfclip.records.writer
+from tfclip.make_records import main
+most = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    """12 small pictures and one large one, the tenth: the shard that holds it is the longest."""
+    pictures = tmp_path / "data/Flicker8k_Dataset"
+    pictures.mkdir(parents=True)
+    names = [f"{at:02}.jpg" for at in range(12)]
+    for at, name in enumerate(names):
+        side = 600 if at == 9 else 40
+        (pictures / name).write_bytes(made.encoded(made.pixels(side, side), quality=99))
+    token = [f"{name}#0\ta picture\n" for name in names]
+    (tmp_path / "data/Flickr8k.token.txt").write_text("".join(token))
+    (tmp_path / "data/Flickr_8k.trainImages.txt").write_text("\n".join(names) + "\n")
+    return tmp_path / "data"
+
+
+def packed(data: Path, out: Path, most: int) -> tuple[int, str]:
+    command = [sys.executable, "-c", CODE, str(most), "flickr8k", "--shards", "4"]
+    command += ["--data", str(data), "--out", str(out), "--workers", "1"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    return ended.returncode, "".join(
+        line for line in ended.stderr.splitlines(keepends=True) if line.startswith("error")
+    )
+
+
+def test_a_full_disk_keeps_what_was_finished(data, tmp_path):
+    """A file may have 20,000 bytes: three shards have less, the one with the large picture more."""
+    if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
+        pytest.skip("files are limited here already")
+    code, told = packed(data, tmp_path / "out", 20_000)
+    assert code == 2
+    assert told.startswith(f"error: cannot write {tmp_path}/out: ") and told.count("\n") == 1
+    assert "finished shards stay in" in told and "the same command goes on" in told
+    kept = set(os.listdir(tmp_path / "out.partial"))
+    assert JOURNAL in kept and "train-00000-of-00004.tfrecord" in kept
+    assert "train-00003-of-00004.tfrecord" not in kept
+    assert not any(name.endswith(".tmp") for name in kept)
+    times = {name: (tmp_path / "out.partial" / name).stat().st_ino for name in kept - {JOURNAL}}
+    # There is room again: the same command packs the rest.
+    assert packed(data, tmp_path / "out", -1) == (0, "")
+    assert {name: (tmp_path / "out" / name).stat().st_ino for name in times} == times
+    assert packed(data, tmp_path / "whole", -1) == (0, "")
+    for name in os.listdir(tmp_path / "whole"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -1,0 +1,294 @@
+"""An interrupted run ends bit for bit as if it had not been interrupted, or says why it cannot."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from benchmarks.compared_runs import differences, result_of
+from tfclip.models.saving import load_model
+from tfclip.training.interval import Interval
+from tfclip.training.loop.checkpoints import Checkpoints
+from tfclip.training.options.recipes import RECIPES
+from tfclip.training.run import train
+
+SMALL = replace(
+    RECIPES["shapes"],
+    image_options={"widths": (8, 16), "stem": 2},
+    text_options={"width": 16, "blocks": 1, "heads": 2},
+)
+TINY = {
+    "image_size": 16,
+    "batch_size": 4,
+    "steps": 14,
+    "evaluate_every": 5,
+    "warmup_steps": 2,
+    "average": 0.9,
+    "patience": 9,
+    "checkpoint_every": "3",
+    "learning_rate": 1e-3,
+}
+
+
+class Interruption(Exception):
+    """What a test ends a run with: all that was in memory is gone, as after a kill."""
+
+
+class Until(keras.callbacks.Callback):
+    """Remembers the loss of every step, and does something after one of them."""
+
+    def __init__(self, step=None, act=None):
+        super().__init__()
+        self.losses = []
+        self.step, self.act = step, act
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["batch_loss"])
+        if len(self.losses) == self.step:
+            self.act()
+
+
+def interrupt():
+    raise Interruption
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def flags(records, run, **given):
+    """Dropout in the head, averaged weights, early stopping, validation."""
+    options = {"records": str(records), "run": run, "text_head": "projection", **TINY, **given}
+    options["feature_cache"] = run.parent / "features"
+    return SMALL.flags(**options)
+
+
+def trained(given, *callbacks):
+    return train("shapes", given, callbacks, SMALL)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(training_records, flickr8k_records, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    trained(flags(training_records, run, val=f"{flickr8k_records}:dev"), Until())
+    return run
+
+
+# 7: within an epoch, after the checkpoint of step 6. 10: at the end of one, before its evaluation.
+def test_a_run_interrupted_twice_ends_the_same(
+    uninterrupted, training_records, flickr8k_records, tmp_path
+):
+    given = flags(training_records, tmp_path / "run", val=f"{flickr8k_records}:dev")
+    for step in (7, 10):
+        with pytest.raises(Interruption):
+            trained(given, Until(step, interrupt))
+    ended = trained(given, Until())
+    assert ended["steps"] == 14
+    assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
+    assert shown(tmp_path / "run") == shown(uninterrupted)
+
+
+def shown(run) -> dict:
+    """What TensorBoard shows of a run: the values of each curve by step, and its pictures."""
+    board = EventAccumulator(str(run / "tensorboard"))
+    board.Reload()
+    curves = {
+        tag: [(event.step, event.value) for event in board.Scalars(tag)]
+        for tag in board.Tags()["scalars"]
+    }
+    for what in ("loss", "temperature", "learning_rate", "gradient_norm_image"):
+        assert [step for step, _ in curves[f"step/{what}"]] == [10], what
+    for what in ("val_loss", "val_recall", "learning_rate", "gradient_norm_text"):
+        assert [step for step, _ in curves[f"evaluation/{what}"]] == [5, 10, 14], what
+    pictures = [(image.step, image.encoded_image_string) for image in board.Images("retrievals")]
+    assert [step for step, _ in pictures] == [5, 10, 14]
+    for _, png in pictures:
+        assert Image.open(io.BytesIO(png)).size == (240 + 5 * 108, 6 * 108)
+    return {**curves, "pictures": pictures}
+
+
+@pytest.mark.parametrize("step", [8, pytest.param(10, marks=pytest.mark.slow)])
+def test_sigterm_saves_within_a_step_and_the_run_goes_on(
+    step, uninterrupted, training_records, flickr8k_records, tmp_path
+):
+    given = flags(
+        training_records, tmp_path / "run", val=f"{flickr8k_records}:dev", checkpoint_every="1h"
+    )
+    ended = trained(given, Until(step, terminate))
+    assert (ended["terminated"], ended["steps"]) == (True, step)
+    ended = trained(given, Until())
+    assert (ended["terminated"], ended["steps"]) == (False, 14)
+    assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
+
+
+@pytest.mark.slow
+def test_the_command_ends_well_after_sigterm_and_goes_on(training_records, tmp_path):
+    words = [sys.executable, "-m", "tfclip.fit", "shapes", f"--records={training_records}"]
+    words += [f"--run={tmp_path / 'run'}", "--steps=9000", "--batch-size=4", "--image-size=16"]
+    words += ["--checkpoint-every=1", "--evaluate-every=9000"]
+    for number in (1, 2):
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
+            saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
+            before = saved.newest_path()
+            while saved.newest_path() == before and running.poll() is None:
+                time.sleep(0.1)
+            running.terminate()
+            _, said = running.communicate()
+        assert running.returncode == 0, said
+        assert f"step {saved.newest().step}, which is saved" in said
+        assert ("going on after step" in said) == (number == 2)
+
+
+@pytest.mark.slow
+def test_sigterm_breaks_off_an_evaluation_which_is_made_again(
+    uninterrupted, training_records, flickr8k_records, tmp_path
+):
+    class InEvaluation(Until):
+        def on_epoch_end(self, epoch, logs=None):
+            if self.step and epoch == 1:
+                terminate()
+                raise AssertionError("the evaluation went on")
+
+    given = flags(training_records, tmp_path / "run", val=f"{flickr8k_records}:dev")
+    first = InEvaluation(step=99)
+    assert trained(given, first)["terminated"]
+    assert len(first.losses) == 10
+    trained(given, InEvaluation())
+    theirs = result_of(uninterrupted)
+    # The same callback by another name.
+    theirs["state"]["callbacks"] = theirs["state"]["callbacks"].replace("Until", "InEvaluation")
+    assert differences(result_of(tmp_path / "run"), theirs) == []
+
+
+def test_a_run_that_has_ended_is_not_trained_again(
+    uninterrupted, training_records, flickr8k_records, capsys
+):
+    before = result_of(uninterrupted)
+    seen = Until()
+    given = flags(training_records, uninterrupted, val=f"{flickr8k_records}:dev")
+    assert trained(given, seen)["steps"] == 14
+    assert len(seen.losses) == 14, "what the callback remembered, and no step more"
+    assert "has ended after step 14" in capsys.readouterr().err
+    assert differences(result_of(uninterrupted), before) == []
+
+
+def test_another_flag_is_refused_by_name(uninterrupted, training_records, flickr8k_records):
+    given = {"val": f"{flickr8k_records}:dev", "learning_rate": 5e-3, "seed": 1}
+    with pytest.raises(ValueError, match="--learning-rate 0.001, now 0.005; --seed 0, now 1"):
+        trained(flags(training_records, uninterrupted, **given))
+
+
+def test_records_in_another_place_are_the_same_ones(
+    uninterrupted, training_records, flickr8k_records, tmp_path, capsys
+):
+    shutil.copytree(training_records, tmp_path / "moved")
+    given = {"val": f"{flickr8k_records}:dev"}
+    assert trained(flags(tmp_path / "moved", uninterrupted, **given), Until())["steps"] == 14
+    assert "has ended after step 14" in capsys.readouterr().err
+    vocabulary = training_records / "vocab.txt"
+    with pytest.raises(ValueError, match=f"--records .*{training_records}.*, now .*/f"):
+        trained(flags(flickr8k_records, uninterrupted, vocabulary=vocabulary, **given))
+
+
+def test_averaged_weights_and_what_they_stand_for_are_both_saved(uninterrupted):
+    with np.load(uninterrupted / "checkpoints" / "step-00000014.npz") as packed:
+        saved = {packed[name].tobytes() for name in packed.files if name != "state.json"}
+    weights = {}
+    for folder in ("last", "last-unaveraged"):
+        model = load_model(uninterrupted / "checkpoints" / folder).dual_encoder
+        weights[folder] = [v.numpy() for v in model.trainable_variables if v.shape]
+        assert all(value.tobytes() in saved for value in weights[folder])
+    changed = [not np.array_equal(*pair) for pair in zip(*weights.values(), strict=True)]
+    assert np.mean(changed) > 0.9
+    assert load_model(uninterrupted / "best-unaveraged").trained_on["steps"] == 14
+
+
+@pytest.mark.slow
+def test_damaged_checkpoints_fall_back_to_the_one_before(
+    uninterrupted, training_records, flickr8k_records, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    saved = Checkpoints(run / "checkpoints", Interval())
+    assert [path.name for path in saved._paths()] == [
+        f"step-{step:08d}.npz" for step in (14, 12, 9)
+    ]
+    last, middle, _ = saved._paths()
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    middle.write_bytes(middle.read_bytes()[:-1000])
+    given = flags(training_records, run, val=f"{flickr8k_records}:dev")
+    trained(given, Until())
+    said = capsys.readouterr().err
+    assert f"{last} is damaged" in said
+    assert f"{middle} is damaged" in said
+    assert "going on after step 9" in said
+    assert differences(result_of(run), result_of(uninterrupted)) == []
+    for path in saved._paths():
+        path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no checkpoint in .* is sound.*--overwrite"):
+        trained(given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [4, 6, 8])
+def test_freed_towers_go_on_from_either_phase(step, locked, training_records, tmp_path):
+    given = flags(training_records, tmp_path / "run", **LOCKED)
+    with pytest.raises(Interruption):
+        trained(given, Until(step, interrupt))
+    trained(given, Until())
+    assert differences(result_of(tmp_path / "run"), result_of(locked)) == []
+
+
+LOCKED = {
+    "lock": "image,text",
+    "unlock_after": 6,
+    "region_share": 0.0,
+    "captions": 2,
+    "checkpoint_every": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def locked(training_records, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "locked"
+    trained(flags(training_records, run, **LOCKED), Until())
+    return run
+
+
+class Towers(keras.callbacks.Callback):
+    """Looks at the towers, and changes one, before the run goes on."""
+
+    def __init__(self, change=0.0):
+        super().__init__()
+        self.change = change
+
+    def on_train_begin(self, logs=None):
+        weights = [*self.model.image_tower.weights, *self.model.text_tower.weights]
+        self.kernel = weights[0].numpy()
+        weights[0].assign(weights[0] + self.change)
+
+
+def test_locked_towers_are_in_no_checkpoint_and_must_be_the_same(training_records, tmp_path):
+    given = flags(training_records, tmp_path / "run", **{**LOCKED, "unlock_after": None})
+    towers = Towers()
+    with pytest.raises(Interruption):
+        trained(given, towers, Until(4, interrupt))
+    (last, *_) = Checkpoints(tmp_path / "run" / "checkpoints", Interval())._paths()
+    with np.load(last) as packed:
+        arrays = [packed[name] for name in packed.files if name.startswith("variable")]
+    assert len(arrays) > 10
+    assert not any(np.array_equal(array, towers.kernel) for array in arrays)
+    with pytest.raises(ValueError, match="locked towers have other weights.*--image-weights"):
+        trained(given, Towers(change=1.0))

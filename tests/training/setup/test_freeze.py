@@ -1,0 +1,147 @@
+"""Locked towers: stored outputs train as the towers themselves would, and are never stale."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from tfclip.inputs import words
+from tfclip.models.saving import load_model
+from tfclip.training.options.recipes import RECIPES
+from tfclip.training.run import train
+
+TINY = {
+    "image_size": 32,
+    "batch_size": 4,
+    "steps": 8,
+    "evaluate_every": 8,
+    "warmup_steps": 0,
+    "region_share": 0.0,
+    "learning_rate": 1e-3,
+}
+
+
+class Losses(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(logs["batch_loss"])
+
+
+@pytest.fixture
+def records(flickr8k_records, training_records, tmp_path):
+    """Captioned pictures (12), with a vocabulary, in a folder that may be written to."""
+    copy = tmp_path / "records"
+    shutil.copytree(flickr8k_records, copy)
+    shutil.copy(training_records / "vocab.txt", copy)
+    return copy
+
+
+def losses(run, records, **flags):
+    seen = Losses()
+    given = {"records": f"{records}:dev", "run": run, "val": f"{records}:dev", **TINY, **flags}
+    train("shapes", RECIPES["shapes"].flags(**given), callbacks=[seen])
+    return seen.seen
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        pytest.param("image", marks=pytest.mark.slow),
+        pytest.param("text", marks=pytest.mark.slow),
+        "image,text",
+    ],
+)
+def test_stored_features_give_the_loss_curve_of_the_locked_towers(lock, records, tmp_path):
+    common = {"lock": lock, "views": "4", "captions": 1 if lock == "image" else 3}
+    stored = losses(tmp_path / "stored", records, **common)
+    run = losses(tmp_path / "run", records, cache_features=False, **common)
+    assert len(stored) == 8
+    assert stored[0] != stored[-1]
+    np.testing.assert_allclose(stored, run, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_float16_rounds_and_is_stored_apart(records, tmp_path):
+    common = {"lock": "image,text"}
+    exact = losses(tmp_path / "exact", records, **common)
+    rounded = losses(tmp_path / "rounded", records, feature_precision="float16", **common)
+    assert exact != rounded
+    np.testing.assert_allclose(exact, rounded, atol=2e-3)
+    assert len(list((records / "features").iterdir())) == 4
+
+
+def folders(records):
+    return {path.name for path in (records / "features").iterdir()}
+
+
+def test_features_are_reused_and_those_of_other_weights_are_not(records, tmp_path, capfd):
+    common = {"lock": "image", "val": None}
+    losses(tmp_path / "a", records, **common)
+    first = folders(records)
+    assert len(first) == 1
+    losses(tmp_path / "b", records, **common)
+    assert folders(records) == first
+    assert "reused" in capfd.readouterr().err
+    losses(tmp_path / "d", records, seed=1, **common)
+    assert len(folders(records)) == 2
+
+
+def test_damaged_features_are_refused_with_what_to_delete(records, tmp_path):
+    common = {"lock": "image", "val": None}
+    losses(tmp_path / "a", records, **common)
+    (folder,) = (records / "features").iterdir()
+    stored = folder / "features.npy"
+    data = bytearray(stored.read_bytes())
+    data[-3] ^= 1
+    stored.write_bytes(data)
+    with pytest.raises(ValueError, match=f"damaged.*delete .*{folder.name}"):
+        losses(tmp_path / "b", records, **common)
+    assert stored.read_bytes() == bytes(data)
+
+
+def test_features_under_a_foreign_name_are_refused(records, tmp_path):
+    common = {"lock": "image", "val": None}
+    losses(tmp_path / "a", records, **common)
+    (folder,) = (records / "features").iterdir()
+    description = json.loads((folder / "features.json").read_text())
+    description["what"]["weights"] = "0" * 64
+    (folder / "features.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="other weights"):
+        losses(tmp_path / "b", records, **common)
+
+
+def test_freed_towers_train_after_the_heads(records, tmp_path):
+    run = tmp_path / "run"
+    common = {"lock": "image,text", "evaluate_every": 4, "unlocked_learning_rate": 1e-3}
+    losses(run, records, unlock_after=4, **common)
+    locked = tmp_path / "locked"
+    losses(locked, records, steps=4, **common)
+    freed, still = load_model(run).dual_encoder, load_model(locked).dual_encoder
+    for side in ("image_tower", "text_tower"):
+        after, before = (getattr(model, side).get_weights() for model in (freed, still))
+        assert any((a != b).any() for a, b in zip(after, before, strict=True))
+
+
+def test_words_are_asked_of_the_freed_text_tower_itself(records, tmp_path, monkeypatch):
+    monkeypatch.setattr(words, "LEAST_PICTURES", 2)
+    run = tmp_path / "run"
+    prompts = []
+
+    class SeePrompts(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            prompts.append(self.model.word_prompts)
+
+    given = {"records": f"{records}:dev", "run": run, "val": f"{records}:dev", **TINY, "steps": 4}
+    given |= {"lock": "image,text", "unlock_after": 2, "evaluate_every": 2, "word_weight": 0.5}
+    train("shapes", RECIPES["shapes"].flags(**given), callbacks=[SeePrompts()])
+    assert len(prompts) == 4
+    assert len(prompts[0].words) > 3
+    # The stored outputs are those of the tower as it was; a tower that trains is run.
+    assert prompts[0].features.shape[0] == prompts[1].features.shape[0] == len(prompts[0].words)
+    assert prompts[2].features is None
+    assert prompts[3].features is None

@@ -1,0 +1,1 @@
+"""The labelled images and sentence pairs that a model is measured on."""

@@ -1,0 +1,281 @@
+"""Labelled pictures of one split, from packed records or from a raw data set."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfclip.console import say
+from tfclip.naming import unknown
+from tfclip.records.manifest import load_manifest
+from tfclip.sources.sample import Rejected, Source
+
+# TensorFlow is imported where records or pictures are read: what is cached needs none, and tables
+# are there in the seconds that its import alone would take.
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class LabelledPictures:
+    """N pictures and which of C classes they show.
+
+    Attributes:
+        split: its name.
+        class_names: the C classes.
+        keys: N unique names.
+        present: (N,C) bool, the class is in the picture, difficult to see or not.
+        difficult: (N,C) bool, it is there only as "difficult"; a subset of `present`.
+        views: from the side of a view and boxes (T,4) to a dataset as `record_views` gives it.
+        skipped: pictures of the split that could not be read.
+        reference: names exactly these pictures, for caches: another content has another one.
+    """
+
+    split: str
+    class_names: tuple[str, ...]
+    keys: tuple[str, ...]
+    present: np.ndarray
+    difficult: np.ndarray
+    views: Callable[[int, np.ndarray], tf.data.Dataset]
+    skipped: int = 0
+    reference: str = ""
+
+
+def _annotated(pictures: LabelledPictures) -> LabelledPictures:
+    if not pictures.present.any():
+        raise ValueError(
+            f"the split {pictures.split} has no annotations: none of its {len(pictures.keys)} "
+            "pictures shows any class; choose a split that is annotated"
+        )
+    return pictures
+
+
+def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
+    """Several splits of one data set as one, "train+val", in their order."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
+        seen, before = None, 0
+        for part in parts:
+            moved = part.views(size, boxes).map(
+                lambda row, views, before=before: (row + before, views)
+            )
+            seen = moved if seen is None else seen.concatenate(moved)
+            before += len(part.keys)
+        return seen
+
+    return LabelledPictures(
+        "+".join(part.split for part in parts),
+        parts[0].class_names,
+        tuple(key for part in parts for key in part.keys),
+        np.concatenate([part.present for part in parts]),
+        np.concatenate([part.difficult for part in parts]),
+        views,
+        sum(part.skipped for part in parts),
+        "+".join(part.reference for part in parts),
+    )
+
+
+def with_classes(pictures: LabelledPictures, class_names: Sequence[str] | None) -> LabelledPictures:
+    """The same pictures with some of their classes, in another order; all of them for None.
+
+    Raises:
+        ValueError: a class that is none of theirs, or none that any picture shows.
+    """
+    if class_names is None:
+        return pictures
+    for name in class_names:
+        if name not in pictures.class_names:
+            raise unknown("class", name[:100], pictures.class_names)
+    columns = [pictures.class_names.index(name) for name in class_names]
+    return _annotated(
+        replace(
+            pictures,
+            class_names=tuple(class_names),
+            present=pictures.present[:, columns],
+            difficult=pictures.difficult[:, columns],
+        )
+    )
+
+
+def labelled_records(directory: Path, split: str) -> LabelledPictures:
+    """Open a split of packed records, or several as "train+val".
+
+    Raises:
+        FileNotFoundError, ValueError: see `records.reader.split_files`.
+        ValueError: records without classes, without annotations, or with a class of no name.
+    """
+    if "+" in split:
+        return joined([labelled_records(directory, part) for part in split.split("+")])
+    from tfclip.records import schema
+    from tfclip.records.reader import read_split
+
+    manifest = load_manifest(directory)
+    class_names = manifest.class_names
+    if not class_names:
+        raise ValueError(
+            f"the records at {directory} have no class names; pack labelled ones with: "
+            "python -m tfclip.make_records voc --data DIR --out DIR"
+        )
+    records = read_split(directory, split, features=(schema.KEY, schema.LABEL, schema.DIFFICULT))
+    keys, labels, difficult = [], [], []
+    for record in records.as_numpy_iterator():
+        keys.append(record[schema.KEY].decode())
+        labels.append([name.decode() for name in record[schema.LABEL]])
+        difficult.append([name.decode() for name in record[schema.DIFFICULT]])
+    return _annotated(
+        LabelledPictures(
+            split,
+            class_names,
+            tuple(keys),
+            _cells(labels, class_names) | _cells(difficult, class_names),
+            _cells(difficult, class_names),
+            record_pictures(directory, split),
+            reference=f"{manifest.fingerprint()}:{split}",
+        )
+    )
+
+
+def unlabelled_records(
+    directory: Path, split: str, class_names: Sequence[str], names: Sequence[Sequence[str]]
+) -> LabelledPictures:
+    """Open captioned records as pictures whose classes nobody labelled.
+
+    Args:
+        directory: packed records.
+        split: one of their splits.
+        class_names: C classes.
+        names: the words for each of them; a picture whose captions hold one may show the class: it
+            is `difficult` there, and counts neither way.
+
+    Raises:
+        ValueError: no captions, or a class that every picture names.
+    """
+    from tfclip.records import schema
+    from tfclip.records.reader import read_split
+
+    keys, captions = [], []
+    for record in read_split(
+        directory, split, features=(schema.KEY, schema.CAPTION)
+    ).as_numpy_iterator():
+        keys.append(record[schema.KEY].decode())
+        captions.append([text.decode("utf-8", "replace") for text in record[schema.CAPTION]])
+    if not any(captions):
+        raise ValueError(f"{directory}:{split} has no captions, which tell what is unrelated")
+    related = related_pictures(captions, names)
+    if related.all(axis=0).any():
+        name = class_names[int(np.argmax(related.all(axis=0)))]
+        raise ValueError(f"every picture of {directory}:{split} names the class {name}")
+    return LabelledPictures(
+        split, tuple(class_names), tuple(keys), related, related, record_pictures(directory, split)
+    )
+
+
+def record_pictures(directory: Path, split: str) -> Callable[[int, np.ndarray], tf.data.Dataset]:
+    """The `views` of a `LabelledPictures`, of a split of packed records."""
+
+    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
+        from tfclip.evaluation.datasets.views import record_views
+
+        return record_views(directory, split, size, boxes)
+
+    return views
+
+
+def _file_pictures(paths: Sequence[Path]) -> Callable[[int, np.ndarray], tf.data.Dataset]:
+    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
+        from tfclip.evaluation.datasets.views import file_views
+
+        return file_views(paths, size, boxes)
+
+    return views
+
+
+def _files_reference(images: Sequence[Path | bytes]) -> str:
+    """Names these pictures as they are now: a changed file has another size or time."""
+    listed = hashlib.sha256()
+    for path in images:
+        if isinstance(path, bytes):
+            listed.update(hashlib.sha256(path).digest())
+            continue
+        found = path.stat() if path.is_file() else None
+        known = (0, 0) if found is None else (found.st_size, found.st_mtime_ns)
+        listed.update(f"{path.resolve()}:{known}\n".encode())
+    return listed.hexdigest()
+
+
+def labelled_source(source: Source, split: str) -> LabelledPictures:
+    """Open a split of a raw data set, or several as "train+val".
+
+    Pictures that are missing are told and left out.
+
+    Raises:
+        ValueError: an unknown split, no annotations, or a class of no name.
+    """
+    if "+" in split:
+        return joined([labelled_source(source, part) for part in split.split("+")])
+    if split not in source.counts:
+        raise unknown(f"split of {source.name}", split, source.counts)
+    samples = []
+    for item in source.read(split):
+        if isinstance(item, Rejected):
+            say(f"left out: {item.key}: {item.reason}")
+        else:
+            samples.append(item)
+    names = source.class_names
+    paths = [sample.image for sample in samples]
+    difficult = _cells([sample.difficult for sample in samples], names)
+    return _annotated(
+        LabelledPictures(
+            split,
+            names,
+            tuple(sample.key for sample in samples),
+            _cells([sample.labels for sample in samples], names) | difficult,
+            difficult,
+            _file_pictures(paths),
+            source.counts[split] - len(samples),
+            _files_reference(paths),
+        )
+    )
+
+
+def _cells(listed: Sequence[Iterable[str]], class_names: Sequence[str]) -> np.ndarray:
+    """Which class is listed for which picture: (N,C) bool."""
+    column = {name: at for at, name in enumerate(class_names)}
+    cells = np.zeros((len(listed), len(class_names)), bool)
+    for row, names in enumerate(listed):
+        for name in names:
+            if name not in column:
+                raise unknown("class", name[:100], class_names)
+            cells[row, column[name]] = True
+    return cells
+
+
+def related_pictures(
+    captions: Sequence[Sequence[str]], names: Sequence[Sequence[str]]
+) -> np.ndarray:
+    """Which class is named in the captions of which picture: (N,C) bool.
+
+    A name counts as whole words in any case, with a plural s or es: "dogs" names a dog. A picture
+    without captions may show anything: it counts as related to every class.
+
+    Args:
+        captions: of each of N pictures.
+        names: the words for each of C classes: its name, its readable name, its synonyms.
+    """
+    patterns = [
+        re.compile(
+            r"\b(?:" + "|".join(re.escape(name.lower()) for name in listed) + r")(?:s|es)?\b"
+        )
+        for listed in names
+    ]
+    texts = [" \n ".join(listed).lower() for listed in captions]
+    named = [[not text or bool(p.search(text)) for p in patterns] for text in texts]
+    return np.array(named, bool).reshape(len(texts), len(patterns))

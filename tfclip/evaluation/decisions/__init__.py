@@ -1,0 +1,1 @@
+"""Thresholds, calibration and fusion: from scores to decisions, without TensorFlow."""

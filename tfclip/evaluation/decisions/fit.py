@@ -1,0 +1,92 @@
+"""All that is fitted before pictures are decided upon: fusion, thresholds, probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfclip.evaluation.decisions.calibration import CALIBRATIONS, Calibration
+from tfclip.evaluation.decisions.calibration_fit import fit_calibration
+from tfclip.evaluation.decisions.false_positive_rate import negatives_thresholds
+from tfclip.evaluation.decisions.fusion import Fusion, learn_fusion
+from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.scored_images import ScoredPictures
+from tfclip.evaluation.decisions.shrinkage import choose_strength, shared_thresholds, shrink
+from tfclip.evaluation.decisions.thresholds import Thresholds, fit_thresholds, parse_objective
+from tfclip.inputs.tiles import tile_groups
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a calibration split decided.
+
+    Attributes:
+        thresholds: those in use.
+        unshrunk: those that are best for each class by itself.
+        strength: of the shrinkage.
+        softmax: thresholds on the softmax over the classes, fitted alike.
+        calibrations: by kind; empty without labelled pictures.
+        softmax_of: from scores (N,C) to their softmax over the classes, at the model's temperature.
+    """
+
+    thresholds: Thresholds
+    unshrunk: Thresholds
+    strength: float
+    softmax: Thresholds
+    calibrations: Mapping[str, Calibration]
+    softmax_of: Callable[[np.ndarray], np.ndarray]
+
+
+def choose_fusion(calibration: ScoredPictures, options: VocOptions, logit_scale: float) -> Fusion:
+    """The fusion that was asked for; learnt weights are those best on the calibration split."""
+    if options.fusion == "learnt":
+        groups = tile_groups(calibration.tiles)
+        return learn_fusion(calibration.view_scores, calibration.present, groups)
+    return Fusion(options.fusion, sharpness=logit_scale)
+
+
+def fit_all(calibration: ScoredPictures, options: VocOptions, logit_scale: float) -> Fitted:
+    """Fit thresholds and probabilities on a calibration split, or on pictures without labels.
+
+    Args:
+        calibration: with its fusion. Where `options.false_positives` is given, its classes are
+            unknown, and `difficult` marks those that a picture may show.
+        options: what was asked.
+        logit_scale: temperature of the softmax that stands beside the cosine.
+
+    Raises:
+        ValueError: the split fixes no threshold.
+    """
+
+    def softmax_of(scores: np.ndarray) -> np.ndarray:
+        return softmax(logit_scale * scores)
+
+    scores, ignore = calibration.scores, calibration.difficult
+    if options.false_positives is not None:
+        fitted, of_softmax = (
+            negatives_thresholds(each, ignore, options.false_positives)
+            for each in (scores, softmax_of(scores))
+        )
+        return Fitted(fitted, fitted, 0.0, of_softmax, {}, softmax_of)
+    objective, known = parse_objective(options.objective), calibration.known
+    alone = fit_thresholds(scores, known, objective, ignore)
+    shared = shared_thresholds(scores, known, objective, ignore)
+    strength = 0.0
+    if options.shrink:
+        strength = choose_strength(scores, known, objective, ignore, options.seed)
+    return Fitted(
+        shrink(alone, shared, known.sum(axis=0), strength),
+        alone,
+        strength,
+        fit_thresholds(softmax_of(scores), known, objective, ignore),
+        {kind: fit_calibration(kind, scores, known, ignore) for kind in CALIBRATIONS},
+        softmax_of,
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)

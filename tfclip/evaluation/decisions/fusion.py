@@ -1,0 +1,119 @@
+"""From one score per view of a picture to one score per picture, in NumPy.
+
+`serving.scoring` says the same in the served graph; a test holds the two together.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfclip.evaluation.metrics.multilabel import average_precision, mean_defined
+from tfclip.naming import unknown
+
+UNFITTED_FUSIONS = ("max", "mean", "logsumexp")
+FUSIONS = (*UNFITTED_FUSIONS, "learnt")
+# The weights that are tried are multiples of a tenth: finer ones are beyond the noise of a split.
+_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the views of a tile layout become one score.
+
+    Attributes:
+        name: "max" (the best view), "mean" (of all views), "logsumexp" (the soft maximum
+            log mean exp(sharpness score) / sharpness) or "learnt" (a weighted sum of the best
+            view of each group of tiles).
+        sharpness: of "logsumexp", above 0; the temperature of the model.
+        weights: of "learnt", one per group, 0 or more, 1 in all.
+    """
+
+    name: str = "max"
+    sharpness: float = 0.0
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if self.name not in FUSIONS:
+            raise unknown("fusion", self.name, FUSIONS)
+        if self.name == "logsumexp" and not self.sharpness > 0:
+            raise ValueError(f"logsumexp needs a sharpness above 0; received {self.sharpness}")
+        if self.name == "learnt" and (
+            min(self.weights, default=-1) < 0 or abs(sum(self.weights) - 1) > 1e-6
+        ):
+            raise ValueError(
+                f"learnt weights must be 0 or more and 1 in all; received {self.weights}"
+            )
+
+    def to_dict(self) -> dict:
+        """The same as JSON types."""
+        content = {"name": self.name}
+        if self.name == "logsumexp":
+            content["sharpness"] = self.sharpness
+        return content | ({"weights": list(self.weights)} if self.name == "learnt" else {})
+
+    @classmethod
+    def from_dict(cls, content: Mapping) -> "Fusion":
+        """Read what `to_dict` gives."""
+        return cls(
+            str(content["name"]),
+            float(content.get("sharpness", 0)),
+            tuple(map(float, content.get("weights", ()))),
+        )
+
+
+def fuse(view_scores: np.ndarray, fusion: Fusion, groups: Sequence[int]) -> np.ndarray:
+    """Fuse the scores (N,T,C) of T views into (N,C), of the same dtype.
+
+    Args:
+        view_scores: cosines, the views in the order of `groups`.
+        fusion: how.
+        groups: tiles in each group, T in all, see `inputs.tiles.tile_groups`.
+
+    Raises:
+        ValueError: the groups, or the learnt weights, do not fit.
+    """
+    if sum(groups) != view_scores.shape[1]:
+        raise ValueError(f"received {view_scores.shape[1]} views; groups {groups} need another")
+    if fusion.name == "max":
+        return view_scores.max(axis=1)
+    if fusion.name == "mean":
+        return view_scores.mean(axis=1)
+    if fusion.name == "logsumexp":
+        highest = view_scores.max(axis=1, keepdims=True)
+        sums = np.exp(fusion.sharpness * (view_scores - highest)).mean(axis=1)
+        return highest[:, 0] + np.log(sums) / fusion.sharpness
+    if len(fusion.weights) != len(groups):
+        raise ValueError(f"{len(fusion.weights)} learnt weights for {len(groups)} groups of tiles")
+    weights = np.array(fusion.weights, view_scores.dtype)
+    return np.einsum("ngc,g->nc", group_maxima(view_scores, groups), weights)
+
+
+def group_maxima(view_scores: np.ndarray, groups: Sequence[int]) -> np.ndarray:
+    """The best score within each group of tiles: (N,T,C) to (N,G,C)."""
+    return np.maximum.reduceat(view_scores, np.cumsum([0, *groups[:-1]]), axis=1)
+
+
+def learn_fusion(view_scores: np.ndarray, present: np.ndarray, groups: Sequence[int]) -> Fusion:
+    """Choose the weights of the groups with the highest mean average precision on a split.
+
+    All multiples of a tenth are tried; of equal ones, the first that is nearest to equal weights.
+
+    Args:
+        view_scores: (N,T,C), of a calibration split.
+        present: (N,C) bool.
+        groups: tiles in each group.
+    """
+    maxima = group_maxima(view_scores, groups)
+    tried = [
+        np.array(parts) / _STEPS
+        for parts in itertools.product(range(_STEPS + 1), repeat=len(groups))
+        if sum(parts) == _STEPS
+    ]
+    tried.sort(key=lambda weights: float(((weights - 1 / len(groups)) ** 2).sum()))
+    reached = [
+        mean_defined(average_precision(np.einsum("ngc,g->nc", maxima, weights), present))
+        for weights in tried
+    ]
+    return Fusion("learnt", weights=tuple(tried[int(np.argmax(reached))].tolist()))

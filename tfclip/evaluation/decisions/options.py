@@ -1,0 +1,58 @@
+"""What can be asked of a multi-label measurement, checked before anything is computed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tfclip.evaluation.decisions.calibration import CALIBRATIONS
+from tfclip.evaluation.decisions.fusion import FUSIONS, UNFITTED_FUSIONS
+from tfclip.evaluation.decisions.thresholds import parse_objective
+from tfclip.evaluation.embedding.prompts import templates_by_name
+from tfclip.inputs.tiles import tile_groups
+from tfclip.naming import unknown
+
+
+@dataclass(frozen=True)
+class VocOptions:
+    """What can be asked of a multi-label measurement.
+
+    Attributes:
+        templates: of the prompts, by name.
+        synonyms: by class name, words to take in its place; their prompts are averaged.
+        tiles: layout of the views.
+        fusion: of the views' scores, one of `fusion.FUSIONS`.
+        objective: of the thresholds, see `thresholds.parse_objective`.
+        shrink: draw thresholds per class towards the global one, cross-validated.
+        probabilities: of the export, "platt" or "isotonic".
+        false_positives: the rate that thresholds from negatives alone promise; None fits
+            them on positives and negatives.
+        seed: of the folds and the bootstrap resamples.
+    """
+
+    templates: str = "single"
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tiles: str = "1"
+    fusion: str = "max"
+    objective: str = "f1"
+    shrink: bool = True
+    probabilities: str = "platt"
+    false_positives: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        templates_by_name(self.templates)
+        tile_groups(self.tiles)
+        parse_objective(self.objective)
+        if self.fusion not in FUSIONS:
+            raise unknown("fusion", self.fusion, FUSIONS)
+        if self.probabilities not in CALIBRATIONS:
+            raise unknown("probabilities", self.probabilities, CALIBRATIONS)
+        rate = self.false_positives
+        if rate is not None and not 0 < rate < 1:
+            raise ValueError(f"received a false-positive rate of {rate}; allowed: above 0, below 1")
+        if rate is not None and self.fusion not in UNFITTED_FUSIONS:
+            raise ValueError(
+                f"fusion {self.fusion} is fitted on labelled pictures; without a calibration split "
+                f"give one of {', '.join(UNFITTED_FUSIONS)}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"received seed {self.seed}; allowed: 0 or more")

@@ -1,0 +1,231 @@
+"""The embeddings of a trained model, computed once for a run and kept beside it.
+
+`runs/x/embeddings/<model>/` holds one file for each group of tiles of each set of pictures, one
+for all texts that were asked, and one with the labels of each set. A model trained anew has another
+name, and what was kept of the one before is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+
+from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
+from tfclip.evaluation.embedding.prompts import mean_embeddings
+from tfclip.inputs.tiles import group_boxes, tile_groups
+from tfclip.inputs.view_sets import PIXELS_VERSION
+from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fingerprint
+
+# TensorFlow is imported where something is not cached: without it tables are there in seconds.
+if TYPE_CHECKING:
+    from tfclip.models.saving import TrainedModel
+
+FOLDER = "embeddings"
+
+
+class Embeddings(Protocol):
+    """What measuring asks of a model."""
+
+    @property
+    def logit_scale(self) -> float:
+        """The temperature that the model learnt."""
+
+    @property
+    def trained_on(self) -> Mapping:
+        """See `models.saving.TrainedModel`."""
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed M texts: (M,D) float32, unit norm."""
+
+    def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
+        """Embed the pictures that decode: rows (N,) int64, (N,T,D) float32, unit norm."""
+
+
+class ModelEmbeddings:
+    """The embeddings of a model in memory; nothing is kept."""
+
+    def __init__(self, model: TrainedModel):
+        self._model = model
+        self.trained_on = model.trained_on
+
+    @property
+    def logit_scale(self) -> float:
+        """The temperature of the moment."""
+        return float(self._model.dual_encoder.temperature())
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed M texts; ValueError for one that is longer than the model's context."""
+        from tfclip.evaluation.embedding.embed import embed_texts
+        from tfclip.inputs.text import check_lengths
+
+        check_lengths(texts, self._model.tokenizer)
+        return embed_texts(self._model, texts)
+
+    def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
+        """Embed every view of every picture that decodes."""
+        parts = [self.group(pictures, group) for group in tile_groups(tiles)]
+        return parts[0][0], np.concatenate([embeddings for _, embeddings in parts], axis=1)
+
+    def group(self, pictures: LabelledPictures, tiles: int) -> tuple[np.ndarray, np.ndarray]:
+        """Embed one group of tiles of every picture that decodes."""
+        from tfclip.evaluation.embedding.embed import embed_pictures
+
+        views = pictures.views(self._model.config.picture_size, group_boxes(tiles))
+        return embed_pictures(self._model, views, total=len(pictures.keys))
+
+
+class RunEmbeddings:
+    """The embeddings of the model of a run; the model is loaded when something is not kept yet.
+
+    `fingerprint` is that of `models.model_directory`.
+
+    Args:
+        run: a run directory or a model folder.
+
+    Raises:
+        FileNotFoundError: when it holds no model.
+    """
+
+    def __init__(self, run: Path):
+        self._run = Path(run)
+        folder = self._run / FOLDER
+        self.fingerprint = model_fingerprint(run)
+        self._folder = folder / self.fingerprint[:16]
+        for other in folder.iterdir() if folder.is_dir() else ():
+            if other != self._folder:
+                shutil.rmtree(other, ignore_errors=True)
+
+    @cached_property
+    def model(self) -> TrainedModel:
+        """The model itself."""
+        from tfclip.models.saving import load_model
+
+        return load_model(self._run)
+
+    @cached_property
+    def trained_on(self) -> Mapping:
+        """What the model says it was trained on."""
+        path = model_directory(self._run) / CONFIG_FILE
+        return json.loads(path.read_text(encoding="utf-8")).get("trained_on", {})
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The temperature that the model learnt."""
+        kept = self._kept("logit_scale", lambda: {"scale": ModelEmbeddings(self.model).logit_scale})
+        return float(kept["scale"])
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed M texts; those that were asked before are read."""
+        kept = _read(self._folder / "texts.npz") or {"texts": [], "embeddings": None}
+        place = {text: row for row, text in enumerate(map(str, kept["texts"]))}
+        missing = [text for text in dict.fromkeys(texts) if text not in place]
+        embeddings = kept["embeddings"]
+        if missing:
+            added = self._new_texts(missing)
+            embeddings = added if embeddings is None else np.concatenate([embeddings, added])
+            place |= {text: row for row, text in enumerate(missing, len(place))}
+            _write(self._folder / "texts.npz", {"texts": list(place), "embeddings": embeddings})
+        return embeddings[[place[text] for text in texts]]
+
+    def _new_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts; a refusal is kept too, so that it needs no model the next time."""
+        path = self._folder / f"{_name('refused', *texts)}.npz"
+        if refused := _read(path):
+            raise ValueError(str(refused["reason"]))
+        try:
+            return ModelEmbeddings(self.model).texts(texts)
+        except ValueError as error:
+            _write(path, {"reason": str(error)})
+            raise
+
+    def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
+        """Embed every view of every picture that decodes; groups that are kept are read."""
+        if not pictures.reference:  # Nobody can say whether they are those of before.
+            return ModelEmbeddings(self.model).views(pictures, tiles)
+        parts = []
+        for group in tile_groups(tiles):
+            name = _name("pictures", pictures.reference, PIXELS_VERSION, group)
+
+            def embed(group=group) -> dict[str, np.ndarray]:
+                rows, embeddings = ModelEmbeddings(self.model).group(pictures, group)
+                return {"rows": rows, "embeddings": embeddings}
+
+            parts.append(self._kept(name, embed))
+        return parts[0]["rows"], np.concatenate([part["embeddings"] for part in parts], axis=1)
+
+    def labels(
+        self, reference: str, read: Callable[[], LabelledPictures], views: Callable
+    ) -> LabelledPictures:
+        """Return labelled pictures; their labels are read once.
+
+        Args:
+            reference: names exactly these pictures and labels.
+            read: reads them.
+            views: as in `LabelledPictures`.
+        """
+        fields = ("split", "class_names", "keys", "present", "difficult", "skipped")
+
+        def read_fields() -> dict:
+            pictures = read()
+            return {field: getattr(pictures, field) for field in fields}
+
+        kept = self._kept(_name("labels", reference), read_fields)
+        return LabelledPictures(
+            str(kept["split"]),
+            tuple(map(str, kept["class_names"])),
+            tuple(map(str, kept["keys"])),
+            kept["present"],
+            kept["difficult"],
+            views,
+            int(kept["skipped"]),
+            reference,
+        )
+
+    def arrays(self, reference: str, compute: Callable[[], dict]) -> dict[str, np.ndarray]:
+        """Return arrays that follow from the model and `reference`, computed once."""
+        return self._kept(_name("other", reference), compute)
+
+    def _kept(self, name: str, compute: Callable[[], dict]) -> dict[str, np.ndarray]:
+        path = self._folder / f"{name}.npz"
+        found = _read(path)
+        if found is None:
+            _write(path, compute())
+            found = _read(path)
+        return found
+
+
+def class_embeddings_of(embeddings: Embeddings, texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Embed C classes as the means of their texts' embeddings: (C,D) float32, unit norm."""
+    every = embeddings.texts([text for listed in texts for text in listed])
+    return mean_embeddings(every, [len(listed) for listed in texts])
+
+
+def _name(kind: str, *parts: object) -> str:
+    return f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """What was kept, or None when it is not there or damaged: then it is computed anew."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return None
+
+
+def _write(path: Path, content: Mapping) -> None:
+    """Write beside and rename: whoever looks sees none or all of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        np.savez(file, **content)
+    os.replace(beside, path)

@@ -1,0 +1,109 @@
+"""Pictures and prompts to embeddings, by a trained model: the part that every benchmark shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.console import progress
+from tfclip.evaluation.embedding.prompts import mean_embeddings, prompts
+from tfclip.evaluation.embedding.text_batches import embed_by_length
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.saving import TrainedModel
+
+VIEWS_AT_ONCE = 64
+
+
+@lru_cache(maxsize=2)
+def _graphs(dual_encoder: DualEncoder):
+    """The two encoders as graphs that any batch size fits: a model is traced once, not per use."""
+    size = dual_encoder.config.image_size
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)])
+    def encode_views(views):
+        embeddings = dual_encoder.encode_image(tf.reshape(views, [-1, size, size, 3]))
+        return tf.reshape(embeddings, tf.concat([tf.shape(views)[:2], [-1]], 0))
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None, None], tf.bool),
+        ]
+    )
+    def encode_tokens(token_ids, text_mask):
+        return dual_encoder.encode_text(token_ids, text_mask)
+
+    return encode_views, encode_tokens
+
+
+def embed_texts(model: TrainedModel, texts: Sequence[str | bytes]) -> np.ndarray:
+    """Embed M texts: (M,D) float32, unit norm."""
+    _, encode = _graphs(model.dual_encoder)
+    return embed_by_length(encode, model.tokenizer, texts, model.config.embed_dim)
+
+
+def class_embeddings(
+    model: TrainedModel, class_names: Sequence[str], templates: Sequence[str]
+) -> np.ndarray:
+    """Embed C classes by the prompts of their templates: (C,D) float32, unit norm."""
+    return embed_classes(model, [prompts(name, templates) for name in class_names])
+
+
+def embed_classes(model: TrainedModel, texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Embed each of C classes as the mean of its texts' embeddings: (C,D) float32, unit norm."""
+    every = embed_texts(model, [text for listed in texts for text in listed])
+    return mean_embeddings(every, [len(listed) for listed in texts])
+
+
+def embed_pictures(
+    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed every view of every picture; only the embeddings stay in memory.
+
+    Args:
+        model: whose image size the views have.
+        views: (row, views (T,S,S,3) uint8) from `record_views` or `file_views`.
+        total: how many pictures there are, for the progress bar.
+
+    Returns:
+        rows (N,) int64, and embeddings (N,T,D) float32, unit norm.
+
+    Raises:
+        ValueError: there is no picture.
+    """
+    batches = list(embed_batches(model, views, total=total))
+    if not batches:
+        raise ValueError("there is no picture to embed: none of the files could be decoded")
+    rows, embeddings = zip(*batches, strict=True)
+    return np.concatenate(rows), np.concatenate(embeddings)
+
+
+def embed_batches(
+    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Embed as `embed_pictures`, a batch at a time: rows (B,) and embeddings (B,T,D)."""
+    encode, _ = _graphs(model.dual_encoder)
+    number = None if total is None else -(-total // _at_once(views))
+    for row, batch in progress(view_batches(views), total=number, what="embedding pictures"):
+        yield row.numpy(), encode(batch).numpy()
+
+
+def view_batches(views: tf.data.Dataset) -> tf.data.Dataset:
+    """The rows and views of pictures, (B,) and (B,T,S,S,3), read while others are embedded.
+
+    One thread a core reads, and tf.data tunes nothing on the way: its tuning halved the speed of
+    every second pass over the pictures.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = os.cpu_count() or 1
+    return views.batch(_at_once(views)).prefetch(2).with_options(options)
+
+
+def _at_once(views: tf.data.Dataset) -> int:
+    """How many pictures make about `VIEWS_AT_ONCE` views."""
+    return max(1, VIEWS_AT_ONCE // views.element_spec[1].shape[0])

@@ -1,0 +1,147 @@
+"""Class names as sentences: templates by name, readable names for Pascal VOC, synonyms of users."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfclip.evaluation.embedding.openai_templates import IMAGENET_TEMPLATES
+from tfclip.naming import unknown
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "single": ("a photo of a {}.",),
+    # CLIP_benchmark's list for VOC2007 is the single one (its en_zeroshot_classification_templates,
+    # "voc2007_multilabel"), filled with the official names.
+    "voc": ("a photo of a {}.",),
+    "openai": IMAGENET_TEMPLATES,
+    "short": ("{}",),
+    "region": ("the {}",),
+}
+OFFICIAL_NAMES = ("voc",)
+"""Templates that are filled with the names as the data set writes them, and with no other."""
+
+READABLE = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "television",
+}
+"""Official names of VOC that captions rarely use, and the words that they do use."""
+
+
+def templates_by_name(name: str) -> tuple[str, ...]:
+    """Return the templates of that name, or those in a text file, one a line, each with one {} for
+    the class.
+
+    Raises:
+        ValueError: an unknown name, for which the known ones are listed; or a line without {}.
+    """
+    if name in TEMPLATES:
+        return TEMPLATES[name]
+    path = Path(name)
+    if not path.is_file():
+        error = unknown("templates", name, TEMPLATES)
+        raise ValueError(f"{error}; or a text file with one prompt a line, {{}} for the class")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line for line in lines if line]
+    if bad := [line for line in lines if line.count("{}") != 1]:
+        raise ValueError(f"{path}: allowed are lines with one {{}}, received {bad[0][:100]!r}")
+    if not lines:
+        raise ValueError(f"{path} holds no prompt; it takes one a line, {{}} for the class")
+    return tuple(lines)
+
+
+def prompts(class_name: str, templates: Sequence[str]) -> list[str]:
+    """Return the class name in every template, in their order; nothing else is changed.
+
+    Raises:
+        ValueError: a template without {}, which would say the same of every class.
+    """
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"template {template!r} has no {{}} for the class name")
+    return [template.replace("{}", class_name) for template in templates]
+
+
+def readable_names(class_names: Sequence[str]) -> list[str]:
+    """Return the names as captions have them; names that are not VOC's stay as they are."""
+    return [READABLE.get(name, name) for name in class_names]
+
+
+def class_prompts(
+    class_names: Sequence[str], templates: str, synonyms: Mapping[str, Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """Return all texts whose embeddings are averaged, for each class.
+
+    Args:
+        class_names: as the data set writes them.
+        templates: by name; `OFFICIAL_NAMES` are filled with these names, the others with readable
+            ones.
+        synonyms: by class name, the words to take in place of the name, from `read_synonyms`.
+
+    Raises:
+        ValueError: unknown templates.
+    """
+    filled = templates_by_name(templates)
+    official = templates in OFFICIAL_NAMES
+    texts = []
+    for name, readable in zip(class_names, readable_names(class_names), strict=True):
+        words = synonyms.get(name, (name if official else readable,))
+        texts.append(tuple(text for word in words for text in prompts(word, filled)))
+    return texts
+
+
+def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read a file of synonyms: UTF-8, a class a line, "sofa: couch, sofa, settee".
+
+    Empty lines and those that begin with # are left out. Whether the classes exist,
+    `check_synonyms` says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: not UTF-8, a line without a colon or a word, or a class twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of synonyms at {path}")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, listed = (part.strip() for part in line.partition(":"))
+        words = tuple(word.strip() for word in listed.split(",") if word.strip())
+        if not name or not words or name in found:
+            raise ValueError(
+                f"{path}, line {number}: received {line.strip()[:60]!r}; allowed: CLASS: word, "
+                "word; each class once"
+            )
+        found[name] = words
+    return found
+
+
+def check_synonyms(synonyms: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> None:
+    """Raise ValueError when synonyms are given for what is no class."""
+    for name in synonyms:
+        if name not in class_names:
+            raise unknown("class in the synonyms", name, class_names)
+
+
+def mean_embeddings(embeddings: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """The mean of each class's rows, brought back to length one (Radford et al. 2021, 3.1.4).
+
+    Args:
+        embeddings: (M,D), the rows of one class after those of another.
+        counts: rows of each of C classes, M in all.
+
+    Returns:
+        (C,D) of the same dtype.
+    """
+    ends = np.cumsum(counts)[:-1]
+    means = np.stack([rows.mean(axis=0) for rows in np.split(embeddings, ends)])
+    return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,1 @@
+"""Metrics from arrays, in NumPy and SciPy, without TensorFlow."""

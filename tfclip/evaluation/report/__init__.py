@@ -1,0 +1,1 @@
+"""Measurements as text tables, JSON files, charts and one HTML page."""

@@ -1,0 +1,189 @@
+"""What was measured, for people: tables as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+SHARES = ("f1", "sensitivity", "specificity", "precision", "accuracy")
+
+
+def voc_table(figures: Mapping) -> str:
+    """The figures of `voc.evaluate_voc` as lines of text."""
+    per_class, unseen = figures["per_class"], figures["never_trained"]
+    shown = {name: f"{name} *" if name in unseen else name for name in per_class}
+    width = max(map(len, shown.values()))
+    columns = ("positives", "ap", "ap_voc07", "threshold", *SHARES)
+    lines = [f"{'class':{width}}" + "".join(f"{column:>12}" for column in columns)]
+    for name, row in per_class.items():
+        cells = "".join(_cell(row[column]) for column in columns)
+        lines.append(f"{shown[name]:{width}}{cells}")
+    if unseen:
+        lines.append("* never trained")
+    lines.append("")
+    intervals = figures["intervals"]
+    explained = {
+        "map": "mAP, all points, difficult objects count (CLIP_benchmark)",
+        "map_voc07": "mAP, VOC2007 11 points, difficult objects ignored",
+        "map_one_view": "mAP, whole picture alone",
+        "map_gain_by_tiles": f"mAP gained by tiles {figures['tiles']}",
+        "map_seen": "mAP, trained classes",
+        "map_unseen": f"mAP, the {len(unseen)} never-trained classes",
+    }
+    for name, what in explained.items():
+        if name in figures:
+            lines.append(f"{what:58}{_with_interval(figures[name], intervals[name])}")
+    lines.append("")
+    lines.append(f"{'thresholds':26}{'mean':8}" + "".join(f"{share:>12}" for share in SHARES))
+    for what, decided in threshold_kinds(figures).items():
+        for mean in ("macro", "micro"):
+            cells = "".join(_cell(decided[mean][share]) for share in SHARES)
+            lines.append(f"{what:26}{mean:8}{cells}")
+    f1 = _with_interval(figures["macro"]["f1"], intervals["macro_f1"])
+    lines += ["", f"{'macro F1 with the thresholds in use':58}{f1}"]
+    if "oracle" in figures:
+        gap = figures["oracle"]
+        told = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
+        lines.append(f"{'macro F1, the oracle stands above by':58}{told}")
+    lines += ["", *_probability_lines(figures), *_template_lines(figures), *remarks(figures)]
+    return "\n".join(lines)
+
+
+def threshold_kinds(figures: Mapping) -> dict[str, Mapping]:
+    """What stands side by side in every table of decisions: name to `macro` and `micro` shares."""
+    softmax = figures["softmax"]
+    kinds = {"cosine, per class": figures}
+    if figures["shrinkage"]:
+        kinds = {"cosine, shrunk": figures, "cosine, per class alone": figures["unshrunk"]}
+    kinds |= {
+        "cosine, global": figures["global"],
+        "softmax, per class": softmax,
+        "softmax, global": softmax["global"],
+    }
+    if "oracle" in figures:
+        kinds["oracle (saw the answers)"] = figures["oracle"]
+    return kinds
+
+
+def _probability_lines(figures: Mapping) -> list[str]:
+    errors = figures["probabilities"]["expected_calibration_error"]
+    told = ", ".join(f"{kind} {error:.3f}" for kind, error in errors.items())
+    return [f"expected calibration error of probabilities: {told}", ""]
+
+
+def _template_lines(figures: Mapping) -> list[str]:
+    lines = [f"{'mAP by templates':58}"]
+    for name, found in figures["by_templates"].items():
+        told = "a prompt is too long for this model"
+        if found is not None:
+            told = _with_interval(found["map"], found["interval"])
+        lines.append(f"  {name:56}{told}")
+    return [*lines, ""]
+
+
+def remarks(figures: Mapping) -> list[str]:
+    """What a reader has to know about how the figures came about."""
+    occurring = figures["never_trained_in_calibration"]
+    remarks = [
+        f"{figures['images']} pictures of split {figures['split']}; templates "
+        f"{figures['templates']}; tiles {figures['tiles']}; fusion {_fusion(figures['fusion'])}; "
+        "[95 % bootstrap intervals]",
+        _fitted_on(figures)
+        + (
+            f", in which {len(occurring)} of the {len(figures['never_trained'])} never-trained "
+            "classes occur: they were not trained on, but calibrated"
+            if occurring
+            else ""
+        ),
+    ]
+    for key, told in (
+        ("without_positives", f"no AP (no positive in {figures['split']}, left out of means)"),
+        ("global_threshold_for", f"the global threshold (too little in {figures['calibrate']})"),
+    ):
+        if figures[key]:
+            remarks.append(f"{told}: {', '.join(figures[key])}")
+    if figures["skipped"]:
+        remarks.append(f"{figures['skipped']} pictures could not be read and are left out")
+    return remarks
+
+
+def _fitted_on(figures: Mapping) -> str:
+    if "negatives" not in figures:
+        shrunk = f"; shrinkage {figures['shrinkage']:g}" if figures["shrinkage"] else ""
+        return (
+            f"thresholds fitted for {figures['objective']} on split {figures['calibrate']}, "
+            f"{figures['calibration_images']} other pictures{shrunk}"
+        )
+    negatives = figures["negatives"]
+    promised, found = (negatives[f"{k}_false_positive_rate"] for k in ("promised", "measured"))
+    interval = negatives["measured_interval"]
+    told = (
+        f"thresholds from negatives alone, {figures['calibration_images']} pictures of "
+        f"{negatives['split']}: on pictures like these at most {promised:.3f} of what lacks a "
+        f"class is predicted to show it; measured on {figures['split']}: "
+        f"{_with_interval(found, interval)} in the mean over classes, "
+        f"{negatives['highest_measured']:.3f} at most. What is found, they do not promise"
+    )
+    if interval[0] > promised:
+        told += (
+            f". That is more than promised: the pictures of {figures['split']} are not like these; "
+            "take --negatives from where the model is used"
+        )
+    return told
+
+
+def _fusion(fusion: Mapping) -> str:
+    if fusion["name"] == "logsumexp":
+        return f"logsumexp (sharpness {fusion['sharpness']:.1f})"
+    if fusion["name"] == "learnt":
+        return f"learnt ({' + '.join(f'{weight:g}' for weight in fusion['weights'])})"
+    return fusion["name"]
+
+
+def retrieval_table(figures: Mapping) -> str:
+    """The figures of `retrieval_run.evaluate_retrieval` as lines of text."""
+    keys = ("r1", "r5", "r10", "median_rank")
+    lines = [f"{'':16}" + "".join(f"{key:>12}" for key in keys)]
+    for side in ("image_to_text", "text_to_image"):
+        lines.append(
+            f"{side.replace('_', ' '):16}" + "".join(_cell(figures[side][k]) for k in keys)
+        )
+    counted = f"{figures['images']} pictures, {figures['captions']} captions"
+    return "\n".join([*lines, f"{counted} of {figures['records']}:{figures['split']}"])
+
+
+def classification_table(figures: Mapping) -> str:
+    """The figures of `classification_run.evaluate_classification` as lines of text."""
+    keys = ("top1", "top5", "top10")
+    return "\n".join(
+        [
+            "".join(f"{key:>12}" for key in keys),
+            "".join(_cell(figures[key]) for key in keys),
+            f"{figures['images']} pictures, {figures['classes']} classes; "
+            f"templates {figures['templates']}",
+        ]
+    )
+
+
+def _cell(value: float | None) -> str:
+    if value is None or value != value:
+        return f"{'-':>12}"
+    return f"{value:>12}" if isinstance(value, int) else f"{value:>12.3f}"
+
+
+def _with_interval(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.3f}  [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def sts_table(figures: Mapping) -> str:
+    """The figures of `sts_run.evaluate_sts` as lines of text; correlations in percent."""
+    lines = [f"{'':8}{'Spearman':>10}{'Pearson':>10}{'pairs':>8}{'unscored':>10}"]
+    for name, row in figures.items():
+        if isinstance(row, Mapping) and "spearman" in row:
+            spearman_, pearson_ = (_percent(row[key]) for key in ("spearman", "pearson"))
+            lines.append(f"{name:8}{spearman_}{pearson_}{row['pairs']:>8}{row['unscored']:>10}")
+    lines.append(f"{'mean':8}{_percent(figures['mean_spearman'])}  (STS12 to STS16 and STS-B)")
+    return "\n".join([*lines, f"cosine of {figures['text']}"])
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-':>10}" if value is None or value != value else f"{100 * value:>10.2f}"

@@ -1,0 +1,1 @@
+"""Exact nearest-neighbour search over image embeddings."""

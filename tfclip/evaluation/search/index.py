@@ -1,0 +1,204 @@
+"""An index of picture embeddings in one file that is mapped into memory, and exact search in it.
+
+`NAME.npy` is a plain NumPy file of N rows: the embedding (D float32), the shard and the byte where
+the picture's record begins. `NAME.json` beside it names the model and the records. Nothing is
+approximated: every row is compared, `chunk` rows at a time; those that may be among the nearest
+are compared in float64.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from tfclip.evaluation.report.json_files import write_json
+
+INDEX_FILE = "search.npy"
+CHUNK = 65_536
+# Similarities are compared as this many decimals: rounding in float64 stays far below, and copies
+# of one picture tie wherever they lie.
+DECIMALS = 12
+_LENGTH = struct.Struct("<Q")
+# Of a TFRecord: the length and its checksum before the data, a checksum after it.
+_BEFORE, _AFTER = 12, 4
+
+
+@dataclass(frozen=True)
+class SearchIndex:
+    """An opened index.
+
+    Attributes:
+        rows: (N,) structured: `embedding` (D,) float32, `shard` int32, `offset` int64; mapped.
+        run: of the model.
+        model: its fingerprint.
+        records: the packed directory.
+        fingerprint: of its manifest.
+        shards: file names, by number.
+    """
+
+    rows: np.ndarray
+    run: Path
+    model: str
+    records: Path
+    fingerprint: str
+    shards: tuple[str, ...]
+
+
+def row_type(embed_dim: int) -> np.dtype:
+    """The type of a row of the index."""
+    return np.dtype([("embedding", "<f4", (embed_dim,)), ("shard", "<i4"), ("offset", "<i8")])
+
+
+def record_offsets(path: Path) -> Iterator[int]:
+    """Yield the byte at which each record of a TFRecord file begins."""
+    with path.open("rb") as file:
+        size, at = path.stat().st_size, 0
+        while at < size:
+            file.seek(at)
+            yield at
+            (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+            at += _BEFORE + length + _AFTER
+
+
+def read_record(path: Path, offset: int) -> bytes:
+    """Read the data of the one record that begins at `offset`."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+        file.seek(offset + _BEFORE)
+        return file.read(length)
+
+
+def write_index(
+    out: Path,
+    embeddings: Iterable[np.ndarray],
+    embed_dim: int,
+    total: int,
+    *,
+    run: Path,
+    model: str,
+    records: Path,
+    fingerprint: str,
+    shards: tuple[str, ...],
+) -> None:
+    """Write an index, batch by batch; no more than a batch is in memory.
+
+    Args:
+        out: NAME.npy; it is replaced when all is written.
+        embeddings: batches (B,D) of unit norm, in the order of the records.
+        embed_dim: D.
+        total: N.
+        run, model, records, fingerprint, shards: see `SearchIndex`.
+
+    Raises:
+        ValueError: there are not as many embeddings as records.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    places = (
+        (number, offset)
+        for number, shard in enumerate(shards)
+        for offset in record_offsets(records / shard)
+    )
+    written, kind = 0, row_type(embed_dim)
+    header = {"descr": kind.descr, "fortran_order": False, "shape": (total,)}
+    try:
+        with beside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for batch in embeddings:
+                rows = np.zeros(len(batch), kind)
+                rows["embedding"] = batch
+                written += len(batch)
+                if written > total:
+                    raise ValueError(f"more than {total} pictures in {records}")
+                rows["shard"], rows["offset"] = np.array(list(islice(places, len(batch)))).T
+                file.write(rows.tobytes())
+        if written != total:
+            raise ValueError(f"{written} of {total} pictures of {records} could be embedded")
+        described = {"run": str(run.resolve()), "model": model, "records": str(records.resolve())}
+        described |= {"fingerprint": fingerprint, "shards": list(shards), "pictures": total}
+        write_json(out.with_suffix(".json"), described)
+        os.replace(beside, out)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def open_index(path: Path) -> SearchIndex:
+    """Map an index into memory.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged.
+    """
+    path = Path(path)
+    described = path.with_suffix(".json")
+    if not path.is_file() or not described.is_file():
+        raise FileNotFoundError(
+            f"no index at {path}; make one with: python -m tfclip.search index RUN RECORDS"
+        )
+    try:
+        content = json.loads(described.read_text(encoding="utf-8"))
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.dtype != row_type(rows.dtype["embedding"].shape[0]):
+            raise ValueError(f"rows of {rows.dtype}")
+        if len(rows) != content["pictures"]:
+            raise ValueError(f"{len(rows)} rows, {content['pictures']} described")
+        return SearchIndex(
+            rows,
+            Path(content["run"]),
+            content["model"],
+            Path(content["records"]),
+            content["fingerprint"],
+            tuple(content["shards"]),
+        )
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(f"{path} is no search index: {' '.join(str(error).split())}") from None
+
+
+def nearest_rows(
+    embeddings: np.ndarray, query: np.ndarray, top: int, chunk: int = CHUNK
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `top` rows most similar to a query, the most similar first; of ties, the lower row.
+
+    A product in float32 says which rows cannot be among them: it is off by (D + 2) roundings at
+    most (Higham 2002, 3.5). The others are compared in float64.
+
+    Args:
+        embeddings: (N,D) of unit norm, may be mapped.
+        query: (D,) of unit norm.
+        top: how many; all N where there are fewer.
+        chunk: rows that are in memory at a time; the answer does not depend on it.
+
+    Returns:
+        rows (K,) int64, and cosines (K,) float64.
+
+    Raises:
+        ValueError: a query of another size or not finite, or top or chunk below 1.
+    """
+    query = np.asarray(query, np.float64)
+    if query.shape != embeddings.shape[1:] or not np.isfinite(query).all():
+        raise ValueError(f"received a query {query.shape}; allowed: {embeddings.shape[1:]}, finite")
+    if top < 1 or chunk < 1:
+        raise ValueError(f"received top {top}, chunk {chunk}; allowed: 1 or more")
+    rows, cosines = np.empty(0, np.int64), np.empty(0)
+    about, width = query.astype(np.float32), embeddings.shape[1]
+    slack = 2 * (width + 2) * np.finfo(np.float32).eps * max(1.0, np.linalg.norm(query))
+    for start in range(0, len(embeddings), chunk):
+        part = embeddings[start : start + chunk]
+        near = part @ about
+        least = np.partition(near, -top)[-top] if len(near) > top else -np.inf
+        if len(cosines) == top:
+            least = max(least, cosines[-1])
+        near = np.flatnonzero(near >= least - slack)
+        similar = np.round(part[near].astype(np.float64) @ query, DECIMALS)
+        rows, cosines = np.append(rows, start + near), np.append(cosines, similar)
+        best = np.lexsort((rows, -cosines))[:top]
+        rows, cosines = rows[best], cosines[best]
+    return rows, cosines

@@ -1,0 +1,1 @@
+"""One module for each benchmark: multi-label, retrieval, classification, STS."""

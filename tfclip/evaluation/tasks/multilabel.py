@@ -1,0 +1,167 @@
+"""Zero-shot multi-label classification, Pascal VOC's way: average precision, fitted thresholds.
+
+Average precision comes both ways. `map` is CLIP_benchmark's: all points, and a difficult object is
+an object. `map_voc07` is VOC2007's own: 11 points, difficult objects ignored. Thresholds and all
+shares of decisions ignore difficult objects. NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
+from tfclip.evaluation.decisions.fit import Fitted, choose_fusion, fit_all
+from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.scored_images import ScoredPictures, embed_labelled, with_fusion
+from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
+from tfclip.evaluation.embedding.prompts import check_synonyms, class_prompts, templates_by_name
+from tfclip.evaluation.metrics.bootstrap import bootstrap_weights
+from tfclip.evaluation.tasks.multilabel_decisions import (
+    all_decisions,
+    confusion_of_classes,
+    named,
+    per_class,
+    probability_errors,
+    promised,
+)
+from tfclip.evaluation.tasks.multilabel_map import RESAMPLES, map_by_templates, rankings
+
+
+@dataclass(frozen=True)
+class VocResult:
+    """What was measured: `figures` for metrics/voc.json, `thresholds` for thresholds.json."""
+
+    figures: dict
+    thresholds: dict
+    test: ScoredPictures
+    calibration: ScoredPictures
+    fitted: Fitted
+
+
+def evaluate_voc(
+    embeddings: Embeddings,
+    test: LabelledPictures,
+    calibration: LabelledPictures,
+    options: VocOptions = VocOptions(),  # noqa: B008 (frozen)
+    *,
+    never_trained: Sequence[str] | None = None,
+) -> VocResult:
+    """Fit thresholds on one split, and measure on another.
+
+    Args:
+        embeddings: of a trained model.
+        test: what is measured on.
+        calibration: what the thresholds are fitted on; it shares no picture with `test`. With
+            `options.false_positives` its labels are unknown, and `difficult` marks the classes
+            that a picture may show, see `negatives`.
+        options: what is asked.
+        never_trained: classes that did not occur in training; by default those the model names.
+
+    Returns:
+        The figures; all shares are 0..1, a share that is undefined is NaN. `macro` and `micro` are
+        with the thresholds per class in use, `unshrunk` with those that are best for each class by
+        itself, `global` with one for all, `softmax` with the softmax over the classes in place of
+        the cosine, fitted alike. `oracle` is with thresholds fitted on `test` itself: a bound, and
+        used for nothing. `intervals` are 95 % bootstrap intervals over the pictures of `test`, the
+        thresholds as they are.
+
+    Raises:
+        ValueError: both splits are the same or share pictures, their classes differ, or a prompt
+            is too long for the model.
+    """
+    _check_apart(test, calibration)
+    names = test.class_names
+    check_synonyms(options.synonyms, names)
+    texts = class_prompts(names, options.templates, options.synonyms)
+    classes = class_embeddings_of(embeddings, texts)
+    embedded = embed_labelled(embeddings, test, options.tiles)
+    on_test = embedded.score(classes)
+    on_calibration = embed_labelled(embeddings, calibration, options.tiles).score(classes)
+    scale = embeddings.logit_scale
+    fusion = choose_fusion(on_calibration, options, scale)
+    on_test, on_calibration = (with_fusion(part, fusion) for part in (on_test, on_calibration))
+    fitted = fit_all(on_calibration, options, scale)
+    weights = bootstrap_weights(len(on_test.keys), RESAMPLES, options.seed)
+    if never_trained is None:
+        never_trained = embeddings.trained_on.get("never_trained", ())
+    unseen = [name for name in names if name in set(never_trained)]
+    labelled = options.false_positives is None
+    figures, intervals = rankings(on_test, unseen, weights)
+    decided, of_decisions = all_decisions(on_test, fitted, options, weights)
+    figures |= decided
+    figures["softmax"]["logit_scale"] = scale
+    asked = {"map": figures["map"], "interval": intervals["map"]}
+    figures |= {
+        "intervals": intervals | of_decisions,
+        "per_class": per_class(on_test, fitted.thresholds),
+        "probabilities": probability_errors(on_test, fitted, options),
+        "confusion": confusion_of_classes(on_test, fitted.thresholds),
+        "by_templates": map_by_templates(embeddings, embedded, fusion, options, weights, asked),
+        "without_positives": [
+            name for c, name in enumerate(names) if not on_test.present[:, c].any()
+        ],
+        "global_threshold_for": [names[c] for c in fitted.thresholds.from_overall],
+        "never_trained_in_calibration": [
+            name
+            for name in unseen
+            if labelled and on_calibration.present[:, names.index(name)].any()
+        ],
+        "split": on_test.split,
+        "calibrate": on_calibration.split if labelled else "none",
+        "images": len(on_test.keys),
+        "calibration_images": len(on_calibration.keys),
+        "skipped": on_test.skipped + on_calibration.skipped,
+        "tiles": options.tiles,
+        "fusion": fusion.to_dict(),
+        "objective": options.objective if labelled else None,
+        "templates": options.templates,
+        "synonyms": {name: list(words) for name, words in options.synonyms.items()},
+        "seed": options.seed,
+    }
+    if not labelled:
+        figures["negatives"] = promised(on_test, on_calibration, fitted.thresholds, options)
+        low, high = of_decisions["macro_specificity"]
+        figures["negatives"]["measured_interval"] = [1 - high, 1 - low]
+    thresholds = _thresholds(names, texts, fitted, options, figures)
+    return VocResult(figures, thresholds, on_test, on_calibration, fitted)
+
+
+def _check_apart(test: LabelledPictures, calibration: LabelledPictures) -> None:
+    if test.class_names != calibration.class_names:
+        raise ValueError("the test and the calibration split have different class names")
+    shared = set(test.keys) & set(calibration.keys)
+    if shared:
+        raise ValueError(
+            f"{len(shared)} pictures of split {test.split} are in split {calibration.split} too "
+            f"({min(shared)}): thresholds must be fitted on other pictures than they are reported "
+            "on; give --calibrate another split"
+        )
+
+
+def _thresholds(
+    names: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    fitted: Fitted,
+    options: VocOptions,
+    figures: Mapping,
+) -> dict:
+    """What an export and `predict` need to decide alike."""
+    calibration = fitted.calibrations.get(options.probabilities)
+    return {
+        "class_names": list(names),
+        "per_class": named(names, fitted.thresholds.per_class),
+        "global": fitted.thresholds.overall,
+        "unshrunk_per_class": named(names, fitted.unshrunk.per_class),
+        "shrinkage": fitted.strength,
+        "softmax_per_class": named(names, fitted.softmax.per_class),
+        "softmax_global": fitted.softmax.overall,
+        "prompts": {name: list(listed) for name, listed in zip(names, texts, strict=True)},
+        "templates": list(templates_by_name(options.templates)),
+        "tiles": options.tiles,
+        "fusion": figures["fusion"],
+        "calibration": None if calibration is None else calibration.to_dict(names),
+        "objective": figures["objective"],
+        "false_positives": options.false_positives,
+        "calibrate": figures["calibrate"],
+    }

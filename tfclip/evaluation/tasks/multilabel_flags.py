@@ -1,0 +1,186 @@
+"""The flags of `tfclip.evaluate RUN voc`, checked before TensorFlow starts."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.embedding.prompts import read_synonyms
+from tfclip.evaluation.report.json_files import FORMATS, check_format
+from tfclip.models.model_directory import model_directory
+from tfclip.naming import unknown
+from tfclip.records.manifest import load_manifest, records_reference
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class VocFlags:
+    """Multi-label: mean average precision, and thresholds fitted on another split."""
+
+    run: Positional[Path]
+    """A run directory, or a model folder."""
+    data: Path | None = None
+    """A raw VOC devkit, VOCdevkit/VOC2007; or else --records."""
+    records: Path | None = None
+    """A directory of packed records with labels; or else --data."""
+    split: str = "test"
+    """What is measured on; several as train+val."""
+    calibrate: str = "trainval"
+    """The split that thresholds and probabilities are fitted on; it shares no picture with --split.
+    none: thresholds come from --negatives, and promise a false-positive rate and nothing else."""
+    negatives: str | None = None
+    """With --calibrate none: captioned records, DIR:SPLIT, whose pictures count as negatives of
+    every class that their captions do not name; those the run was validated on when not given."""
+    false_positives: float = 0.05
+    """With --calibrate none: the false-positive rate that the thresholds promise."""
+    tiles: str = "1"
+    """The views of a picture: 1 (all of it), 1+4, 1+9 or 1+4+9 (and overlapping crops)."""
+    fusion: str = "max"
+    """How the scores of the views become one: max, mean, logsumexp (as sharp as the model's
+    temperature), or learnt (weights of the groups of crops, fitted on --calibrate)."""
+    objective: str = "f1"
+    """What a threshold is fitted for: f1, accuracy, youden, sensitivity>=0.9 (or another bound;
+    specificity and precision alike)."""
+    shrink: bool = True
+    """Draw thresholds of classes with few positives towards the global one, as far as
+    cross-validation on --calibrate says."""
+    probabilities: str = "platt"
+    """What makes a cosine a probability in predict and exports: platt or isotonic."""
+    templates: str = "single"
+    """The prompts, by name: single, voc (CLIP_benchmark's, official names), openai (80), short,
+    region; or a text file with one prompt a line, {} for the class."""
+    synonyms: Path | None = None
+    """A text file with lines CLASS: word, word; the words take the place of the class name, and
+    their prompts are averaged."""
+    format: str = FORMATS[0]
+    """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
+    seed: int = 0
+    """Of the bootstrap intervals and the folds of the cross-validation."""
+
+    def __post_init__(self):
+        check_run(self.run)
+        if (self.data is None) == (self.records is None):
+            raise ValueError("give one of --data VOCdevkit/VOC2007 and --records DIR")
+        if set(self.split.split("+")) & set(self.calibrate.split("+")):
+            raise ValueError(
+                f"received --split {self.split} and --calibrate {self.calibrate}, which share "
+                "pictures; thresholds must be fitted on other pictures than they are reported on"
+            )
+        check_format(self.format)
+        self.options()
+        model_directory(self.run)
+        if self.records is not None:
+            known = load_manifest(self.records).splits
+            for split in self.splits():
+                if split not in known:
+                    raise unknown(f"split of {self.records}", split, known)
+        if self.calibrate == NONE:
+            directory, split = self.negatives_reference()
+            load_manifest(directory).shards_of(split)
+        elif self.negatives is not None:
+            raise ValueError(f"received --negatives {self.negatives}; it needs --calibrate none")
+
+    @property
+    def benchmark(self) -> str:
+        """What the files of the results are called."""
+        return "voc"
+
+    def classes(self) -> tuple[str, ...] | None:
+        """Return the classes to measure, None for all."""
+        return None
+
+    def options(self) -> VocOptions:
+        """Return what is asked of the measurement; ValueError for what is not known."""
+        return VocOptions(
+            templates=self.templates,
+            synonyms={} if self.synonyms is None else read_synonyms(self.synonyms),
+            tiles=self.tiles,
+            fusion=self.fusion,
+            objective=self.objective,
+            shrink=self.shrink,
+            probabilities=self.probabilities,
+            false_positives=self.false_positives if self.calibrate == NONE else None,
+            seed=self.seed,
+        )
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits to read, each once."""
+        asked = [self.split] + ([] if self.calibrate == NONE else [self.calibrate])
+        return tuple(dict.fromkeys(part for split in asked for part in split.split("+")))
+
+    def negatives_reference(self) -> tuple[Path, str]:
+        """Return the records and the split that negatives come from.
+
+        Raises:
+            ValueError: no such flag, and the run names no validation records; or no split.
+        """
+        asked = self.negatives or _validated_on(self.run)
+        if asked is None:
+            raise ValueError(
+                "--calibrate none needs pictures: give --negatives DIR:SPLIT, captioned records"
+            )
+        directory, split = records_reference(asked)
+        splits = load_manifest(directory).splits
+        if split is None and len(splits) > 1:
+            raise ValueError(f"{directory} has several splits; give one of {', '.join(splits)}")
+        return directory, split or next(iter(splits))
+
+
+@dataclass(frozen=True)
+class MultilabelFlags(VocFlags):
+    """Multi-label with classes of one's own: as voc, from any packed records with labels."""
+
+    calibrate: str = "val"
+    """The split that thresholds and probabilities are fitted on; it shares no picture with --split.
+    none: thresholds come from --negatives, and promise a false-positive rate and nothing else."""
+    class_names: Path | None = None
+    """A text file with the classes to measure, one a line, in the order of tables and exports; by
+    default all of the records, in their order."""
+    name: str | None = None
+    """What the results are called, metrics/multilabel-NAME.json; by default as the data's folder
+    is."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.class_names is not None and not self.class_names.is_file():
+            raise FileNotFoundError(f"no file of class names at {self.class_names}")
+        if not re.fullmatch(r"[\w.-]+", self.benchmark):
+            raise ValueError(f"received --name {self.name!r}; allowed: letters, digits, _ . -")
+
+    @property
+    def benchmark(self) -> str:
+        """What the files of the results are called."""
+        return f"multilabel-{self.name or (self.records or self.data).resolve().name}"
+
+    def classes(self) -> tuple[str, ...] | None:
+        """Return the classes to measure, None for all."""
+        if self.class_names is None:
+            return None
+        lines = self.class_names.read_text(encoding="utf-8-sig").splitlines()
+        names = tuple(line.strip() for line in lines if line.strip())
+        if len(set(names)) < len(names) or not names:
+            raise ValueError(f"{self.class_names} names no class, or one twice")
+        return names
+
+
+def check_run(path: Path) -> None:
+    """Raise FileNotFoundError when there is no directory."""
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"no run at {path}; train one with: python -m tfclip.fit RECIPE --records DIR --run RUN"
+        )
+
+
+def _validated_on(run: Path) -> str | None:
+    """The validation records that a run's configuration names, where they still are."""
+    config = run / "config.json"
+    if not config.is_file():
+        return None
+    val = json.loads(config.read_text(encoding="utf-8")).get("flags", {}).get("val")
+    return val if val and records_reference(val)[0].is_dir() else None

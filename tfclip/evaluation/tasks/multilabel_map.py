@@ -1,0 +1,118 @@
+"""Mean average precision with its intervals: by tiles, by classes seen or not, by templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfclip.evaluation.decisions.fusion import Fusion
+from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.scored_images import EmbeddedPictures, ScoredPictures, with_fusion
+from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
+from tfclip.evaluation.embedding.prompts import TEMPLATES, class_prompts
+from tfclip.evaluation.metrics.bootstrap import moved_interval
+from tfclip.evaluation.metrics.multilabel import (
+    average_precision,
+    average_precision_voc07,
+    mean_defined,
+)
+
+RESAMPLES = 500
+
+
+def rankings(
+    scored: ScoredPictures, unseen: Sequence[str], weights: np.ndarray
+) -> tuple[dict, dict]:
+    """The means of average precision over the classes, and their 95 % bootstrap intervals.
+
+    Args:
+        scored: the pictures.
+        unseen: classes that did not occur in training, told apart.
+        weights: (N,R) resamples, from `multilabel.bootstrap_weights`.
+
+    Returns:
+        `map`, `map_voc07` and, where there is cause, the one-view and unseen figures; and the
+        intervals by the same names.
+    """
+    figures, intervals = {}, {}
+
+    def tell(name: str, once: np.ndarray, resampled: np.ndarray) -> None:
+        figures[name] = float(mean_defined(once))
+        intervals[name] = moved_interval(figures[name], mean_defined(resampled))
+
+    ap = average_precision(scored.scores, scored.present)
+    resampled = average_precision(scored.scores, scored.present, weights=weights)
+    tell("map", ap, resampled)
+    eleven = average_precision_voc07(scored.scores, scored.known, scored.difficult)
+    tell(
+        "map_voc07",
+        eleven,
+        average_precision_voc07(scored.scores, scored.known, scored.difficult, weights),
+    )
+    if scored.view_scores.shape[1] > 1:
+        one = average_precision(scored.one_view, scored.present)
+        one_resampled = average_precision(scored.one_view, scored.present, weights=weights)
+        tell("map_one_view", one, one_resampled)
+        # Both on the same resamples: the interval of the gain, not of two separate figures.
+        gain = mean_defined(resampled) - mean_defined(one_resampled)
+        figures["map_gain_by_tiles"] = figures["map"] - figures["map_one_view"]
+        intervals["map_gain_by_tiles"] = moved_interval(figures["map_gain_by_tiles"], gain)
+    figures["never_trained"] = list(unseen)
+    if unseen:
+        of_unseen = np.isin(scored.class_names, unseen)
+        tell("map_seen", ap[~of_unseen], resampled[~of_unseen])
+        tell("map_unseen", ap[of_unseen], resampled[of_unseen])
+    return figures, intervals
+
+
+def map_by_templates(
+    embeddings: Embeddings,
+    embedded: EmbeddedPictures,
+    fusion: Fusion,
+    options: VocOptions,
+    weights: np.ndarray,
+    asked: Mapping,
+) -> dict[str, dict | None]:
+    """The mean average precision with every known set of templates, the rest as it was asked.
+
+    Args:
+        embeddings: of the model.
+        embedded: the pictures.
+        fusion: of their views.
+        options: what was asked.
+        weights: (N,R) resamples.
+        asked: what is returned for the templates that were asked for; templates that make the same
+            prompts are measured once.
+
+    Returns:
+        By name of the templates `map` and its 95 % `interval`, or None where a prompt is longer
+        than the model's context.
+    """
+    names, synonyms = embedded.pictures.class_names, options.synonyms
+    measured = {tuple(class_prompts(names, options.templates, synonyms)): asked}
+    found: dict[str, dict | None] = {}
+    for name in TEMPLATES:
+        texts = tuple(class_prompts(names, name, synonyms))
+        if texts not in measured:
+            measured[texts] = _measured(embeddings, embedded, fusion, texts, weights)
+        found[name] = measured[texts]
+    return found
+
+
+def _measured(
+    embeddings: Embeddings,
+    embedded: EmbeddedPictures,
+    fusion: Fusion,
+    texts: Sequence[Sequence[str]],
+    weights: np.ndarray,
+) -> dict | None:
+    """The mean average precision with these texts, or None where one is too long."""
+    try:
+        classes = class_embeddings_of(embeddings, texts)
+    except ValueError:
+        return None
+    other = with_fusion(embedded.score(classes), fusion)
+    once = float(mean_defined(average_precision(other.scores, other.present)))
+    resampled = average_precision(other.scores, other.present, weights=weights)
+    return {"map": once, "interval": moved_interval(once, mean_defined(resampled))}

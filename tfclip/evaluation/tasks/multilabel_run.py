@@ -1,0 +1,191 @@
+"""`tfclip.evaluate RUN voc`: opens labelled pictures, measures, and writes what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from tfclip.console import say
+from tfclip.evaluation.datasets.multilabel_images import (
+    LabelledPictures,
+    joined,
+    labelled_records,
+    labelled_source,
+    record_pictures,
+    unlabelled_records,
+    with_classes,
+)
+from tfclip.evaluation.embedding.cache import RunEmbeddings
+from tfclip.evaluation.embedding.prompts import readable_names
+from tfclip.evaluation.report.examples import (
+    SIDE,
+    decisions_of,
+    examples_file,
+    jpeg_of,
+    write_examples,
+)
+from tfclip.evaluation.report.json_files import (
+    CLIP_BENCHMARK,
+    circumstances,
+    write_clip_benchmark,
+    write_json,
+)
+from tfclip.evaluation.report.plots import plot_precision_recall, plot_thresholds
+from tfclip.evaluation.report.text_tables import voc_table
+from tfclip.evaluation.tasks.multilabel import VocResult, evaluate_voc
+from tfclip.evaluation.tasks.multilabel_flags import NONE, VocFlags
+from tfclip.inputs.tiles import group_boxes
+from tfclip.records.manifest import load_manifest
+from tfclip.sources.registry import open_source
+from tfclip.sources.sample import SourceOptions
+
+EXAMPLES = 24
+"""Pictures on the page."""
+
+
+def measure_voc(flags: VocFlags, started: float) -> dict:
+    """Measure, print the table, and write metrics/voc.json, thresholds.json and the plots.
+
+    Args:
+        flags: as given.
+        started: `time.monotonic()` at the beginning of the command.
+
+    Returns:
+        The figures, see `voc.evaluate_voc`.
+    """
+    embeddings = RunEmbeddings(flags.run)
+    test, calibration = _open(flags, embeddings)
+    # The products are small: threads of BLAS would spin beside those that resample.
+    with threadpool_limits(1, user_api="blas"):
+        result = evaluate_voc(embeddings, test, calibration, flags.options())
+    figures = result.figures | {"data": str(flags.records or flags.data)}
+    figures |= circumstances(started)
+    say(voc_table(figures))
+    benchmark = flags.benchmark
+    _plot(flags.run / "plots", benchmark, result, figures)
+    fitted = result.thresholds | {"model": embeddings.fingerprint}
+    write_json(flags.run / "thresholds.json", fitted)
+    written = write_json(flags.run / "metrics" / f"{benchmark}.json", figures)
+    if flags.format == CLIP_BENCHMARK:
+        say(f"{write_clip_benchmark(flags.run, benchmark, figures)}")
+    columns = {"test": result.test, "calibration": result.calibration}
+    np.savez(
+        flags.run / "metrics" / f"{benchmark}_scores.npz",
+        class_names=result.test.class_names,
+        **{
+            f"{which}_{name}": getattr(part, name)
+            for which, part in columns.items()
+            for name in ("keys", "scores", "one_view", "present", "difficult")
+        },
+    )
+    _write_examples(flags.run / examples_file(benchmark), embeddings, test, result)
+    say(f"{written}, {flags.run / 'thresholds.json'}, {flags.run / 'plots'}/{benchmark}_*.png")
+    return figures
+
+
+def _open(flags: VocFlags, embeddings: RunEmbeddings) -> tuple[LabelledPictures, LabelledPictures]:
+    """The pictures to measure on, and those to fit on."""
+    if flags.records is not None:
+
+        def opened(split: str) -> LabelledPictures:
+            parts = [_kept(flags.records, part, embeddings) for part in split.split("+")]
+            return with_classes(joined(parts), flags.classes())
+    else:
+        source = open_source("voc", flags.data, SourceOptions(splits=flags.splits()))
+
+        def opened(split: str) -> LabelledPictures:
+            return with_classes(labelled_source(source, split), flags.classes())
+
+    test = opened(flags.split)
+    if flags.calibrate != NONE:
+        return test, opened(flags.calibrate)
+    return test, _negatives(flags, test.class_names, embeddings)
+
+
+def _kept(directory: Path, split: str, embeddings: RunEmbeddings) -> LabelledPictures:
+    """A split of records; its labels are read once for a run."""
+    return embeddings.labels(
+        f"{load_manifest(directory).fingerprint()}:{split}",
+        lambda: labelled_records(directory, split),
+        record_pictures(directory, split),
+    )
+
+
+def _negatives(
+    flags: VocFlags, class_names: tuple[str, ...], embeddings: RunEmbeddings
+) -> LabelledPictures:
+    """Captioned pictures, `difficult` where a caption names the class."""
+    directory, split = flags.negatives_reference()
+    synonyms = flags.options().synonyms
+    names = [
+        tuple(dict.fromkeys((name, readable, *synonyms.get(name, ()))))
+        for name, readable in zip(class_names, readable_names(class_names), strict=True)
+    ]
+    reference = f"{load_manifest(directory).fingerprint()}:{split}"
+    pictures = embeddings.labels(
+        f"{reference}:{names}",
+        lambda: unlabelled_records(directory, split, class_names, names),
+        record_pictures(directory, split),
+    )
+    # Their embeddings do not depend on the names.
+    return dataclasses.replace(pictures, split=f"{directory}:{split}", reference=reference)
+
+
+def _write_examples(
+    path: Path, embeddings: RunEmbeddings, test: LabelledPictures, result: VocResult
+) -> None:
+    """The first pictures of the test split with their decisions, for the page."""
+
+    def small() -> dict[str, np.ndarray]:
+        views = test.views(SIDE, group_boxes(1)).take(EXAMPLES)
+        read = [(row, jpeg_of(view[0])) for row, view in views.as_numpy_iterator()]
+        return {
+            "keys": [test.keys[row] for row, _ in read],
+            "jpegs": np.frombuffer(b"".join(jpeg for _, jpeg in read), np.uint8),
+            "ends": np.cumsum([len(jpeg) for _, jpeg in read]),
+        }
+
+    kept = embeddings.arrays(f"examples {SIDE} {EXAMPLES} {test.reference}", small)
+    scored, thresholds = result.test, result.fitted.thresholds.per_class
+    place = {key: row for row, key in enumerate(scored.keys)}
+    examples = []
+    jpegs = np.split(kept["jpegs"], kept["ends"][:-1])
+    for key, jpeg in zip(map(str, kept["keys"]), jpegs, strict=True):
+        row = place[key]
+        examples.append(
+            {
+                "key": key,
+                "jpeg": jpeg.tobytes(),
+                **decisions_of(
+                    scored.class_names,
+                    scored.present[row],
+                    scored.difficult[row],
+                    scored.scores[row] >= thresholds,
+                ),
+            }
+        )
+    write_examples(path, examples)
+
+
+def _plot(folder: Path, benchmark: str, result: VocResult, figures: dict) -> None:
+    scored = result.test
+    title = f"{len(scored.keys)} pictures of split {scored.split}"
+    plot_thresholds(
+        folder / f"{benchmark}_thresholds.png",
+        scored.scores,
+        scored.known,
+        scored.difficult,
+        figures["global"]["threshold"],
+        title=f"{title}, all classes pooled; threshold fitted on {figures['calibrate']}",
+    )
+    plot_precision_recall(
+        folder / f"{benchmark}_precision_recall.png",
+        scored.scores,
+        scored.present,
+        scored.class_names,
+        marked=figures["never_trained"],
+        title=f"{title}; mAP {figures['map']:.3f}",
+    )

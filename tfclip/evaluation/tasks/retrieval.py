@@ -1,0 +1,109 @@
+"""Retrieval between the pictures and the captions of packed records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tfclip.evaluation.datasets.views import record_views
+from tfclip.evaluation.embedding.cache import RunEmbeddings
+from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
+from tfclip.evaluation.metrics.retrieval import retrieval_metrics
+from tfclip.evaluation.report.examples import jpeg_of, write_examples
+from tfclip.evaluation.search.index import nearest_rows
+from tfclip.inputs.view_sets import PIXELS_VERSION
+from tfclip.models.saving import TrainedModel
+from tfclip.records import schema
+from tfclip.records.manifest import load_manifest, records_reference
+from tfclip.records.reader import read_split
+
+QUERIES, HITS = 6, 4
+"""Captions that stand as examples on the report page, and pictures for each."""
+
+
+def evaluate_retrieval(
+    model: TrainedModel | RunEmbeddings,
+    reference: str,
+    *,
+    chunk: int = 1024,
+    examples: Path | None = None,
+) -> dict:
+    """Measure both directions over every picture and all captions of a split.
+
+    Args:
+        model: a trained model, or that of a run, whose embeddings are kept beside it.
+        reference: "DIR:SPLIT"; the split may be left out where there is only one.
+        chunk: rows of the similarity matrix that stand at a time; the figures do not depend on it.
+        examples: a file for some captions with the pictures nearest to each.
+
+    Returns:
+        See `retrieval.retrieval_metrics`; beside it `records` and `split`.
+
+    Raises:
+        ValueError: no captions, an unknown split, or several and none given.
+        FileNotFoundError: no records there.
+    """
+    directory, split = records_reference(reference)
+    manifest = load_manifest(directory)
+    splits = manifest.splits
+    if split is None:
+        if len(splits) > 1:
+            raise ValueError(
+                f"{directory} has several splits; give one of {', '.join(splits)} "
+                f"as {directory}:SPLIT"
+            )
+        (split,) = splits
+    records = read_split(directory, split, features=(schema.CAPTION,))
+    captions = [record[schema.CAPTION] for record in records.as_numpy_iterator()]
+    counts = np.array([len(listed) for listed in captions])
+    if not counts.any():
+        raise ValueError(
+            f"{directory}:{split} has no captions, which retrieval needs; region phrases describe "
+            "a part of a picture"
+        )
+    every = [caption for listed in captions for caption in listed]
+    if isinstance(model, RunEmbeddings):
+        named = f"retrieval {manifest.fingerprint()}:{split} {PIXELS_VERSION}"
+        embedded = model.arrays(
+            named, lambda: _embed(model.model, directory, split, every, len(counts))
+        )
+    else:
+        embedded = _embed(model, directory, split, every, len(counts))
+    images, texts = embedded["images"], embedded["texts"]
+    image_of_text = np.repeat(np.arange(len(counts)), counts)
+    figures = retrieval_metrics(images, texts, image_of_text, chunk=chunk)
+    if examples is not None:
+        asked = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
+        hits = [
+            (every[at].decode("utf-8", "replace"), row, float(cosine), row == image_of_text[at])
+            for at in asked
+            for row, cosine in zip(*nearest_rows(images, texts[at], HITS), strict=True)
+        ]
+        write_examples(examples, _drawn(hits, directory, split))
+    return {**figures, "records": str(directory), "split": split}
+
+
+def _embed(
+    model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes], total: int
+) -> dict[str, np.ndarray]:
+    """The `total` pictures of a split and its captions: `images` (N,D) and `texts` (M,D)."""
+    views = record_views(directory, split, model.config.picture_size)
+    _, images = embed_pictures(model, views, total=total)
+    return {"images": images[:, 0], "texts": embed_texts(model, captions)}
+
+
+def _drawn(hits: Sequence[tuple], directory: Path, split: str) -> Iterator[dict]:
+    """Examples with their pictures, which are read in one pass."""
+    wanted, found = {row for _, row, _, _ in hits}, {}
+    records = read_split(directory, split, features=(schema.KEY, schema.IMAGE))
+    for row, record in enumerate(records.as_numpy_iterator()):
+        if row in wanted:
+            pixels = np.asarray(Image.open(BytesIO(record[schema.IMAGE])).convert("RGB"))
+            found[row] = record[schema.KEY].decode(), jpeg_of(pixels)
+    for query, row, score, right in hits:
+        key, jpeg = found[row]
+        yield {"query": query, "key": key, "score": score, "right": bool(right), "jpeg": jpeg}

@@ -1,0 +1,143 @@
+"""Semantic textual similarity of a model's texts, or of a pretrained text folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.console import say
+from tfclip.evaluation.datasets.sentence_pairs import AVERAGED, find_sets, read_pairs
+from tfclip.evaluation.embedding.text_batches import embed_by_length
+from tfclip.evaluation.metrics.correlation import pearson, spearman
+from tfclip.inputs.text import Tokenizer
+from tfclip.models import registry
+from tfclip.models.saving import TrainedModel
+from tfclip.models.weights.convert_texts import CLIP
+from tfclip.models.weights.text_folders import read_json
+from tfclip.models.weights.text_weights import read_folder
+
+# As the sentence-transformers name what their models do.
+POOLING_FILE = "1_Pooling/config.json"
+LENGTH_FILE = "sentence_bert_config.json"
+
+
+@dataclass(frozen=True)
+class TextSide:
+    """What embeds texts: a graph from `token_ids` and `text_mask` to (N,width); its tokenizer."""
+
+    encode: Callable[..., tf.Tensor]
+    tokenizer: Tokenizer
+    width: int
+    described: str
+
+
+def text_side_of_model(model: TrainedModel) -> TextSide:
+    """The text tower and head of a trained model."""
+    encode = _graph(model.dual_encoder.encode_text)
+    return TextSide(encode, model.tokenizer, model.config.embed_dim, model.config.text_tower)
+
+
+def text_side_of_folder(path: Path) -> TextSide:
+    """The tower of a pretrained text folder alone.
+
+    BERT is pooled as a sentence-transformers folder says, else by the mean; CLIP at the end, before
+    its projection.
+
+    Raises:
+        FileNotFoundError, ValueError: see `text_weights.read_folder`; or a pooling that no tower
+            here has, or CLIP without its merges.
+    """
+    path = Path(path)
+    pretrained = read_folder(path)
+    options = dict(pretrained.options)
+    if pretrained.builder == CLIP:
+        name, pooling, length = "clip-text", "end", pretrained.longest_text
+    else:
+        name, pooling, length = "bert", _pooling(path), pretrained.longest_text
+        if (path / LENGTH_FILE).is_file():
+            said = read_json(path / LENGTH_FILE).get("max_seq_length")
+            length = min(said, length) if isinstance(said, int) and said >= 3 else length
+        if pooling == "cls":
+            # Sentence models take the first token as it is, without BERT's pooler.
+            options["pooler"] = False
+    tokenizer = pretrained.make_tokenizer(length)
+    if tokenizer is None:
+        raise FileNotFoundError(f"{path} has no merges.txt; fetch that file of the model into it")
+    tower = registry.text_tower(name).build(
+        vocabulary_size=tokenizer.vocabulary_size,
+        context_length=length,
+        pooling=pooling,
+        **options,
+    )
+    pretrained.copy_into(tower)
+
+    def encode(token_ids, text_mask):
+        return tower({"token_ids": token_ids, "text_mask": text_mask}, training=False)
+
+    told = f"{path}, pooled by {pooling}, at most {length} tokens"
+    return TextSide(_graph(encode), tokenizer, tower.output_shape[-1], told)
+
+
+def evaluate_sts(side: TextSide, data: Path) -> dict:
+    """Correlate the cosine of sentence pairs with people's scores, on every set below `data`.
+
+    Returns:
+        For each set `spearman`, `pearson`, `pairs` and `unscored`; `mean_spearman` over STS12 to
+        STS16 and STS-B, None where one of them is absent; and what was measured.
+
+    Raises:
+        FileNotFoundError, ValueError: see `sts_sets`.
+    """
+    sets = {name: read_pairs(paths) for name, paths in find_sets(data).items()}
+    texts = sorted({text for pairs in sets.values() for text in pairs.first + pairs.second})
+    embeddings = embed_by_length(side.encode, side.tokenizer, texts, side.width)
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    embeddings = embeddings / np.maximum(norms, 1e-12)
+    row = {text: number for number, text in enumerate(texts)}
+    figures = {}
+    for name, pairs in sets.items():
+        first, second = (
+            embeddings[[row[text] for text in side]] for side in (pairs.first, pairs.second)
+        )
+        cosines = np.sum(first * second, axis=1)
+        figures[name] = {
+            "spearman": spearman(cosines, pairs.scores),
+            "pearson": pearson(cosines, pairs.scores),
+            "pairs": len(pairs.scores),
+            "unscored": pairs.unscored,
+        }
+    missing = [name for name in AVERAGED if name not in figures]
+    if missing:
+        say(f"no mean over the sets: {', '.join(missing)} not below {data}")
+    mean = None if missing else float(np.mean([figures[name]["spearman"] for name in AVERAGED]))
+    return {**figures, "mean_spearman": mean, "text": side.described, "data": str(data)}
+
+
+def _graph(encode: Callable) -> Callable:
+    """`encode` as one graph for batches of any size and length."""
+    return tf.function(
+        encode,
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32, "token_ids"),
+            tf.TensorSpec([None, None], tf.bool, "text_mask"),
+        ],
+    )
+
+
+def _pooling(path: Path) -> str:
+    """How a sentence-transformers folder pools; the mean where it does not say."""
+    if not (path / POOLING_FILE).is_file():
+        return "mean"
+    said = read_json(path / POOLING_FILE)
+    asked = [name for name, value in said.items() if name.startswith("pooling_mode") and value]
+    known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    if len(asked) != 1 or asked[0] not in known:
+        raise ValueError(
+            f"{path / POOLING_FILE} asks for {', '.join(asked) or 'no pooling'}; allowed: one of "
+            f"{', '.join(known)}"
+        )
+    return known[asked[0]]

@@ -1,0 +1,1 @@
+"""Tokenizers: byte pairs, and learning a WordPiece vocabulary."""

@@ -1,0 +1,1 @@
+"""Keras layers that the towers and heads are built of."""

@@ -1,0 +1,1 @@
+"""The contrastive objective: losses, the global batch, gradient caching."""

@@ -1,0 +1,116 @@
+"""The loss of the global batch from the embeddings of this replica's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfclip.models.objective import cross_replica
+from tfclip.models.objective.losses import (
+    sigmoid_contrastive,
+    softmax_both_ways,
+    softmax_contrastive,
+    unit_norm,
+)
+
+if TYPE_CHECKING:
+    from tfclip.models.dual_encoder import DualEncoder
+
+# Logits that may stand in memory at once where one product serves both directions: 16 MB.
+LOGITS_AT_ONCE = 2**22
+
+
+def global_loss(
+    model: DualEncoder, embeddings: Mapping, batch: Mapping, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """This replica's share of the loss of the global batch.
+
+    Against the columns of all replicas (softmax: in both directions), divided by the global
+    number of rows: the shares of all replicas add up to the loss of the whole batch on one
+    device, also where replicas have unequal parts of it.
+
+    Args:
+        model: its contrast, temperature, members and word prompts.
+        embeddings: `image_embeddings` (R, D), and `text_embeddings` (R, D) or (R * K, D).
+        batch: `image_id` (R,), `caption_id` (R,) or (R, K), and `words` where they are asked for.
+        training: whether word prompts are asked for.
+
+    Returns:
+        The share of the loss and of the image-to-text accuracy, both () float32.
+    """
+    image, text = embeddings["image_embeddings"], embeddings["text_embeddings"]
+    image_ids = (batch["image_id"], batch["caption_id"])
+    text_ids = _caption_ids(batch)
+    all_image_ids, all_text_ids = (
+        tuple(cross_replica.gather_rows(part) for part in ids) for ids in (image_ids, text_ids)
+    )
+    scale = model.temperature()
+    sides = ((image, image_ids, all_image_ids), (text, text_ids, all_text_ids))
+    images = tf.cast(tf.shape(all_image_ids[0])[0], tf.float32)
+    parts = [
+        _member_loss(model, [(_member(e, n, model.members), *ids) for e, *ids in sides], scale)
+        for n in range(model.members)
+    ]
+    loss = tf.add_n([part[0] for part in parts]) / model.members
+    hits = tf.add_n([part[1] for part in parts]) / model.members
+    if model.word_prompts is not None and training:
+        loss += model.word_prompts.loss(model, image, batch["words"]) / images
+    return loss, hits / images
+
+
+def flat_captions(batch: Mapping) -> dict:
+    """A batch with one row for each caption on the text side: (R, K, ...) as (R * K, ...)."""
+    if batch["caption_id"].shape.rank == 1:
+        return dict(batch)
+    flat = {
+        name: tf.reshape(batch[name], tf.concat([[-1], tf.shape(batch[name])[2:]], 0))
+        for name in ("token_ids", "text_mask", "text_features")
+        if name in batch
+    }
+    return {**batch, **flat}
+
+
+def _caption_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
+    """image_id and caption_id of the rows of the text side."""
+    ids = batch["caption_id"]
+    if ids.shape.rank == 1:
+        return batch["image_id"], ids
+    return tf.repeat(batch["image_id"], ids.shape[1]), tf.reshape(ids, [-1])
+
+
+def _member_loss(model: DualEncoder, sides, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss of one part of the embeddings, and the hits of the local pictures."""
+    (image, image_ids, all_image_ids), (text, text_ids, all_text_ids) = sides
+    all_text = cross_replica.gather_rows(text)
+    images, texts = (
+        tf.cast(tf.shape(ids[0])[0], tf.float32) for ids in (all_image_ids, all_text_ids)
+    )
+    if model.contrast == "sigmoid":
+        loss, hits = sigmoid_contrastive(
+            image, all_text, scale, model.logit_bias(), image_ids, all_text_ids
+        )
+        return loss / images, hits
+    if cross_replica.replica_count() == 1 and _is_small(image, text):
+        return softmax_both_ways(image, text, scale, image_ids, text_ids)
+    to_text, hits = softmax_contrastive(image, all_text, scale, image_ids, all_text_ids)
+    # One direction after the other: side by side their chunks would take the memory twice.
+    with tf.control_dependencies([to_text]):
+        all_image = cross_replica.gather_rows(image)
+        to_image, _ = softmax_contrastive(text, all_image, scale, text_ids, all_image_ids)
+    return 0.5 * (to_text / images + to_image / texts), hits
+
+
+def _is_small(images: tf.Tensor, texts: tf.Tensor) -> bool:
+    """Whether the matrix of logits of a batch, whose size is known, may stand as a whole."""
+    sizes = images.shape[0], texts.shape[0]
+    return None not in sizes and sizes[0] * sizes[1] <= LOGITS_AT_ONCE
+
+
+def _member(embeddings: tf.Tensor, number: int, members: int) -> tf.Tensor:
+    """One member's part of embeddings (R, D), of unit norm: (R, D / members)."""
+    if members == 1:
+        return embeddings
+    size = embeddings.shape[-1] // members
+    return unit_norm(embeddings[:, number * size : (number + 1) * size])

@@ -1,0 +1,248 @@
+"""The contrastive losses over the global batch, in row chunks, with several positives to a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+Ids = tuple[tf.Tensor, tf.Tensor]
+
+# Logits of a chunk of rows, 1 MB. Some ten arrays of this size stand in memory at once; with 4 MB a
+# step of 16,384 pairs would be a tenth faster, and no longer hidden beside small towers.
+CHUNK_LOGITS = 2**18
+
+
+def positive_pairs(
+    row_image_id: tf.Tensor,
+    row_caption_id: tf.Tensor,
+    image_id: tf.Tensor,
+    caption_id: tf.Tensor,
+) -> tf.Tensor:
+    """Which columns belong to which rows: the same picture or a caption in common.
+
+    Args:
+        row_image_id: (R,) int64, of the rows.
+        row_caption_id: (R,) int64, or (R, K) where a row has several captions.
+        image_id: (G,) int64, of the columns.
+        caption_id: (G,) or (G, K) int64, of the columns.
+
+    Returns:
+        (R, G) bool.
+    """
+    rows, columns = (
+        tf.reshape(ids, [tf.shape(ids)[0], -1]) for ids in (row_caption_id, caption_id)
+    )
+    in_common = rows[:, None, :, None] == columns[None, :, None, :]
+    same_picture = row_image_id[:, None] == image_id[None, :]
+    return same_picture | tf.reduce_any(in_common, axis=[2, 3])
+
+
+def softmax_contrastive(
+    rows: tf.Tensor,
+    columns: tf.Tensor,
+    logit_scale: tf.Tensor,
+    row_ids: Ids,
+    column_ids: Ids,
+    chunk_rows: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sum over the rows of the softmax cross-entropy against uniform targets on the positives.
+
+    One direction of the InfoNCE loss (Radford et al. 2021, figure 3; several positives as in
+    Khosla et al. 2020, equation 2, "out").
+
+    Args:
+        rows: (R, D) float32 unit-norm embeddings of this replica.
+        columns: (G, D) float32 unit-norm embeddings of all replicas, the other modality.
+        logit_scale: () float32, the factor on the cosine.
+        row_ids: image_id and caption_id of the rows, see `positive_pairs`.
+        column_ids: image_id and caption_id of the columns.
+        chunk_rows: rows whose logits stand in memory at once; None for `CHUNK_LOGITS` logits.
+
+    Returns:
+        The sum of the rows' losses, () float32, differentiable in the first three arguments, and
+        the number of rows whose best column is a positive, () float32.
+    """
+
+    def terms(logits: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        target = tf.cast(positive, tf.float32)
+        target /= tf.reduce_sum(target, axis=1, keepdims=True)
+        # The kernel makes softmax - target beside the loss; `tf.nn` shows the loss alone.
+        return tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=logits, labels=target)
+
+    no_bias = tf.constant(0.0)
+    return _over_chunks(terms, rows, columns, logit_scale, no_bias, row_ids, column_ids, chunk_rows)
+
+
+def softmax_both_ways(
+    images: tf.Tensor,
+    texts: tf.Tensor,
+    logit_scale: tf.Tensor,
+    image_ids: Ids,
+    text_ids: Ids,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean of both directions of `softmax_contrastive`, each divided by its rows, on one device.
+
+    The matrix of logits is made once for both, which takes half of the products; it stands in
+    memory as a whole, so that this is for batches of which it is small.
+
+    Args:
+        images: (R, D) float32 unit-norm embeddings.
+        texts: (G, D) float32 unit-norm embeddings.
+        logit_scale: () float32.
+        image_ids, text_ids: image_id and caption_id of both, see `positive_pairs`.
+
+    Returns:
+        The loss, () float32, differentiable in the first three arguments, and the number of images
+        whose best text is a positive, () float32.
+    """
+    positive = positive_pairs(*image_ids, *text_ids)
+    belongs = tf.cast(positive, tf.float32)
+    targets = [belongs / tf.reduce_sum(belongs, axis=axis, keepdims=True) for axis in (1, 0)]
+    rows, columns = (0.5 / tf.cast(tf.shape(belongs)[axis], tf.float32) for axis in (0, 1))
+
+    @tf.custom_gradient
+    def loss_and_hits(images, texts, logit_scale):
+        cosine = tf.matmul(images, texts, transpose_b=True)
+        logits = logit_scale * cosine
+        error, loss = tf.zeros_like(logits), tf.constant(0.0)
+        for axis, weight, target in ((1, rows, targets[0]), (0, columns, targets[1])):
+            log_sum = tf.reduce_logsumexp(logits, axis=axis, keepdims=True)
+            # A target sums to one along the axis.
+            loss += weight * (tf.reduce_sum(log_sum) - tf.reduce_sum(target * logits))
+            error += weight * (tf.exp(logits - log_sum) - target)
+        best = tf.argmax(cosine, axis=1)
+        hits = tf.reduce_sum(tf.cast(tf.gather(positive, best, batch_dims=1), tf.float32))
+
+        def gradient(d_loss, _):
+            scaled = d_loss * logit_scale * error
+            return (
+                tf.matmul(scaled, texts),
+                tf.matmul(scaled, images, transpose_a=True),
+                d_loss * tf.reduce_sum(error * cosine),
+            )
+
+        return (loss, hits), gradient
+
+    return loss_and_hits(images, texts, logit_scale)
+
+
+def sigmoid_contrastive(
+    rows: tf.Tensor,
+    columns: tf.Tensor,
+    logit_scale: tf.Tensor,
+    logit_bias: tf.Tensor,
+    row_ids: Ids,
+    column_ids: Ids,
+    chunk_rows: int | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sum over all pairs of a binary cross-entropy: does this row belong to this column?
+
+    SigLIP's loss (Zhai et al. 2023, arXiv:2303.15343, equation 1) with every positive pair as a
+    positive. It looks at each pair once, so that one direction is the whole loss.
+
+    Args:
+        rows, columns, logit_scale, row_ids, column_ids, chunk_rows: see `softmax_contrastive`.
+        logit_bias: () float32, added to the scaled cosine.
+
+    Returns:
+        The sum of the pairs' losses, () float32, differentiable in the first four arguments, and
+        the number of rows whose best column is a positive, () float32.
+    """
+
+    def terms(logits: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        target = tf.cast(positive, tf.float32)
+        loss = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
+        return loss, tf.nn.sigmoid(logits) - target
+
+    return _over_chunks(
+        terms, rows, columns, logit_scale, logit_bias, row_ids, column_ids, chunk_rows
+    )
+
+
+def _over_chunks(
+    terms: Callable,
+    rows: tf.Tensor,
+    columns: tf.Tensor,
+    logit_scale: tf.Tensor,
+    logit_bias: tf.Tensor,
+    row_ids: Ids,
+    column_ids: Ids,
+    chunk_rows: int | None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sum a loss over the rows, some at a time, with the gradient from the same pass.
+
+    The (G, G) matrix never exists: at G = 16,384 it alone would take over 1 GB, and the tape would
+    keep several. `terms` gets logits and positives (R, G) of a chunk and returns losses of any
+    shape and their derivative by the logits, (R, G).
+    """
+
+    @tf.custom_gradient
+    def loss_and_hits(rows, columns, logit_scale, logit_bias):
+        count = tf.shape(rows)[0]
+        size = chunk_rows
+        if size is None:
+            size = tf.maximum(1, CHUNK_LOGITS // tf.maximum(1, tf.shape(columns)[0]))
+
+        def one_chunk(start, loss, hits, row_gradient, column_gradient, d_scale, d_bias):
+            part = slice(start, start + size)
+            cosine = tf.matmul(rows[part], columns, transpose_b=True)
+            positive = positive_pairs(row_ids[0][part], row_ids[1][part], *column_ids)
+            losses, error = terms(logit_scale * cosine + logit_bias, positive)
+            loss += tf.reduce_sum(losses)
+            best = tf.argmax(cosine, axis=1)
+            hits += tf.reduce_sum(tf.cast(tf.gather(positive, best, batch_dims=1), tf.float32))
+            d_scale += tf.reduce_sum(error * cosine)
+            d_bias += tf.reduce_sum(error)
+            error *= logit_scale
+            row_gradient = row_gradient.write(start // size, tf.matmul(error, columns))
+            column_gradient += tf.matmul(error, rows[part], transpose_a=True)
+            return start + size, loss, hits, row_gradient, column_gradient, d_scale, d_bias
+
+        zero = tf.constant(0.0)
+        chunks = tf.TensorArray(
+            tf.float32,
+            size=0,
+            dynamic_size=True,
+            infer_shape=False,
+            element_shape=tf.TensorShape([None, rows.shape[1]]),
+        )
+        _, loss, hits, chunks, column_gradient, d_scale, d_bias = tf.while_loop(
+            lambda start, *_: start < count,
+            one_chunk,
+            (tf.constant(0), zero, zero, chunks, tf.zeros_like(columns), zero, zero),
+            parallel_iterations=1,
+        )
+        row_gradient = tf.ensure_shape(chunks.concat(), rows.shape)
+
+        def gradient(d_loss, _):
+            parts = (row_gradient, column_gradient, d_scale, d_bias)
+            return tuple(d_loss * part for part in parts)
+
+        return (loss, hits), gradient
+
+    return loss_and_hits(rows, columns, logit_scale, logit_bias)
+
+
+def word_loss(
+    images: tf.Tensor, words: tf.Tensor, present: tf.Tensor, scale: float, bias: float
+) -> tf.Tensor:
+    """Sum over pictures and words of a binary cross-entropy: is the word in the captions?
+
+    Args:
+        images: (R, D) float32 unit-norm embeddings of pictures.
+        words: (W, D) float32 unit-norm embeddings of words, as prompts.
+        present: (R, W) bool, a caption of the picture holds the word.
+        scale, bias: of the cosine to the logit.
+
+    Returns:
+        The sum, () float32.
+    """
+    logits = scale * tf.matmul(images, words, transpose_b=True) + bias
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(present, tf.float32), logits)
+    return tf.reduce_sum(losses)
+
+
+def unit_norm(x: tf.Tensor) -> tf.Tensor:
+    """Rows of length one in float32: half-precision norms would not be unit to 1e-3."""
+    return tf.math.l2_normalize(tf.cast(x, tf.float32), axis=-1, epsilon=1e-12)

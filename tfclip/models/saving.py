@@ -1,0 +1,123 @@
+"""A trained model on disk: its configuration, its vocabulary, its weights; and back again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfclip.failures import require_space
+from tfclip.inputs.text import Tokenizer, load_tokenizer
+from tfclip.models.config import ModelConfig
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.model_directory import CONFIG_FILE, WEIGHTS_FILE, model_directory
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A dual encoder with the tokenizer it was trained with.
+
+    `trained_on` says what a reader of its figures has to know: recipe, records, steps, seed and
+    the class names that never occurred in training (`never_trained`), where that is known.
+    """
+
+    dual_encoder: DualEncoder
+    tokenizer: Tokenizer
+    trained_on: Mapping = field(default_factory=dict)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture."""
+        return self.dual_encoder.config
+
+
+def save_model(directory: Path, model: TrainedModel) -> None:
+    """Write a model folder: `model.json`, `model.weights.h5`, and the tokenizer's file.
+
+    It is written beside and renamed, so that a folder of that name is always whole.
+    """
+    directory = Path(directory)
+    beside = directory.with_name(directory.name + ".writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    require_space(beside, _size_of(model.dual_encoder))
+    with _without_optimizer(model.dual_encoder):
+        model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
+    model.tokenizer.save(beside)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "config": model.config.to_dict(),
+        "tokenizer": model.tokenizer.describe(),
+        "trained_on": dict(model.trained_on),
+    }
+    (beside / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    _rename_over(beside, directory)
+
+
+def _size_of(model: DualEncoder) -> int:
+    """Bytes of the weights on disk, with what HDF5 adds for each of them."""
+    variables = model.weights
+    return sum(v.value.dtype.size * math.prod(v.shape) + 4096 for v in variables) + 65_536
+
+
+@contextmanager
+def _without_optimizer(model: DualEncoder) -> Iterator[None]:
+    """Keras saves the optimizer along with the weights: two or three times their size."""
+    optimizer, model.optimizer = getattr(model, "optimizer", None), None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer
+
+
+def _rename_over(beside: Path, directory: Path) -> None:
+    """Put a whole folder in the place of another."""
+    before = directory.with_name(directory.name + ".before")
+    shutil.rmtree(before, ignore_errors=True)
+    if directory.exists():
+        os.replace(directory, before)
+    os.replace(beside, directory)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Load a trained model from a run directory or a model folder; never random weights.
+
+    Raises:
+        FileNotFoundError: when there is no model or a file of it is missing.
+        ValueError: when the files are damaged or of another version.
+    """
+    directory = model_directory(path)
+    if not (directory / WEIGHTS_FILE).is_file():
+        raise FileNotFoundError(f"{directory} is not complete: {WEIGHTS_FILE} is missing.")
+    try:
+        description = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = ModelConfig.from_dict(description["config"])
+        tokenizer = dict(description["tokenizer"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{directory / CONFIG_FILE} is damaged: {error}.") from error
+    if description["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{directory} has format version {description['format_version']}; this tfclip reads "
+            f"version {FORMAT_VERSION}."
+        )
+    dual_encoder = DualEncoder(config)
+    try:
+        dual_encoder.load_weights(directory / WEIGHTS_FILE)
+    except (ValueError, OSError, KeyError) as error:
+        first = (str(error).strip() or "unreadable").splitlines()[0]
+        raise ValueError(
+            f"{directory / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {first}"
+        ) from error
+    return TrainedModel(
+        dual_encoder=dual_encoder,
+        tokenizer=load_tokenizer(directory, tokenizer, config.context_length),
+        trained_on=description.get("trained_on", {}),
+    )

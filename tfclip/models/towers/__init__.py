@@ -1,0 +1,1 @@
+"""Image and text towers: one builder function for each architecture."""

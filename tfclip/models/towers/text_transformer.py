@@ -1,0 +1,265 @@
+"""What text towers share: inputs, embeddings, pooling; and the small and CLIP's transformers."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfclip.models.towers.vision_transformer import EncoderBlock
+from tfclip.naming import unknown
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class TokenAndPosition(keras.layers.Layer):
+    """Sum of a token embedding and a learnt position embedding: (B, L) -> (B, L, width)."""
+
+    def __init__(self, vocabulary_size: int, context_length: int, width: int, **kwargs):
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.context_length = context_length
+        self.width = width
+
+    def build(self, input_shape):
+        """Create both tables."""
+        self.tokens = self.add_weight(
+            shape=(self.vocabulary_size, self.width),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="token_embeddings",
+        )
+        self.positions = self.add_weight(
+            shape=(self.context_length, self.width),
+            initializer=keras.initializers.RandomNormal(stddev=0.01),
+            name="position_embeddings",
+        )
+
+    def call(self, token_ids):
+        """Look both up; the length L may be anything up to the context length."""
+        embedded = ops.take(self.tokens, token_ids, axis=0)
+        return embedded + self.positions[: ops.shape(token_ids)[1]]
+
+    def get_config(self):
+        """All three sizes."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "context_length": self.context_length,
+            "width": self.width,
+        }
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class MaskedMean(keras.layers.Layer):
+    """Mean over the tokens that are not padding: (B, L, C), (B, L) bool -> (B, C)."""
+
+    def call(self, tokens, text_mask):
+        """Padding neither adds to the sum nor to the count."""
+        weight = ops.cast(text_mask, tokens.dtype)[..., None]
+        return ops.sum(tokens * weight, axis=1) / ops.maximum(ops.sum(weight, axis=1), 1)
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class LastToken(keras.layers.Layer):
+    """The last token that is not padding, CLIP's end-of-text: (B, L, C), (B, L) bool -> (B, C)."""
+
+    def call(self, tokens, text_mask):
+        """Read the place that the mask ends at; the mask has no holes."""
+        length = ops.sum(ops.cast(text_mask, "int32"), axis=1, keepdims=True)
+        chosen = ops.arange(ops.shape(tokens)[1])[None] == length - 1
+        return ops.einsum("bl,blc->bc", ops.cast(chosen, tokens.dtype), tokens)
+
+
+def pool_text(
+    tokens: keras.KerasTensor, text_mask: keras.KerasTensor, pooling: str
+) -> keras.KerasTensor:
+    """End a text tower.
+
+    Args:
+        tokens: (B, L, C).
+        text_mask: (B, L) bool.
+        pooling: "mean" over the tokens that are not padding, "end" for the last of them, "cls" for
+            the first, all (B, C); or "none" for `tokens`.
+
+    Raises:
+        ValueError: for another pooling.
+    """
+    if pooling == "mean":
+        return MaskedMean(name="pool")(tokens, text_mask)
+    if pooling == "end":
+        return LastToken(name="pool")(tokens, text_mask)
+    if pooling == "cls":
+        return tokens[:, 0]
+    if pooling == "none":
+        return tokens
+    raise unknown("pooling", pooling, ("mean", "end", "cls", "none"))
+
+
+def text_inputs() -> dict[str, keras.KerasTensor]:
+    """The inputs of every text tower: `token_ids` (B, L) int32 and `text_mask` (B, L) bool."""
+    return {
+        "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
+        "text_mask": keras.Input((None,), dtype="bool", name="text_mask"),
+    }
+
+
+def text_transformer(
+    vocabulary_size: int,
+    context_length: int,
+    width: int = 128,
+    blocks: int = 2,
+    heads: int = 4,
+    dropout: float = 0.0,
+    pooling: str = "mean",
+) -> keras.Model:
+    """Bidirectional transformer encoder for short captions.
+
+    Args:
+        vocabulary_size, context_length: sizes of the token and the position table.
+        width, blocks, heads: channels of a token, number of blocks, attention heads.
+        dropout: rate after each sub-layer.
+        pooling: see `pool_text`.
+
+    Returns:
+        A model from `text_inputs()` to (B, width) features, or (B, L, width) unpooled.
+    """
+    layers = keras.layers
+    inputs = text_inputs()
+    mask = inputs["text_mask"]
+    x = TokenAndPosition(vocabulary_size, context_length, width, name="embeddings")(
+        inputs["token_ids"]
+    )
+    attention_mask = ops.expand_dims(mask, 1)
+    for index in range(blocks):
+        y = layers.LayerNormalization(epsilon=1e-6, name=f"block_{index}_attention_norm")(x)
+        y = layers.MultiHeadAttention(heads, width // heads, name=f"block_{index}_attention")(
+            y, y, attention_mask=attention_mask
+        )
+        x = x + layers.Dropout(dropout)(y)
+        y = layers.LayerNormalization(epsilon=1e-6, name=f"block_{index}_dense_norm")(x)
+        y = layers.Dense(4 * width, activation="gelu", name=f"block_{index}_dense_in")(y)
+        y = layers.Dense(width, name=f"block_{index}_dense_out")(y)
+        x = x + layers.Dropout(dropout)(y)
+    x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    return keras.Model(inputs, pool_text(x, mask, pooling), name="text_transformer")
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class CausalBlock(EncoderBlock):
+    """An `EncoderBlock` in which a token attends to itself and those before it, (B, L, C)."""
+
+    def call(self, x, training=None):
+        """Attend backwards, then transform each token."""
+        y = self.attention_norm(x)
+        y = self.attention(y, y, use_causal_mask=True, training=training)
+        x = x + self.drop(y, training=training)
+        y = self.mlp_out(self.mlp_in(self.mlp_norm(x)))
+        return x + self.drop(y, training=training)
+
+
+def clip_text(
+    vocabulary_size: int,
+    context_length: int,
+    width: int = 512,
+    blocks: int = 12,
+    heads: int = 8,
+    dropout: float = 0.0,
+    hidden_activation: str = "quick_gelu",
+    pooling: str = "end",
+    mlp_width: int | None = None,
+    epsilon: float = 1e-5,
+) -> keras.Model:
+    """The text tower of CLIP (Radford et al. 2021, section 2.4), without its projection.
+
+    A causal pre-norm transformer with QuickGELU, read at the end-of-text token after the last norm.
+    What comes after a token cannot change it, so that padding needs no mask but in pooling.
+
+    Args:
+        vocabulary_size, context_length: sizes of the token and the position table; CLIP's are
+            49,408 and 77.
+        width, blocks, heads: channels of a token, number of blocks, attention heads.
+        dropout: rate after each sub-layer.
+        hidden_activation: of the perceptrons; "gelu" in OpenCLIP's models.
+        pooling: see `pool_text`.
+        mlp_width: channels inside the perceptrons; 4 * `width` when not given.
+        epsilon: of all norms.
+
+    Returns:
+        A model from `text_inputs()` to (B, width) features, or (B, L, width) unpooled.
+    """
+    inputs = text_inputs()
+    x = TokenAndPosition(vocabulary_size, context_length, width, name="embeddings")(
+        inputs["token_ids"]
+    )
+    options = (heads, mlp_width or 4 * width, hidden_activation, epsilon, dropout)
+    for index in range(blocks):
+        x = CausalBlock(*options, name=f"block_{index}")(x)
+    x = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")(x)
+    return keras.Model(inputs, pool_text(x, inputs["text_mask"], pooling), name="clip_text")
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class PadIds(keras.layers.Layer):
+    """Lengthen rows of ids to the context, and number what is no text: (B, l), (B, l) -> (B, L).
+
+    Args:
+        context_length: L.
+        pad_id: the id of every place that the mask leaves out.
+    """
+
+    def __init__(self, context_length: int, pad_id: int, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "int32"})
+        self.context_length = context_length
+        self.pad_id = pad_id
+
+    def call(self, token_ids, text_mask):
+        """Fill, then append."""
+        ids = ops.where(text_mask, token_ids, self.pad_id)
+        missing = self.context_length - ops.shape(token_ids)[1]
+        return ops.pad(ids, [[0, 0], [0, missing]], constant_values=self.pad_id)
+
+    def compute_output_shape(self, token_ids_shape, text_mask_shape):
+        """All of one length."""
+        return token_ids_shape[0], self.context_length
+
+    def get_config(self):
+        """Both arguments."""
+        config = {"context_length": self.context_length, "pad_id": self.pad_id}
+        return {**super().get_config(), **config}
+
+
+def siglip_text(
+    vocabulary_size: int,
+    context_length: int,
+    width: int = 768,
+    blocks: int = 12,
+    heads: int = 12,
+    dropout: float = 0.0,
+    hidden_activation: str = "gelu_tanh",
+    mlp_width: int | None = None,
+    epsilon: float = 1e-6,
+    pad_id: int = 1,
+    pooling: str = "last",
+) -> keras.Model:
+    """The text tower of SigLIP (Zhai et al. 2023, arXiv:2303.15343), without its projection.
+
+    A pre-norm transformer that sees all places, the padding too, as it was trained: texts are
+    padded to the context length inside, and the last place is read.
+
+    Args:
+        vocabulary_size, context_length: sizes of the token and the position table.
+        width, blocks, heads, dropout, hidden_activation, mlp_width, epsilon: as of `clip_text`.
+        pad_id: the token that fills a text up.
+        pooling: "last" for (B, width), or "none" for (B, L, width).
+
+    Raises:
+        ValueError: for another pooling.
+    """
+    if pooling not in ("last", "none"):
+        raise unknown("pooling", pooling, ("last", "none"))
+    inputs = text_inputs()
+    ids = PadIds(context_length, pad_id, name="pad")(inputs["token_ids"], inputs["text_mask"])
+    x = TokenAndPosition(vocabulary_size, context_length, width, name="embeddings")(ids)
+    options = (heads, mlp_width or 4 * width, hidden_activation, epsilon, dropout)
+    for index in range(blocks):
+        x = EncoderBlock(*options, name=f"block_{index}")(x)
+    x = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")(x)
+    return keras.Model(inputs, x[:, -1] if pooling == "last" else x, name="siglip_text")

@@ -1,0 +1,1 @@
+"""Whole pretrained CLIP and SigLIP models: their sources, settings and conversion."""

@@ -1,0 +1,83 @@
+"""Image encoders of keras_hub, laid out for the layers of our image towers."""
+
+from __future__ import annotations
+
+import keras
+import keras_hub
+import numpy as np
+
+from tfclip.models.weights.names import first_line
+
+
+def backbone(source: str) -> keras_hub.models.Backbone:
+    """Read a keras_hub preset, by name or from its folder.
+
+    Raises:
+        ValueError: when a folder cannot be read as what it says it is.
+    """
+    try:
+        return keras_hub.models.Backbone.from_preset(source)
+    except Exception as error:
+        raise ValueError(
+            f"{source} could not be read as a keras_hub preset: {first_line(error)}"
+        ) from error
+
+
+def normalization(scale, offset):
+    """Mean and deviation, in units of 0..255, of an `ImageConverter`: scale * x + offset."""
+    scale = np.broadcast_to(1.0 if scale is None else scale, 3).astype("float64")
+    offset = np.broadcast_to(0.0 if offset is None else offset, 3).astype("float64")
+    return tuple((-offset / scale).tolist()), tuple((1 / scale).tolist())
+
+
+def resnet(backbone: keras_hub.models.Backbone, tower: keras.Model) -> dict:
+    """`ResNetBackbone`: our layers have its names."""
+    if backbone.use_pre_activation:
+        raise ValueError("A ResNetV2 backbone normalises before its convolutions; ours after.")
+    return {layer.name: layer.get_weights() for layer in backbone.layers if layer.weights}
+
+
+def vision_transformer(backbone: keras_hub.models.Backbone, tower: keras.Model) -> dict:
+    """`ViTBackbone`."""
+    embedding = backbone.get_layer("vit_patching_and_embedding")
+    encoder = backbone.get_layer("vit_encoder")
+    _check_heads(backbone, tower)
+    return {
+        "patches": embedding.patch_embedding.get_weights(),
+        "tokens": [
+            np.asarray(embedding.class_token)[0, 0],
+            np.asarray(embedding.position_embedding.embeddings),
+        ],
+        **{f"block_{n}": block.get_weights() for n, block in enumerate(encoder.encoder_layers)},
+        "norm": encoder.layer_norm.get_weights(),
+    }
+
+
+def clip(backbone: keras_hub.models.Backbone, tower: keras.Model) -> dict:
+    """`CLIPVisionEncoder`, by itself or within a `CLIPBackbone`; the projection is left there."""
+    encoder = getattr(backbone, "vision_encoder", backbone)
+    _check_heads(encoder, tower)
+    if encoder.intermediate_activation != "quick_gelu":
+        raise ValueError(
+            f"The preset's activation is {encoder.intermediate_activation}; the tower's is "
+            "quick_gelu."
+        )
+    embedding = encoder.embedding
+    return {
+        "patches": embedding.patch_embedding.get_weights(),
+        "tokens": [
+            np.asarray(embedding.class_embedding),
+            np.asarray(embedding.position_embedding.embeddings),
+        ],
+        "pre_norm": encoder.pre_layer_norm.get_weights(),
+        **{f"block_{n}": block.get_weights() for n, block in enumerate(encoder.encoder_layers)},
+        "norm": encoder.layer_norm.get_weights(),
+    }
+
+
+def _check_heads(encoder, tower: keras.Model) -> None:
+    heads = next(layer.heads for layer in tower.layers if hasattr(layer, "heads"))
+    if encoder.num_heads != heads:
+        raise ValueError(
+            f"The preset's blocks have {encoder.num_heads} heads; the tower's {heads}."
+        )

@@ -1,0 +1,1 @@
+"""Writing record sets: workers, shards, the journal of a packing run, repair."""

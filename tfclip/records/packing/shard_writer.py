@@ -1,0 +1,98 @@
+"""One shard: the records of some checked items, and what there is to know when it is done."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfclip.records import schema
+from tfclip.records.check import BadPicture, Checked
+from tfclip.records.manifest import Shard
+from tfclip.records.packing.journal import Finished, Inputs
+from tfclip.sources.sample import Rejected, Sample
+
+
+class Unusable(ValueError):
+    """An item that makes no record; the message is the reason."""
+
+
+def record_of(item: Sample | Rejected, picture: Checked | BadPicture | None) -> dict[str, list]:
+    """Return the values of the record of an item and its checked picture, see `schema.values`.
+
+    Raises:
+        Unusable: there is none, and why.
+    """
+    if isinstance(item, Rejected):
+        raise Unusable(item.reason)
+    if isinstance(picture, BadPicture):
+        raise Unusable(str(picture))
+    content = schema.values(item, picture)
+    told = len(item.captions) + len(item.regions)
+    left = content[schema.CAPTION] or content[schema.PHRASE]
+    if told and not (left or item.labels or item.difficult):
+        raise Unusable("no caption and no region is left")
+    return content
+
+
+def tally_of(item: Sample, content: dict[str, list]) -> Counter:
+    """Return what a record adds to the SplitCounts."""
+    captions, regions = len(content[schema.CAPTION]), len(content[schema.PHRASE])
+    told = len(item.captions) + len(item.regions)
+    return Counter(
+        images=1,
+        captions=captions,
+        regions=regions,
+        dropped=len(item.dropped) + told - captions - regions,
+    )
+
+
+class ShardWriter:
+    """Writes `path`.tmp, and gives it its name when it is finished."""
+
+    def __init__(self, path: Path, split: str, image_size: int | None):
+        self._path, self._split = path, split
+        self._inputs = Inputs(image_size)
+        self._tally: Counter = Counter()
+        self._words: Counter = Counter()
+        self._skipped: list[tuple[str, str]] = []
+        self._converted: Counter = Counter()
+
+    def write(
+        self, checked: Iterable[tuple[Sample | Rejected, Checked | BadPicture | None]]
+    ) -> None:
+        """Write the records of all items of the shard."""
+        with tf.io.TFRecordWriter(f"{self._path}.tmp") as writer:
+            for item, picture in checked:
+                self._inputs.add(item)
+                try:
+                    content = record_of(item, picture)
+                except Unusable as reason:
+                    self._tally["skipped"] += 1
+                    self._skipped.append((item.key, str(reason)))
+                    continue
+                writer.write(schema.encode(content))
+                if picture.converted:
+                    self._converted[picture.converted] += 1
+                self._tally.update(tally_of(item, content))
+                texts = content[schema.CAPTION] + content[schema.PHRASE]
+                self._words.update(len(text.split()) for text in texts)
+
+    def finish(self) -> Finished:
+        """Hash the written file, rename it, and return what there is to know."""
+        written = Path(f"{self._path}.tmp")
+        with open(written, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.replace(written, self._path)
+        size = self._path.stat().st_size
+        shard = Shard(self._path.name, self._split, self._tally["images"], size, digest)
+        return Finished(
+            shard,
+            self._inputs.digest(),
+            dict(self._tally),
+            dict(self._words),
+            tuple(self._skipped),
+            dict(self._converted),
+        )

@@ -1,0 +1,143 @@
+"""Where a packed set is built: beside its target, and renamed when it is complete."""
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfclip.records.manifest import MANIFEST, SKIPPED
+from tfclip.records.packing.journal import JOURNAL, Journal
+
+_OURS = re.compile(
+    r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|(skipped|left_out)\.jsonl|vocab\.txt)(\.tmp)?"
+    r"|features\.json|dataset_info\.json"
+    rf"|{re.escape(JOURNAL)}"
+)
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a target that packing must not touch, before any work is done.
+
+    Raises:
+        FileExistsError: `out` is a file, a finished set without `overwrite`, or holds other files.
+        PermissionError: nothing can be written there.
+    """
+    out = out.resolve()
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; --out takes a directory")
+    replaced = _replaced(out)
+    if (out / MANIFEST).exists():
+        if not overwrite:
+            _tidy_up(out)
+            raise FileExistsError(f"{out} holds finished records; add --overwrite to replace them")
+    elif (replaced / MANIFEST).exists() and not overwrite:  # killed between two renames
+        raise FileExistsError(f"{replaced} holds finished records; add --overwrite to replace them")
+    elif out.is_dir():
+        _refuse_foreign(out)
+    if _building(out).is_dir():
+        _refuse_foreign(_building(out))
+    if replaced.exists() and not (
+        (out / JOURNAL).exists() or ((replaced / MANIFEST).exists() and not out.exists())
+    ):
+        raise FileExistsError(f"{replaced} is in the way; remove it, or rename it")
+    there = next(parent for parent in out.parents if parent.exists())
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(f"cannot write in {there}; choose another --out")
+
+
+def _refuse_foreign(directory: Path) -> None:
+    foreign = sorted(p.name for p in directory.iterdir() if not _OURS.fullmatch(p.name))
+    if foreign:
+        raise FileExistsError(f"{directory} holds other files ({foreign[0]}); choose another --out")
+
+
+def _building(out: Path) -> Path:
+    return out.with_name(f"{out.name}.partial")
+
+
+def _replaced(out: Path) -> Path:
+    return out.with_name(f"{out.name}.replaced")
+
+
+@contextlib.contextmanager
+def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
+    """Give a directory to build in, and the journal of the shards that an earlier run finished.
+
+    The directory becomes `out` when the block ends without an error. Until then an older set at
+    `out` stays as it is. After an error, or a kill, finished shards stay for the next run; where
+    there are none, nothing stays.
+
+    Raises:
+        FileExistsError, PermissionError: see `check_target`.
+        BlockingIOError: another run builds the same set now.
+    """
+    out = out.resolve()  # a link to another disk stays one
+    check_target(out, overwrite)
+    building = _building(out)
+    made = [parent for parent in building.parents if not parent.exists()]
+    _undo_half_a_swap(out)
+    building.mkdir(parents=True, exist_ok=True)
+    journal = Journal(building)
+    try:
+        _remove_unfinished(building, journal)
+        yield building, journal
+        if out.exists():
+            os.rename(out, _replaced(out))
+        os.rename(building, out)
+        shutil.rmtree(_replaced(out), ignore_errors=True)
+        (out / JOURNAL).unlink()  # last: it tells that there may be something to tidy up
+    except BaseException as error:
+        if building.is_dir():
+            _remove_unfinished(building, journal)
+            if journal.records:
+                error.add_note(
+                    f"{len(journal)} finished shards stay in {building}: the same command goes on"
+                )
+            else:
+                shutil.rmtree(building, ignore_errors=True)
+                for parent in made:
+                    with contextlib.suppress(OSError):  # not empty: someone else uses it by now
+                        parent.rmdir()
+        raise
+    finally:
+        journal.close()
+
+
+def _tidy_up(out: Path) -> None:
+    """Do what is left of a run that was killed when its set was complete and in its place."""
+    if (out / JOURNAL).exists():
+        with contextlib.closing(Journal(out)):  # raises while that run is still at it
+            shutil.rmtree(_replaced(out), ignore_errors=True)
+            (out / JOURNAL).unlink()
+
+
+def _undo_half_a_swap(out: Path) -> None:
+    """Bring back the state before the renames, where a run was killed among them."""
+    building, replaced = _building(out), _replaced(out)
+    if (out / JOURNAL).exists():  # the journal says what of it is still as it would be packed
+        with contextlib.closing(Journal(out)):
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.rename(out, building)
+    elif replaced.exists() and not out.exists():
+        if building.is_dir():
+            Journal(building).close()
+        os.rename(replaced, out)
+
+
+def _remove_unfinished(building: Path, journal: Journal) -> None:
+    for path in building.iterdir():
+        if path.name != JOURNAL and path.name not in journal:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def keep_skipped_list(building: Path, out: Path) -> Path:
+    """Keep the list of rejected inputs of a set that is given up, and return where it is."""
+    kept = out / SKIPPED
+    if (out / MANIFEST).exists():
+        kept = out.with_name(f"{out.name}.{SKIPPED}")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(building / SKIPPED, kept)
+    return kept

@@ -1,0 +1,185 @@
+"""Pack a source: checked pictures and their texts into shards, a manifest and a list of rejects."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfclip.console import say
+from tfclip.records.manifest import SKIPPED, Manifest, SplitCounts
+from tfclip.records.options import PackOptions, Span, planned, shard_spans
+from tfclip.records.packing.journal import Finished, Journal
+from tfclip.records.packing.pool import PictureCheckers
+from tfclip.records.packing.split_writer import changed_shards, pack_shards
+from tfclip.records.packing.target import built_beside, keep_skipped_list
+from tfclip.records.tfds_metadata import write_metadata
+from tfclip.sources.sample import Source
+from tfclip.version import __version__
+
+Elsewhere = Callable[[Path, Mapping[str, list[Span]], PackOptions], Iterable[Finished]]
+"""Packs the missing shards of every split into a directory."""
+
+
+class TooManySkipped(Exception):
+    """More inputs were rejected than allowed. The list of them is kept, the records are not."""
+
+
+def pack(
+    source: Source,
+    out: Path,
+    options: PackOptions,
+    *,
+    finish: Callable[[Path, dict[str, list[str]]], None] | None = None,
+    source_options: Mapping[str, Any] | None = None,
+    elsewhere: Elsewhere | None = None,
+) -> Manifest:
+    """Pack a source into `out`, and return the manifest.
+
+    The content depends on the source and on `PackOptions.content()` alone, byte for byte. Memory
+    does not grow with the number of pictures. Nothing appears at `out` until all is complete; a run
+    that was killed or failed leaves its finished shards for the next one, which packs the rest.
+
+    Args:
+        source: what to read.
+        out: a directory that does not exist, or holds a finished set that may be overwritten.
+        options: see `PackOptions`.
+        finish: called before the manifest is written, with the directory in which the set is built
+            and the shard files of every split: what it writes there becomes a part of the set.
+        source_options: what the source was opened with beside its defaults, for the manifest:
+            whoever repairs the set must open it the same way.
+        elsewhere: packs the shards in place of worker processes here, see `records.packing.beam`.
+
+    Raises:
+        ValueError: an empty or unknown split, or a split of which no picture could be packed.
+        FileExistsError: `out` holds something else.
+        BlockingIOError: another run packs the same set now.
+        TooManySkipped: more than `options.max_skipped` of the inputs were rejected.
+        OSError: the disk is full, or a file cannot be written.
+    """
+    out = Path(out)
+    plan = planned(source, options)
+    with built_beside(out, options.overwrite) as (building, journal):
+        try:
+            spans = {s: shard_spans(s, count, options.shards) for s, count in plan.items()}
+            missing = {s: _missing(source, s, spans[s], options, journal, building) for s in spans}
+            if elsewhere is not None:
+                for entry in elsewhere(building, missing, options):
+                    journal.add(entry)
+            elif any(missing.values()):
+                with PictureCheckers(options.workers, options.image_size) as checkers:
+                    for split, wanted in missing.items():
+                        given = (source, split, spans[split], wanted, building, options, checkers)
+                        pack_shards(*given, journal.add)
+            packed = {
+                split: _Part(tuple(journal[span.file] for span in spans[split])) for split in spans
+            }
+            _list_skipped(packed, building)
+            _tell_converted(packed)
+            _refuse_many(packed, building, out, options.max_skipped)
+            for split, part in packed.items():
+                _refuse_empty(source, split, part)
+            if finish is not None:
+                finish(
+                    building,
+                    {
+                        s: [str(building / file) for file in part.files]
+                        for s, part in packed.items()
+                    },
+                )
+            write_metadata(building, {s: [one.shard for one in packed[s].finished] for s in packed})
+            manifest = Manifest(
+                source=source.name,
+                splits={split: part.counts() for split, part in packed.items()},
+                shards=tuple(one.shard for part in packed.values() for one in part.finished),
+                class_names=source.class_names,
+                caption_words={split: part.words() for split, part in packed.items()},
+                packing=options.content() | {"source_options": dict(source_options or {})},
+                tfclip_version=__version__,
+            )
+            manifest.save(building)
+        except tf.errors.OpError as error:  # TensorFlow's own words for a full disk and the like
+            raise OSError(f"cannot write {out}: {error.message}") from None
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One split: its finished shards, in order."""
+
+    finished: tuple[Finished, ...]
+
+    @property
+    def files(self) -> list[str]:
+        return [one.shard.file for one in self.finished]
+
+    @property
+    def rejected(self) -> Iterator[tuple[str, str]]:
+        return itertools.chain.from_iterable(one.skipped for one in self.finished)
+
+    def counts(self) -> SplitCounts:
+        return SplitCounts(**sum((Counter(one.tally) for one in self.finished), Counter()))
+
+    def words(self) -> dict[int, int]:
+        return dict(sorted(sum((Counter(one.words) for one in self.finished), Counter()).items()))
+
+
+def _missing(
+    source: Source,
+    split: str,
+    spans: list[Span],
+    options: PackOptions,
+    journal: Journal,
+    building: Path,
+) -> list[Span]:
+    """Return the shards that no earlier run has finished from the same inputs."""
+    if any(span.file in journal for span in spans):
+        for file in changed_shards(source, split, spans, options, journal, building):
+            journal.forget(file)
+    missing = [span for span in spans if span.file not in journal]
+    if len(missing) < len(spans):
+        say(f"{split}: {len(spans) - len(missing)} of {len(spans)} shards were packed before")
+    return missing
+
+
+def _list_skipped(packed: dict[str, _Part], building: Path) -> None:
+    # In JSON a lone surrogate is written as the escape that backslashreplace makes.
+    with open(building / SKIPPED, "w", encoding="utf-8", errors="backslashreplace") as file:
+        for split, part in packed.items():
+            for key, reason in part.rejected:
+                line = {"split": split, "key": key, "reason": reason}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _tell_converted(packed: dict[str, _Part]) -> None:
+    for split, part in packed.items():
+        formats = sum((Counter(one.converted) for one in part.finished), Counter())
+        if formats:
+            kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
+            say(f"{split}: {kinds} pictures became JPEGs; exports do not read these formats")
+
+
+def _refuse_empty(source: Source, split: str, part: _Part) -> None:
+    counts = part.counts()
+    if not counts.images:
+        key, reason = next(part.rejected)
+        raise ValueError(
+            f"no picture of split {split!r} of {source.name} could be packed: all {counts.skipped} "
+            f"were rejected, the first is {key}: {reason}"
+        )
+
+
+def _refuse_many(packed: dict[str, _Part], building: Path, out: Path, most: float) -> None:
+    counts = [part.counts() for part in packed.values()]
+    skipped = sum(split.skipped for split in counts)
+    total = skipped + sum(split.images for split in counts)
+    if skipped > most * total:
+        kept = keep_skipped_list(building, out)
+        raise TooManySkipped(
+            f"{skipped} of {total} pictures were rejected, allowed is {most:.2%}; "
+            f"{kept} lists them; --max-skipped allows more"
+        )

@@ -1,0 +1,86 @@
+"""One readable line for each evaluation of a run: the step, how good it is, the time left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import keras
+
+from tfclip.console import say
+from tfclip.training.loop.step_timer import Clock
+
+PERCENT = {
+    "val_recall": "mean recall",
+    "voc_map": "mAP",
+    "top1": "top-1",
+}
+
+
+def evaluation_line(
+    step: int, steps: int, logs: Mapping[str, float], monitor: str, best: bool, left: float
+) -> str:
+    """Return "step 96/192 · loss 1.85 · R@10 i2t 61.2 t2i 55.0 · mAP 46.1 (best) · 2 min left".
+
+    Losses are numbers, all else percent. What is monitored is always named, and marked where it is
+    the best so far. `log.csv` holds the rest.
+
+    Args:
+        step: updates made; `steps` in all.
+        logs: of the epoch.
+        monitor: the name of the log by which the best model is chosen.
+        best: whether this evaluation is the best so far.
+        left: seconds that the rest of the run will take; 0 at its end.
+    """
+    mark = " (best)" if best else ""
+    parts = [f"step {step:,}/{steps:,}", f"loss {logs['loss']:.3g}"]
+    if monitor == "loss":
+        parts[1] += mark
+    if "val_loss" in logs:
+        parts.append(f"val loss {logs['val_loss']:.3g}" + mark * (monitor == "val_loss"))
+    if "val_i2t_r10" in logs:
+        there, back = _percent(logs["val_i2t_r10"]), _percent(logs["val_t2i_r10"])
+        parts.append(f"R@10 i2t {there} t2i {back}")
+    for name, told in PERCENT.items():
+        if name in logs and (name != "val_recall" or name == monitor):
+            parts.append(f"{told} {_percent(logs[name])}" + mark * (monitor == name))
+    if left:
+        parts.append(f"{duration(left)} left")
+    return " · ".join(parts)
+
+
+def _percent(value: float) -> str:
+    return "none" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: "40 s", "2 min", "3 h 5 min", "2 d 4 h"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+class EvaluationLine(keras.callbacks.Callback):
+    """Says the line at the end of each epoch; put it behind what keeps the best model.
+
+    Args:
+        clock: the clock of the loop, which knows the step.
+        monitor: the name of the log by which the best model is chosen.
+        best_epoch: returns the epoch of the best model so far.
+    """
+
+    def __init__(self, clock: Clock, monitor: str, best_epoch: Callable[[], int | None]):
+        super().__init__()
+        self.clock, self.monitor, self.best_epoch = clock, monitor, best_epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Say the line."""
+        best = self.best_epoch() == epoch
+        left = self.clock.seconds_left()
+        say(evaluation_line(self.clock.step, self.clock.last_step, logs, self.monitor, best, left))

@@ -1,0 +1,107 @@
+"""A picture of retrievals: some captions, each with the pictures that the model finds for it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw, ImageFont
+
+from tfclip.inputs.images import decode_record_jpeg, resize_picture
+from tfclip.models.saving import TrainedModel
+from tfclip.records import schema
+from tfclip.records.reader import read_split
+
+PICTURES, CAPTIONS, FOUND = 48, 6, 5
+SIDE, ROOM, TEXT_WIDTH = 96, 6, 240
+RIGHT, WRONG = (40, 160, 60), (200, 200, 200)
+
+
+class RetrievalGrid:
+    """The first pictures of a split, and captions of some of them.
+
+    Args:
+        trained: the model that searches, as it is when asked.
+        records, split: where the pictures are from.
+        embed_images: returns (N, D) embeddings of the first N pictures of the split; runs the image
+            tower where it is not given.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        records: Path,
+        split: str,
+        embed_images: Callable[[int], tf.Tensor] | None = None,
+    ):
+        self._trained = trained
+        size = trained.config.picture_size
+        kept = read_split(
+            records,
+            split,
+            features=(schema.IMAGE, schema.CAPTION, schema.PHRASE),
+            then=lambda record: {
+                "image": resize_picture(decode_record_jpeg(record[schema.IMAGE]), size),
+                "texts": tf.concat([record[schema.CAPTION], record[schema.PHRASE]], 0)[:1],
+            },
+        )
+        kept = list(kept.take(PICTURES).as_numpy_iterator())
+        self._pictures = np.stack([record["image"] for record in kept])
+        told = [
+            (place, record["texts"][0].decode("utf-8", "replace"))
+            for place, record in enumerate(kept)
+            if len(record["texts"])
+        ]
+        self._asked = told[:: max(1, len(told) // CAPTIONS)][:CAPTIONS]
+        self._embed_images = embed_images or self._run_image_tower
+
+    def png(self) -> bytes:
+        """Draw it: a caption in each row, its own picture framed in green where it is found."""
+        if not self._asked:
+            return _png(Image.new("RGB", (SIDE, SIDE), "white"))
+        model = self._trained.dual_encoder
+        tokens = self._trained.tokenizer([text for _, text in self._asked])
+        texts = model.encode_text(tokens["token_ids"], tokens["text_mask"])
+        images = self._embed_images(len(self._pictures))
+        cosine = tf.matmul(texts, images, transpose_b=True).numpy()
+        best = np.argsort(-cosine, axis=1, kind="stable")[:, :FOUND]
+        return _png(self._drawn(best))
+
+    def _run_image_tower(self, count: int) -> tf.Tensor:
+        return self._trained.dual_encoder.encode_image(tf.constant(self._pictures[:count]))
+
+    def _drawn(self, best: np.ndarray) -> Image.Image:
+        step = SIDE + 2 * ROOM
+        grid = Image.new("RGB", (TEXT_WIDTH + step * best.shape[1], step * len(best)), "white")
+        draw, font = ImageDraw.Draw(grid), ImageFont.load_default(13)
+        for row, (own, text) in enumerate(self._asked):
+            lines = _lines(text, draw, font)
+            draw.multiline_text((ROOM, row * step + ROOM), lines, fill="black", font=font)
+            for column, place in enumerate(best[row]):
+                left, top = TEXT_WIDTH + column * step, row * step
+                frame = RIGHT if place == own else WRONG
+                draw.rectangle((left + 2, top + 2, left + step - 3, top + step - 3), fill=frame)
+                picture = Image.fromarray(self._pictures[place]).resize((SIDE, SIDE))
+                grid.paste(picture, (left + ROOM, top + ROOM))
+        return grid
+
+
+def _lines(text: str, draw: ImageDraw.ImageDraw, font) -> str:
+    """The text in lines that fit beside the pictures."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font=font) <= TEXT_WIDTH - 2 * ROOM:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines[:6])
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()

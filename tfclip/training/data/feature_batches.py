@@ -1,0 +1,184 @@
+"""Training batches in which stored features stand in for the inputs of locked towers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.inputs.batches import tokenized
+from tfclip.inputs.examples import Drawing, Draws, example_seed, several_of, view_of
+from tfclip.inputs.images import decode_record_jpeg
+from tfclip.inputs.input_shards import ALL, Share
+from tfclip.inputs.text import Tokenizer
+from tfclip.inputs.view_sets import view_set
+from tfclip.inputs.words import RecordWords
+from tfclip.records import schema
+from tfclip.records.reader import ROW, endless_shards, shard_counts, split_files
+from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
+
+# Lengths of a batch's texts are rounded up to a multiple of this, so that few shapes occur.
+LENGTH_STEP = 8
+
+
+def feature_batches(
+    records: Path,
+    split: str,
+    tokenizer: Tokenizer,
+    drawing: Drawing,
+    *,
+    image: ImageFeatures | None,
+    text: TextFeatures | None,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    words: RecordWords | None = None,
+    share: Share = ALL,
+) -> tf.data.Dataset:
+    """Return endless training batches; batch by batch the examples of `training_batches`.
+
+    The same order, views and texts are drawn for the same seed; only the towers' outputs are looked
+    up where they are stored. What no side needs is not read: with both stored, no picture is.
+
+    Args:
+        records, split: what the features were computed from.
+        tokenizer, drawing, batch_size, seed, start_step, words, share: see
+            `inputs.batches.training_batches`.
+        image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F).
+        text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F).
+
+    Returns:
+        Batches of these, and of `text_mask` (B,L) int32, `image_id` and `caption_id` (B,) int64;
+        with K captions (B,K,...) on the text side, and (B,K).
+    """
+    needed = []
+    if image is None:
+        needed += [schema.IMAGE, schema.ID]
+    if text is None:
+        needed += [schema.CAPTION, schema.PHRASE]
+
+    # Draws for one example after the other would take longer than a step of the heads.
+    at_once = image is not None and text is not None and drawing.captions > 1
+
+    def draw(number: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if at_once:
+            return {ROW: record[ROW], "number": number}
+        draws = Draws(example_seed(seed, number))
+        example = {ROW: record[ROW], "view": draws.view_at(drawing)}
+        if image is None:
+            picture = decode_record_jpeg(record[schema.IMAGE])
+            image_id = record[schema.ID]
+            example |= {"image": draws.view(picture, image_id, drawing), "image_id": image_id}
+        if text is None:
+            example["caption"] = draws.text(record, drawing)
+        else:
+            starts = tf.constant(text.text_starts)
+            first, last = starts[record[ROW]], starts[record[ROW] + 1]
+            count = tf.cast(last - first, tf.int32)
+            chosen = draws.several(tf.maximum(count, 1), drawing.captions)
+            # The empty text stands last.
+            at = tf.where(count > 0, first + tf.cast(chosen, tf.int64), len(text.caption_id) - 1)
+            example["text"] = at[0] if drawing.captions == 1 else at
+        return example
+
+    examples = endless_shards(
+        split_files(records, split),
+        shuffle_seed=seed,
+        start=start_step * batch_size,
+        features=needed,
+        counts=shard_counts(records, split),
+        keep=share.keep(batch_size),
+        then=draw,
+    )
+
+    def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if at_once:
+            numbers = example["number"] % 2**31
+            views = len(view_set(drawing.views))
+            example["view"] = view_of(seed, numbers, views)
+            starts = tf.constant(text.text_starts)
+            first = tf.gather(starts, example[ROW])
+            count = tf.gather(starts, example[ROW] + 1) - first
+            chosen = several_of(seed, numbers, tf.maximum(count, 1), drawing.captions)
+            at = first[:, None] + tf.cast(chosen, tf.int64)
+            example["text"] = tf.where(count[:, None] > 0, at, len(text.caption_id) - 1)
+        batch = {name: example[name] for name in ("image", "image_id") if name in example}
+        if image is not None:
+            batch |= _look_up_images(image, example[ROW], example["view"])
+        if words is not None:
+            batch["words"] = words.look_up(example[ROW])
+        if text is not None:
+            return batch | _look_up_texts(text, example["text"])
+        return batch | tokenized(tokenizer, example["caption"])
+
+    return (
+        examples.batch(batch_size // share.count, drop_remainder=True)
+        .map(finish, num_parallel_calls=2, deterministic=True)
+        .prefetch(2)
+    )
+
+
+def stored_validation_batches(
+    image: ImageFeatures, text: TextFeatures, *, batch_size: int
+) -> tf.data.Dataset:
+    """Return one pass of whole batches: the first view and a text of each record, the same each
+    time. See `inputs.batches.validation_batches`, whose batches these are where both sides are
+    stored."""
+    draws = Draws(tf.constant([0, 0]))
+    counts = np.diff(text.text_starts).astype(np.int32)
+    choice = tf.map_fn(draws.below, tf.constant(np.maximum(counts, 1)))
+    texts = np.where(counts > 0, text.text_starts[:-1] + choice.numpy(), len(text.caption_id) - 1)
+    rows = tf.data.Dataset.from_tensor_slices((np.arange(len(counts)), texts))
+
+    def look_up(rows: tf.Tensor, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _look_up_images(image, rows, tf.zeros_like(rows)) | _look_up_texts(text, texts)
+
+    return rows.batch(batch_size, drop_remainder=True).map(look_up).prefetch(2)
+
+
+def _look_up_images(stored: ImageFeatures, rows: tf.Tensor, views: tf.Tensor) -> dict:
+    def look_up(rows: np.ndarray, views: np.ndarray):
+        return stored.features[rows, views], stored.image_id[rows]
+
+    features, image_id = tf.numpy_function(
+        look_up, [rows, views], [stored.features.dtype, tf.int64]
+    )
+    return {
+        "image_features": tf.ensure_shape(features, [*rows.shape, *stored.features.shape[2:]]),
+        "image_id": tf.ensure_shape(image_id, rows.shape),
+    }
+
+
+def _look_up_texts(stored: TextFeatures, texts: tf.Tensor) -> dict:
+    def look_up(texts: np.ndarray):
+        features, mask = text_rows(stored, texts.reshape(-1))
+        shaped = (part.reshape(*texts.shape, *part.shape[1:]) for part in (features, mask))
+        return *shaped, stored.caption_id[texts]
+
+    kinds = [stored.features.dtype, tf.int32, tf.int64]
+    features, mask, ids = tf.numpy_function(look_up, [texts], kinds)
+    width = stored.features.shape[-1]
+    shape = [*texts.shape, width] if stored.token_starts is None else [*texts.shape, None, width]
+    return {
+        "text_features": tf.ensure_shape(features, shape),
+        "text_mask": tf.ensure_shape(mask, [*texts.shape, None]),
+        "caption_id": tf.ensure_shape(ids, texts.shape),
+    }
+
+
+def text_rows(stored: TextFeatures, texts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Look up M texts: features (M,F) or (M,L,F), and their mask (M,L) int32.
+
+    L is the longest of them, rounded up; the mask of pooled features is one column of ones.
+    """
+    if stored.token_starts is None:
+        return stored.features[texts], np.ones((len(texts), 1), np.int32)
+    first = stored.token_starts[texts]
+    lengths = stored.token_starts[np.asarray(texts) + 1] - first
+    place = np.arange(-(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
+    mask = place < lengths[:, None]
+    tokens = stored.features[np.where(mask, first[:, None] + place, 0)]
+    tokens[~mask] = 0
+    return tokens, mask.astype(np.int32)

@@ -1,0 +1,253 @@
+"""The outputs of locked towers over a split of records: computed once, stored, checked, reused.
+
+One folder holds one side of one split, `<records>/features/<fingerprint>/`. Its name is the hash of
+everything that decides the content: the tower's weights and sizes, how its input is made, the
+records. Another model or other records therefore never find it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.console import progress
+from tfclip.inputs.batches import caption_id
+from tfclip.inputs.images import decode_record_jpeg, training_views
+from tfclip.inputs.text import Tokenizer
+from tfclip.inputs.view_sets import PIXELS_VERSION, view_set
+from tfclip.models.saving import TrainedModel
+from tfclip.records import schema
+from tfclip.records.manifest import load_manifest
+from tfclip.records.reader import read_split
+from tfclip.training.data.stored_arrays import digest, new_array, stored_arrays
+
+FORMAT = 1
+FOLDER = "features"
+PICTURES_AT_ONCE = 64
+TEXTS_AT_ONCE = 256
+# Texts that are sorted by length together, so that little padding is computed.
+TEXTS_SORTED = 8192
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How features are stored: `precision` float32, or float16, which takes half the space and
+    rounds to 11 bits; `cache` is the folder, `<records>/features` when None."""
+
+    precision: str = "float32"
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """N pictures of a split in the order of packing.
+
+    Attributes:
+        features: (N, V, F) or (N, V, P, F) float16 or float32, of V views; memory-mapped.
+        image_id: (N,) int64.
+    """
+
+    features: np.ndarray
+    image_id: np.ndarray
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """The captions and phrases of the N records of a split, those of a record together.
+
+    M texts in all: the last one is the empty text, for records without any.
+
+    Attributes:
+        features: (M, F) float16 or float32, or (T, F) of all T tokens of all texts; memory-mapped.
+        token_starts: (M + 1,) int64, where the tokens of each text begin; None for (M, F).
+        text_starts: (N + 1,) int64, where the texts of each record begin.
+        caption_id: (M,) int64.
+    """
+
+    features: np.ndarray
+    token_starts: np.ndarray | None
+    text_starts: np.ndarray
+    caption_id: np.ndarray
+
+
+def image_features(
+    model: TrainedModel, records: Path, split: str, views: str, where: Storage
+) -> ImageFeatures:
+    """The image tower's output for every view of every picture of a split, stored or computed now.
+
+    Args:
+        model: its image tower is run as in inference.
+        records: a directory of packed records.
+        split: one of its splits.
+        views: a name of `inputs.images.VIEW_SETS`.
+        where: how and where they are stored.
+
+    Raises:
+        ValueError: a stored folder is damaged; the message says what to delete.
+        OSError: there is no room for the features, or the folder cannot be written.
+    """
+    encoder = model.dual_encoder
+    what = {
+        **_described(model, "image", records, split, where),
+        "image_size": model.config.image_size,
+        **model.config.picture_size.non_defaults(),
+        "pixels": PIXELS_VERSION,
+        "views": [view.to_dict() for view in view_set(views)],
+    }
+    told = f"image features of {split}"
+    number = load_manifest(records).splits[split].images
+    shape = (number, len(view_set(views)), *encoder.image_tower.output_shape[1:])
+
+    def compute(folder: Path) -> None:
+        size = model.config.picture_size
+        pictures = read_split(
+            records,
+            split,
+            features=(schema.IMAGE, schema.ID),
+            then=lambda record: (
+                training_views(
+                    decode_record_jpeg(record[schema.IMAGE]), views, size, record[schema.ID]
+                ),
+                record[schema.ID],
+            ),
+        )
+        stored = new_array(folder, "features", where.precision, shape)
+        ids = new_array(folder, "image_id", np.int64, (number,))
+        at_once = max(1, PICTURES_AT_ONCE // shape[1])
+        run = tf.function(encoder.image_features, reduce_retracing=True)
+        at = 0
+        batches = pictures.batch(at_once).prefetch(2)
+        for pixels, image_id in progress(batches, total=-(-number // at_once), what=told):
+            rows = len(pixels)
+            flat = tf.reshape(pixels, [-1, size, size, 3])
+            features = _rounded(run(flat), where.precision, encoder.config.image_tower)
+            stored[at : at + rows] = features.reshape(rows, *shape[1:])
+            ids[at : at + rows] = image_id.numpy()
+            at += rows
+
+    found = stored_arrays(what, where.cache or records / FOLDER, compute, told)
+    return ImageFeatures(found["features"], found["image_id"])
+
+
+def text_features(model: TrainedModel, records: Path, split: str, where: Storage) -> TextFeatures:
+    """The text tower's output for every caption and phrase of a split, stored or computed now.
+
+    Args, errors: see `image_features`.
+    """
+    tower, tokenizer = model.dual_encoder.text_tower, model.tokenizer
+    what = {
+        **_described(model, "text", records, split, where),
+        "context_length": model.config.context_length,
+        "tokenizer": _tokenizer_digest(tokenizer),
+    }
+    told = f"text features of {split}"
+    per_token = len(tower.output_shape) == 3
+    width = tower.output_shape[-1]
+
+    def compute(folder: Path) -> None:
+        texts, text_starts = _texts(records, split)
+        np.save(folder / "text_starts.npy", text_starts)
+        np.save(folder / "caption_id.npy", caption_id(tf.constant(texts, tf.string)).numpy())
+        lengths = np.minimum(
+            _in_parts(tokenizer.token_counts, texts), model.config.context_length
+        ).astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        if per_token:
+            np.save(folder / "token_starts.npy", starts)
+        shape = (int(starts[-1]) if per_token else len(texts), width)
+        stored = new_array(folder, "features", where.precision, shape)
+        fixed = tower.input["token_ids"].shape[1]
+        tokens_spec = [tf.TensorSpec([None, fixed], kind) for kind in (tf.int32, tf.bool)]
+        run = tf.function(model.dual_encoder.text_features, input_signature=tokens_spec)
+        batches = list(_by_length(lengths))
+        for chosen in progress(batches, total=len(batches), what=told):
+            tokens = tokenizer([texts[at] for at in chosen])
+            longest = fixed or int(lengths[chosen].max())
+            ids, mask = tokens["token_ids"][:, :longest], tokens["text_mask"][:, :longest]
+            features = _rounded(run(ids, mask), where.precision, model.config.text_tower)
+            for row, at in enumerate(chosen):
+                if per_token:
+                    stored[starts[at] : starts[at + 1]] = features[row, : lengths[at]]
+                else:
+                    stored[at] = features[row]
+
+    found = stored_arrays(what, where.cache or records / FOLDER, compute, told)
+    return TextFeatures(
+        found["features"], found.get("token_starts"), found["text_starts"], found["caption_id"]
+    )
+
+
+def _described(model: TrainedModel, side: str, records: Path, split: str, where: Storage) -> dict:
+    """What decides the output of a tower, whatever its input."""
+    config = model.config
+    tower = getattr(model.dual_encoder, f"{side}_tower")
+    weights = hashlib.sha256()
+    for variable in tower.weights:  # without the states of dropout, which no output depends on
+        weights.update(variable.name.encode() + np.asarray(variable.value).tobytes())
+    return {
+        "format": FORMAT,
+        "side": side,
+        "tower": getattr(config, f"{side}_tower"),
+        "options": dict(getattr(config, f"{side}_options")),
+        "precision": config.precision,
+        "stored": where.precision,
+        "weights": weights.hexdigest(),
+        "records": load_manifest(records).fingerprint(),
+        "split": split,
+    }
+
+
+def _tokenizer_digest(tokenizer: Tokenizer) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        saved = [path.read_bytes().hex() for path in sorted(Path(folder).iterdir())]
+    return digest([tokenizer.describe(), saved])
+
+
+def _texts(records: Path, split: str) -> tuple[list[bytes], np.ndarray]:
+    """All captions, then phrases, record after record, and where those of each begin.
+
+    The empty text stands last: a record without any is trained with it.
+    """
+    texts, counts = [], []
+    listed = read_split(records, split, features=(schema.CAPTION, schema.PHRASE))
+    for record in listed.as_numpy_iterator():
+        of_record = [*record[schema.CAPTION], *record[schema.PHRASE]]
+        texts += of_record
+        counts.append(len(of_record))
+    return [*texts, b""], np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _rounded(features: tf.Tensor, precision: str, tower: str) -> np.ndarray:
+    """Round to what is stored.
+
+    Raises:
+        ValueError: a number is larger than float16 holds, or is none.
+    """
+    rounded = tf.cast(features, precision).numpy()
+    if not np.isfinite(rounded).all():
+        raise ValueError(
+            f"the features of {tower} are not finite, or above 65,504, the largest number of "
+            "float16; use --feature-precision float32"
+        )
+    return rounded
+
+
+def _in_parts(function: Callable, texts: list[bytes]) -> np.ndarray:
+    parts = range(0, len(texts), TEXTS_SORTED)
+    return np.concatenate([function(texts[at : at + TEXTS_SORTED]).numpy() for at in parts])
+
+
+def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut the texts into batches of about equal lengths: arrays of places."""
+    for start in range(0, len(lengths), TEXTS_SORTED):
+        part = lengths[start : start + TEXTS_SORTED]
+        order = start + np.argsort(part, kind="stable")
+        for at in range(0, len(order), TEXTS_AT_ONCE):
+            yield order[at : at + TEXTS_AT_ONCE]

@@ -1,0 +1,68 @@
+"""Gets a model ready to be asked for the words of captions: see `models.objective.tagging_loss`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.console import say
+from tfclip.inputs.words import PROMPT, RecordWords, record_words
+from tfclip.models.objective.tagging_loss import WordPrompts
+from tfclip.models.saving import TrainedModel
+from tfclip.records import schema
+from tfclip.records.reader import read_split, shard_counts
+
+PROMPTS_AT_ONCE = 256
+
+
+def ask_for_words(
+    trained: TrainedModel, records: Path, split: str, *, weight: float, seed: int
+) -> RecordWords:
+    """Choose words from the captions of a split, and give the model their prompts.
+
+    Raises:
+        ValueError: no word is frequent enough.
+    """
+    listed = read_split(records, split, features=(schema.CAPTION, schema.PHRASE))
+    captions = (
+        [
+            text.decode("utf-8", "replace")
+            for name in (schema.CAPTION, schema.PHRASE)
+            for text in record[name]
+        ]
+        for record in listed.as_numpy_iterator()
+    )
+    words = record_words(captions, shard_counts(records, split))
+    tokens = trained.tokenizer([PROMPT.format(word) for word in words.words])
+    mask = tf.cast(tokens["text_mask"], tf.int32)
+    # A prompt is far shorter than the context, and padding is computed as well.
+    fixed = trained.dual_encoder.text_tower.input["token_ids"].shape[1]
+    longest = fixed or tf.reduce_max(tf.reduce_sum(mask, axis=1))
+    ids, mask = tokens["token_ids"][:, :longest], mask[:, :longest]
+    locked = "text" in trained.dual_encoder.locked
+    trained.dual_encoder.word_prompts = WordPrompts(
+        words.words,
+        ids,
+        mask,
+        tf.constant(_features(trained, ids, mask)) if locked else None,
+        weight,
+        seed=seed,
+    )
+    say(f"asking for {len(words.words)} words: {_told(words.words)}")
+    return words
+
+
+def _told(words: Sequence[str]) -> str:
+    return ", ".join(words) if len(words) < 8 else f"{', '.join(words[:6])} ... {words[-1]}"
+
+
+def _features(trained: TrainedModel, ids: tf.Tensor, mask: tf.Tensor) -> np.ndarray:
+    run = tf.function(trained.dual_encoder.text_features, reduce_retracing=True)
+    parts = [
+        run(ids[at : at + PROMPTS_AT_ONCE], mask[at : at + PROMPTS_AT_ONCE])
+        for at in range(0, len(ids), PROMPTS_AT_ONCE)
+    ]
+    return np.concatenate([tf.cast(part, tf.float32) for part in parts])

@@ -1,0 +1,1 @@
+"""The flags of `fit` and the recipes that give their defaults."""

@@ -1,0 +1,1 @@
+"""What is built before the first step: model, optimizer, adapted heads."""

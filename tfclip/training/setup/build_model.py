@@ -1,0 +1,219 @@
+"""From flags to a model that is ready to train: devices, vocabulary, context, towers, optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfclip.console import say
+from tfclip.inputs.text import (
+    Tokenizer,
+    WordPieceTokenizer,
+    choose_context_length,
+    tokenizer_from_file,
+)
+from tfclip.inputs.tokenizers.vocabulary import learn_vocabulary, load_vocabulary
+from tfclip.models.config import ModelConfig
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.layers.normalization import batch_normalizations, synchronize_normalization
+from tfclip.models.saving import TrainedModel
+from tfclip.models.weights.image_weights import load_image_weights
+from tfclip.models.weights.text_weights import PretrainedText, load_text_weights
+from tfclip.records import schema
+from tfclip.records.manifest import VOCABULARY
+from tfclip.records.reader import read_shards
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.setup.optimizer import LayerwiseAdamW, decays, depth_factors, make_optimizer
+
+# Enough captions to know their lengths; more would only take longer.
+CAPTIONS_MEASURED = 20_000
+# A tokenizer has some context length from the start; the run's own is set once it is known.
+SHORTEST = 3
+LONGEST = 512
+
+
+def prepare_model(
+    flags: FitFlags,
+    directories: Sequence[Path],
+    files: list[str],
+    *,
+    options: Mapping[str, Mapping],
+    trained_on: Mapping,
+) -> TrainedModel:
+    """Build the model with its tokenizer, pretrained weights and optimizer; within the strategy.
+
+    Args:
+        flags: what to build.
+        directories: the training records, for their vocabulary.
+        files: their shards, to measure caption lengths and learn a common vocabulary.
+        options: of towers and heads, by the names of `ModelConfig`; see `Recipe.options`.
+        trained_on: kept with the model.
+
+    Raises:
+        ValueError, FileNotFoundError: for a vocabulary or weights that are missing or do not fit.
+    """
+    pretrained = load_text_weights(flags.text_tower, flags.text_weights)
+    tokenizer = _tokenizer(flags, directories, files, pretrained)
+    tokenizer = tokenizer.with_context_length(
+        flags.context_length or _measured_context(tokenizer, files, pretrained)
+    )
+    if pretrained:
+        options = {**options, "text_options": {**options["text_options"], **pretrained.options}}
+    keras.utils.set_random_seed(flags.seed)
+    dual_encoder = DualEncoder(
+        model_config(flags, options, tokenizer.context_length, tokenizer.vocabulary_size)
+    )
+    load_image_weights(dual_encoder.image_tower, flags.image_tower, flags.image_weights)
+    if pretrained:
+        pretrained.copy_into(dual_encoder.text_tower)
+    dual_encoder.lock(flags.locked)
+    _normalize_together(dual_encoder, flags)
+    compile_for_training(dual_encoder, flags)
+    return TrainedModel(dual_encoder, tokenizer, trained_on)
+
+
+def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
+    """Let batch normalisation see the batch of all replicas, or say that it sees less."""
+    if flags.micro_batch is None:
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            synchronize_normalization(model)
+        return
+    found = batch_normalizations(model)
+    training = found if flags.unlock_after else [layer for layer in found if layer.trainable]
+    if training:
+        say(
+            f"--micro-batch {flags.micro_batch}: {len(training)} layers of batch normalisation see "
+            f"the {flags.micro_batch} pictures of a micro-batch, not the batch; lock the tower, or "
+            "take one without batch normalisation, for the gradients of the whole batch"
+        )
+
+
+def model_config(
+    flags: FitFlags,
+    options: Mapping[str, Mapping],
+    context_length: int,
+    vocabulary_size: int,
+) -> ModelConfig:
+    """The architecture that the flags and the options of `Recipe.options` name."""
+    return ModelConfig(
+        image_tower=flags.image_tower,
+        text_tower=flags.text_tower,
+        image_size=flags.image_size,
+        resize=flags.resize,
+        interpolation=flags.interpolation,
+        embed_dim=flags.embed_dim,
+        context_length=context_length,
+        vocabulary_size=vocabulary_size,
+        image_head=flags.image_head,
+        text_head=flags.text_head,
+        initial_logit_scale=flags.logit_scale,
+        initial_logit_bias=flags.logit_bias if flags.loss == "sigmoid" else None,
+        precision=flags.precision,
+        **options,
+    )
+
+
+def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
+    """Give the model its loss, its clipping, and AdamW with warm-up (`training.setup.optimizer`).
+
+    Gradients are clipped by the model's own train_step, after the reduce over replicas.
+    """
+    model.contrast = flags.loss
+    model.clip_norm = flags.clip_norm
+    model.micro_batch = flags.micro_batch
+    steps = flags.unlock_after or flags.steps
+    optimizer = make_optimizer(flags, flags.learning_rate, steps)
+    _compile(model, optimizer, flags)
+
+
+def compile_unlocked(model: DualEncoder, flags: FitFlags) -> None:
+    """Free the locked towers, and give the model an optimizer for the rest of the run.
+
+    It begins anew, with a warm-up, at `unlocked_learning_rate`, which falls by `layer_decay` from
+    each twelfth of a tower's depth to the one below it (Clark et al. 2020, ELECTRA, appendix B).
+    """
+    locked = model.locked
+    model.lock(())
+    if model.word_prompts is not None:
+        # What they hold is the output of a tower that trains from now on.
+        model.word_prompts = replace(model.word_prompts, features=None)
+    factors = {}
+    for side in locked:
+        factors |= depth_factors(getattr(model, f"{side}_tower"), flags.layer_decay)
+    steps = flags.steps - flags.unlock_after
+    optimizer = make_optimizer(flags, flags.unlocked_learning_rate, steps, factors)
+    _compile(model, optimizer, flags)
+
+
+def _compile(model: DualEncoder, optimizer: LayerwiseAdamW, flags: FitFlags) -> None:
+    variables = model.trainable_variables
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not decays(v)])
+    if flags.precision == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(variables)
+
+
+def _tokenizer(
+    flags: FitFlags,
+    directories: Sequence[Path],
+    files: list[str],
+    pretrained: PretrainedText | None,
+) -> Tokenizer:
+    """The tokenizer of the weights, of `--vocabulary`, or of the records; of any context length.
+
+    Where the records have different vocabularies, one of the larger size is learnt from all.
+    """
+    own = pretrained.make_tokenizer(SHORTEST) if pretrained else None
+    if own is not None:
+        if flags.vocabulary:
+            raise ValueError(
+                "--vocabulary and --text-weights exclude each other: weights bring theirs"
+            )
+        return own
+    paths = [flags.vocabulary] if flags.vocabulary else [d / VOCABULARY for d in directories]
+    for path in paths:
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f"no vocabulary at {path}; give one with --vocabulary PATH, or pack the records "
+                "again"
+            )
+    if len({Path(path).read_bytes() for path in paths}) == 1:
+        return tokenizer_from_file(paths[0], SHORTEST)
+    size = max(len(load_vocabulary(path)) for path in paths)
+    texts = (text.decode() for text in _texts(files).as_numpy_iterator())
+    words = learn_vocabulary(texts, size)
+    say(f"the records have different vocabularies: learnt one of {len(words):,} from all")
+    return WordPieceTokenizer(words, SHORTEST)
+
+
+def _texts(files: list[str]) -> tf.data.Dataset:
+    """All captions and phrases, one after the other."""
+    return read_shards(files, features=(schema.CAPTION, schema.PHRASE)).flat_map(
+        lambda record: tf.data.Dataset.from_tensor_slices(
+            tf.concat([record[schema.CAPTION], record[schema.PHRASE]], axis=0)
+        )
+    )
+
+
+def _measured_context(
+    tokenizer: Tokenizer, files: list[str], pretrained: PretrainedText | None
+) -> int:
+    """Choose the context length from the token counts of the training texts."""
+    counted = _texts(files).take(CAPTIONS_MEASURED).batch(1024).map(tokenizer.token_counts)
+    counts = list(counted.as_numpy_iterator())
+    if not counts:
+        raise ValueError("the training records hold no caption and no region phrase")
+    counts = np.concatenate(counts)
+    longest = pretrained.longest_text if pretrained else None
+    length = choose_context_length(counts, maximum=longest or LONGEST)
+    say(
+        f"context length {length} tokens; {np.mean(counts > length):.1%} of {len(counts)} texts "
+        "are longer and will be cut"
+    )
+    return length

@@ -1,0 +1,166 @@
+"""AdamW with a schedule, averaged weights, and a learning rate that may differ by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.training.options.flags import FitFlags
+
+# Parts of a tower's depth that share a learning rate, whatever the number of its layers.
+DEPTHS = 12
+
+Pairs = list[tuple[keras.Variable, keras.Variable]]
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` (Loshchilov and Hutter 2019) with a factor on the rate by variable.
+
+    Scaling gradients instead would change nothing: Adam divides their scale out. Each part of the
+    update is one TensorFlow kernel, because for heads on stored features reading the numbers again
+    and again takes longer than the matrix products.
+
+    Args:
+        factors: by the path of a variable; 1 for those that are not named.
+    """
+
+    def __init__(self, *args, factors: Mapping[str, float] | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.factors = dict(factors or {})
+
+    def build(self, var_list):
+        """Create the moments; remember the factors in the order of the variables."""
+        self._factor_of = [self.factors.get(variable.path, 1.0) for variable in var_list]
+        super().build(var_list)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update by the variable's own learning rate."""
+        # Here `variable` is TensorFlow's own, which has no path.
+        index = self._get_variable_index(variable)
+        kind = variable.dtype
+        step = ops.cast(self.iterations + 1, kind)
+        beta_1, beta_2 = (ops.cast(beta, kind) for beta in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=ops.power(beta_1, step),
+            beta2_power=ops.power(beta_2, step),
+            lr=ops.cast(learning_rate * self._factor_of[index], kind),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=ops.cast(self.epsilon, kind),
+            grad=gradient,
+        )
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                rate = self.learning_rate * self.weight_decay * self.factors.get(variable.path, 1.0)
+                _subtract_scaled(variable, rate, variable)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        # Keras' constant momentum holds on to the first weights for too long in a short run: this
+        # is that of tf.train.ExponentialMovingAverage with num_updates, (1 + t) / (10 + t).
+        step = ops.cast(self.iterations, "float32")
+        momentum = ops.minimum(self.ema_momentum, (1.0 + step) / (10.0 + step))
+        share = ops.where(step > 0, momentum, 0.0)
+        for variable, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            _subtract_scaled(average, 1 - share, average - variable)
+
+    def get_config(self):
+        """The factors beside AdamW's own."""
+        return {**super().get_config(), "factors": self.factors}
+
+
+def _subtract_scaled(variable: keras.Variable, factor, amount) -> None:
+    """variable -= factor * amount, in one pass over the numbers."""
+    tf.raw_ops.ResourceApplyGradientDescent(
+        var=variable.value.handle,
+        alpha=ops.cast(factor, variable.dtype),
+        delta=tf.convert_to_tensor(amount, variable.dtype),
+    )
+
+
+def make_optimizer(
+    flags: FitFlags, rate: float, steps: int, factors: Mapping[str, float] | None = None
+) -> LayerwiseAdamW:
+    """The optimizer of `steps` updates: a warm-up to `rate`, then the schedule of the flags."""
+    warmup = min(flags.warmup_steps, steps // 2)
+    # A cosine that never falls is a constant, and has the same warm-up.
+    lowest = 1.0 if flags.schedule == "constant" else 0.0
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else rate,
+        decay_steps=steps - warmup,
+        alpha=lowest,
+        warmup_target=rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    return LayerwiseAdamW(
+        schedule,
+        weight_decay=flags.weight_decay,
+        beta_1=flags.beta_1,
+        beta_2=flags.beta_2,
+        epsilon=flags.epsilon,
+        use_ema=flags.average > 0,
+        ema_momentum=flags.average,
+        factors=factors,
+    )
+
+
+def decays(variable: keras.Variable) -> bool:
+    """Whether weight decay applies: not to biases, norms and the temperature."""
+    # Attention biases are (heads, width) matrices, so the number of axes alone does not tell.
+    return len(variable.shape) > 1 and variable.name != "bias"
+
+
+def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
+    """The factor on the learning rate of each variable of a tower: 1 for its last twelfth of
+    layers, `decay` for the one below it, then `decay` squared, and so on."""
+    layers = [layer for layer in tower._flatten_layers() if layer._trainable_variables]
+    factors = {}
+    for place, layer in enumerate(layers):
+        below = DEPTHS - 1 - place * DEPTHS // len(layers)
+        factors |= {variable.path: decay**below for variable in layer._trainable_variables}
+    return factors
+
+
+def averages(model: DualEncoder) -> Pairs:
+    """The trained variables with their averages; none where the optimizer keeps none."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        return []
+    averages = optimizer._model_variables_moving_average
+    return list(zip(optimizer._trainable_variables, averages, strict=True))
+
+
+@contextmanager
+def exchanged(pairs: Pairs) -> Iterator[None]:
+    """Within, the model has its averaged weights and the optimizer the others; or back again."""
+    exchange(pairs)
+    try:
+        yield
+    finally:
+        exchange(pairs)
+
+
+def exchange(pairs: Pairs) -> None:
+    """Exchange weights with their averages; `fit` leaves the averaged ones in the model."""
+    for variable, average in pairs:
+        value = variable.numpy()
+        variable.assign(average.value)
+        average.assign(value)
+
+
+def learning_rate(model: DualEncoder) -> float:
+    """The learning rate of the next update."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return float(optimizer.learning_rate)

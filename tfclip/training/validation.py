@@ -1,0 +1,103 @@
+"""What a run measures between its epochs: validation loss and recall, top-1, mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import tensorflow as tf
+
+from tfclip.console import say
+from tfclip.evaluation.tasks.classification import evaluate_classification
+from tfclip.evaluation.tasks.map_during_training import SplitScorer
+from tfclip.evaluation.tasks.retrieval import evaluate_retrieval
+from tfclip.inputs.batches import validation_batches
+from tfclip.inputs.input_shards import Share
+from tfclip.inputs.text_lengths import shortened
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.saving import TrainedModel
+from tfclip.records.manifest import records_reference
+from tfclip.records.reader import split_files
+from tfclip.training.data.feature_batches import stored_validation_batches
+from tfclip.training.data.feature_retrieval import StoredRetrieval
+from tfclip.training.loop.replicas import distribute, first_replica
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.phases import locked_features
+
+Measures = dict[str, Callable[[], dict[str, float]]]
+
+
+def make_measures(
+    flags: FitFlags, trained: TrainedModel, strategy: tf.distribute.Strategy, share: Share
+) -> tuple[Measures, str]:
+    """What is measured, by what is said of it, and the log that chooses the best model.
+
+    Raises:
+        FileNotFoundError, ValueError: the records of --val, --voc or --class-folders are not fit.
+    """
+    measures, monitors = {}, []
+    if flags.val:
+        directory, split = records_reference(flags.val, "val")
+        size = {"batch_size": flags.batch_size}
+        if len(flags.locked) == 2 and flags.cache_features and not flags.unlock_after:
+            stored = locked_features(flags, trained, directory, split, views="1")
+            batches = stored_validation_batches(**stored, **size)
+            retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
+        else:
+            batches = validation_batches(
+                split_files(directory, split),
+                trained.tokenizer,
+                trained.config.picture_size,
+                **size,
+            )
+            batches = shortened(batches, trained.config.context_length)
+            retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
+        part = share.of(batches)
+        measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
+        measures["recall"] = lambda: _recalls(retrieval())
+        monitors.append("val_recall")
+    if flags.class_folders:
+        measures["top1"] = lambda: {
+            "top1": evaluate_classification(trained, flags.class_folders)["top1"]
+        }
+        monitors.append("top1")
+    if flags.voc:
+        scorer = SplitScorer(trained, *records_reference(flags.voc, "val"))
+        measures["voc"] = lambda: {"voc_map": scorer.map()}
+        monitors.append("voc_map")
+    monitor = flags.monitor if flags.monitor != "auto" else ["loss", *monitors][-1]
+    if monitor == "loss" and flags.monitor == "auto":
+        say(
+            "note: without --val the best model is chosen by the training loss, which falls with "
+            "overfitting too; make_records --val-fraction 0.1 holds pictures out"
+        )
+    return measures, monitor
+
+
+def _recalls(found: dict) -> dict[str, float]:
+    """The recalls as numbers of the log, and their mean."""
+    sides = {"i2t": found["image_to_text"], "t2i": found["text_to_image"]}
+    recalls = {f"val_{s}_{k}": v[k] for s, v in sides.items() for k in ("r1", "r5", "r10")}
+    return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
+
+
+def mean_loss(
+    model: DualEncoder, strategy: tf.distribute.Strategy, batches: tf.data.Dataset
+) -> float:
+    """The mean contrastive loss over whole batches; NaN when there is none.
+
+    Args:
+        model: created within `strategy`.
+        batches: from `inputs.batches.validation_batches`.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def test_step(batch):
+        return first_replica(strategy, strategy.run(model.test_step, args=(batch,)))
+
+    model.reset_metrics()
+    loss = float("nan")
+    for batch in distribute(strategy, batches):
+        loss = float(test_step(batch)["loss"])
+    model.reset_metrics()
+    return loss

@@ -1,0 +1,131 @@
+"""Starts several workers of one run on this machine: a trial of what several machines do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tfclip.console import CommandFailed, say
+from tfclip.training.workers.cluster import LAUNCHER, VARIABLE
+
+# After a worker has refused what it was told (exit code 2), the chief has so long to do the same.
+REFUSED, REFUSAL_SECONDS = 2, 60.0
+ENDING_SECONDS = 10.0
+
+
+def train_on_workers(command: Sequence[str], workers: int) -> dict:
+    """Run a command of `tfclip.fit` in so many processes, and wait for all of them.
+
+    They see no GPU, which each of them would take for itself. The chief speaks on standard error;
+    of the others the last line is told where they fail. SIGTERM reaches all of them.
+
+    Args:
+        command: the words after `python -m tfclip.fit`.
+        workers: how many.
+
+    Returns:
+        The chief's result.
+
+    Raises:
+        CommandFailed: a worker failed; the others were ended.
+        SystemExit: the chief failed, and has said why.
+    """
+    say(f"starting {workers} workers on this machine")
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        addresses = [f"localhost:{port}" for port in _free_ports(workers)]
+        processes = [
+            stack.enter_context(_started(command, addresses, index, folder))
+            for index in range(workers)
+        ]
+        stack.enter_context(_passing_on_sigterm(processes))
+        failed = _first_failure(processes)
+        if failed is not None:
+            _tell(failed, processes, folder)
+        return json.loads((folder / "0.out").read_text().splitlines()[-1])
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str], addresses: list[str], index: int, folder: Path
+) -> Iterator[subprocess.Popen]:
+    """One worker, which ends with the block at the latest."""
+    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    environment = {
+        **os.environ,
+        VARIABLE: json.dumps(config),
+        LAUNCHER: str(os.getpid()),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    words = [sys.executable, "-m", "tfclip.fit", *(w for w in command if w != "--json"), "--json"]
+    with (
+        (folder / f"{index}.out").open("wb") as out,
+        (folder / f"{index}.err").open("wb") as err,
+        subprocess.Popen(words, env=environment, stdout=out, stderr=err if index else None) as one,
+    ):
+        try:
+            yield one
+        finally:
+            if one.poll() is None:
+                one.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    one.wait(ENDING_SECONDS)
+                one.kill()
+
+
+@contextlib.contextmanager
+def _passing_on_sigterm(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
+    def pass_on(*_) -> None:
+        for process in processes:
+            process.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
+    """Wait for all; returns the first that fails, as soon as it does."""
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [index for index, code in enumerate(codes) if code]
+        if failed or None not in codes:
+            return failed[0] if failed else None
+        time.sleep(0.2)
+
+
+def _tell(failed: int, processes: Sequence[subprocess.Popen], folder: Path) -> None:
+    """Raise what the failure of a worker means."""
+    chief, code = processes[0], processes[failed].returncode
+    if code == REFUSED:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            chief.wait(REFUSAL_SECONDS)
+    if (chief.poll() or 0) > 0:
+        raise SystemExit(chief.returncode)
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with code {code}"
+    said = (folder / f"{failed}.err").read_text(errors="replace").strip().splitlines()
+    last = f" ({said[-1]})" if said and code > 0 else ""
+    raise CommandFailed(
+        f"worker {failed} of {len(processes)} {how}{last}, and the others were ended; run the same "
+        "command again: it goes on from the last checkpoint"
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("localhost", 0))
+        return [one.getsockname()[1] for one in sockets]

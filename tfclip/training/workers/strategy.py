@@ -1,0 +1,55 @@
+"""The distribution strategy: one device, all GPUs, logical CPU devices or several machines."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfclip.console import say
+
+
+def make_strategy(replicas: int, workers: int = 1) -> tf.distribute.Strategy:
+    """The devices to train on; call it before TensorFlow has used any.
+
+    Args:
+        replicas: 1 for one device (a GPU when there is one), N for N logical CPU devices, 0 for
+            all GPUs; of each machine, where several train together.
+        workers: machines in `TF_CONFIG` (see `training.workers.cluster`).
+
+    Raises:
+        ValueError: for 0 without a GPU, for logical devices on several machines, or when TensorFlow
+            has already fixed its devices.
+    """
+    if workers > 1:
+        return _several_machines(replicas)
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    if replicas == 0:
+        if not tf.config.list_physical_devices("GPU"):
+            raise ValueError("--replicas 0 takes all GPUs, but TensorFlow sees none; use 1 or more")
+        return tf.distribute.MirroredStrategy()
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    logical = [tf.config.LogicalDeviceConfiguration()] * replicas
+    try:
+        tf.config.set_logical_device_configuration(cpu, logical)
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) < replicas:
+            raise ValueError(
+                f"--replicas {replicas}: TensorFlow already runs with "
+                f"{len(tf.config.list_logical_devices('CPU'))} logical CPU devices in this process"
+            ) from error
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
+
+
+def _several_machines(replicas: int) -> tf.distribute.Strategy:
+    gpus = tf.config.list_physical_devices("GPU")
+    if replicas > 1:
+        raise ValueError(
+            f"--replicas {replicas} is for one machine; several take 1 (one device of each) or 0 "
+            "(all GPUs of each)"
+        )
+    if replicas == 0 and not gpus:
+        raise ValueError("--replicas 0 takes all GPUs, but TensorFlow sees none; use 1")
+    if replicas == 1:
+        tf.config.set_visible_devices(gpus[:1], "GPU")
+    say("waiting for the other workers")
+    return tf.distribute.MultiWorkerMirroredStrategy()

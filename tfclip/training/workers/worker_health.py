@@ -1,0 +1,128 @@
+"""Whether the other workers still live, and waiting for them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+from tfclip.console import say
+from tfclip.training.workers.cluster import LAUNCHER, Cluster
+
+# A worker that refuses so many connections, one after the other, is gone: after some 15 s.
+CHECK_EVERY_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
+MISSED_CHECKS = 3
+LOST_A_WORKER = 3
+
+
+@contextlib.contextmanager
+def watch(cluster: Cluster) -> Iterator[None]:
+    """Within, the end of another worker ends this process in words, within a minute.
+
+    A collective operation waits for a dead worker without an end, or fails with the message of
+    some operation; which of both comes first is chance. Leave it only when no worker needs this
+    one any more (`barrier`).
+    """
+    if not cluster.workers:
+        yield
+        return
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(cluster, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # Where a worker has gone, the watcher will find that out, and end this process in words.
+        watcher.join((MISSED_CHECKS + 1) * (CHECK_EVERY_SECONDS + CONNECT_SECONDS))
+        raise error
+    finally:
+        ended.set()
+
+
+def _watch(cluster: Cluster, ended: threading.Event) -> None:
+    missed = dict.fromkeys(range(len(cluster.workers)), 0)
+    met: set[int] = set()
+    launcher = os.environ.get(LAUNCHER)
+    while not ended.wait(CHECK_EVERY_SECONDS):
+        if launcher and os.getppid() != int(launcher):
+            _leave("the process that started the workers has ended")
+        for index, address in enumerate(cluster.workers):
+            if index == cluster.index:
+                continue
+            if _answers(address):
+                met.add(index)
+                missed[index] = 0
+            elif index in met:
+                missed[index] += 1
+            if missed[index] == MISSED_CHECKS and not ended.is_set():
+                _leave(
+                    f"worker {index} ({address}) of {len(cluster.workers)} no longer answers, and "
+                    "none can train without it; run the same command on all of them again: it goes "
+                    "on from the last checkpoint"
+                )
+
+
+def _answers(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _leave(why: str) -> None:
+    """End the process from any thread: the main one may wait for a dead worker without an end."""
+    say(f"error: {why}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(LOST_A_WORKER)
+
+
+@functools.cache
+def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
+    """What adds a tensor of every worker; one graph for each strategy and length of tensor."""
+
+    def add(told: tf.Tensor) -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(told))
+
+    return tf.function(lambda told: strategy.run(add, args=(told,)))
+
+
+class Agreement:
+    """What any of the workers says holds for all: each of them asks at the same place."""
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.several = strategy.cluster_resolver is not None
+        self._strategy = strategy
+
+    def any(self, *told: bool) -> tuple[bool, ...]:
+        """Which of these any worker says; on one machine, what they are."""
+        if not self.several:
+            return told
+        summed = _sum_over_workers(self._strategy)(tf.constant(told, tf.float32))
+        local = self._strategy.experimental_local_results(summed)[0]
+        return tuple(bool(value > 0) for value in local.numpy())
+
+
+def barrier(strategy: tf.distribute.Strategy) -> None:
+    """Wait until all workers have come here."""
+    Agreement(strategy).any(True)
+
+
+@contextlib.contextmanager
+def chief_first(strategy: tf.distribute.Strategy, cluster: Cluster) -> Iterator[None]:
+    """Within, the chief is done before the others begin, who find what it has written."""
+    if not cluster.is_chief:
+        barrier(strategy)
+    yield
+    if cluster.is_chief:
+        barrier(strategy)
