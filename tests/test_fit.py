@@ -171,3 +171,17 @@ def test_the_list_of_recipes_builds_no_model():
 def test_the_kept_numbers_of_parameters_are_those_of_the_model(name):
     kept = {k: v for k, v in recipe_sizes(RECIPES[name]).items() if k != "recipe"}
     assert kept == count_parameters(RECIPES[name])
+
+
+def test_a_dry_run_tells_sizes_and_places_and_writes_nothing(training_records, tmp_path, capsys):
+    words = ["shapes", "--records", str(training_records), "--run", str(tmp_path / "run"), *SMALL]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert list(tmp_path.iterdir()) == []
+    assert planned["writes"]["run"] == str(tmp_path / "run")
+    assert planned["sizes"]["steps"] == 6 and planned["sizes"]["training_pictures"] == 11
+    assert main(words) == 0
+    built = load_model(tmp_path / "run").dual_encoder.count_params()
+    assert planned["sizes"]["parameters"] == built
+    begun = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert planned["flags"] == begun["flags"] and planned["model"] == begun["model"]

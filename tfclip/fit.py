@@ -44,6 +44,15 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
     return result
 
 
+def plan(name: str, flags: FitFlags) -> dict:
+    """Return what `--dry-run` tells of a run; nothing is written."""
+    flags = RECIPES[name].length_as_given(flags)
+    preflight(name, RECIPES[name], flags)
+    from tfclip.training.plan import plan_run
+
+    return plan_run(name, RECIPES[name], flags)
+
+
 def list_recipes(flags: ListFlags) -> dict:
     """Say what each recipe is; its parameters were counted before (`training.recipe_sizes`)."""
     listed = {}
@@ -109,7 +118,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     commands = {
-        name: Command(recipe.defaults_for_command(), partial(fit, name, words), recipe.summary)
+        name: Command(
+            recipe.defaults_for_command(),
+            partial(fit, name, words),
+            recipe.summary,
+            partial(plan, name),
+        )
         for name, recipe in RECIPES.items()
     }
     commands["list"] = Command(ListFlags, list_recipes)
