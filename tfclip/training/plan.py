@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tfclip.records.manifest import load_manifest, records_reference
-from tfclip.training.flags import FitFlags
-from tfclip.training.prepare import make_strategy, prepare_model
-from tfclip.training.recipes import Recipe
-from tfclip.training.training_sets import TrainingSets, open_training_sets
+from tfclip.training.data.training_sets import TrainingSets, open_training_sets
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.recipes import Recipe
+from tfclip.training.setup.build_model import prepare_model
+from tfclip.training.workers.strategy import make_strategy
 
 FLOAT_BYTES = 4
 # Weights, gradients, and the two moments of AdamW.
