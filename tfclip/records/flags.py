@@ -84,6 +84,15 @@ class VisualGenomeFlags(LinkFlags):
 
 
 @dataclass(frozen=True)
+class CocoFlags(LinkFlags):
+    """Pack COCO: captions, official or Karpathy's; labels of instances_<split>.json."""
+
+    labels: bool = False
+    """Store the classes of instances_<split>.json too; what is crowds alone is difficult. Without
+    any file of captions labels are stored by themselves."""
+
+
+@dataclass(frozen=True)
 class VocFlags(LinkFlags):
     """Pack Pascal VOC, or a set of one's own in its layout."""
 
@@ -189,7 +198,8 @@ class TfdsFlags(PackFlags):
 
 FLAGS = {
     "visual_genome": VisualGenomeFlags,
-    "coco": LinkFlags,
+    "open_images": VocFlags,
+    "coco": CocoFlags,
     "flickr8k": LinkFlags,
     "flickr30k": LinkFlags,
     "voc": VocFlags,

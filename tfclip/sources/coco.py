@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tfclip.console import say
+from tfclip.sources.annotations.coco_instances import Instances
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import id_of, read_value, walk_arrays
 from tfclip.sources.safe_paths import (
@@ -21,8 +22,9 @@ from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits
 
 TREE = (
-    "DIR/annotations/captions_<split>.json with DIR/<split>/*.jpg (<split> is train2017, val2017 "
-    "and the like), or DIR/dataset_coco.json with DIR/train2014/*.jpg and DIR/val2014/*.jpg"
+    "DIR/annotations/captions_<split>.json (or instances_<split>.json, for labels) with "
+    "DIR/<split>/*.jpg (<split> is train2017, val2017 and the like), or DIR/dataset_coco.json with "
+    "DIR/train2014/*.jpg and DIR/val2014/*.jpg"
 )
 KARPATHY = "dataset_coco.json"
 KARPATHY_SPLITS = ("train", "restval", "val", "test")
@@ -44,6 +46,8 @@ def open_coco(data: Path, options: SourceOptions) -> Source:
         ValueError: damaged annotations, a split without images, or both kinds in `data`.
     """
     official, karpathy = _official_files(data), _karpathy_file(data)
+    instances = _official_files(data, "instances_")
+    has_labels = bool(options.labels or (instances and not official and not karpathy))
     if official and karpathy:
         raise ValueError(
             f"{data} holds two kinds of annotations; give {karpathy} for Karpathy's splits or "
@@ -52,23 +56,30 @@ def open_coco(data: Path, options: SourceOptions) -> Source:
     if karpathy:
         found = _open_karpathy(karpathy)
         opened = {name: found[name] for name in choose_splits(found, options.splits)}
-    elif official:
-        names = choose_splits(official, options.splits)
-        opened = {name: _open_official(official[name], name) for name in names}
+    elif official or has_labels:
+        found = instances if has_labels else official
+        names = choose_splits(found, options.splits)
+        opened = {
+            name: _open_official(
+                official.get(name), name, instances.get(name) if has_labels else None
+            )
+            for name in names
+        }
     else:
         raise missing(data / "annotations/captions_*.json" if data.is_dir() else data, TREE)
     for split in opened.values():
         split.stores = own_store(split.root) if options.follow_links else ()
         split.check()
     counts = {name: len(split) for name, split in opened.items()}
-    return Source("coco", counts, lambda name: opened[name].read())
+    classes = dict.fromkeys(
+        name for split in opened.values() if split.instances for name in split.instances.class_names
+    )
+    return Source("coco", counts, lambda name: opened[name].read(), tuple(classes))
 
 
-def _official_files(data: Path) -> dict[str, Path]:
+def _official_files(data: Path, kind: str = "captions_") -> dict[str, Path]:
     folder = data if data.name == "annotations" else data / "annotations"
-    return {
-        path.stem.removeprefix("captions_"): path for path in sorted(folder.glob("captions_*.json"))
-    }
+    return {path.stem.removeprefix(kind): path for path in sorted(folder.glob(f"{kind}*.json"))}
 
 
 def _karpathy_file(data: Path) -> Path | None:
@@ -78,14 +89,20 @@ def _karpathy_file(data: Path) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _open_official(path: Path, split: str) -> "_Split":
+def _open_official(path: Path | None, split: str, instances: Path | None) -> "_Split":
+    """Open the captions of a split, its instances, or both."""
+    labels = None if instances is None else Instances(instances)
+    if labels and labels.unusable:
+        say(f"{instances}: {labels.unusable:,} objects name no image or category, and are not used")
+    if path is None:
+        return _Split(instances, split, labels.images, range(len(labels.images)), Index(), labels)
     indexes = {"images": Index(), "annotations": Index()}
     fields = {"images": "id", "annotations": "image_id"}
     for name, offset, length, value in walk_arrays(path):
         if name in fields:
             indexes[name].add(id_of(value, fields[name]), offset, length)
     images, captions = indexes.values()
-    return _Split(path, split, images, range(len(images)), captions)
+    return _Split(path, split, images, range(len(images)), captions, labels)
 
 
 def _open_karpathy(path: Path) -> dict[str, "_Split"]:
@@ -120,8 +137,10 @@ class _Split:
         images: Index,
         positions: Sequence[int],
         captions: Index | None = None,
+        instances: Instances | None = None,
     ):
-        """Without `captions` (by image id) an image entry holds its own."""
+        """Without `captions` (by image id) an image entry holds its own; `instances` are labels."""
+        self.instances = instances
         self.path, self.name, self.images, self.positions = path, name, images, positions
         self.captions = captions
         self.root = path.parents[1] if path.parent.name == "annotations" else path.parent
@@ -165,11 +184,23 @@ class _Split:
                         names = _name(self._entry(file, first)), _name(entry)
                         raise ValueError("duplicate id: {!a:.100} and {!a:.100}".format(*names))
                     image = self._picture(entry)
-                    captions, dropped = keep_captions(self._captions(file, number, entry))
+                    labels, difficult = self.instances.of(number) if self.instances else ((), ())
+                    said = self._captions(file, number, entry)
+                    captions, dropped = (), ()
+                    if said or not self.instances:
+                        captions, dropped = keep_captions(said)
                 except ValueError as reason:
                     yield Rejected(key, str(reason), self.name)
                     continue
-                yield Sample(key, image, captions, split=self.name, dropped=dropped)
+                yield Sample(
+                    key,
+                    image,
+                    captions,
+                    labels=labels,
+                    difficult=difficult,
+                    split=self.name,
+                    dropped=dropped,
+                )
             for position in self.unlisted:
                 number, offset, length = self.captions[position]
                 key, reason = f"coco/{number}", "captions of an image that is not listed"

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tfclip.naming import unknown
+from tfclip.sources.annotations.open_images import open_open_images
 from tfclip.sources.archives.class_archive import open_class_images
 from tfclip.sources.coco import open_coco
 from tfclip.sources.flickr8k import open_flickr8k
@@ -23,6 +24,7 @@ SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
     "flickr8k": open_flickr8k,
     "flickr30k": partial(open_flickr8k, name="flickr30k"),
     "coco": open_coco,
+    "open_images": open_open_images,
     "voc": open_voc,
     "image_folder": open_class_images,
     "caption_table": open_caption_table,
@@ -44,7 +46,8 @@ TAKES = {
         *("image_field", "caption_fields", "key_field", "caption_separator"),
         *("labels_field", "labels_separator", "label_fields", "class_names"),
     ),
-    "coco": ("follow_links",),
+    "open_images": ("class_names", "follow_links"),
+    "coco": ("labels", "follow_links"),
     "flickr8k": ("follow_links",),
     "flickr30k": ("follow_links",),
     "voc": ("class_names", "follow_links"),

@@ -105,6 +105,8 @@ class SourceOptions:
     """caption_table: the sign between the columns."""
     caption_separator: str | None = None
     """caption_table: the sign between the captions of one cell."""
+    labels: bool = False
+    """coco: the classes of instances_<split>.json as labels, beside captions."""
     labels_field: str | None = None
     """caption_table: the column that lists the classes of a picture."""
     labels_separator: str | None = None

@@ -21,6 +21,8 @@ from tfclip.sources.splits import choose_splits, split_in, stable_hash
 TREE = "an archive of <class name>/<picture>.jpg, or of <split>/<class name>/<picture>.jpg"
 HIDDEN = "__MACOSX"
 MOST_FOLDERS = 100_000
+DEEPEST = 4
+"""Folders of a path that can matter: two around everything, the split and the class."""
 
 
 def open_class_images(data: Path, options: SourceOptions) -> Source:
@@ -52,24 +54,31 @@ class _Archive:
             self.path = self._file.path
         self.index = Index()
         self.folders: Counter[tuple[str, ...]] = Counter()
+        self.loose = rejected = 0
         passed: Counter[str] = Counter()
         for member in self._members(passed):
             self.index.add(stable_hash(member.name), len(self.index), 0)
-            if not member.problem and "/" in member.name:
-                self.folders[tuple(member.name.split("/")[:-1][:4])] += 1
+            if member.problem:
+                rejected += 1
+            elif not (folder := _folder(member)):
+                self.loose += 1
+            else:
+                self.folders[folder] += 1
                 if len(self.folders) > MOST_FOLDERS:
                     raise ValueError(f"{path} has more than {MOST_FOLDERS:,} folders of pictures")
         tell_passed_over(path, passed)
+        if not self.folders:
+            raise FileNotFoundError(f"no picture in class folders in {path}; expected: {TREE}")
         self.around = self._around()
         firsts = {folder[self.around] for folder in self.folders if len(folder) > self.around}
         named = [split_in(name) for name in firsts]
         deep = all(len(folder) > self.around + 1 for folder in self.folders)
         self.has_splits = bool(firsts) and deep and None not in named
         self.counts: Counter[str] = Counter()
-        for member in self._members():
-            self.counts[self._place(member)[0]] += 1
-        if not self.folders or not firsts:
-            raise FileNotFoundError(f"no picture in class folders in {path}; expected: {TREE}")
+        for folder, count in self.folders.items():
+            self.counts[self._place(folder)[0]] += count
+        if self.loose + rejected:
+            self.counts[self._place(())[0]] += self.loose + rejected
 
     def class_names(self, splits: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the class folders of these splits, sorted."""
@@ -88,7 +97,7 @@ class _Archive:
     def read(self, split: str) -> Iterator[Sample | Rejected]:
         """Yield the pictures of a split, in the order of the archive."""
         for number, member in enumerate(self._members()):
-            place, class_name = self._place(member)
+            place, class_name = self._place(() if member.problem else _folder(member))
             if place != split:
                 continue
             key = f"image_folder/{member.name}"
@@ -123,19 +132,22 @@ class _Archive:
     def _around(self) -> int:
         """Return how many folders are around the class folders or splits."""
         around = 0
-        while self.folders and all(len(folder) > around + 1 for folder in self.folders):
+        while around < DEEPEST - 2 and all(len(folder) > around + 1 for folder in self.folders):
             names = {folder[around] for folder in self.folders}
             if len(names) > 1 or split_in(next(iter(names))):
                 break
             around += 1
         return around
 
-    def _place(self, member: Member) -> tuple[str, str]:
-        """Return the split and the class of a member; what has none stands with the first split."""
-        folders = member.name.split("/")[:-1][self.around :]
+    def _place(self, folder: tuple[str, ...]) -> tuple[str, str]:
+        """Return the split and the class of a folder; what has none stands with the first split."""
+        inner = folder[self.around :]
         if not self.has_splits:
-            return "train", folders[0] if folders else ""
-        split = split_in(folders[0]) if folders else None
-        if split is None or len(folders) < 2 or member.problem:
-            return min(split_in(folder[self.around]) for folder in self.folders), ""
-        return split, folders[1]
+            return "train", inner[0] if inner else ""
+        if len(inner) < 2:
+            return min(split_in(other[self.around]) for other in self.folders), ""
+        return split_in(inner[0]), inner[1]
+
+
+def _folder(member: Member) -> tuple[str, ...]:
+    return tuple(member.name.split("/")[:-1][:DEEPEST])

@@ -1,14 +1,11 @@
 """Tables of captions or labels: csv, tsv or jsonl, with a column of paths."""
 
-import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfclip.console import say
-from tfclip.naming import nearest
 from tfclip.sources.index import Index
 from tfclip.sources.safe_paths import (
     find_below,
@@ -20,21 +17,18 @@ from tfclip.sources.safe_paths import (
 )
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, split_in, stable_hash
+from tfclip.sources.tables.arrow_files import text_rows
 from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
+from tfclip.sources.tables.columns import Columns, table_columns
 from tfclip.sources.tables.delimited import Table
-from tfclip.sources.tables.parquet import text_rows
 
 TREE = (
     "a .csv, .tsv, .jsonl or .parquet file, or DIR/<split>.csv and the like; paths start from its "
     "folder"
 )
-PATHS = "image image_path path file file_name filename filepath image_file image_name img".split()
-CAPTIONS = "caption captions text sentence sentences description title comment".split()
 METADATA = "metadata"
 """The name of the table in a Hugging Face imagefolder, which is no split."""
 MOST_SPLITS = 100
-
-_NUMBERED = re.compile(r"(caption|text|sentence)[_ ]?\d+", re.IGNORECASE)
 
 
 def open_caption_table(data: Path, options: SourceOptions) -> Source:
@@ -95,64 +89,6 @@ def _tables_by_split(data: Path) -> dict[str, Path]:
     return tables
 
 
-def _column(table: Table, given: str | None, usual: Iterable[str], flag: str) -> str:
-    names = {column.strip().lower(): column for column in reversed(table.columns)}
-    if given is not None:
-        if given in table.columns:
-            return given
-        known = _told(nearest(given, table.columns))
-        raise ValueError(f"{table.path} has no column {given!r}; it has, nearest first: {known}")
-    for name in usual:
-        if name in names:
-            return names[name]
-    known = _told(table.columns) or "none"
-    raise ValueError(f"{table.path}: name a column with {flag}; its columns are: {known}")
-
-
-def _told(columns: Sequence[str]) -> str:
-    return ", ".join(f"{column!a:.40}" for column in columns[:20])
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """What the columns of a table hold."""
-
-    image: str
-    captions: tuple[str, ...]
-    caption_separator: str | None
-    split: str | None
-    group: str | None
-    labels: LabelReader | None
-
-    def captions_of(self, row: dict[str, Any]) -> list:
-        """Return the captions of a row, not yet checked."""
-        cells = (row.get(column) for column in self.captions)
-        return [text for cell in cells for text in listed_cell(cell, self.caption_separator)]
-
-    def group_of(self, row: dict[str, Any]) -> str:
-        """Return what the pictures of one group have in common, "" without."""
-        value = row.get(self.group) if self.group else None
-        return "" if value in (None, "") else str(value)
-
-
-def _columns(table: Table, options: SourceOptions, labels: LabelReader | None) -> _Columns:
-    image = _column(table, options.image_field, PATHS, "--path-column")
-    captions = [_column(table, name, (), "") for name in options.caption_fields]
-    if not captions:
-        captions = [column for column in table.columns if _NUMBERED.fullmatch(column.strip())]
-    if not captions:
-        try:
-            captions = [_column(table, None, CAPTIONS, "--caption-columns")]
-        except ValueError:
-            if labels is None:
-                raise
-    for name in labels.columns if labels else ():
-        _column(table, name, (), "")
-    split = options.split_field and _column(table, options.split_field, (), "")
-    group = options.group_field and _column(table, options.group_field, (), "")
-    return _Columns(image, tuple(captions), options.caption_separator, split, group, labels)
-
-
 def _open_table(path: Path, options: SourceOptions) -> Table:
     if path.suffix.lower() not in (".parquet", ".arrow"):
         return Table(path, options.separator)
@@ -165,7 +101,7 @@ def _rows_by_split(
     path: Path, split: str, options: SourceOptions, labels: LabelReader | None
 ) -> dict[str, "_Rows"]:
     table = _open_table(path, options)
-    columns = _columns(table, options, labels)
+    columns = table_columns(table, options, labels)
     index, lists, cells = Index(), 0, 0
     places: dict[str, array] = {} if columns.split else {split: array("q")}
     homeless = array("q")
@@ -231,7 +167,7 @@ class _Rows:
         self,
         table: Table,
         roots: tuple[Path, bool],
-        columns: _Columns,
+        columns: Columns,
         index: Index,
         positions: array,
     ):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from tfclip.sources.index import Index
 from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
+from tfclip.sources.tables.arrow_files import rows_of, schema_of
 from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
 
 TREE = (
@@ -26,8 +25,6 @@ IMAGES = "image img picture jpg jpeg png webp image_bytes bytes".split()
 CAPTIONS = "caption captions text sentence sentences description title txt".split()
 KEYS = "key id image_id __key__ filename file_name image_name".split()
 LABELS = "label labels class".split()
-ROWS = 32
-"""Rows in memory at a time, with their pictures."""
 
 _NAME = re.compile(r"\.(parquet|arrow)$")
 _NUMBERED = re.compile(r"(caption|text|sentence)[_ ]?\d+", re.IGNORECASE)
@@ -57,107 +54,6 @@ def open_parquet(data: Path, options: SourceOptions) -> Source:
     names = dict.fromkeys(name for split in splits.values() for name in split.class_names())
     classes = options.class_names or tuple(names)
     return Source("parquet", counts, lambda name: splits[name].read(), classes)
-
-
-def pyarrow() -> Any:
-    """Import pyarrow; ValueError that says how to install it when it is not there."""
-    try:
-        import pyarrow
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ImportError:
-        raise ValueError(
-            "parquet and arrow files need pyarrow; run pip install 'tfclip[parquet]'"
-        ) from None
-    return pyarrow
-
-
-def schema_of(path: Path) -> Any:
-    """Return the schema of a file; ValueError when it is damaged."""
-    with _opened(path) as (_, schema):
-        return schema
-
-
-def rows_of(path: Path, columns: list[str], most: int = ROWS) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file as Python values, a few at a time; ValueError for damage."""
-    arrow = pyarrow()
-    with _opened(path) as (batches, _):
-        try:
-            for batch in batches(columns, most):
-                yield from batch.to_pylist()
-        except (arrow.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path.name} is damaged: {str(error)[:200]}") from None
-
-
-def text_rows(path: Path) -> Any:
-    """Return a temporary file with an object on each line, of all columns that are not bytes.
-
-    Raises:
-        ValueError: damage, or pictures in the table.
-    """
-    schema = schema_of(path)
-    kinds = {name: str(schema.field(name).type) for name in schema.names}
-    if pictures := [name for name, kind in kinds.items() if "binary" in kind]:
-        raise ValueError(
-            f"{path} holds pictures in the column {pictures[0]!r}; the source parquet reads them"
-        )
-    lines = tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8")
-    for row in rows_of(path, schema.names, 1024):
-        lines.write(json.dumps(row, default=str) + "\n")
-    lines.flush()
-    return lines
-
-
-class _opened:
-    """The batches and the schema of a file, for the time of a `with` block."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self):
-        arrow = pyarrow()
-        try:
-            if self.path.suffix.lower() == ".parquet":
-                file = arrow.parquet.ParquetFile(self.path, pre_buffer=False)
-                self.close = file.close
-                read = partial(_parquet_batches, file)
-                return read, file.schema_arrow
-            source = arrow.memory_map(str(self.path)) if self.path.stat().st_size else None
-            if source is None:
-                raise ValueError(f"{self.path.name} is empty")
-            self.close = source.close
-            try:
-                reader = arrow.ipc.open_stream(source)
-                return partial(_stream_batches, reader), reader.schema
-            except arrow.ArrowInvalid:
-                source.seek(0)
-                reader = arrow.ipc.open_file(source)
-                return partial(_file_batches, reader), reader.schema
-        except (arrow.ArrowException, OSError, OverflowError) as error:
-            told = str(error)[:200]
-            raise ValueError(f"{self.path} is damaged or of another format: {told}") from None
-
-    def __exit__(self, *error):
-        self.close()
-
-
-def _parquet_batches(file: Any, columns: list[str], most: int) -> Iterator[Any]:
-    yield from file.iter_batches(batch_size=most, columns=columns)
-
-
-def _stream_batches(reader: Any, columns: list[str], most: int) -> Iterator[Any]:
-    for batch in reader:
-        yield from _cut(batch.select(columns), most)
-
-
-def _file_batches(reader: Any, columns: list[str], most: int) -> Iterator[Any]:
-    for number in range(reader.num_record_batches):
-        yield from _cut(reader.get_batch(number).select(columns), most)
-
-
-def _cut(batch: Any, most: int) -> Iterator[Any]:
-    for start in range(0, batch.num_rows, most):
-        yield batch.slice(start, most)
 
 
 class _Split:

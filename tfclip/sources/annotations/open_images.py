@@ -1,0 +1,149 @@
+"""Open Images (Kuznetsova et al. 2020): pictures with the classes that people verified."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfclip.console import say
+from tfclip.sources.index import Index
+from tfclip.sources.safe_paths import find_file, first_problem, missing, no_pictures, own_store
+from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
+from tfclip.sources.splits import choose_splits, split_in, stable_hash
+from tfclip.sources.tables.delimited import Table
+
+TREE = (
+    "DIR/<split>-annotations-human-imagelabels.csv (or -annotations-bbox.csv), "
+    "DIR/class-descriptions.csv (optional) and DIR/<split>/<ImageID>.jpg"
+)
+COLUMNS = ("ImageID", "LabelName")
+MOST_CLASSES = 50_000
+
+_DESCRIPTIONS = re.compile(r"class-descriptions.*\.csv")
+
+
+def open_open_images(data: Path, options: SourceOptions) -> Source:
+    """Open `data`: a folder with tables of ImageID and LabelName, one or more for each split.
+
+    A label of Confidence 0 is verified to be absent. In tables of boxes, what is IsGroupOf alone
+    is difficult. Classes are named by class-descriptions*.csv, and by their codes without. A class
+    that nobody verified for a picture counts as absent there, which is said.
+
+    Raises:
+        FileNotFoundError: no tables, or none of the pictures of a split.
+        ValueError: a table without these columns.
+    """
+    tables: dict[str, list[Table]] = {}
+    for path in sorted(data.glob("*.csv")):
+        if not _DESCRIPTIONS.search(path.name):
+            table = Table(path)
+            if set(COLUMNS) <= set(table.columns):
+                tables.setdefault(split_in(path.stem) or "train", []).append(table)
+    if not tables:
+        raise missing(data / "<split>-annotations-human-imagelabels.csv", TREE)
+    names = _descriptions(data)
+    stores = own_store(data) if options.follow_links else ()
+    splits = {
+        split: _Split(data, split, tables[split], names, stores)
+        for split in choose_splits(tables, options.splits)
+    }
+    used = dict.fromkeys(code for split in splits.values() for code in split.codes)
+    classes = options.class_names or tuple(sorted({names.get(code, code) for code in used}))
+    say(f"{data}: a class that nobody verified for a picture counts as absent in it")
+    if unnamed := [code for code in used if code not in names]:
+        say(f"{data}: {len(unnamed):,} classes have no name in class-descriptions*.csv")
+    counts = {name: len(split.firsts) for name, split in splits.items()}
+    return Source("open_images", counts, lambda split: splits[split].read(classes), classes)
+
+
+def _descriptions(data: Path) -> dict[str, str]:
+    """Return the names by their codes; some of these files begin with names of columns."""
+    found: dict[str, str] = {}
+    for path in sorted(path for path in data.glob("*.csv") if _DESCRIPTIONS.search(path.name)):
+        with path.open(encoding="utf-8-sig", errors="replace") as lines:
+            for line in lines:
+                code, comma, name = line.strip().partition(",")
+                if comma and code.startswith("/") and len(found) < MOST_CLASSES:
+                    found.setdefault(code, name.strip().strip('"'))
+    return found
+
+
+class _Split:
+    """The rows of one split, those of one picture in any places."""
+
+    def __init__(
+        self,
+        data: Path,
+        split: str,
+        tables: list[Table],
+        names: dict[str, str],
+        stores: tuple[Path, ...],
+    ):
+        self.data, self.split, self.tables, self.names = data, split, tables, names
+        self.folders, self.stores = [data / split, data / "images" / split, data], stores
+        self.index, self.starts = Index(), [0]
+        self.codes: dict[str, None] = {}
+        for table in tables:
+            end = self.starts[-1]
+            for offset, length, row in table.rows():
+                good = isinstance(row, dict)
+                self.index.add(
+                    stable_hash(row["ImageID"]) if good else -1, self.starts[-1] + offset, length
+                )
+                if good and row["LabelName"]:
+                    self.codes[row["LabelName"]] = None
+                    if len(self.codes) > MOST_CLASSES:
+                        raise ValueError(f"{table.path} names more than {MOST_CLASSES:,} classes")
+                end = self.starts[-1] + offset + length
+            self.starts.append(end)
+        self.firsts = self.index.first_positions(each=-1)
+        ids = (row["ImageID"] for row in self._rows(self.firsts) if isinstance(row, dict))
+        pictures = (f"{number}.jpg" for number in ids)
+        if problem := first_problem(data, self.folders, pictures, stores):
+            raise no_pictures(tables[0].path, self.folders, TREE, problem)
+
+    def read(self, classes: tuple[str, ...]) -> Iterator[Sample | Rejected]:
+        """Yield a sample for every picture, in the order of its first row."""
+        place = {name: at for at, name in enumerate(classes)}
+        for position, row in zip(self.firsts, self._rows(self.firsts), strict=True):
+            key = f"open_images/row at byte {self.index[position][1]}"
+            try:
+                if isinstance(row, str):
+                    raise ValueError(row)
+                number = row["ImageID"]
+                key = f"open_images/{number}"
+                image = find_file(self.data, self.folders, f"{number}.jpg", self.stores)
+                present, groups = self._labels(number, self.index.positions(stable_hash(number)))
+                if unknown := (present | groups) - set(place):
+                    raise ValueError(f"the class {min(unknown)!a:.100} is not in --class-names")
+            except ValueError as reason:
+                yield Rejected(key, str(reason), self.split)
+                continue
+            yield Sample(
+                key,
+                image,
+                labels=tuple(sorted(present, key=place.__getitem__)),
+                difficult=tuple(sorted(groups - present, key=place.__getitem__)),
+                split=self.split,
+            )
+
+    def _labels(self, number: str, positions: list[int]) -> tuple[set[str], set[str]]:
+        present, groups = set(), set()
+        for row in self._rows(positions):
+            if not isinstance(row, dict) or row["ImageID"] != number or not row["LabelName"]:
+                continue
+            if row.get("Confidence", "1").strip() in ("0", "0.0"):
+                continue
+            name = self.names.get(row["LabelName"], row["LabelName"])
+            (groups if row.get("IsGroupOf", "0").strip() == "1" else present).add(name)
+        return present, groups
+
+    def _rows(self, positions) -> Iterator[dict | str]:
+        files = [table.open() for table in self.tables]
+        try:
+            for position in positions:
+                _, offset, length = self.index[position]
+                which = max(n for n, start in enumerate(self.starts[:-1]) if start <= offset)
+                yield self.tables[which].at(files[which], offset - self.starts[which], length)
+        finally:
+            for file in files:
+                file.close()
