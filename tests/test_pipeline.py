@@ -194,10 +194,13 @@ def test_a_byte_pair_model_brings_its_merges(byte_pair_run, picture_bytes):
         tfclip.tokenize("x" * 100, model)
     cut = tfclip.tokenize("x" * 100, model, truncate=True).numpy()
     assert cut[0, -1] == 516 and (cut[0, 1:-1] != 516).all()
-    ranked = tfclip.ZeroShotPipeline(byte_pair_run).predict(
-        picture_bytes["jpeg"], ["a dog", "a cat"], top_k=1
-    )
-    assert len(ranked) == 1 and ranked[0][0] in ("a dog", "a cat")
+    labels = ["a dog", "a cat"]
+    pipeline = tfclip.ZeroShotPipeline(byte_pair_run)
+    ((best, share),) = pipeline.predict(picture_bytes["jpeg"], labels, top_k=1)
+    logits, _ = model(preprocess(picture_bytes["jpeg"])[None], tfclip.tokenize(labels, model))
+    first, second = np.asarray(logits)[0]
+    assert best == ("a dog" if first > second else "a cat")
+    assert share == pytest.approx(1 / (1 + np.exp(-abs(first - second))), abs=1e-5)
 
 
 def test_a_byte_pair_model_is_served_as_it_is_loaded(byte_pair_run):

@@ -175,6 +175,7 @@ RUNS = {
     "sigmoid": partial(train, loss="sigmoid"),
     "bfloat16": partial(train, precision="bfloat16"),
     "float16": partial(train, precision="float16", steps=5),
+    "float16 long": partial(train, precision="float16", steps=12),
     "fit": partial(train, how="fit"),
     "uneven": partial(train, steps=3, rows=2 * BATCH + LAST_ROWS),
     "whole": partial(train, tower="vit-b32", steps=5),

@@ -49,6 +49,29 @@ def test_two_workers_with_a_death_between_leave_what_one_process_leaves(
     assert_same(one, two)
 
 
+@pytest.mark.slow
+def test_two_workers_share_the_examples_of_several_sets(
+    training_records, flickr8k_records, tmp_path
+):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for run, workers in ((one, "1"), (two, "2")):
+        command = words(training_records, flickr8k_records, run)
+        at = command.index(str(training_records)) + 1
+        command[at:at] = [f"{flickr8k_records}:train", "--record-weights", "2", "1"]
+        command += ["--vocabulary", str(training_records / "vocab.txt"), "--workers", workers]
+        assert main(command) == 0
+    assert_same(one, two)
+    drawn = [name for name in columns(one)[0] if name.startswith("drawn_")]
+    assert len(drawn) == 2
+    for ours, theirs in zip(columns(one), columns(two), strict=True):
+        assert [ours[name] for name in drawn] == [theirs[name] for name in drawn]
+        assert all(float(ours[name]) > 0 for name in drawn)
+
+
+def columns(run) -> list[dict]:
+    return list(csv.DictReader((run / "log.csv").open()))
+
+
 def killed_between(command, run, log) -> dict:
     """Start two workers, kill the second after a checkpoint; what became of the first."""
     addresses = [f"localhost:{port}" for port in _free_ports(2)]
@@ -81,7 +104,7 @@ def killed_between(command, run, log) -> dict:
 
 
 def assert_same(one, two):
-    logs = [list(csv.DictReader((run / "log.csv").open())) for run in (one, two)]
+    logs = [columns(run) for run in (one, two)]
     assert [row["epoch"] for row in logs[1]] == ["0", "1"]
     for ours, theirs in zip(*logs, strict=True):
         for name in ("loss", "batch_loss", "val_loss", "val_recall", "logit_scale"):
