@@ -135,3 +135,44 @@ def test_prometheus_asks_where_the_server_answers():
     (job,) = yaml.safe_load((KIT / "prometheus.yaml").read_text())["scrape_configs"]
     assert job["metrics_path"] == path
     assert job["static_configs"][0]["targets"] == ["localhost:8501", "localhost:8503"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The objects of kserve.yaml by kind."""
+    return {o["kind"]: o for o in yaml.safe_load_all((KIT / "kserve.yaml").read_text())}
+
+
+def test_the_cluster_has_the_files_of_the_kit(cluster):
+    """The same settings, without the comments."""
+    for name, text in cluster["ConfigMap"]["data"].items():
+        lines = (line.strip() for line in (KIT / name).read_text().splitlines())
+        kept = [line for line in lines if line and not line.startswith("#")]
+        assert [line.strip() for line in text.splitlines() if line.strip()] == kept
+
+
+def test_the_cluster_runs_the_image_of_the_kit(cluster, services):
+    spec = cluster["Deployment"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    default = services["tfclip"]["image"].split(":-")[1].rstrip("}")
+    assert container["image"] == f"tensorflow/serving:{default}"
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    for flag in container["args"]:
+        if "=/" in flag:
+            folder, name = flag.split("=")[1].rsplit("/", 1)
+            assert folder == mounts["config"] and name in cluster["ConfigMap"]["data"]
+    assert {volume["name"] for volume in spec["volumes"]} == set(mounts)
+    assert container["readinessProbe"] and container["resources"]["limits"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"rest": 8501, "grpc": 8500}
+    for port in cluster["Service"]["spec"]["ports"]:
+        assert ports[port["targetPort"]] == port["port"]
+    labels = cluster["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert cluster["Service"]["spec"]["selector"].items() <= labels.items()
+
+
+def test_the_cluster_grows_with_the_queue(cluster):
+    scaler = cluster["HorizontalPodAutoscaler"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == cluster["Deployment"]["metadata"]["name"]
+    (metric,) = scaler["metrics"]
+    assert "queuing_latency" in metric["pods"]["metric"]["name"]
