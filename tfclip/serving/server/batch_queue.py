@@ -125,7 +125,7 @@ class BatchQueue:
                 if batch:
                     self._run(batch)
                     if pixels > _MANY_PIXELS:
-                        _trim()
+                        return_memory()
             finally:
                 batch.clear()
                 with self._changed:
@@ -192,6 +192,7 @@ class BatchQueue:
         return outputs
 
 
-def _trim() -> None:
+def return_memory() -> None:
+    """Give what the allocator keeps free back to the system."""
     with suppress(AttributeError, OSError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)

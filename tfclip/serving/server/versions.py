@@ -22,6 +22,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfclip.serving import signatures as names
 from tfclip.serving.operating_points import OPERATING_POINTS
 from tfclip.serving.saved_model import load_card, load_signatures
+from tfclip.serving.server.batch_queue import return_memory
 from tfclip.serving.server.refusals import Refused
 from tfclip.serving.warmup import can_warm_up, example_inputs, read_warmup_requests, replay
 
@@ -207,6 +208,7 @@ class ModelVersions:
             old.idle.wait_for(lambda: old.in_use == 0)
         old.signatures, old.signature_defs = {}, {}
         gc.collect()
+        return_memory()
         self._set(old.number, END)
         self._say(f"version {old.number} is unloaded")
 
