@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfclip.models.model_directory import holds_model
 from tfclip.models.weights.names import looks_like_path
 from tfclip.naming import unknown
 from tfclip.records.manifest import VOCABULARY, load_manifest, records_reference
@@ -90,13 +91,15 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
                 f"machine, and {_host(weights)} is not reached from it; fetch them elsewhere and "
                 f"give --{flag}-weights PATH"
             )
+    if flags.init and not holds_model(flags.init):
+        yield f"no trained or converted model at --init {flags.init}"
     if flags.vocabulary:
         if not flags.vocabulary.is_file():
             told = recipe.needs_vocabulary
             yield f"no file at --vocabulary {flags.vocabulary}" + (
                 f"; {name} reads texts by {told}" if told else ""
             )
-    elif recipe.needs_vocabulary and flags.text_weights == "none":
+    elif recipe.needs_vocabulary and flags.text_weights == "none" and not flags.init:
         own = records_reference(flags.records[0])[0] / VOCABULARY
         yield (
             f"{name} reads texts by {recipe.needs_vocabulary}; fetch it and give --vocabulary "

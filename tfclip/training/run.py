@@ -35,6 +35,7 @@ from tfclip.training.phases import batch_keys, make_phases
 from tfclip.training.run_directory import join_run, run_config, run_directory
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.setup.optimizer import averages
+from tfclip.training.setup.start import open_start
 from tfclip.training.validation import make_measures
 from tfclip.training.workers.cluster import Cluster, read_cluster
 from tfclip.training.workers.strategy import make_strategy
@@ -93,7 +94,10 @@ def _train(
     files = records.files
     if flags.val:
         split_files(*records_reference(flags.val, "val"))  # refused before a model is built
-    if chosen.needs_vocabulary and not flags.vocabulary and flags.text_weights == "none":
+    given = flags.with_steps(records.images)
+    start, flags = open_start(flags, chosen)
+    needs = chosen.needs_vocabulary and start is None
+    if needs and not flags.vocabulary and flags.text_weights == "none":
         raise ValueError(
             f"{recipe_name} reads texts by {chosen.needs_vocabulary}; fetch it and give "
             f"--vocabulary PATH, or {records.directories[0] / VOCABULARY} to use the records' own"
@@ -118,8 +122,9 @@ def _train(
                 "seed": flags.seed,
                 "never_trained": list(flags.never_trained),
             },
+            start=start,
         )
-    config = run_config(flags, recipe_name, trained, records)
+    config = run_config(given, recipe_name, trained, records)
     if cluster.is_chief:
         run_directory(flags.run, config, overwrite=flags.overwrite)
     barrier(strategy)

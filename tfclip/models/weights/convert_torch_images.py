@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 
 import keras
@@ -53,11 +54,11 @@ class _Reader:
 
 def timm_vision_transformer(state: State, tower: keras.Model) -> LayerWeights:
     """timm's `vit_*`: one matrix holds query, key and value."""
-    split = dict(state)
+    split: dict[str, np.ndarray] = {}
     for key in [key for key in state if ".attn.qkv." in key]:
         for part, value in zip("qkv", np.split(state[key], 3), strict=True):
             split[key.replace("qkv", part)] = value
-    read = _Reader(split)
+    read = _Reader(ChainMap(split, state))
     weights = {
         "patches": read.convolution("patch_embed.proj"),
         "tokens": [state["cls_token"][0, 0], state["pos_embed"][0]],

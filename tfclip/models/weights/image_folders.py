@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from tfclip.console import say
 from tfclip.models.layers import pixel_normalization
 from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.convert_torch_images import LayerWeights
 from tfclip.models.weights.image_checkpoints import layout_for
 from tfclip.models.weights.names import first_line
+from tfclip.models.weights.safetensors_files import open_tensors, weights_in
 
-SAFETENSORS = "model.safetensors"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# What comes after an encoder, or follows from its sizes: classifiers, poolers, the other half of a
+# CLIP, counters. Everything else in a folder has to find its place in the tower.
+_BEYOND = re.compile(
+    r"(head(_dist|_drop|\.fc|\.l)?|fc|classifier(\.\d+)?|cls_classifier|distillation_classifier|"
+    r"pre_logits\.\w+|pooler\.dense)\.(weight|bias)|embeddings\.mask_token|"
+    r"(visual|text)_projection\.weight|text_model\..*|logit_(scale|bias)|"
+    r"(.*\.)?(position_ids|num_batches_tracked|relative_position_index)"
+)
+# 1e-12 and 1e-6 give the same features to 1e-5, 1e-6 and 1e-5 as well; 1e-3 does not.
+LARGEST_EPSILON_GAP = 1e-5
+# timm's arguments that no tower here can follow, with the values that change nothing; those
+# that bring tensors of their own (init_values, qk_norm) are found by these as well.
+_TIMM_NEUTRAL = {
+    "act_layer": "gelu",
+    "norm_layer": None,
+    "output_stride": 32,
+    "init_values": None,
+    "qk_norm": False,
+    "class_token": True,
+    "no_embed_class": False,
+    "pre_norm": False,
+    "aa_layer": None,
+    "attn_layer": None,
+}
 # First convolutions without padding: they can follow another normalisation of pixels exactly.
 UNPADDED = ("patches", "convnext_tiny_stem")
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
@@ -52,7 +77,9 @@ def load_folder(tower: keras.Model, name: str, folder: Path) -> None:
             weights = layout.read(convert_keras_hub_images.backbone(str(folder)), tower)
         else:
             check_heads(tower, config)
-            weights = layout.read(_state(folder, str(kind)), tower)
+            state = _state(folder, str(kind))
+            weights = layout.read(state, tower)
+            state.check_all_used(str(folder), name)
     except KeyError as error:
         raise ValueError(f"{folder} does not fit {name}: it has no weights {error}.") from error
     except (IndexError, TypeError) as error:
@@ -128,9 +155,24 @@ def check_heads(tower: keras.Model, config: Mapping) -> None:
     """
     inner = config.get("vision_config", config)
     inner = {**inner, **config.get("model_args", {})}
+    arguments = {
+        **config.get("model_args", {}),
+        **config.get("pretrained_cfg", {}).get("model_args", {}),
+    }
+    for key, value in arguments.items():
+        if key in _TIMM_NEUTRAL and value not in (None, _TIMM_NEUTRAL[key]):
+            raise ValueError(
+                f"The folder's network was made with {key} = {value!r}, which changes what it "
+                "computes; no tower here takes that."
+            )
     block = next((layer for layer in tower.layers if hasattr(layer, "heads")), None)
     if block is None:
         return
+    epsilon = inner.get("layer_norm_eps", block.epsilon)
+    if abs(epsilon - block.epsilon) > LARGEST_EPSILON_GAP:
+        raise ValueError(
+            f"The folder's norms have layer_norm_eps {epsilon}; the tower's have {block.epsilon}."
+        )
     heads = inner.get("num_attention_heads", inner.get("num_heads", block.heads))
     hidden = inner.get("hidden_act", block.hidden_activation)
     if (heads, hidden) != (block.heads, block.hidden_activation):
@@ -156,20 +198,47 @@ def _config(folder: Path) -> dict:
     return config
 
 
-def _state(folder: Path, model_type: str) -> dict[str, np.ndarray]:
+class _State(Mapping[str, np.ndarray]):
+    """The tensors of a folder, counting which were used."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray]):
+        self.tensors = tensors
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        value = self.tensors[name]
+        self.used.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def check_all_used(self, source: str, tower: str) -> None:
+        """Refuse a deeper or otherwise larger network, which would lose a part without a word."""
+        unused = [name for name in self.tensors if name not in self.used]
+        left = sorted(name for name in unused if not _BEYOND.fullmatch(name))
+        if left:
+            raise ValueError(
+                f"{source} holds another network than {tower}: {len(left)} of its tensors have no "
+                f"place there ({', '.join(left[:3])})."
+            )
+        if "visual_projection.weight" in unused:
+            say(
+                f"{source}: the head is random: the projection of the checkpoint is not used; to "
+                "take over the whole model use python -m tfclip.convert"
+            )
+
+
+def _state(folder: Path, model_type: str) -> _State:
     """All tensors of a folder, without the prefix that models with a classifier have."""
-    path = folder / SAFETENSORS
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"--image-weights {folder} has no {SAFETENSORS}; save it with safe serialization."
-        )
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged or holds another type than float16 or float32: {first_line(error)}."
-        ) from error
-    return {key.removeprefix(f"{model_type}."): value for key, value in state.items()}
+    tensors = open_tensors(weights_in(folder, WEIGHTS))
+    return _State({key.removeprefix(f"{model_type}."): tensors[key] for key in tensors})
 
 
 def _normalization(folder: Path, config: Mapping) -> Normalization | None:

@@ -141,6 +141,11 @@ def _load_file(tower: keras.Model, name: str, path: Path) -> None:
             held = 0 if legacy else _count(file)
             grouped = legacy or "depthwise_conv2d" not in file.get("layers", ())
     except OSError as error:
+        if path.suffix in (".safetensors", ".pt", ".pth", ".bin"):
+            raise ValueError(
+                f"{path}: an image tower takes a folder with config.json, or a .h5 file. A whole "
+                f"CLIP becomes a run with: python -m tfclip.convert {path} --run RUN"
+            ) from error
         raise ValueError(f"{path} is no HDF5 file: {first_line(error)}.") from error
     before = tower.get_weights()
     try:

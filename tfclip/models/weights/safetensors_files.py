@@ -29,7 +29,7 @@ _TYPES = {
 
 
 class SafetensorsFile(Mapping[str, np.ndarray]):
-    """The tensors of one file by name, memory-mapped; bfloat16 comes as float32.
+    """The tensors of one file by name; bfloat16 comes as float32.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -48,14 +48,16 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             ) from None
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The tensor `name`, read-only."""
+        """The tensor `name`."""
         kind, shape, begin, _ = self._tensors[name]
         if 0 in shape:
             return np.zeros(shape, _TYPES[kind])
-        array = np.memmap(self.path, _TYPES[kind], "r", self._start + begin, shape)
+        # Read, not mapped: pages of a mapped file stay in memory beside the model.
+        count, start = int(np.prod(shape, dtype=object)), self._start + begin
+        array = np.fromfile(self.path, _TYPES[kind], count, offset=start).reshape(shape)
         if kind == _BFLOAT16:
             return (array.astype("<u4") << np.uint32(16)).view("<f4")
-        return np.asarray(array)
+        return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)

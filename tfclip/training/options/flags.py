@@ -70,6 +70,9 @@ class FitFlags:
     overwrite: bool = False
     """Replace a run that is there, instead of going on with it."""
 
+    init: Path | None = None
+    """Begin with the whole model of this run or converted model: towers, heads, temperature,
+    tokenizer, preprocessing."""
     image_tower: str = "efficientnet-b5"
     """Image encoder; an unknown name lists the known ones."""
     text_tower: str = "bert-small"
@@ -351,6 +354,7 @@ class FitFlags:
     def to_dict(self) -> dict:
         """The flags as JSON types; what runs from before did not have, only where it is set."""
         usual = {"resize": "squash", "interpolation": "area"}
+        usual |= {} if self.init else {"init": None}
         return {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()

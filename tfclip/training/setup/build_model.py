@@ -29,6 +29,7 @@ from tfclip.records.manifest import VOCABULARY
 from tfclip.records.reader import read_shards
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.setup.optimizer import LayerwiseAdamW, decays, depth_factors, make_optimizer
+from tfclip.training.setup.start import Start
 
 # Enough captions to know their lengths; more would only take longer.
 CAPTIONS_MEASURED = 20_000
@@ -44,6 +45,7 @@ def prepare_model(
     *,
     options: Mapping[str, Mapping],
     trained_on: Mapping,
+    start: Start | None = None,
 ) -> TrainedModel:
     """Build the model with its tokenizer, pretrained weights and optimizer; within the strategy.
 
@@ -53,15 +55,19 @@ def prepare_model(
         files: their shards, to measure caption lengths and learn a common vocabulary.
         options: of towers and heads, by the names of `ModelConfig`; see `Recipe.options`.
         trained_on: kept with the model.
+        start: the model to begin with, of `--init`.
 
     Raises:
         ValueError, FileNotFoundError: for a vocabulary or weights that are missing or do not fit.
     """
     pretrained = load_text_weights(flags.text_tower, flags.text_weights)
-    tokenizer = _tokenizer(flags, directories, files, pretrained)
-    tokenizer = tokenizer.with_context_length(
-        flags.context_length or _measured_context(tokenizer, files, pretrained)
-    )
+    if start is not None:
+        tokenizer, options = start.tokenizer(flags.context_length), start.options()
+    else:
+        tokenizer = _tokenizer(flags, directories, files, pretrained)
+        tokenizer = tokenizer.with_context_length(
+            flags.context_length or _measured_context(tokenizer, files, pretrained)
+        )
     if pretrained:
         options = {**options, "text_options": {**options["text_options"], **pretrained.options}}
     keras.utils.set_random_seed(flags.seed)
@@ -71,6 +77,9 @@ def prepare_model(
     load_image_weights(dual_encoder.image_tower, flags.image_tower, flags.image_weights)
     if pretrained:
         pretrained.copy_into(dual_encoder.text_tower)
+    if start is not None:
+        start.copy_into(dual_encoder)
+        trained_on = {**trained_on, **start.described()}
     dual_encoder.lock(flags.locked)
     _normalize_together(dual_encoder, flags)
     compile_for_training(dual_encoder, flags)

@@ -1,0 +1,91 @@
+"""`fit --init`: a run that begins with a whole model, and positions for another size."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfclip.fit import main
+from tfclip.models.saving import load_model, save_model
+from tfclip.models.weights.clip.convert import convert_clip
+from tfclip.models.weights.positions import interpolate_grid, stretch_text
+
+CLIPS = Path(__file__).parents[2] / "models" / "weights" / "clips"
+# Written by tests/peers/make_positions.py with open_clip's resize_pos_embed.
+POSITIONS = np.load(Path(__file__).parents[2] / "models" / "weights" / "positions.npz")
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    run = tmp_path_factory.mktemp("converted") / "run"
+    save_model(run / "best", convert_clip(CLIPS / "hugging_face_quick_gelu")[0])
+    return run
+
+
+def _fit(records, run, converted, *words) -> int:
+    small = ["--steps", "2", "--batch-size", "4", "--evaluate-every", "2", "--warmup-steps", "0"]
+    begin = ["shapes", "--records", str(records), "--run", str(run), "--init", str(converted)]
+    return main([*begin, *small, *words])
+
+
+def test_the_first_step_begins_where_the_model_is(training_records, converted, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert _fit(training_records, run, converted, "--learning-rate", "1e-12") == 0
+    told = capsys.readouterr().err
+    assert "clip-vit of 32 px" in told and "temperature 100.0" in told
+    before, after = load_model(converted), load_model(run)
+    assert replace(after.config, initial_logit_scale=1.0) == replace(
+        before.config, initial_logit_scale=1.0
+    )
+    for old, new in zip(before.dual_encoder.weights, after.dual_encoder.weights, strict=True):
+        np.testing.assert_allclose(old, new, atol=1e-6)
+    assert after.tokenizer.merges == before.tokenizer.merges
+    assert after.trained_on["init"] == str(converted)
+    assert json.loads((run / "config.json").read_text())["flags"]["init"] == str(converted)
+    # The same command goes on with the run, which has ended.
+    assert _fit(training_records, run, converted, "--learning-rate", "1e-12") == 0
+
+
+def test_another_size_interpolates_positions(training_records, converted, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["--image-size", "48", "--learning-rate", "1e-12"]
+    assert _fit(training_records, run, converted, *words) == 0
+    assert "image_tower's position_embeddings" in capsys.readouterr().err
+    table = load_model(run).dual_encoder.image_tower.get_layer("tokens").table
+    start = load_model(converted).dual_encoder.image_tower.get_layer("tokens").table
+    wanted = interpolate_grid(np.asarray(start), 37)
+    np.testing.assert_allclose(table, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--image-tower", "vit-b16"], "clip-vit"),
+        (["--embed-dim", "7"], "has 24"),
+        (["--vocabulary", str(CLIPS / "open_clip_gelu" / "merges.txt")], "exclude each other"),
+    ],
+)
+def test_what_weights_cannot_follow_is_refused(
+    training_records, converted, tmp_path, capsys, words, told
+):
+    assert _fit(training_records, tmp_path / "run", converted, *words) == 2
+    assert told in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_start_that_is_not_there(training_records, tmp_path, capsys):
+    assert _fit(training_records, tmp_path / "run", tmp_path / "none") == 2
+    assert "--init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["up", "down", "without_class"])
+def test_picture_positions_are_open_clips(name):
+    made = interpolate_grid(POSITIONS[f"{name}_old"], len(POSITIONS[f"{name}_new"]))
+    np.testing.assert_allclose(made, POSITIONS[f"{name}_new"], atol=2e-6)
+
+
+def test_text_positions_are_open_clips():
+    made = stretch_text(POSITIONS["text_old"], len(POSITIONS["text_new"]))
+    np.testing.assert_allclose(made, POSITIONS["text_new"], atol=1e-6)
+    np.testing.assert_array_equal(stretch_text(made, 5), made[:5])
