@@ -17,6 +17,7 @@ test-slow: $(VENV)/.installed-test $(VENV)/.installed-browser
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 # The documentation site, in site/; a warning is an error.
 docs: $(VENV)/.installed-docs

@@ -112,7 +112,7 @@ def run(
         if isinstance(commands, Command):
             command = commands
         else:
-            if recipe in commands and (not argv or argv[0].startswith("-")):
+            if recipe and recipe in commands and (not argv or argv[0].startswith("-")):
                 argv = [recipe, *argv]
             name, argv = _select(prog, commands, argv, kind, before)
             command = commands[name]

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from tfclip.naming import unknown
 
@@ -131,6 +131,10 @@ def _manifest(content: dict) -> Manifest:
     return Manifest(**fields)
 
 
+@overload
+def records_reference(text: str, default: str) -> tuple[Path, str]: ...
+@overload
+def records_reference(text: str, default: None = None) -> tuple[Path, str | None]: ...
 def records_reference(text: str, default: str | None = None) -> tuple[Path, str | None]:
     """Split "records/flickr8k:dev" into the directory and the split; `default` without a split."""
     path, colon, split = text.rpartition(":")
