@@ -158,9 +158,7 @@ def main() -> None:
                     kind,
                     str(data),
                 ]
-                done = subprocess.run(
-                    [sys.executable, *words], capture_output=True, text=True, check=True
-                )
+                done = subprocess.run(words, capture_output=True, text=True, check=True)
                 print(f"{kind:12} {rows:8,} rows {done.stdout.strip()}", flush=True)
 
 

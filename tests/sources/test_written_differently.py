@@ -321,8 +321,12 @@ ODD = {
             {1, 3, 5, 7, 9, 11, 12},
             "",
         ),
-        ("1001\n7\ncoco/7\n13", {7}, "3 of 4 ids are of no picture here: 1001, coco/7, 13"),
-        ("coco/1003\nVG/x", {3}, "1 of 2 ids are of no picture here: VG/x"),
+        (
+            "1001\n7\ncoco/7\n13",
+            {7},
+            "3 of 4 ids are of no picture of these splits: 1001,",
+        ),
+        ("coco/1003\nVG/x", {3}, "1 of 2 ids are of no picture of these splits: VG/x"),
     ],
 )
 def test_ids_to_leave_out_in_all_their_forms(

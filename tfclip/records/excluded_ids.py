@@ -67,8 +67,8 @@ class ListedIds:
             )
         if lost:
             say(
-                f"{self.path}: {len(lost):,} of {len(self._lines):,} ids are of no picture here: "
-                f"{told}"
+                f"{self.path}: {len(lost):,} of {len(self._lines):,} ids are of no picture of "
+                f"these splits: {told}"
             )
 
 

@@ -183,6 +183,14 @@ class WebdatasetFlags(PackFlags):
 
 
 @dataclass(frozen=True)
+class ImageTextFlags(LinkFlags):
+    """Pack pictures with texts in files of the same name: NAME.jpg with NAME.txt or NAME.json."""
+
+    caption_fields: Annotated[tuple[str, ...], arg(name="caption-fields")] = ()
+    """Take captions from these fields of NAME.json; by default from NAME.txt, or caption."""
+
+
+@dataclass(frozen=True)
 class TfdsFlags(PackFlags):
     """Pack a data set of TensorFlow Datasets that has captions or labels."""
 
@@ -208,6 +216,7 @@ FLAGS = {
     "parquet": ParquetFlags,
     "foreign_tfrecord": ForeignRecordsFlags,
     "webdataset": WebdatasetFlags,
+    "image_text": ImageTextFlags,
     TFDS: TfdsFlags,
 }
 """What the sources take beside the flags of all."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tfclip.naming import unknown
 from tfclip.sources.annotations.open_images import open_open_images
 from tfclip.sources.archives.class_archive import open_class_images
+from tfclip.sources.archives.paired_files import open_image_text
 from tfclip.sources.coco import open_coco
 from tfclip.sources.flickr8k import open_flickr8k
 from tfclip.sources.foreign_tfrecord import open_foreign_tfrecord
@@ -31,6 +32,7 @@ SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
     "parquet": open_parquet,
     "foreign_tfrecord": open_foreign_tfrecord,
     "webdataset": open_webdataset,
+    "image_text": open_image_text,
 }
 TFDS = "tfds:"
 """What stands before the name of any data set of TensorFlow Datasets."""
@@ -53,6 +55,7 @@ TAKES = {
     "voc": ("class_names", "follow_links"),
     "foreign_tfrecord": ("image_field", "caption_fields", "key_field", "boxes_as_regions"),
     "webdataset": ("caption_fields",),
+    "image_text": ("caption_fields", "follow_links"),
     TFDS: ("image_field", "caption_fields", "caption_template", "boxes_as_regions"),
 }
 """The options that only some sources take."""
