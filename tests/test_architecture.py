@@ -27,6 +27,7 @@ COMMANDS = {
     "completion",
     "make_records",
     "convert",
+    "soup",
     "fit",
     "evaluate",
     "export",
@@ -146,7 +147,7 @@ def test_every_file_says_its_job_first():
 def test_help_does_not_pay_for_tensorflow():
     code = (
         "import sys, tfclip\n"
-        "from tfclip import convert, evaluate, export\n"
+        "from tfclip import convert, evaluate, export, soup\n"
         "from tfclip import fit, make_records, predict, quickstart, serve\n"
         "heavy = {'tensorflow', 'keras', 'keras_hub', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"

@@ -1,0 +1,177 @@
+"""python -m tfclip.soup RUN_A RUN_B: mix the weights of two runs, measured along the line."""
+
+import html
+import math
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from tfclip.console import Command, progress, run, say
+from tfclip.models.model_directory import model_directory
+from tfclip.naming import unknown
+from tfclip.records.manifest import load_manifest, records_reference
+
+MEASURES = ("voc", "retrieval")
+
+
+@dataclass(frozen=True)
+class SoupFlags:
+    """Measure (1 - alpha) RUN_A + alpha RUN_B for several alphas, and write the best mix as a run.
+
+    For instance RUN_A before and RUN_B after fine-tuning: a mix often keeps what A knew and most of
+    what B learnt (WiSE-FT).
+    """
+
+    first: Positional[Path]
+    """A run, at alpha 0."""
+    second: Positional[Path]
+    """A run of the same architecture and vocabulary, at alpha 1."""
+    measure: tuple[str, ...]
+    """What is measured, one or several: voc=RECORDS:SPLIT (mAP, one view), retrieval=RECORDS:SPLIT
+    (mean of both R@1)."""
+    run: Path
+    """Where the mix, the table (soup.json) and the plot (soup.html) are written; must not exist."""
+    alpha: str = "0:1:0.1"
+    """FIRST:LAST:STEP, or one number, or several with commas."""
+    choose: float | None = None
+    """The alpha to write; the one with the highest mean of all measurements when not given."""
+
+    def __post_init__(self):
+        """Refuse what cannot be measured, before TensorFlow starts.
+
+        Raises:
+            ValueError, FileNotFoundError, FileExistsError: naming the flag.
+        """
+        for path in (self.first, self.second):
+            model_directory(path)
+        alphas = self.alphas()
+        if self.choose is not None and not any(math.isclose(self.choose, a) for a in alphas):
+            raise ValueError(
+                f"--choose {self.choose} is none of the alphas of --alpha {self.alpha}"
+            )
+        if not self.measure:
+            raise ValueError("give --measure voc=RECORDS:SPLIT or retrieval=RECORDS:SPLIT")
+        for kind, directory, split in self.measures():
+            load_manifest(directory).shards_of(split)
+            if kind not in MEASURES:
+                raise unknown("measurement", kind, MEASURES)
+        if self.run.exists():
+            raise FileExistsError(f"{self.run} is there already; choose another --run")
+
+    def alphas(self) -> list[float]:
+        """The alphas, rising.
+
+        Raises:
+            ValueError: no numbers, none, or one outside of 0..1.
+        """
+        try:
+            if ":" in self.alpha:
+                first, last, step = (float(part) for part in self.alpha.split(":"))
+                count = round((last - first) / step) if step > 0 else -1
+                found = [round(first + number * step, 6) for number in range(count + 1)]
+            else:
+                found = sorted(float(part) for part in self.alpha.split(","))
+        except ValueError:
+            found = []
+        if not found or not all(0 <= alpha <= 1 for alpha in found):
+            raise ValueError(
+                f"--alpha must be FIRST:LAST:STEP or numbers in 0..1; received {self.alpha}"
+            )
+        return found
+
+    def measures(self) -> list[tuple[str, Path, str]]:
+        """(kind, records, split) of each `--measure`.
+
+        Raises:
+            ValueError: for anything else than KIND=RECORDS:SPLIT.
+        """
+        found = []
+        for text in self.measure:
+            kind, equals, reference = text.partition("=")
+            directory, split = records_reference(reference, "test")
+            if not equals or not reference:
+                raise ValueError(f"--measure must be KIND=RECORDS:SPLIT; received {text}")
+            found.append((kind, directory, split))
+        return found
+
+
+def soup(flags: SoupFlags) -> dict:
+    """Measure along the line, write the chosen mix, the table and the plot."""
+    from tfclip.evaluation.report.json_files import write_json
+    from tfclip.evaluation.tasks.map_during_training import SplitScorer
+    from tfclip.evaluation.tasks.retrieval import evaluate_retrieval
+    from tfclip.models.mixing import Line
+    from tfclip.models.saving import save_model
+
+    line, names = Line(flags.first, flags.second), list(flags.measure)
+    scorers = []
+    for kind, directory, split in flags.measures():
+        if kind == "voc":
+            scorers.append(SplitScorer(line.model, directory, split).map)
+        else:
+            reference = f"{directory}:{split}"
+            scorers.append(lambda reference=reference: _recall(evaluate_retrieval, line, reference))
+    rows = []
+    for alpha in progress(flags.alphas(), total=len(flags.alphas()), what="measuring mixes"):
+        line.at(alpha)
+        rows.append({"alpha": alpha, **dict(zip(names, (one() for one in scorers), strict=True))})
+    best = max(rows, key=lambda row: sum(row[name] for name in names))
+    chosen = best["alpha"] if flags.choose is None else flags.choose
+    say(table(rows, names, chosen))
+    beside = flags.run.with_name(f"{flags.run.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    save_model(beside / "best", line.at(chosen))
+    found = {"alpha": chosen, "rows": rows, "first": str(flags.first), "second": str(flags.second)}
+    write_json(beside / "soup.json", found)
+    (beside / "soup.html").write_text(_page(rows, names, chosen), encoding="utf-8")
+    os.replace(beside, flags.run)
+    say(f"{flags.run}: the mix at alpha {chosen:g}; plot in {flags.run / 'soup.html'}")
+    return {"run": str(flags.run), **found}
+
+
+def _recall(evaluate, line, reference: str) -> float:
+    figures = evaluate(line.model, reference)
+    return (figures["image_to_text"]["r1"] + figures["text_to_image"]["r1"]) / 2
+
+
+def table(rows: list[dict], names: list[str], chosen: float) -> str:
+    """One line for each alpha, in percent; the chosen one is marked."""
+    width = max(12, *(len(name) for name in names))
+    head = "  alpha  " + "  ".join(f"{name:>{width}}" for name in names)
+    lines = [
+        f"{'*' if math.isclose(row['alpha'], chosen) else ' '} {row['alpha']:5.2f}  "
+        + "  ".join(f"{100 * row[name]:{width}.1f}" for name in names)
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def _page(rows: list[dict], names: list[str], chosen: float) -> str:
+    from tfclip.evaluation.report.charts import Line as Curve
+    from tfclip.evaluation.report.charts import line_chart
+
+    alphas = [row["alpha"] for row in rows]
+    along = [Curve(name, alphas, [row[name] for row in rows], dots=True) for name in names]
+    parts = [line_chart(along, x_label="alpha", y_label="measurement", at=chosen)]
+    if len(names) > 1:
+        first, second = ([row[name] for row in rows] for name in names[:2])
+        curve = Curve("mixes, from alpha 0 to 1", first, second, dots=True)
+        parts.append(line_chart([curve], x_label=names[0], y_label=names[1], y_range=None))
+    text = html.escape(table(rows, names, chosen))
+    return (
+        "<!doctype html><meta charset='utf-8'><title>Mixes of two runs</title>"
+        f"<h1>Mixes of two runs</h1>{''.join(parts)}<pre>{text}</pre>\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return run("tfclip.soup", Command(SoupFlags, soup), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
