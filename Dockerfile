@@ -7,8 +7,7 @@ ARG EXTRAS=datasets
 WORKDIR /opt/tfclip
 COPY setup.cfg setup.py pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY tfclip ./tfclip
-RUN python -m pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]"
-RUN tfclip --version
+RUN python -m pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]" && tfclip --version
 
 WORKDIR /work
 ENTRYPOINT ["tfclip"]

@@ -140,7 +140,8 @@ def _checked(data: bytes, image_size: int | None) -> Checked:
             picture.load()
             return Checked(data, width, height, width, height)
         if is_jpeg and wanted != (width, height):
-            picture.draft(None, tuple(2 * side for side in _turned(wanted, orientation)))
+            across, down = _turned(wanted, orientation)
+            picture.draft(None, (2 * across, 2 * down))
         picture.load()
         rgb = _rgb(picture, data)
         converted = picture.format if picture.format in CONVERTED else ""

@@ -62,4 +62,6 @@ def decisions_of(
         "wrong": predicted & ~present,
         "difficult": difficult,
     }
-    return {kind: [names[c] for c in np.flatnonzero(cells)] for kind, cells in kinds.items()}
+    return {
+        kind: [names[c] for c in np.flatnonzero(cells).tolist()] for kind, cells in kinds.items()
+    }

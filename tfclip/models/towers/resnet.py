@@ -54,7 +54,7 @@ def _block(x, width: int, stride: int, bottleneck: bool, name: str):
     shortcut = x
     if stride > 1 or x.shape[-1] != outer:
         shortcut = _convolution(x, outer, 1, f"{name}_0", stride)
-    sides = ((width, 1, 1), (width, 3, stride), (outer, 1, 1))
+    sides: tuple[tuple[int, int, int], ...] = ((width, 1, 1), (width, 3, stride), (outer, 1, 1))
     if not bottleneck:
         sides = ((width, 3, stride), (width, 3, 1))
     for index, (filters, side, step) in enumerate(sides, start=1):

@@ -59,7 +59,7 @@ class Inputs:
             return
         try:
             status = os.stat(item.image)
-            told = (str(item.image), status.st_size, status.st_mtime_ns)
+            told: tuple[object, ...] = (str(item.image), status.st_size, status.st_mtime_ns)
         except OSError as error:
             told = (str(item.image), error.errno)
         self._hash.update(repr(told).encode())
