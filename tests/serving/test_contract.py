@@ -202,6 +202,11 @@ BAD = {
         "INVALID_ARGUMENT",
         "Expects arg[0] to be string but float is provided",
     ),
+    "no type": (
+        request(text=tensor_pb2.TensorProto(dtype=77)),
+        "INVALID_ARGUMENT",
+        "to be string but type 77 is provided",
+    ),
     "scalar": (request(text="a"), "INVALID_ARGUMENT", "shape"),
     "matrix": (request(text=[["a"]]), "INVALID_ARGUMENT", "shape"),
     "shapeless": (request(text=SHAPELESS), "INVALID_ARGUMENT", "shape"),

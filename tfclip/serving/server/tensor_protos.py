@@ -19,10 +19,8 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         Refused: INVALID_ARGUMENT.
     """
     if proto.dtype != types_pb2.DT_STRING:
-        received = types_pb2.DataType.Name(proto.dtype) if proto.dtype < 200 else proto.dtype
-        raise invalid(
-            f"input {name}: Expects arg[0] to be string but {str(received).lower()[3:]} is provided"
-        )
+        received = _type_name(proto.dtype)
+        raise invalid(f"input {name}: Expects arg[0] to be string but {received} is provided")
     if proto.tensor_shape.unknown_rank or any(dim.size < 0 for dim in proto.tensor_shape.dim):
         raise invalid(f"input {name}: the tensor has no shape")
     shape = [dim.size for dim in proto.tensor_shape.dim]
@@ -33,6 +31,14 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     values = np.empty(size, object)
     values[:] = list(proto.string_val) if given == size else list(proto.string_val) * size
     return values.reshape(shape)
+
+
+def _type_name(number: int) -> str:
+    """TensorFlow's word for a type; a message may hold any number."""
+    try:
+        return types_pb2.DataType.Name(number).lower().removeprefix("dt_")
+    except ValueError:
+        return f"type {number}"
 
 
 def write_tensor(values: np.ndarray) -> tensor_pb2.TensorProto:
