@@ -34,8 +34,9 @@ def test_what_is_there_is_not_replaced(tmp_path, capsys):
 
 
 def test_a_run_that_was_killed_while_written_begins_anew(tmp_path):
-    (tmp_path / "run.writing" / "best").mkdir(parents=True)
-    (tmp_path / "run.writing" / "best" / "model.json").write_text("half")
+    for name in ("run.writing", ".run.01234567.writing"):
+        (tmp_path / name / "best").mkdir(parents=True)
+        (tmp_path / name / "best" / "model.json").write_text("half")
     assert main([str(CLIPS / "siglip"), "--run", str(tmp_path / "run")]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     tfclip.load(tmp_path / "run")

@@ -1,7 +1,5 @@
 """python -m tfclip.convert SOURCE --run RUN: make a run of a pretrained CLIP or SigLIP."""
 
-import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -9,6 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from tfclip import files
 from tfclip.console import Command, run, say
 
 
@@ -54,13 +53,9 @@ def convert(flags: ConvertFlags) -> dict:
     model, source = convert_clip(path, flags.vocabulary, flags.activation)
     for note in source.notes:
         say(f"note: {note}")
-    # Beside the run, which is there whole or not at all.
-    beside = flags.run.with_name(f"{flags.run.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    save_model(beside / "best", model)
-    if flags.run.is_dir():
-        flags.run.rmdir()
-    os.replace(beside, flags.run)
+    files.remove_unfinished(flags.run.parent, flags.run.name)
+    with files.new_folder(flags.run) as beside:
+        save_model(beside / "best", model)
     config, encoder = model.config, model.dual_encoder
     parameters = encoder.count_params()
     scale = float(encoder.temperature())

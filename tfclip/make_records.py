@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from tfclip import files
 from tfclip.console import Command, CommandFailed, run, say
 from tfclip.records.flags import (
     FLAGS,
@@ -187,7 +188,7 @@ def report_duplicates(flags: DuplicatesFlags) -> dict:
             break
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
     if flags.out is not None:
-        flags.out.write_text("".join(lines), encoding="utf-8")
+        files.write_text(flags.out, "".join(lines))
     say(
         f"{result['pictures']:,} pictures: {result['same_file']:,} are the same file as an earlier "
         f"one, {result['alike']:,} look like one; {result['repeated_captions']:,} of "

@@ -3,13 +3,15 @@
 import hashlib
 from pathlib import Path
 
+from tfclip import files
+
 CONFIG_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
 
 
 def holds_model(path: Path) -> bool:
     """Whether `path` is a model folder, or a run directory with one."""
-    return any((folder / CONFIG_FILE).is_file() for folder in (Path(path), Path(path) / "best"))
+    return any((folder / CONFIG_FILE).is_file() for folder in _candidates(path))
 
 
 def model_directory(path: Path) -> Path:
@@ -19,7 +21,7 @@ def model_directory(path: Path) -> Path:
         FileNotFoundError: when neither holds a model.
     """
     path = Path(path)
-    for candidate in (path, path / "best"):
+    for candidate in _candidates(path):
         if (candidate / CONFIG_FILE).is_file():
             return candidate
     there = "is not there" if not path.exists() else "holds no trained model"
@@ -27,6 +29,10 @@ def model_directory(path: Path) -> Path:
         f"{path} {there}: expected a run directory with best/{CONFIG_FILE}. "
         "Train one with: python -m tfclip.fit RECIPE --records DIR --run RUN"
     )
+
+
+def _candidates(path: Path) -> tuple[Path, Path]:
+    return files.complete_folder(path), files.complete_folder(Path(path) / "best")
 
 
 def model_fingerprint(path: Path) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tfclip import files
 from tfclip.failures import require_space
 from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
@@ -41,24 +40,21 @@ class TrainedModel:
 def save_model(directory: Path, model: TrainedModel) -> None:
     """Write a model folder: `model.json`, `model.weights.h5`, and the tokenizer's file.
 
-    It is written beside and renamed, so that a folder of that name is always whole.
+    It is written atomically: a model that is there stays until the new one is complete.
     """
-    directory = Path(directory)
-    beside = directory.with_name(directory.name + ".writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    require_space(beside, _size_of(model.dual_encoder))
-    with _without_optimizer(model.dual_encoder):
-        model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
-    model.tokenizer.save(beside)
     description = {
         "format_version": FORMAT_VERSION,
         "config": model.config.to_dict(),
         "tokenizer": model.tokenizer.describe(),
         "trained_on": dict(model.trained_on),
     }
-    (beside / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    _rename_over(beside, directory)
+    with files.new_folder(directory, replace=True) as beside:
+        require_space(beside, _size_of(model.dual_encoder))
+        with _without_optimizer(model.dual_encoder):
+            model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
+        model.tokenizer.save(beside)
+        text = json.dumps(description, indent=2) + "\n"
+        (beside / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def _size_of(model: DualEncoder) -> int:
@@ -75,16 +71,6 @@ def _without_optimizer(model: DualEncoder) -> Iterator[None]:
         yield
     finally:
         model.optimizer = optimizer
-
-
-def _rename_over(beside: Path, directory: Path) -> None:
-    """Put a whole folder in the place of another."""
-    before = directory.with_name(directory.name + ".before")
-    shutil.rmtree(before, ignore_errors=True)
-    if directory.exists():
-        os.replace(directory, before)
-    os.replace(beside, directory)
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def load_model(path: Path) -> TrainedModel:

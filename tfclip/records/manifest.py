@@ -3,11 +3,11 @@
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+from tfclip import files
 from tfclip.naming import unknown
 
 SCHEMA_VERSION = 1
@@ -70,10 +70,8 @@ class Manifest:
         return hashlib.sha256(self.text().encode()).hexdigest()
 
     def save(self, directory: Path) -> None:
-        """Write manifest.json; whoever looks sees none or all of it."""
-        beside = directory / f"{MANIFEST}.tmp"
-        beside.write_text(self.text(), encoding="utf-8")
-        os.replace(beside, directory / MANIFEST)
+        """Write manifest.json atomically."""
+        files.write_text(directory / MANIFEST, self.text())
 
     def shards_of(self, split: str) -> tuple[Shard, ...]:
         """Return the shards of a split, in order.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfclip import files
 from tfclip.console import progress, say
 from tfclip.records import schema
 from tfclip.records.manifest import Manifest, Shard, SplitCounts, load_manifest
@@ -71,7 +72,7 @@ def salvage(directory: Path, split: str, folder: Path) -> tuple[Path, int]:
         if not _is_there(target, building, salvaged):
             shutil.rmtree(target, ignore_errors=True)
             try:
-                os.rename(building, target)
+                files.publish(building, target)
             except OSError:  # another worker was faster
                 if not _is_there(target, building, salvaged):
                     raise

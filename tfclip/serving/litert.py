@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from tfclip import files
 from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
 
@@ -54,14 +54,7 @@ def write_litert(model: TrainedModel, path: Path) -> None:
         raise ValueError(
             f"this image tower is not the same in LiteRT: embeddings differ by {difference:.2g}"
         )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.write_bytes(path, content)
 
 
 class LiteRtEncoder:

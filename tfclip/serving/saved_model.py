@@ -14,6 +14,7 @@ import tensorflow as tf
 # Registers the ops of the tokenizer, without which the graph does not load.
 import tensorflow_text  # noqa: F401
 
+from tfclip import files
 from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
@@ -78,7 +79,8 @@ def _rename_to_next(beside: Path, out: Path) -> Path:
     while True:
         target = out / str(max(_versions(out), default=0) + 1)
         try:
-            return beside.rename(target)
+            files.publish(beside, target)
+            return target
         except OSError:
             if not target.exists():
                 raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 from collections.abc import Mapping, Set
@@ -11,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfclip import files
 from tfclip.console import say
 from tfclip.training.options.flags import FitFlags
 
@@ -30,9 +30,11 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
         FileExistsError: something is there that may not be replaced.
         ValueError: another run is there; names the flags that differ.
     """
-    path, beside = run / CONFIG_FILE, run / f".{CONFIG_FILE}"
-    if run.is_dir():
-        beside.unlink(missing_ok=True)  # of a run that was killed as it began
+    path = run / CONFIG_FILE
+    if run.is_dir():  # of a run that was killed as it began
+        for name in (CONFIG_FILE, "best", "best-*"):
+            files.remove_unfinished(run, name)
+        (run / f".{CONFIG_FILE}").unlink(missing_ok=True)  # as earlier versions named it
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         if not path.is_file():
             raise FileExistsError(f"{run} is there and is no run; choose another --run")
@@ -40,9 +42,7 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
             refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
             return
         shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    beside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    files.write_text(path, json.dumps(config, indent=2) + "\n")
 
 
 def join_run(run: Path, config: Mapping) -> None:

@@ -103,13 +103,14 @@ def test_the_last_three_are_kept_and_read_back(tmp_path):
 def test_what_a_kill_left_half_written_is_no_checkpoint(tmp_path):
     saved = Checkpoints(tmp_path, Interval(steps=1))
     saved.save(1, variables(), {})
-    half = tmp_path / "step-00000002.npz.writing"
-    half.write_bytes(b"half")
-    # A model is a folder: `models.saving.save_model` begins it anew.
+    for name in ("step-00000002.npz.writing", ".step-00000002.npz.01234567.writing"):
+        (tmp_path / name).write_bytes(b"half")
+    # A model is a folder.
     (tmp_path / "last.writing").mkdir()
+    (tmp_path / ".last.01234567.writing").mkdir()
     assert saved.newest().step == 1
     saved.begin(1)
-    assert not half.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.npz"]
 
 
 def test_each_single_damaged_byte_of_the_values_is_found(tmp_path, capsys):

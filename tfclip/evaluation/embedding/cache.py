@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -19,6 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from tfclip import files
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
 from tfclip.evaluation.embedding.prompts import mean_embeddings
 from tfclip.inputs.tiles import group_boxes, tile_groups
@@ -223,9 +223,5 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: Path, content: Mapping) -> None:
-    """Write beside and rename: whoever looks sees none or all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
+    with files.new_file(path) as beside, beside.open("wb") as file:
         np.savez(file, **content)
-    os.replace(beside, path)

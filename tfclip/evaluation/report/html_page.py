@@ -2,12 +2,12 @@
 
 import csv
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from tfclip import files
 from tfclip.evaluation.report.charts import Line, line_chart
 from tfclip.evaluation.report.examples import RETRIEVAL_EXAMPLES, read_examples
 from tfclip.evaluation.report.html_multilabel import voc_section
@@ -48,16 +48,14 @@ def write_page(run: Path) -> Path:
     if config.is_file():
         parts += ["<h2>Configuration</h2>", f"<pre>{escape(config.read_text('utf-8'))}</pre>"]
     page = run / PAGE_FILE
-    beside = run / f".{PAGE_FILE}"
-    beside.write_text(
+    files.write_text(
+        page,
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(name)}</title>\n<style>{STYLE}</style>\n"
         + "\n".join(parts)
         + "\n</html>\n",
-        encoding="utf-8",
     )
-    os.replace(beside, page)
     return page
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tfclip import files
 from tfclip.console import json_text
 from tfclip.naming import unknown
 
@@ -47,11 +48,8 @@ def circumstances(started: float) -> dict:
 
 
 def write_json(path: Path, content: Mapping) -> Path:
-    """Write a JSON file; whoever looks sees none or all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    """Write a JSON file atomically."""
+    files.write_text(path, json_text(content, indent=2) + "\n")
     return path
 
 

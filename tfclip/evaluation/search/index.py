@@ -9,7 +9,6 @@ are compared in float64.
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfclip import files
 from tfclip.evaluation.report.json_files import write_json
 
 INDEX_FILE = "search.npy"
@@ -100,8 +100,6 @@ def write_index(
     Raises:
         ValueError: there are not as many embeddings as records.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
     places = (
         (number, offset)
         for number, shard in enumerate(shards)
@@ -109,7 +107,7 @@ def write_index(
     )
     written, kind = 0, row_type(embed_dim)
     header = {"descr": kind.descr, "fortran_order": False, "shape": (total,)}
-    try:
+    with files.new_file(out) as beside:
         with beside.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for batch in embeddings:
@@ -125,9 +123,6 @@ def write_index(
         described = {"run": str(run.resolve()), "model": model, "records": str(records.resolve())}
         described |= {"fingerprint": fingerprint, "shards": list(shards), "pictures": total}
         write_json(out.with_suffix(".json"), described)
-        os.replace(beside, out)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def open_index(path: Path) -> SearchIndex:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from tfclip import files
 from tfclip.console import say
 from tfclip.evaluation.datasets.multilabel_images import (
     LabelledPictures,
@@ -72,15 +73,16 @@ def measure_voc(flags: VocFlags, started: float) -> dict:
     if flags.format == CLIP_BENCHMARK:
         say(f"{write_clip_benchmark(flags.run, benchmark, figures)}")
     columns = {"test": result.test, "calibration": result.calibration}
-    np.savez(
-        flags.run / "metrics" / f"{benchmark}_scores.npz",
-        class_names=result.test.class_names,
-        **{
-            f"{which}_{name}": getattr(part, name)
-            for which, part in columns.items()
-            for name in ("keys", "scores", "one_view", "present", "difficult")
-        },
-    )
+    arrays = {
+        f"{which}_{name}": getattr(part, name)
+        for which, part in columns.items()
+        for name in ("keys", "scores", "one_view", "present", "difficult")
+    }
+    with (
+        files.new_file(flags.run / "metrics" / f"{benchmark}_scores.npz") as beside,
+        beside.open("wb") as file,
+    ):
+        np.savez(file, class_names=result.test.class_names, **arrays)
     _write_examples(flags.run / examples_file(benchmark), embeddings, test, result)
     say(f"{written}, {flags.run / 'thresholds.json'}, {flags.run / 'plots'}/{benchmark}_*.png")
     return figures

@@ -6,12 +6,12 @@ target under the same paths (a network file system). Needs the extra `[beam]`.
 
 import itertools
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tfclip import files
 from tfclip.records.check import BadPicture, Checked, check_picture
 from tfclip.records.options import PackOptions, Span
 from tfclip.records.packing.journal import Finished, entry_of
@@ -91,7 +91,7 @@ class _PackShard(beam.DoFn):
             found = finished.tally.get("images", 0) + finished.tally.get("skipped", 0)
             if found != end - start:
                 raise ValueError(f"{file}: {end - start} pictures were counted, {found} were there")
-            os.replace(Path(own, file), Path(self._directory, file))
+            files.rename(Path(own, file), Path(self._directory, file))
         self._reading[split] = (end, self._reading[split][1])
         yield json.dumps(asdict(finished))
 

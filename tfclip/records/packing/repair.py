@@ -1,11 +1,11 @@
 """Pack the damaged shards of a set again, out of its source; they must become what they were."""
 
-import os
 import tempfile
 from pathlib import Path
 
 import tensorflow as tf
 
+from tfclip import files
 from tfclip.records.manifest import Manifest, Shard, load_manifest
 from tfclip.records.options import IN_ORDER, PackOptions, planned, shard_spans
 from tfclip.records.packing.pool import PictureCheckers
@@ -73,5 +73,5 @@ def repair(directory: Path, source: Source, workers: int) -> list[str]:
                 f"what reads them, has changed; pack all again with --overwrite"
             )
         for shard in bad:
-            os.replace(Path(folder, shard.file), directory / shard.file)
+            files.rename(Path(folder, shard.file), directory / shard.file)
     return [shard.file for shard in bad]

@@ -1,13 +1,13 @@
 """One shard: the records of some checked items, and what there is to know when it is done."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import tensorflow as tf
 
+from tfclip import files
 from tfclip.records import schema
 from tfclip.records.check import BadPicture, Checked
 from tfclip.records.manifest import Shard
@@ -85,7 +85,7 @@ class ShardWriter:
         written = Path(f"{self._path}.tmp")
         with open(written, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.replace(written, self._path)
+        files.publish(written, self._path)
         size = self._path.stat().st_size
         shard = Shard(self._path.name, self._split, self._tally["images"], size, digest)
         return Finished(

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfclip import files
 from tfclip.records.manifest import MANIFEST, SKIPPED
 from tfclip.records.packing.journal import JOURNAL, Journal
 
 _OURS = re.compile(
     r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|(skipped|left_out)\.jsonl|vocab\.txt)(\.tmp)?"
     r"|features\.json|dataset_info\.json"
+    rf"|\.[\w.-]+\.[0-9a-f]+{re.escape(files.WRITING)}"
     rf"|{re.escape(JOURNAL)}"
 )
 
@@ -84,8 +86,8 @@ def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
         _remove_unfinished(building, journal)
         yield building, journal
         if out.exists():
-            os.rename(out, _replaced(out))
-        os.rename(building, out)
+            files.rename(out, _replaced(out))
+        files.publish(building, out)
         shutil.rmtree(_replaced(out), ignore_errors=True)
         (out / JOURNAL).unlink()  # last: it tells that there may be something to tidy up
     except BaseException as error:
@@ -119,11 +121,11 @@ def _undo_half_a_swap(out: Path) -> None:
     if (out / JOURNAL).exists():  # the journal says what of it is still as it would be packed
         with contextlib.closing(Journal(out)):
             shutil.rmtree(replaced, ignore_errors=True)
-            os.rename(out, building)
+            files.rename(out, building)
     elif replaced.exists() and not out.exists():
         if building.is_dir():
             Journal(building).close()
-        os.rename(replaced, out)
+        files.rename(replaced, out)
 
 
 def _remove_unfinished(building: Path, journal: Journal) -> None:

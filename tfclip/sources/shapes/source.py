@@ -8,16 +8,15 @@ so that they measure zero-shot recognition. The other sixteen occur everywhere w
 import hashlib
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
+from tfclip import files
 from tfclip.console import progress
 from tfclip.sources.shapes import formats
 from tfclip.sources.shapes.grammar import write_captions, write_regions
@@ -99,7 +98,8 @@ def draw_shapes(
         "coco": dict(zip(("train2017", "val2017"), coco, strict=True)),
         "voc": dict(zip(("train", "val", "test"), voc, strict=True)),
     }
-    with _renamed_when_done(out) as root:
+    files.remove_unfinished(out.parent, out.name)
+    with files.new_folder(out) as root:
         tasks = list(_tasks(root, counts, seed, image_size))
         done = _draw_all(tasks, workers or min(8, os.cpu_count() or 1))
         drawn = {name: {split: [] for split in splits} for name, splits in counts.items()}
@@ -145,19 +145,6 @@ def _finished(out: Path, parameters: dict) -> bool:
     if differing:
         raise FileExistsError(f"{out} was drawn otherwise: {'; '.join(differing)}. {advice}")
     return True
-
-
-@contextmanager
-def _renamed_when_done(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out` that takes its name at the end, or goes on failure."""
-    root = out.with_name(f".{out.name}.unfinished")
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    try:
-        yield root
-        os.replace(root, out)
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _tasks(root: Path, counts: dict[str, dict[str, int]], seed: int, size: int) -> Iterator[_Task]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from tfclip import files
 from tfclip.console import json_text
 from tfclip.training.loop.trainer import is_sound
 
@@ -57,7 +58,7 @@ class StopOnNaN(keras.callbacks.Callback):
         if not self.writes:
             return
         found = {"step": self.steps, "logs": dict(logs), "keys": self.keys(self.steps - 1)}
-        self.path.write_text(json_text(found, indent=2) + "\n", encoding="utf-8")
+        files.write_text(self.path, json_text(found, indent=2) + "\n")
 
 
 class LogFile(keras.callbacks.Callback):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfclip import files
 from tfclip.console import say
 
 DESCRIPTION = "features.json"
@@ -48,22 +48,18 @@ def stored_arrays(
         arrays = _opened(folder, what)
         say(f"{told}: reused from {folder}")
         return arrays
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    written = False
     try:
-        compute(beside)
-        files = {path.name: _checksum(path) for path in sorted(beside.glob("*.npy"))}
-        text = json.dumps({"what": what, "files": files}, indent=2) + "\n"
-        (beside / DESCRIPTION).write_text(text, encoding="utf-8")
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            # Another run of the same model was faster; what it stored is the same.
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        with files.new_folder(folder) as beside:
+            compute(beside)
+            checksums = {path.name: _checksum(path) for path in sorted(beside.glob("*.npy"))}
+            text = json.dumps({"what": what, "files": checksums}, indent=2) + "\n"
+            (beside / DESCRIPTION).write_text(text, encoding="utf-8")
+            written = True
+    except OSError:
+        # Another run of the same model may have been faster; what it stored is the same.
+        if not (written and folder.is_dir()):
+            raise
     size = sum(path.stat().st_size for path in folder.iterdir())
     say(f"{told}: stored in {folder}, {size / 2**20:,.0f} MiB")
     return _opened(folder, what, check=False)
@@ -74,7 +70,7 @@ def _opened(folder: Path, what: Mapping, check: bool = True) -> dict[str, np.nda
     remedy = f"delete {folder}, and it is computed again"
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        of, files = description["what"], description["files"]
+        of, checksums = description["what"], description["files"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"the stored features in {folder} are damaged; {remedy}") from error
     what = json.loads(json.dumps(what))
@@ -84,11 +80,11 @@ def _opened(folder: Path, what: Mapping, check: bool = True) -> dict[str, np.nda
             f"the stored features in {folder} were made with other {', '.join(differ)} than their "
             f"name says; {remedy}"
         )
-    for name, expected in files.items():
+    for name, expected in checksums.items():
         path = folder / name
         if not path.is_file() or (check and _checksum(path) != expected):
             raise ValueError(f"the stored features {path} are damaged or missing; {remedy}")
-    return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in files}
+    return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in checksums}
 
 
 def _checksum(path: Path) -> list[int]:

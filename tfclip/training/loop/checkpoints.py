@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfclip import files
 from tfclip.console import say
 from tfclip.training.interval import Interval
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 KEPT = 3
 STATE = "state.json"
-WRITING = ".writing"
 # By default saving takes at most this share of the time, and happens at most once a minute.
 SHARE = 0.02
 AT_LEAST_SECONDS = 60.0
@@ -101,9 +100,7 @@ class Checkpoints:
         self._last_step, self._last_time = step, time.monotonic()
         self._last_cost = size / ASSUMED_BYTES_PER_SECOND
         if self.writes:
-            # The models beside them are written as folders, and remove their own.
-            for path in self.folder.glob(f"step-*{WRITING}"):
-                path.unlink()
+            files.remove_unfinished(self.folder)
 
     def due(self, step: int) -> bool:
         """Whether it is time to save after update `step`."""
@@ -137,21 +134,17 @@ class Checkpoints:
         if not self.writes:
             return
         started = time.monotonic() if started is None else started
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:08d}.npz"
-        beside = path.with_name(path.name + WRITING)
-        said = {"format": FORMAT, "step": step, **state, "variables": _described(variables)}
-        with beside.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
-                packed.writestr(STATE, json.dumps(said))
-                for number, variable in enumerate(variables):
-                    _write(packed, _entry(number), _value(variable))
-                for name, array in (arrays or {}).items():
-                    _write(packed, name, array)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync_directory(self.folder)
+        content = {"format": FORMAT, "step": step, **state, "variables": _described(variables)}
+        with (
+            files.new_file(path) as beside,
+            zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as packed,
+        ):
+            packed.writestr(STATE, json.dumps(content))
+            for number, variable in enumerate(variables):
+                _write(packed, _entry(number), _value(variable))
+            for name, array in (arrays or {}).items():
+                _write(packed, name, array)
         for old in self._paths()[KEPT:]:
             old.unlink(missing_ok=True)
         self._last_step, self._last_time = step, time.monotonic()
@@ -231,14 +224,3 @@ def _value(variable: keras.Variable) -> np.ndarray:
     if all(value.tobytes() == values[0].tobytes() for value in values[1:]):
         return values[0]
     return np.stack(values)
-
-
-def _sync_directory(folder: Path) -> None:
-    """Put the renaming itself on the disk, where the system can."""
-    if os.name != "posix":
-        return
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
