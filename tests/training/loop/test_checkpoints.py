@@ -1,6 +1,7 @@
 """Checkpoint files: whole or absent, few, as often as asked, and of the right model only."""
 
 import math
+import os
 
 import keras
 import numpy as np
@@ -68,10 +69,10 @@ def test_by_default_saving_takes_two_percent_of_the_time_at_most(tmp_path, clock
     clock[0] += 1
     assert saved.due(1)
     # Writing takes four seconds: the next one is due when these are a fiftieth.
-    synchronized = checkpoints.os.fsync
+    synchronized = os.fsync
     slow = iter([4.0, 0.0])
     monkeypatch.setattr(
-        checkpoints.os,
+        os,
         "fsync",
         lambda file: (clock.__setitem__(0, clock[0] + next(slow)), synchronized(file)),
     )
