@@ -84,10 +84,11 @@ def test_texts_are_scored_in_views_and_fused_as_in_evaluation(
     from tfclip.inputs.tiles import tile_boxes
 
     labels = ("a dog", "a cat")
-    words = ("--labels", *labels, "--tiles", "1+4+9", "--fusion", "mean")
+    words = ("--labels", *labels, "--tiles", "1+4+9", "--fusion", "logsumexp")
     (found,), _ = answered(capsys, tiny_run, picture, *words)
     _, views = embed_pictures(tiny_model, file_views([picture], 32, tile_boxes("1+4+9")))
-    scores = fuse(views @ embed_texts(tiny_model, labels).T, Fusion("mean"), (1, 4, 9))[0]
+    fusion = Fusion("logsumexp", float(tiny_model.dual_encoder.temperature()))
+    scores = fuse(views @ embed_texts(tiny_model, labels).T, fusion, (1, 4, 9))[0]
     np.testing.assert_allclose([found[label]["cosine"] for label in labels], scores, atol=1e-5)
 
 
@@ -95,9 +96,9 @@ def test_texts_are_scored_in_views_and_fused_as_in_evaluation(
     ("words", "told"),
     [
         ("{run} {picture} --tiles 1+4", "which needs --labels and a run"),
-        ("{exported} {picture} --labels a b --fusion mean", "which needs --labels and a run"),
+        ("{exported} {picture} --labels a b --fusion max", "which needs --labels and a run"),
         ("{run} {picture} --labels a b --tiles 2", "unknown tile layout '2'"),
-        ("{run} {picture} --labels a b --fusion learnt", "unknown fusion without fitting"),
+        ("{run} {picture} --labels a b --fusion learnt", "allowed: max, logsumexp"),
     ],
 )
 def test_views_that_cannot_be_chosen_are_refused(tiny_run, exported, picture, capsys, words, told):

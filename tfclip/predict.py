@@ -7,10 +7,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, progress, run
-from tfclip.evaluation.decisions.fusion import UNFITTED_FUSIONS
+from tfclip.evaluation.decisions.fusion import check_fusion
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import holds_model
-from tfclip.naming import unknown
 from tfclip.serving.classifier import check_labels
 from tfclip.serving.signatures import LABELS, PREDICTED, PROBABILITIES, SCORES, VALID
 
@@ -58,8 +57,7 @@ class PredictFlags:
                     f"fitted thresholds and exports bring the {flag} they were made with"
                 )
         tile_groups(self.tiles or "1")
-        if self.fusion not in (None, *UNFITTED_FUSIONS):
-            raise unknown("fusion without fitting", self.fusion, UNFITTED_FUSIONS)
+        check_fusion(self.fusion or "max")
 
 
 def predict(flags: PredictFlags) -> dict:

@@ -133,7 +133,7 @@ def test_augmenting_is_a_function_of_the_seed():
     def vary(seed, **options):
         return images.augment(pixels, tf.constant([seed, 1]), **options).numpy()
 
-    everything = {"crop_scale": (0.5, 1.0), "flip": True, "brightness": 0.2, "contrast": 0.2}
+    everything = {"crop_scale": (0.5, 1.0), "flip": True}
     np.testing.assert_array_equal(vary(3, **everything), vary(3, **everything))
     assert difference(vary(3, **everything), vary(4, **everything)) > 1
     assert vary(3, **everything).dtype == np.uint8
@@ -141,20 +141,6 @@ def test_augmenting_is_a_function_of_the_seed():
     flips = [np.array_equal(vary(s, flip=True), pixels[:, ::-1]) for s in range(40)]
     same = [np.array_equal(vary(s, flip=True), pixels) for s in range(40)]
     assert 10 < sum(flips) < 30 and sum(flips) + sum(same) == 40
-
-
-def test_jitter_changes_what_it_names():
-    pixels = tf.constant(picture(40, 40) // 2 + 64)
-    grey = pixels.numpy().mean(2)
-    seed = tf.constant([5, 5])
-    brighter = images.augment(pixels, seed, brightness=0.2).numpy().astype(int) - pixels.numpy()
-    assert np.ptp(brighter) == 0 and abs(brighter.max()) in range(1, 52)
-    duller = images.augment(pixels, seed, saturation=0.9).numpy()
-    assert difference(duller.mean(2), grey) < 12
-    assert np.ptp(duller, 2).mean() != pytest.approx(np.ptp(pixels.numpy(), 2).mean(), rel=0.02)
-    flatter = images.augment(pixels, seed, contrast=0.9).numpy()
-    assert difference(flatter.mean(), pixels.numpy().mean()) < 12
-    assert flatter.std() != pytest.approx(pixels.numpy().std(), rel=0.02)
 
 
 def bomb() -> bytes:

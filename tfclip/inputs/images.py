@@ -242,9 +242,6 @@ def augment(
     *,
     crop_scale: tuple[float, float] = (1.0, 1.0),
     flip: bool | tf.Tensor = False,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    saturation: float = 0.0,
 ) -> tf.Tensor:
     """Vary `image` (S,S,3) uint8 at random, S static: (S,S,3) uint8, a function of `seed` alone.
 
@@ -254,24 +251,12 @@ def augment(
         crop_scale: range of the area of a random crop (see `random_box`); (1, 1) crops nothing.
         flip: mirror every second picture; also a () bool, to be decided in the graph. Wrong for
             captions that say left or right.
-        brightness: largest shift, as a share of 255.
-        contrast: the distance from the mean is scaled by 1-contrast..1+contrast.
-        saturation: the distance from grey is scaled by 1-saturation..1+saturation.
     """
-    crop_seed, flip_seed, *color_seeds = tf.unstack(tf.random.split(seed, 5))
+    # Of five seeds: with another number the same seed would vary pictures otherwise than before.
+    crop_seed, flip_seed, *_ = tf.unstack(tf.random.split(seed, 5))
     if crop_scale != (1.0, 1.0):
         image = crop_region(image, random_box(crop_seed, crop_scale), image.shape[0])
     if flip is not False:
         mirrored = tf.image.stateless_random_flip_left_right(image, flip_seed)
         image = tf.where(flip, mirrored, image)
-    if not (brightness or contrast or saturation):
-        return image
-    shift, stretch, color = (
-        tf.random.stateless_uniform([], color_seed, -most, most)
-        for color_seed, most in zip(color_seeds, (brightness, contrast, saturation), strict=True)
-    )
-    pixels = tf.cast(image, tf.float32)
-    pixels = tf.image.adjust_contrast(pixels, 1.0 + stretch)
-    grey = tf.image.rgb_to_grayscale(pixels)
-    pixels = grey + (pixels - grey) * (1.0 + color) + 255.0 * shift
-    return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0) + 0.5, tf.uint8)
+    return image

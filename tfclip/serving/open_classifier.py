@@ -29,7 +29,7 @@ def open_classifier(
         texts: labels to score, taken as they are; when there are none, the classes that were
             exported, or those of the run's fitted thresholds.
         tiles: of a run with `texts`: the layout of the views.
-        fusion: of a run with `texts`: "max", "mean", or "logsumexp" as sharp as the model's
+        fusion: of a run with `texts`: "max", or "logsumexp" as sharp as the model's
             temperature.
 
     Returns:

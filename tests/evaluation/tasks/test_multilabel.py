@@ -129,7 +129,7 @@ def test_intervals_hold_their_figures_and_only_they_depend_on_the_seed(
         never_trained=NEVER_TRAINED,
     ).figures
     assert other["intervals"]["map"] != figures["intervals"]["map"]
-    of_seed = {"intervals": None, "seed": None, "by_templates": None, "oracle": None}
+    of_seed = {"intervals": None, "seed": None, "oracle": None}
     assert json_text(other | of_seed) == json_text(figures | of_seed)
 
 

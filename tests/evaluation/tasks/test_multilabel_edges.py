@@ -9,6 +9,7 @@ import pytest
 from tfclip.console import json_text
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
 from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.embedding.prompts import TEMPLATES
 from tfclip.evaluation.report.text_tables import voc_table
 from tfclip.evaluation.tasks.multilabel import evaluate_voc
 
@@ -87,13 +88,22 @@ def test_confused_classes_are_counted_picture_by_picture():
 def test_views_that_are_alike_fuse_to_themselves_and_gain_nothing():
     (test, on_test), (calibration, on_calibration) = drawn("test", 40, 4), drawn("cal", 40, 5)
     embeddings = MadeEmbeddings({"test": on_test, "cal": on_calibration})
-    for fusion in ("max", "mean", "logsumexp", "learnt"):
+    for fusion in ("max", "logsumexp"):
         options = VocOptions(tiles="1+4+9", fusion=fusion)
         figures = evaluate_voc(embeddings, test, calibration, options).figures
         assert figures["map_gain_by_tiles"] == pytest.approx(0, abs=1e-6)
-    assert figures["fusion"]["weights"] == [0.3, 0.3, 0.4] or sum(
-        figures["fusion"]["weights"]
-    ) == pytest.approx(1)
+
+
+def test_other_templates_are_measured_when_asked_for():
+    (test, on_test), (calibration, on_calibration) = drawn("test", 40, 4), drawn("cal", 40, 5)
+    embeddings = MadeEmbeddings({"test": on_test, "cal": on_calibration})
+    figures = evaluate_voc(embeddings, test, calibration).figures
+    assert "by_templates" not in figures and "templates  " not in voc_table(figures)
+    figures = evaluate_voc(embeddings, test, calibration, VocOptions(all_templates=True)).figures
+    assert list(figures["by_templates"]) == list(TEMPLATES)
+    single = {"map": figures["map"], "interval": figures["intervals"]["map"]}
+    assert figures["by_templates"]["single"] == single
+    assert "mAP by templates" in voc_table(figures)
 
 
 def test_one_picture_of_one_class_with_all_scores_tied():
@@ -150,7 +160,7 @@ def test_negatives_alone_keep_their_promise_on_pictures_alike():
         ({"tiles": "2x2"}, "unknown tile layout"),
         ({"probabilities": "beta"}, "unknown probabilities"),
         ({"false_positives": 1.0}, "allowed: above 0, below 1"),
-        ({"false_positives": 0.1, "fusion": "learnt"}, "is fitted on labelled pictures"),
+        ({"fusion": "learnt"}, "allowed: max, logsumexp"),
         ({"seed": -1}, "received seed -1"),
     ],
 )

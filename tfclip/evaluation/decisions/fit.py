@@ -1,4 +1,4 @@
-"""All that is fitted before pictures are decided upon: fusion, thresholds, probabilities."""
+"""All that is fitted before pictures are decided upon: thresholds, probabilities."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import numpy as np
 from tfclip.evaluation.decisions.calibration import CALIBRATIONS, Calibration
 from tfclip.evaluation.decisions.calibration_fit import fit_calibration
 from tfclip.evaluation.decisions.false_positive_rate import negatives_thresholds
-from tfclip.evaluation.decisions.fusion import Fusion, learn_fusion
 from tfclip.evaluation.decisions.options import VocOptions
 from tfclip.evaluation.decisions.scored_images import ScoredPictures
 from tfclip.evaluation.decisions.shrinkage import choose_strength, shared_thresholds, shrink
 from tfclip.evaluation.decisions.thresholds import Thresholds, fit_thresholds, parse_objective
-from tfclip.inputs.tiles import tile_groups
 
 
 @dataclass(frozen=True)
@@ -37,14 +35,6 @@ class Fitted:
     softmax: Thresholds
     calibrations: Mapping[str, Calibration]
     softmax_of: Callable[[np.ndarray], np.ndarray]
-
-
-def choose_fusion(calibration: ScoredPictures, options: VocOptions, logit_scale: float) -> Fusion:
-    """The fusion that was asked for; learnt weights are those best on the calibration split."""
-    if options.fusion == "learnt":
-        groups = tile_groups(calibration.tiles)
-        return learn_fusion(calibration.view_scores, calibration.present, groups)
-    return Fusion(options.fusion, sharpness=logit_scale)
 
 
 def fit_all(calibration: ScoredPictures, options: VocOptions, logit_scale: float) -> Fitted:

@@ -3,19 +3,17 @@
 `serving.scoring` says the same in the served graph; a test holds the two together.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tfclip.evaluation.metrics.multilabel import average_precision, mean_defined
 from tfclip.naming import unknown
 
-UNFITTED_FUSIONS = ("max", "mean", "logsumexp")
-FUSIONS = (*UNFITTED_FUSIONS, "learnt")
-# The weights that are tried are multiples of a tenth: finer ones are beyond the noise of a split.
-_STEPS = 10
+FUSIONS = ("max", "logsumexp")
+"""What can be chosen."""
+# Read from the thresholds and exports of earlier versions.
+_RETIRED = ("mean", "learnt")
 
 
 @dataclass(frozen=True)
@@ -23,9 +21,9 @@ class Fusion:
     """How the views of a tile layout become one score.
 
     Attributes:
-        name: "max" (the best view), "mean" (of all views), "logsumexp" (the soft maximum
-            log mean exp(sharpness score) / sharpness) or "learnt" (a weighted sum of the best
-            view of each group of tiles).
+        name: "max" (the best view) or "logsumexp" (the soft maximum log mean exp(sharpness score)
+            / sharpness); of earlier versions also "mean" (of all views) or "learnt" (a weighted
+            sum of the best view of each group of tiles).
         sharpness: of "logsumexp", above 0; the temperature of the model.
         weights: of "learnt", one per group, 0 or more, 1 in all.
     """
@@ -35,7 +33,7 @@ class Fusion:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self):
-        if self.name not in FUSIONS:
+        if self.name not in (*FUSIONS, *_RETIRED):
             raise unknown("fusion", self.name, FUSIONS)
         if self.name == "logsumexp" and not self.sharpness > 0:
             raise ValueError(f"logsumexp needs a sharpness above 0; received {self.sharpness}")
@@ -61,6 +59,17 @@ class Fusion:
             float(content.get("sharpness", 0)),
             tuple(map(float, content.get("weights", ()))),
         )
+
+
+def check_fusion(name: str) -> None:
+    """Raise ValueError for a fusion that cannot be chosen."""
+    if name in _RETIRED:
+        raise ValueError(
+            f"fusion {name} is no longer offered, it measured worse than the others; "
+            f"allowed: {', '.join(FUSIONS)}"
+        )
+    if name not in FUSIONS:
+        raise unknown("fusion", name, FUSIONS)
 
 
 def fuse(view_scores: np.ndarray, fusion: Fusion, groups: Sequence[int]) -> np.ndarray:
@@ -93,27 +102,3 @@ def fuse(view_scores: np.ndarray, fusion: Fusion, groups: Sequence[int]) -> np.n
 def group_maxima(view_scores: np.ndarray, groups: Sequence[int]) -> np.ndarray:
     """The best score within each group of tiles: (N,T,C) to (N,G,C)."""
     return np.maximum.reduceat(view_scores, np.cumsum([0, *groups[:-1]]), axis=1)
-
-
-def learn_fusion(view_scores: np.ndarray, present: np.ndarray, groups: Sequence[int]) -> Fusion:
-    """Choose the weights of the groups with the highest mean average precision on a split.
-
-    All multiples of a tenth are tried; of equal ones, the first that is nearest to equal weights.
-
-    Args:
-        view_scores: (N,T,C), of a calibration split.
-        present: (N,C) bool.
-        groups: tiles in each group.
-    """
-    maxima = group_maxima(view_scores, groups)
-    tried = [
-        np.array(parts) / _STEPS
-        for parts in itertools.product(range(_STEPS + 1), repeat=len(groups))
-        if sum(parts) == _STEPS
-    ]
-    tried.sort(key=lambda weights: float(((weights - 1 / len(groups)) ** 2).sum()))
-    reached = [
-        mean_defined(average_precision(np.einsum("ngc,g->nc", maxima, weights), present))
-        for weights in tried
-    ]
-    return Fusion("learnt", weights=tuple(tried[int(np.argmax(reached))].tolist()))

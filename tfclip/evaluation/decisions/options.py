@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tfclip.evaluation.decisions.calibration import CALIBRATIONS
-from tfclip.evaluation.decisions.fusion import FUSIONS, UNFITTED_FUSIONS
+from tfclip.evaluation.decisions.fusion import check_fusion
 from tfclip.evaluation.decisions.thresholds import parse_objective
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
@@ -25,6 +25,7 @@ class VocOptions:
         probabilities: of the export, "platt" or "isotonic".
         false_positives: the rate that thresholds from negatives alone promise; None fits
             them on positives and negatives.
+        all_templates: also measure the mean average precision with every known set of templates.
         seed: of the folds and the bootstrap resamples.
     """
 
@@ -36,23 +37,18 @@ class VocOptions:
     shrink: bool = True
     probabilities: str = "platt"
     false_positives: float | None = None
+    all_templates: bool = False
     seed: int = 0
 
     def __post_init__(self):
         templates_by_name(self.templates)
         tile_groups(self.tiles)
         parse_objective(self.objective)
-        if self.fusion not in FUSIONS:
-            raise unknown("fusion", self.fusion, FUSIONS)
+        check_fusion(self.fusion)
         if self.probabilities not in CALIBRATIONS:
             raise unknown("probabilities", self.probabilities, CALIBRATIONS)
         rate = self.false_positives
         if rate is not None and not 0 < rate < 1:
             raise ValueError(f"received a false-positive rate of {rate}; allowed: above 0, below 1")
-        if rate is not None and self.fusion not in UNFITTED_FUSIONS:
-            raise ValueError(
-                f"fusion {self.fusion} is fitted on labelled pictures; without a calibration split "
-                f"give one of {', '.join(UNFITTED_FUSIONS)}"
-            )
         if self.seed < 0:
             raise ValueError(f"received seed {self.seed}; allowed: 0 or more")

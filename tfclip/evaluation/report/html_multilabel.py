@@ -144,6 +144,8 @@ def _classes(figures: Mapping) -> str:
 
 
 def _templates(figures: Mapping) -> list[str]:
+    if "by_templates" not in figures:
+        return []
     rows = []
     for name, found in figures["by_templates"].items():
         if found is None:

@@ -71,6 +71,8 @@ def _probability_lines(figures: Mapping) -> list[str]:
 
 
 def _template_lines(figures: Mapping) -> list[str]:
+    if "by_templates" not in figures:
+        return []
     lines = [f"{'mAP by templates':58}"]
     for name, found in figures["by_templates"].items():
         told = "a prompt is too long for this model"

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
-from tfclip.evaluation.decisions.fit import Fitted, choose_fusion, fit_all
+from tfclip.evaluation.decisions.fit import Fitted, fit_all
+from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.options import VocOptions
 from tfclip.evaluation.decisions.scored_images import ScoredPictures, embed_labelled, with_fusion
 from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
@@ -79,7 +80,7 @@ def evaluate_voc(
     on_test = embedded.score(classes)
     on_calibration = embed_labelled(embeddings, calibration, options.tiles).score(classes)
     scale = embeddings.logit_scale
-    fusion = choose_fusion(on_calibration, options, scale)
+    fusion = Fusion(options.fusion, sharpness=scale)
     on_test, on_calibration = (with_fusion(part, fusion) for part in (on_test, on_calibration))
     fitted = fit_all(on_calibration, options, scale)
     weights = bootstrap_weights(len(on_test.keys), RESAMPLES, options.seed)
@@ -97,7 +98,6 @@ def evaluate_voc(
         "per_class": per_class(on_test, fitted.thresholds),
         "probabilities": probability_errors(on_test, fitted, options),
         "confusion": confusion_of_classes(on_test, fitted.thresholds),
-        "by_templates": map_by_templates(embeddings, embedded, fusion, options, weights, asked),
         "without_positives": [
             name for c, name in enumerate(names) if not on_test.present[:, c].any()
         ],
@@ -119,6 +119,10 @@ def evaluate_voc(
         "synonyms": {name: list(words) for name, words in options.synonyms.items()},
         "seed": options.seed,
     }
+    if options.all_templates:
+        figures["by_templates"] = map_by_templates(
+            embeddings, embedded, fusion, options, weights, asked
+        )
     if not labelled:
         figures["negatives"] = promised(on_test, on_calibration, fitted.thresholds, options)
         low, high = of_decisions["macro_specificity"]

@@ -42,8 +42,8 @@ class VocFlags:
     tiles: str = "1"
     """The views of a picture: 1 (all of it), 1+4, 1+9 or 1+4+9 (and overlapping crops)."""
     fusion: str = "max"
-    """How the scores of the views become one: max, mean, logsumexp (as sharp as the model's
-    temperature), or learnt (weights of the groups of crops, fitted on --calibrate)."""
+    """How the scores of the views become one: max, or logsumexp (as sharp as the model's
+    temperature)."""
     objective: str = "f1"
     """What a threshold is fitted for: f1, accuracy, youden, sensitivity>=0.9 (or another bound;
     specificity and precision alike)."""
@@ -55,6 +55,8 @@ class VocFlags:
     templates: str = "single"
     """The prompts, by name: single, voc (CLIP_benchmark's, official names), openai (80), short,
     region; or a text file with one prompt a line, {} for the class."""
+    all_templates: bool = False
+    """Also measure the mean average precision with every set of prompts known by name."""
     synonyms: Path | None = None
     """A text file with lines CLASS: word, word; the words take the place of the class name, and
     their prompts are averaged."""
@@ -106,6 +108,7 @@ class VocFlags:
             shrink=self.shrink,
             probabilities=self.probabilities,
             false_positives=self.false_positives if self.calibrate == NONE else None,
+            all_templates=self.all_templates,
             seed=self.seed,
         )
 
