@@ -63,7 +63,7 @@ def convert(flags: ConvertFlags) -> dict:
         f"{flags.run}: {config.image_tower} of {config.image_size} px and {config.text_tower}, "
         f"{parameters:,} parameters, {config.embed_dim} numbers to an embedding, scale {scale:.1f}"
     )
-    if scale > 100:
+    if scale > 100.01:  # OpenAI stores ln 100 in float32, a little more
         say(f"the scale {scale:.1f} is kept as it is; training would clamp it to 100")
     say(f"measure it with: python -m tfclip.evaluate {flags.run} voc --data VOCdevkit/VOC2007")
     return {
