@@ -33,12 +33,18 @@ def distance(a: dict, b: dict) -> float:
 
 
 def test_twenty_clipped_adamw_steps_give_the_same_weights(train):
-    one, one_fit = train(1, "softmax", "fit")
-    two, two_fit, wrong, lengths = train(2, "softmax", "fit", "wrong", "lengths")
+    (one,), (two,) = train(1, "softmax"), train(2, "softmax")
     assert one.keys() == two.keys()
-    for other in (one_fit, two, two_fit):
+    assert distance(one, two) < 1e-5
+
+
+@pytest.mark.slow
+def test_fit_gives_the_same_weights_and_clipping_on_each_replica_others(train):
+    one, one_fit = train(1, "softmax", "fit")
+    two_fit, wrong, lengths = train(2, "fit", "wrong", "lengths")
+    for other in (one_fit, two_fit):
         assert distance(one, other) < 1e-5
-    # The test can fail: clipping on each replica before the reduce trains something else.
+    # The distance can tell: clipping on each replica before the reduce trains something else.
     assert distance(one, wrong) > 1e-3
     # One graph for texts of all lengths. With several, the one that a shape is traced into depends
     # on the shapes before it: other ones after a kill, and other last bits.

@@ -21,6 +21,8 @@ TINY = {
     "region_share": 0.0,
     "learning_rate": 1e-3,
 }
+# One step is enough to store features and to find them again.
+STORED = {"lock": "image", "val": None, "steps": 1, "evaluate_every": 1}
 
 
 class Losses(keras.callbacks.Callback):
@@ -80,39 +82,34 @@ def folders(records):
 
 
 def test_features_are_reused_and_those_of_other_weights_are_not(records, tmp_path, capfd):
-    common = {"lock": "image", "val": None}
-    losses(tmp_path / "a", records, **common)
+    losses(tmp_path / "a", records, **STORED)
     first = folders(records)
     assert len(first) == 1
-    losses(tmp_path / "b", records, **common)
+    losses(tmp_path / "b", records, **STORED)
     assert folders(records) == first
     assert "reused" in capfd.readouterr().err
-    losses(tmp_path / "d", records, seed=1, **common)
+    losses(tmp_path / "d", records, seed=1, **STORED)
     assert len(folders(records)) == 2
 
 
-def test_damaged_features_are_refused_with_what_to_delete(records, tmp_path):
-    common = {"lock": "image", "val": None}
-    losses(tmp_path / "a", records, **common)
+def test_damaged_and_foreign_features_are_refused_with_what_to_delete(records, tmp_path):
+    losses(tmp_path / "a", records, **STORED)
     (folder,) = (records / "features").iterdir()
-    stored = folder / "features.npy"
-    data = bytearray(stored.read_bytes())
-    data[-3] ^= 1
-    stored.write_bytes(data)
+    stored, described = folder / "features.npy", folder / "features.json"
+    sound = stored.read_bytes()
+    damaged = bytearray(sound)
+    damaged[-3] ^= 1
+    stored.write_bytes(damaged)
     with pytest.raises(ValueError, match=f"damaged.*delete .*{folder.name}"):
-        losses(tmp_path / "b", records, **common)
-    assert stored.read_bytes() == bytes(data)
+        losses(tmp_path / "b", records, **STORED)
+    assert stored.read_bytes() == bytes(damaged)
 
-
-def test_features_under_a_foreign_name_are_refused(records, tmp_path):
-    common = {"lock": "image", "val": None}
-    losses(tmp_path / "a", records, **common)
-    (folder,) = (records / "features").iterdir()
-    description = json.loads((folder / "features.json").read_text())
+    stored.write_bytes(sound)
+    description = json.loads(described.read_text())
     description["what"]["weights"] = "0" * 64
-    (folder / "features.json").write_text(json.dumps(description))
+    described.write_text(json.dumps(description))
     with pytest.raises(ValueError, match="other weights"):
-        losses(tmp_path / "b", records, **common)
+        losses(tmp_path / "c", records, **STORED)
 
 
 def test_freed_towers_train_after_the_heads(records, tmp_path):
