@@ -14,7 +14,7 @@ from tfclip.models.dual_encoder import DualEncoder
 def changing_variables(model: DualEncoder) -> list[keras.Variable]:
     """All that training changes: weights, statistics, draws, metrics and the optimizer's own.
 
-    The locked towers are left out: they are made again from the same files and the same seed.
+    The frozen towers are left out: they are made again from the same files and the same seed.
     """
     unchanged = {id(variable) for variable in unchanged_variables(model)}
     of_metrics = [variable for metric in model.metrics for variable in metric.variables]
@@ -24,7 +24,7 @@ def changing_variables(model: DualEncoder) -> list[keras.Variable]:
 
 
 def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
-    """The variables of the locked towers."""
+    """The variables of the frozen towers."""
     return [v for side in model.locked for v in getattr(model, f"{side}_tower").variables]
 
 

@@ -141,7 +141,7 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
 
 
 def compile_unlocked(model: DualEncoder, flags: FitFlags) -> None:
-    """Free the locked towers, and give the model an optimizer for the rest of the run.
+    """Free the frozen towers, and give the model an optimizer for the rest of the run.
 
     It begins anew, with a warm-up, at `unlocked_learning_rate`, which falls by `layer_decay` from
     each twelfth of a tower's depth to the one below it (Clark et al. 2020, ELECTRA, appendix B).
