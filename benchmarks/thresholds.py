@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(argv)
 
     from tfclip.evaluation.datasets.multilabel_images import labelled_source
-    from tfclip.evaluation.decisions.options import VocOptions
+    from tfclip.evaluation.decisions.options import MultilabelOptions
     from tfclip.evaluation.embedding.cache import ModelEmbeddings
-    from tfclip.evaluation.tasks.multilabel import evaluate_voc
+    from tfclip.evaluation.tasks.multilabel import evaluate_multilabel
     from tfclip.models.saving import load_model
     from tfclip.sources.registry import open_source
     from tfclip.sources.shapes import draw_shapes
@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         source = open_source("voc", drawn / "voc" / "VOCdevkit" / "VOC2007")
         test, calibration = (labelled_source(source, split) for split in ("test", "trainval"))
-        options = VocOptions(tiles=flags.tiles, fusion=flags.fusion, seed=seed)
-        figures = evaluate_voc(embeddings, test, calibration, options).figures
+        options = MultilabelOptions(tiles=flags.tiles, fusion=flags.fusion, seed=seed)
+        figures = evaluate_multilabel(embeddings, test, calibration, options).figures
         errors = figures["probabilities"]["expected_calibration_error"]
         row = {
             "seed": seed,

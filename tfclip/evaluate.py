@@ -105,9 +105,9 @@ def voc(flags: VocFlags) -> dict:
     thresholds.json and the plots."""
     started = time.monotonic()
     from tfclip.evaluation.report.html_page import write_page
-    from tfclip.evaluation.tasks.multilabel_run import measure_voc
+    from tfclip.evaluation.tasks.multilabel_run import measure_multilabel
 
-    figures = measure_voc(flags, started)
+    figures = measure_multilabel(flags, started)
     say(str(write_page(flags.run)))
     return figures
 

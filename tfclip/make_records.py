@@ -18,7 +18,7 @@ from tfclip.records.flags import (
     PackFlags,
     VerifyFlags,
 )
-from tfclip.records.manifest import LEFT_OUT, VOCABULARY, load_manifest
+from tfclip.records.manifest import EXCLUSIONS, VOCABULARY, load_manifest
 from tfclip.records.options import planned, shard_ends
 from tfclip.records.packing.target import check_target
 from tfclip.sources.registry import SOURCES, TFDS, open_source
@@ -59,11 +59,11 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
         words = given or _learn(training, flags.vocab_size)
         if words:
             save_vocabulary(words, building / VOCABULARY)
-        if source.left_out:
+        if source.exclusions:
             text = "".join(
-                f"{json.dumps(line, ensure_ascii=False)}\n" for line in source.left_out()
+                f"{json.dumps(line, ensure_ascii=False)}\n" for line in source.exclusions()
             )
-            (building / LEFT_OUT).write_text(text, encoding="utf-8", errors="backslashreplace")
+            (building / EXCLUSIONS).write_text(text, encoding="utf-8", errors="backslashreplace")
 
     try:
         manifest = pack(

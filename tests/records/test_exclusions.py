@@ -1,4 +1,4 @@
-"""What is kept out of records: listed ids, test pictures by their looks, duplicates."""
+"""What is kept out of records: listed ids, test pictures by perceptual hash, duplicates."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def test_duplicates_stay_where_they_are_not_trained_on():
     found = leave_out(source, SourceOptions(deduplicate=True), 2)
     assert kept(found) == {"train": ["a", "e", "both"], "test": ["d2", "both"]}
     assert found.counts == {"train": 3, "test": 2}
-    reasons = {line["key"]: line["reason"] for line in found.left_out()}
+    reasons = {line["key"]: line["reason"] for line in found.exclusions()}
     assert reasons == {
         "made/b": "the same file as made/a",
         "made/c": "looks like made/a",
@@ -93,7 +93,7 @@ def test_ids_are_keys_or_what_follows_the_source_and_other_sets_keys(tmp_path):
     source = Source("made", {"train": 5}, lambda split: iter(samples))
     found = leave_out(source, SourceOptions(exclude_ids=listed), 1)
     assert kept(found) == {"train": ["a", "e"]} and found.counts == {"train": 2}
-    assert {line["reason"] for line in found.left_out()} == {f"listed in {listed}"}
+    assert {line["reason"] for line in found.exclusions()} == {f"listed in {listed}"}
     listed.write_text("nothing\n")
     with pytest.raises(ValueError, match="none of the 1 ids in .* called made/a"):
         leave_out(source, SourceOptions(exclude_ids=listed), 1)
@@ -125,7 +125,7 @@ def test_what_looks_like_a_test_picture_is_left_out(tmp_path):
     options = SourceOptions(exclude_images=tmp_path / "test")
     found = leave_out(source_of(train=rows), options, 2)
     assert kept(found) == {"train": ["a"]}
-    assert {line["reason"] for line in found.left_out()} == {
+    assert {line["reason"] for line in found.exclusions()} == {
         f"looks like {tmp_path / 'test/deep/t.jpg'}"
     }
     with pytest.raises(FileNotFoundError, match="--exclude-images takes a folder"):
@@ -135,7 +135,7 @@ def test_what_looks_like_a_test_picture_is_left_out(tmp_path):
 def test_nothing_depends_on_the_number_of_threads():
     rows = [(str(at), picture(at % 70, 90 - at % 3), f"said {at % 30}") for at in range(150)]
     lines = [
-        list(leave_out(source_of(train=rows), SourceOptions(deduplicate=True), n).left_out())
+        list(leave_out(source_of(train=rows), SourceOptions(deduplicate=True), n).exclusions())
         for n in (1, 3)
     ]
     assert lines[0] == lines[1] and len(lines[0]) == 80

@@ -59,7 +59,7 @@ class ListedIds:
             ValueError: none of them was.
         """
         lost = [line for line, hit in zip(self._lines, self._hit, strict=True) if not hit]
-        told = f"{', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
+        examples = f"{', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
         if len(lost) == len(self._lines):
             raise ValueError(
                 f"none of the {len(self._lines):,} ids in {self.path} is one of {source}, whose "
@@ -68,7 +68,7 @@ class ListedIds:
         if lost:
             say(
                 f"{self.path}: {len(lost):,} of {len(self._lines):,} ids are of no picture of "
-                f"these splits: {told}"
+                f"these splits: {examples}"
             )
 
 

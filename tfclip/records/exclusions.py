@@ -24,9 +24,9 @@ from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import stable_hash
 
 LISTED, EXCLUDED = 1, 2
-"""Why a picture is left out: its id is listed, or it looks like an excluded one."""
+"""Why a picture is left out: its id is listed, or it matches an excluded one."""
 SAME, LIKE = 3, 4
-"""The same file as an earlier picture, or it looks like one."""
+"""The same file as an earlier picture, or the same by perceptual hash."""
 
 _SPACE = re.compile(r"\s+")
 
@@ -95,16 +95,16 @@ def leave_out(source: Source, options: SourceOptions, threads: int) -> Source:
     findings = find(source, options, threads)
     counts = {}
     for split, at in findings.splits.items():
-        told = findings.counts(split)
+        reasons = findings.counts(split)
         counts[split] = int((findings.why[at.start : at.stop] == 0).sum())
-        listed = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in told.items() if n)
+        listed = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in reasons.items() if n)
         say(f"{split}: left out {listed or 'nothing'}")
     counts = {split: counts[split] for split in source.counts}
     return replace(
         source,
         counts=counts,
         read=partial(_read, source, findings),
-        left_out=partial(_lines, source, findings, options),
+        exclusions=partial(_lines, source, findings, options),
     )
 
 
@@ -116,7 +116,7 @@ def find(source: Source, options: SourceOptions, threads: int) -> Findings:
     order = sorted(source.counts, key=lambda split: split.startswith("train"))
     total = sum(source.counts.values())
     prints, keys = np.zeros(total if looked else 0, FINGERPRINT), np.zeros(total, np.uint64)
-    why, ends, said = np.zeros(total, np.uint8), np.zeros(total, np.int64), _Numbers()
+    why, ends, captions = np.zeros(total, np.uint8), np.zeros(total, np.int64), _Numbers()
     splits, at = {}, 0
     for split in order:
         first = at
@@ -129,8 +129,8 @@ def find(source: Source, options: SourceOptions, threads: int) -> Findings:
             if listed and listed.have(item):
                 why[at] = LISTED
             if options.deduplicate and isinstance(item, Sample):
-                said.extend(stable_hash(_normal(caption)) for caption in item.captions)
-            ends[at] = len(said)
+                captions.extend(stable_hash(_normal(caption)) for caption in item.captions)
+            ends[at] = len(captions)
             at += 1
         splits[split] = range(first, at)
     if listed:
@@ -149,7 +149,7 @@ def find(source: Source, options: SourceOptions, threads: int) -> Findings:
         again = (how > 0) & (keys != keys[np.maximum(before, 0)])
         why[again & (how == EXACT)], why[again & (how == ALIKE)] = SAME, LIKE
         original[again] = before[again]
-    return Findings(splits, why, original, _repeated(said.array(), ends, why), ends)
+    return Findings(splits, why, original, _repeated(captions.array(), ends, why), ends)
 
 
 def _picture(item: Sample | Rejected) -> Path | bytes | None:
@@ -169,15 +169,15 @@ def _roots(before: np.ndarray) -> np.ndarray:
     return roots
 
 
-def _repeated(said: np.ndarray, ends: np.ndarray, why: np.ndarray) -> np.ndarray:
+def _repeated(captions: np.ndarray, ends: np.ndarray, why: np.ndarray) -> np.ndarray:
     """Return which captions were said before, by pictures that stay; each keeps one."""
-    repeated = np.zeros(len(said), bool)
-    if not len(said):
+    repeated = np.zeros(len(captions), bool)
+    if not len(captions):
         return repeated
     lengths = np.diff(ends, prepend=0)
     stays = np.flatnonzero(np.repeat(why == 0, lengths))
-    order = stays[np.argsort(said[stays], kind="stable")]
-    repeated[order[1:]] = said[order[1:]] == said[order[:-1]]
+    order = stays[np.argsort(captions[stays], kind="stable")]
+    repeated[order[1:]] = captions[order[1:]] == captions[order[:-1]]
     first = (ends - lengths)[lengths > 0]
     all_said = np.add.reduceat(repeated.astype(np.int64), first) == lengths[lengths > 0]
     repeated[first[all_said]] = False

@@ -1,4 +1,7 @@
-"""What a picture looks like, in 73 bytes: equal files and altered copies of a picture are found."""
+"""Perceptual hashes of 73 bytes: 64- and 256-bit DCT hashes and a 4 x 4 chroma grid.
+
+They find equal files and altered copies of a picture.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +25,7 @@ of its bytes, tells it from others, and 2 otherwise. `coarse` and `fine` have a 
 above what compression alone makes? `color` is Cb and Cr of 4 x 4 fields. After pHash (Zauner 2010,
 Implementation and benchmarking of perceptual image hash functions)."""
 EXACT, ALIKE = 1, 2
-"""How a picture repeats another one: the same bytes, or it looks the same."""
+"""How a picture repeats another one: the same bytes, or the same by perceptual hash."""
 
 # Of 6.5 million pairs of different photographs (3,000 of Flickr8k, 2,000 of CIFAR-10) none was as
 # near as FINE, and none of JPEG quality 40, of half the size or 15 % brighter was as far as that.
@@ -115,20 +118,20 @@ def first_alike(prints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = np.full(len(prints), -1, np.int64)
     how = np.zeros(len(prints), np.uint8)
     _note_equal(prints["exact"], np.flatnonzero(prints["known"]), first, how, EXACT)
-    looks = np.flatnonzero((prints["known"] == 2) & (first < 0))
-    # Equal looks by sorting: any number of them costs no pairs.
-    whole = np.ascontiguousarray(prints[looks][["coarse", "fine", "color"]])
+    hashed = np.flatnonzero((prints["known"] == 2) & (first < 0))
+    # Equal hashes by sorting: any number of them costs no pairs.
+    whole = np.ascontiguousarray(prints[hashed][["coarse", "fine", "color"]])
     packed = np.frombuffer(whole.tobytes(), f"V{whole.dtype.itemsize}")
-    if len(looks):
+    if len(hashed):
         _, number = np.unique(packed, return_inverse=True)
         equal = np.zeros(len(prints), np.int64)
-        equal[looks] = number
-        _note_equal(equal, looks, first, how, ALIKE)
-    looks = looks[first[looks] < 0]
+        equal[hashed] = number
+        _note_equal(equal, hashed, first, how, ALIKE)
+    hashed = hashed[first[hashed] < 0]
     # Two of at most COARSE_BITS different bits agree in one of COARSE_BITS + 1 bands.
     for band in _BANDS:
         mask = np.uint64(sum(1 << int(bit) for bit in band))
-        _note_near(prints, looks, prints["coarse"][looks] & mask, first, how)
+        _note_near(prints, hashed, prints["coarse"][hashed] & mask, first, how)
     return first, how
 
 
@@ -143,12 +146,12 @@ def _note_equal(
 
 
 def _note_near(
-    prints: np.ndarray, looks: np.ndarray, keys: np.ndarray, first: np.ndarray, how: np.ndarray
+    prints: np.ndarray, hashed: np.ndarray, keys: np.ndarray, first: np.ndarray, how: np.ndarray
 ) -> None:
     order = np.argsort(keys, kind="stable")
     edges = np.flatnonzero(np.diff(keys[order])) + 1
     for start, end in zip([0, *edges], [*edges, len(order)], strict=True):
-        bucket = looks[order[start:end]]  # ascending: the sort is stable
+        bucket = hashed[order[start:end]]  # ascending: the sort is stable
         for low in range(0, len(bucket), _BLOCK):
             later = bucket[low : low + _BLOCK]
             for earlier_low in range(0, low + _BLOCK, _BLOCK):

@@ -34,10 +34,11 @@ class PackFlags:
     """A file of ids or file names of pictures to leave out, one per line; for visual_genome also
     coco/123."""
     exclude_images: Path | None = None
-    """A folder of pictures, such as a test set: what looks like one of them is left out."""
+    """A folder of pictures, such as a test set: pictures that match one of them, as the same file
+    or by perceptual hash, are left out."""
     deduplicate: bool = False
-    """Leave out pictures that repeat an earlier one, as a file or in looks, and repeated
-    captions."""
+    """Leave out pictures that repeat an earlier one, as the same file or by perceptual hash, and
+    repeated captions."""
     runner: str | None = None
     """Pack with Apache Beam, on DirectRunner or any other that Beam knows; by default without."""
     beam_options: tuple[str, ...] = ()

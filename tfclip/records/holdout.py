@@ -34,9 +34,9 @@ def hold_out(source: Source, options: SourceOptions, threads: int) -> Source:
     if not any(fractions.values()):
         return source
     if len(source.counts) != 1:
-        told = ", ".join(source.counts)
+        listed = ", ".join(source.counts)
         raise ValueError(
-            f"{source.name} brings the splits {told}; --val-fraction and --test-fraction are for "
+            f"{source.name} brings the splits {listed}; --val-fraction and --test-fraction are for "
             "data without splits"
         )
     [(only, total)] = source.counts.items()
@@ -55,9 +55,9 @@ def hold_out(source: Source, options: SourceOptions, threads: int) -> Source:
             )
     sizes = np.bincount(found.together[found.usable], minlength=1)
     kept = int(sizes[sizes > 1].sum())
-    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     say(
-        f"{source.name}: split by --seed {options.seed} into {told}; {kept:,} pictures are alike "
+        f"{source.name}: split by --seed {options.seed} into {listed}; {kept:,} pictures are alike "
         "or of one group with others, and stay in one split with them"
     )
     return replace(source, counts=counts, read=partial(_read, source, only, parts))

@@ -13,7 +13,7 @@ from tfclip.naming import unknown
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SKIPPED = "skipped.jsonl"
-LEFT_OUT = "left_out.jsonl"
+EXCLUSIONS = "left_out.jsonl"
 VOCABULARY = "vocab.txt"
 
 

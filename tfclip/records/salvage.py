@@ -104,8 +104,8 @@ def _copy_sound(directory: Path, shard: Shard, out: Path) -> Shard:
             f"{path} is not damaged, but not the file that was packed: {records} sound records, "
             f"the manifest lists {shard.records}; pack again with --overwrite"
         )
-    told = f", the first is record {records if first is None else first}" if lost else ""
-    say(f"{path}: skipped {lost} of {shard.records} records{told}")
+    first_lost = f", the first is record {records if first is None else first}" if lost else ""
+    say(f"{path}: skipped {lost} of {shard.records} records{first_lost}")
     with open(copy, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return dataclasses.replace(shard, records=records, bytes=copy.stat().st_size, sha256=digest)
@@ -169,8 +169,8 @@ def _manifest(
         raise ValueError(f"{directory}:{split} has no sound record; pack again with --overwrite")
     texts, words = Counter(), Counter()
     files = [str(building / shard.file) for shard in shards]
-    told = read_shards(files, features=(schema.CAPTION, schema.PHRASE)).as_numpy_iterator()
-    for record in progress(told, total=images, what=f"counting {split}"):
+    contents = read_shards(files, features=(schema.CAPTION, schema.PHRASE)).as_numpy_iterator()
+    for record in progress(contents, total=images, what=f"counting {split}"):
         for name in (schema.CAPTION, schema.PHRASE):
             texts[name] += len(record[name])
             words.update(len(text.decode().split()) for text in record[name])

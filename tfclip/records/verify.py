@@ -31,8 +31,10 @@ def verify(directory: Path) -> list[str]:
     counted = {split: Counter() for split in manifest.splits}
     seen: dict[str, set[int]] = {split: set() for split in manifest.splits}
     for shard in progress(manifest.shards, total=len(manifest.shards), what="verifying"):
-        told = _verify_shard(directory / shard.file, shard, counted[shard.split], seen[shard.split])
-        problems += [f"{shard.file}: {problem}" for problem in told]
+        result = _verify_shard(
+            directory / shard.file, shard, counted[shard.split], seen[shard.split]
+        )
+        problems += [f"{shard.file}: {problem}" for problem in result]
     for split, skipped in _skipped(directory / SKIPPED).items():
         counted.setdefault(split, Counter())["skipped"] = skipped
     for split, counts in manifest.splits.items():

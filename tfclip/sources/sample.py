@@ -65,14 +65,14 @@ class Source:
         counts: for every split the number of items that `read` yields, rejected ones included.
         read: gives the items of a split, one at a time, always in the same order.
         class_names: what labels can be; empty for a source without labels.
-        left_out: gives split, key and reason of what `counts` and `read` pass over; None: nothing.
+        exclusions: gives split, key and reason of what `read` passes over; None: nothing.
     """
 
     name: str
     counts: dict[str, int]
     read: Callable[[str], Iterator[Sample | Rejected]]
     class_names: tuple[str, ...] = ()
-    left_out: Callable[[], Iterator[dict[str, str]]] | None = None
+    exclusions: Callable[[], Iterator[dict[str, str]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ class SourceOptions:
     exclude_ids: Path | None = None
     """Any source, see `records.exclusions`: a file of ids of pictures to leave out."""
     exclude_images: Path | None = None
-    """Any source: a folder of pictures; what looks like one of them is left out."""
+    """Any source: a folder of pictures; those that match one of them, as the same file or by
+    perceptual hash, are left out."""
     deduplicate: bool = False
     """Any source: leave out pictures and captions that repeat earlier ones."""
 

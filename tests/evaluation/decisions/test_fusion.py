@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 
 from tfclip.evaluation.decisions.fusion import Fusion, check_fusion, fuse, group_maxima
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 
 GROUPS = (1, 4, 9)
 
@@ -46,7 +46,7 @@ def test_what_measured_worse_is_read_but_not_offered(name):
     """Thresholds and exports of earlier versions hold it."""
     content = {"name": name} | ({"weights": [0.25, 0.75]} if name == "learnt" else {})
     assert Fusion.from_dict(content).to_dict() == content
-    for refused in (check_fusion, lambda fusion: VocOptions(fusion=fusion)):
+    for refused in (check_fusion, lambda fusion: MultilabelOptions(fusion=fusion)):
         with pytest.raises(ValueError, match="no longer offered.*allowed: max, logsumexp$"):
             refused(name)
 

@@ -1,28 +1,32 @@
 """Tables say what was measured, and how."""
 
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.embedding.cache import ModelEmbeddings
-from tfclip.evaluation.report.text_tables import classification_table, retrieval_table, voc_table
-from tfclip.evaluation.tasks.multilabel import evaluate_voc
+from tfclip.evaluation.report.text_tables import (
+    classification_table,
+    multilabel_table,
+    retrieval_table,
+)
+from tfclip.evaluation.tasks.multilabel import evaluate_multilabel
 
 
 def test_the_voc_table_says_how_it_was_measured(tiny_model, voc_records):
     from tfclip.evaluation.datasets.multilabel_images import labelled_records
 
-    found = evaluate_voc(
+    found = evaluate_multilabel(
         ModelEmbeddings(tiny_model),
         labelled_records(voc_records, "test"),
         labelled_records(voc_records, "trainval"),
-        VocOptions(tiles="1+4"),
+        MultilabelOptions(tiles="1+4"),
         never_trained=["red star", "blue triangle"],
     )
-    text = " ".join(voc_table(found.figures).split())
+    text = " ".join(multilabel_table(found.figures).split())
     low, high = found.figures["intervals"]["map"]
     assert f"(CLIP_benchmark) {found.figures['map']:.3f} [{low:.3f}, {high:.3f}]" in text
     assert "mAP, VOC2007 11 points" in text and "softmax, global" in text
     assert "red star *" in text and "red circle *" not in text
     assert "fitted for f1 on split trainval, 40 other pictures, in which 2 of the 2" in text
-    shown = voc_table(
+    shown = multilabel_table(
         found.figures
         | {"without_positives": ["red star"], "global_threshold_for": ["cat"], "skipped": 3}
     )

@@ -14,12 +14,12 @@ from tfclip.evaluation.datasets.multilabel_images import (
     labelled_source,
 )
 from tfclip.evaluation.datasets.views import WHOLE_PICTURE
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import embed_labelled
 from tfclip.evaluation.embedding.cache import ModelEmbeddings
 from tfclip.evaluation.embedding.embed import class_embeddings
 from tfclip.evaluation.tasks.map_during_training import SplitScorer
-from tfclip.evaluation.tasks.multilabel import evaluate_voc
+from tfclip.evaluation.tasks.multilabel import evaluate_multilabel
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Sample, Source
 from tfclip.sources.shapes import CLASS_NAMES, NEVER_TRAINED
@@ -32,11 +32,11 @@ def pictures(voc_records) -> dict[str, LabelledPictures]:
 
 @pytest.fixture(scope="module")
 def measured(tiny_model, pictures):
-    return evaluate_voc(
+    return evaluate_multilabel(
         ModelEmbeddings(tiny_model),
         pictures["test"],
         pictures["trainval"],
-        VocOptions(tiles="1+4", shrink=False, seed=3),
+        MultilabelOptions(tiles="1+4", shrink=False, seed=3),
         never_trained=NEVER_TRAINED,
     )
 
@@ -121,11 +121,11 @@ def test_intervals_hold_their_figures_and_only_they_depend_on_the_seed(
         figure = figures[name] if mean == "map" else figures[mean][share]
         assert low < figure < high
         assert high - low < 0.35
-    other = evaluate_voc(
+    other = evaluate_multilabel(
         ModelEmbeddings(tiny_model),
         pictures["test"],
         pictures["trainval"],
-        VocOptions(tiles="1+4", shrink=False, seed=4),
+        MultilabelOptions(tiles="1+4", shrink=False, seed=4),
         never_trained=NEVER_TRAINED,
     ).figures
     assert other["intervals"]["map"] != figures["intervals"]["map"]
@@ -153,7 +153,7 @@ def test_a_class_without_positives_has_no_ap_and_is_named(tiny_model, pictures):
     unknown = {"present": calibration.present.copy(), "difficult": calibration.difficult.copy()}
     for cells in unknown.values():
         cells[:, 5] = False
-    found = evaluate_voc(
+    found = evaluate_multilabel(
         ModelEmbeddings(tiny_model),
         dataclasses.replace(test, **gone),
         dataclasses.replace(calibration, **unknown),
@@ -171,9 +171,11 @@ def test_a_class_without_positives_has_no_ap_and_is_named(tiny_model, pictures):
 
 def test_it_says_which_never_trained_classes_it_calibrated_on(tiny_model, pictures):
     known = dataclasses.replace(tiny_model, trained_on={"never_trained": ["red star", "a dog"]})
-    figures = evaluate_voc(ModelEmbeddings(known), pictures["test"], pictures["trainval"]).figures
+    figures = evaluate_multilabel(
+        ModelEmbeddings(known), pictures["test"], pictures["trainval"]
+    ).figures
     assert figures["never_trained"] == figures["never_trained_in_calibration"] == ["red star"]
-    figures = evaluate_voc(
+    figures = evaluate_multilabel(
         ModelEmbeddings(tiny_model), pictures["test"], pictures["trainval"]
     ).figures
     assert figures["never_trained"] == [] and "map_unseen" not in figures
@@ -182,10 +184,10 @@ def test_it_says_which_never_trained_classes_it_calibrated_on(tiny_model, pictur
 def test_splits_that_share_pictures_are_refused(tiny_model, voc_records, pictures):
     train = labelled_records(voc_records, "train")
     with pytest.raises(ValueError, match="20 pictures of split train are in split trainval too"):
-        evaluate_voc(ModelEmbeddings(tiny_model), train, pictures["trainval"])
+        evaluate_multilabel(ModelEmbeddings(tiny_model), train, pictures["trainval"])
     other = dataclasses.replace(pictures["test"], class_names=tuple(reversed(CLASS_NAMES)))
     with pytest.raises(ValueError, match="different class names"):
-        evaluate_voc(ModelEmbeddings(tiny_model), other, pictures["trainval"])
+        evaluate_multilabel(ModelEmbeddings(tiny_model), other, pictures["trainval"])
 
 
 def made_source(**labels) -> Source:

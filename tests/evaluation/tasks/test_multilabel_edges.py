@@ -8,10 +8,10 @@ import pytest
 
 from tfclip.console import json_text
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.embedding.prompts import TEMPLATES
-from tfclip.evaluation.report.text_tables import voc_table
-from tfclip.evaluation.tasks.multilabel import evaluate_voc
+from tfclip.evaluation.report.text_tables import multilabel_table
+from tfclip.evaluation.tasks.multilabel import evaluate_multilabel
 
 NAMES = ("cat", "dog", "cow")
 
@@ -53,7 +53,7 @@ def drawn(split, count, seed):
 def test_the_oracle_is_a_bound_and_the_shares_stand_side_by_side():
     (test, on_test), (calibration, on_calibration) = drawn("test", 80, 0), drawn("cal", 60, 1)
     cosines = {"test": on_test, "cal": on_calibration}
-    figures = evaluate_voc(MadeEmbeddings(cosines), test, calibration).figures
+    figures = evaluate_multilabel(MadeEmbeddings(cosines), test, calibration).figures
     oracle = figures["oracle"]
     for other in (figures, figures["unshrunk"], figures["global"], figures["softmax"]):
         assert other["macro"]["f1"] <= oracle["macro"]["f1"] + 1e-12
@@ -61,14 +61,14 @@ def test_the_oracle_is_a_bound_and_the_shares_stand_side_by_side():
     assert oracle["macro_f1_gap"] == pytest.approx(gap) and gap >= 0
     low, high = oracle["macro_f1_gap_interval"]
     assert low <= gap <= high
-    told = voc_table(figures)
+    told = multilabel_table(figures)
     assert "oracle (saw the answers)" in told and "softmax, per class" in told
 
 
 def test_confused_classes_are_counted_picture_by_picture():
     (test, on_test), (calibration, on_calibration) = drawn("test", 50, 2), drawn("cal", 60, 3)
     cosines = {"test": on_test, "cal": on_calibration}
-    found = evaluate_voc(MadeEmbeddings(cosines), test, calibration)
+    found = evaluate_multilabel(MadeEmbeddings(cosines), test, calibration)
     thresholds = [found.thresholds["per_class"][name] for name in NAMES]
     shares = found.figures["confusion"]["shares"]
     for shown in range(3):
@@ -89,45 +89,47 @@ def test_views_that_are_alike_fuse_to_themselves_and_gain_nothing():
     (test, on_test), (calibration, on_calibration) = drawn("test", 40, 4), drawn("cal", 40, 5)
     embeddings = MadeEmbeddings({"test": on_test, "cal": on_calibration})
     for fusion in ("max", "logsumexp"):
-        options = VocOptions(tiles="1+4+9", fusion=fusion)
-        figures = evaluate_voc(embeddings, test, calibration, options).figures
+        options = MultilabelOptions(tiles="1+4+9", fusion=fusion)
+        figures = evaluate_multilabel(embeddings, test, calibration, options).figures
         assert figures["map_gain_by_tiles"] == pytest.approx(0, abs=1e-6)
 
 
 def test_other_templates_are_measured_when_asked_for():
     (test, on_test), (calibration, on_calibration) = drawn("test", 40, 4), drawn("cal", 40, 5)
     embeddings = MadeEmbeddings({"test": on_test, "cal": on_calibration})
-    figures = evaluate_voc(embeddings, test, calibration).figures
-    assert "by_templates" not in figures and "templates  " not in voc_table(figures)
-    figures = evaluate_voc(embeddings, test, calibration, VocOptions(all_templates=True)).figures
+    figures = evaluate_multilabel(embeddings, test, calibration).figures
+    assert "by_templates" not in figures and "templates  " not in multilabel_table(figures)
+    figures = evaluate_multilabel(
+        embeddings, test, calibration, MultilabelOptions(all_templates=True)
+    ).figures
     assert list(figures["by_templates"]) == list(TEMPLATES)
     single = {"map": figures["map"], "interval": figures["intervals"]["map"]}
     assert figures["by_templates"]["single"] == single
-    assert "mAP by templates" in voc_table(figures)
+    assert "mAP by templates" in multilabel_table(figures)
 
 
 def test_one_picture_of_one_class_with_all_scores_tied():
     test = labelled("test", [[True]], names=("cat",))
     calibration = labelled("cal", [[True], [False]], names=("cat",))
     embeddings = MadeEmbeddings({"test": [[0.5]], "cal": [[0.5], [0.5]]}, ("cat",))
-    result = evaluate_voc(embeddings, test, calibration)
+    result = evaluate_multilabel(embeddings, test, calibration)
     figures = result.figures
     assert figures["map"] == 1 and figures["shrinkage"] == 0
     # Nothing tells the two apart: everything is predicted, which is best for F1.
     assert figures["macro"]["f1"] == 1 and figures["macro"]["specificity"] != 0
     assert "null" in json_text(figures)
-    assert "cat" in voc_table(figures)
+    assert "cat" in multilabel_table(figures)
 
 
 def test_a_test_split_of_only_difficult_objects_has_no_shares():
     test = labelled("test", [[1, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 1, 0]])
     calibration, cosines = drawn("cal", 30, 6)
     embeddings = MadeEmbeddings({"test": [[0.3, 0, 0], [0, 0.3, 0]], "cal": cosines})
-    figures = evaluate_voc(embeddings, test, calibration).figures
+    figures = evaluate_multilabel(embeddings, test, calibration).figures
     assert figures["map"] == 1.0  # difficult objects are objects there
     assert np.isnan(figures["map_voc07"]) and np.isnan(figures["macro"]["f1"])
     assert figures["per_class"]["cat"]["difficult"] == 1
-    assert "0.300" not in voc_table(figures).splitlines()[1]
+    assert "0.300" not in multilabel_table(figures).splitlines()[1]
 
 
 def test_negatives_alone_keep_their_promise_on_pictures_alike():
@@ -138,19 +140,21 @@ def test_negatives_alone_keep_their_promise_on_pictures_alike():
         "pictures": 0.1 * rng.normal(size=(2000, 3)),
     }
     unknown = labelled("pictures", np.zeros((2000, 3)))
-    options = VocOptions(false_positives=0.05)
+    options = MultilabelOptions(false_positives=0.05)
     test = labelled("test", present)
-    result = evaluate_voc(MadeEmbeddings(cosines), test, unknown, options)
+    result = evaluate_multilabel(MadeEmbeddings(cosines), test, unknown, options)
     promised = result.figures["negatives"]
     assert promised["promised_false_positive_rate"] == 0.05
     for name in NAMES:
         assert promised["per_class"][name] == pytest.approx(0.05, abs=0.02)
     assert result.figures["macro"]["sensitivity"] > 0.5
     assert result.thresholds["calibration"] is None and "oracle" not in result.figures
-    assert "more than promised" not in voc_table(result.figures)
+    assert "more than promised" not in multilabel_table(result.figures)
     other = cosines | {"test": cosines["test"] + 0.05}
-    figures = evaluate_voc(MadeEmbeddings(other), test, unknown, options).figures
-    assert "That is more than promised: the pictures of test are not like" in voc_table(figures)
+    figures = evaluate_multilabel(MadeEmbeddings(other), test, unknown, options).figures
+    assert "That is more than promised: the pictures of test are not like" in multilabel_table(
+        figures
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,4 +170,4 @@ def test_negatives_alone_keep_their_promise_on_pictures_alike():
 )
 def test_what_cannot_be_asked_is_refused(asked, told):
     with pytest.raises(ValueError, match=told):
-        VocOptions(**asked)
+        MultilabelOptions(**asked)

@@ -43,11 +43,11 @@ def tfds_reference(reference: str) -> tuple[str, str]:
     Raises:
         ValueError: for anything else, or when tensorflow-datasets is not installed.
     """
-    found = REFERENCE.fullmatch(reference)
-    if found is None:
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
         raise ValueError(
             f"received --tfds {reference!r}; allowed: NAME or NAME:SPLIT, such as cifar10:test"
         )
     if importlib.util.find_spec("tensorflow_datasets") is None:
         raise ValueError("--tfds needs tensorflow-datasets; run pip install -e '.[datasets]'")
-    return found["name"], found["split"] or "test"
+    return match["name"], match["split"] or "test"

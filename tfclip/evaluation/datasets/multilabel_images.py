@@ -205,9 +205,9 @@ def _files_reference(images: Sequence[Path | bytes]) -> str:
         if isinstance(path, bytes):
             listed.update(hashlib.sha256(path).digest())
             continue
-        found = path.stat() if path.is_file() else None
-        known = (0, 0) if found is None else (found.st_size, found.st_mtime_ns)
-        listed.update(f"{path.resolve()}:{known}\n".encode())
+        status = path.stat() if path.is_file() else None
+        size_and_time = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
+        listed.update(f"{path.resolve()}:{size_and_time}\n".encode())
     return listed.hexdigest()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from tfclip.evaluation.decisions.calibration import CALIBRATIONS, Calibration
 from tfclip.evaluation.decisions.calibration_fit import fit_calibration
 from tfclip.evaluation.decisions.false_positive_rate import negatives_thresholds
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import ScoredPictures
 from tfclip.evaluation.decisions.shrinkage import choose_strength, shared_thresholds, shrink
 from tfclip.evaluation.decisions.thresholds import Thresholds, fit_thresholds, parse_objective
@@ -37,7 +37,7 @@ class Fitted:
     softmax_of: Callable[[np.ndarray], np.ndarray]
 
 
-def fit_all(calibration: ScoredPictures, options: VocOptions, logit_scale: float) -> Fitted:
+def fit_all(calibration: ScoredPictures, options: MultilabelOptions, logit_scale: float) -> Fitted:
     """Fit thresholds and probabilities on a calibration split, or on pictures without labels.
 
     Args:

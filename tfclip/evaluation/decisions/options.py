@@ -12,7 +12,7 @@ from tfclip.naming import unknown
 
 
 @dataclass(frozen=True)
-class VocOptions:
+class MultilabelOptions:
     """What can be asked of a multi-label measurement.
 
     Attributes:

@@ -196,11 +196,11 @@ class RunEmbeddings:
 
     def _kept(self, name: str, compute: Callable[[], dict]) -> dict[str, np.ndarray]:
         path = self._folder / f"{name}.npz"
-        found = _read(path)
-        if found is None:
+        arrays = _read(path)
+        if arrays is None:
             _write(path, compute())
-            found = _read(path)
-        return found
+            arrays = _read(path)
+        return arrays
 
 
 def class_embeddings_of(embeddings: Embeddings, texts: Sequence[Sequence[str]]) -> np.ndarray:

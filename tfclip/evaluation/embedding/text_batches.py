@@ -30,7 +30,7 @@ def embed_by_length(
         texts: in any order; the rows come back in theirs.
         width: of an embedding.
     """
-    found = np.zeros((len(texts), width), np.float32)
+    embeddings = np.zeros((len(texts), width), np.float32)
     ids, lengths = [np.zeros((0, tokenizer.context_length), np.int32)], []
     for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
         batch = tokenizer(tf.constant(texts[start : start + _TOKENIZED_AT_ONCE], tf.string))
@@ -43,8 +43,8 @@ def embed_by_length(
         longest = lengths[rows[0]]
         mask = np.arange(longest)[None] < lengths[rows][:, None]
         token_ids = tf.constant(ids[rows, :longest])
-        found[rows] = encode(token_ids=token_ids, text_mask=tf.constant(mask))
-    return found
+        embeddings[rows] = encode(token_ids=token_ids, text_mask=tf.constant(mask))
+    return embeddings
 
 
 def _cut(order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ def interval(samples: np.ndarray) -> list[float]:
     return [float(low), float(high)]
 
 
-def moved_interval(figure: float, resampled: np.ndarray) -> list[float]:
+def recentred_bootstrap_interval(figure: float, resampled: np.ndarray) -> list[float]:
     """The 95 % interval of resamples (R,), moved so that their mean is the figure.
 
     A resample holds pictures twice, which lifts average precision where positives are few: left

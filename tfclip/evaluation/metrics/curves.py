@@ -43,6 +43,6 @@ def precision_recall_curve(scores: np.ndarray, truth: np.ndarray) -> tuple[np.nd
     order = np.argsort(-scores, kind="stable")
     # Scores that tie are one point.
     ends = np.append(np.diff(scores[order]) != 0, True)
-    found, seen = np.cumsum(truth[order])[ends], np.flatnonzero(ends) + 1
-    rises = np.diff(found, prepend=0) > 0
-    return found[rises] / found[-1], (found / seen)[rises]
+    hits, seen = np.cumsum(truth[order])[ends], np.flatnonzero(ends) + 1
+    rises = np.diff(hits, prepend=0) > 0
+    return hits[rises] / hits[-1], (hits / seen)[rises]

@@ -177,19 +177,19 @@ def _ranked(
     return np.cumsum(hits, axis=0, dtype=np.int32), np.cumsum(seen, axis=0, dtype=np.int32)
 
 
-def _all_points(found: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    gained = np.diff(found, axis=0, prepend=0)
-    precision = found / np.maximum(seen, 1)
-    return _share((gained * precision).sum(axis=0), found[-1])
+def _all_points(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    gained = np.diff(hits, axis=0, prepend=0)
+    precision = hits / np.maximum(seen, 1)
+    return _share((gained * precision).sum(axis=0), hits[-1])
 
 
-def _eleven_points(found: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    precision = found / np.maximum(seen, 1)
+def _eleven_points(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    precision = hits / np.maximum(seen, 1)
     # Whole numbers on both sides: 3/10 of the positives is a recall of 0.3, whatever floats say.
     best = [
-        np.where(10 * found >= tenth * found[-1], precision, 0).max(axis=0) for tenth in range(11)
+        np.where(10 * hits >= tenth * hits[-1], precision, 0).max(axis=0) for tenth in range(11)
     ]
-    return np.where(found[-1] > 0, np.mean(best, axis=0), np.nan)
+    return np.where(hits[-1] > 0, np.mean(best, axis=0), np.nan)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -123,11 +123,11 @@ def matrix_chart(values: np.ndarray, names: Sequence[str]) -> str:
             if np.isnan(value):
                 continue
             left, top = (round(margin + at * side, 1) for at in (column, row))
-            told = html.escape(f"{name} shown, {names[column]} predicted: {value:.2f}")
+            tooltip = html.escape(f"{name} shown, {names[column]} predicted: {value:.2f}")
             parts.append(
                 f'<rect x="{left}" y="{top}" width="{side:.1f}" height="{side:.1f}" '
                 f'fill="#1769aa" fill-opacity="{min(1.0, float(value)):.2f}">'
-                f"<title>{told}</title></rect>"
+                f"<title>{tooltip}</title></rect>"
             )
     whole = margin + 340 + 6
     parts.append(f'<rect class="frame" x="{margin}" y="{margin}" width="340" height="340"/>')

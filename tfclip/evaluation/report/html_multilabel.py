@@ -17,8 +17,8 @@ _MOST_CLASSES = 40
 """More classes than this have no curve of their own, and no matrix."""
 
 
-def voc_section(run: Path, figures: Mapping, benchmark: str = "voc") -> list[str]:
-    """The HTML of what `voc_run` left in a run directory."""
+def multilabel_section(run: Path, figures: Mapping, benchmark: str = "voc") -> list[str]:
+    """The HTML of what `multilabel_run` left in a run directory."""
     parts = [_key_figures(figures), *(f"<p>{escape(line)}</p>" for line in remarks(figures))]
     parts += ["<h3>Decisions by kind of threshold, macro means</h3>", _kinds(figures)]
     scores = run / "metrics" / f"{benchmark}_scores.npz"
@@ -147,12 +147,12 @@ def _templates(figures: Mapping) -> list[str]:
     if "by_templates" not in figures:
         return []
     rows = []
-    for name, found in figures["by_templates"].items():
-        if found is None:
+    for name, measured in figures["by_templates"].items():
+        if measured is None:
             rows.append([name, None, "too long for this model"])
         else:
-            low, high = found["interval"]
-            rows.append([name, found["map"], f"{low:.3f} to {high:.3f}"])
+            low, high = measured["interval"]
+            rows.append([name, measured["map"], f"{low:.3f} to {high:.3f}"])
     return ["<h3>mAP by templates</h3>", table(["templates", "mAP", "95 % interval"], rows)]
 
 

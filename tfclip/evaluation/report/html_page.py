@@ -10,7 +10,7 @@ import numpy as np
 from tfclip import files
 from tfclip.evaluation.report.charts import Line, line_chart
 from tfclip.evaluation.report.examples import RETRIEVAL_EXAMPLES, read_examples
-from tfclip.evaluation.report.html_multilabel import voc_section
+from tfclip.evaluation.report.html_multilabel import multilabel_section
 from tfclip.evaluation.report.html_parts import STYLE, chart, escape, key_figures, picture, table
 from tfclip.evaluation.report.text_tables import sts_table
 
@@ -42,7 +42,7 @@ def write_page(run: Path) -> Path:
         if not path.stem.endswith(("_examples", ".clip_benchmark")):
             figures = json.loads(path.read_text(encoding="utf-8"))
             title = escape(f"{_SECTIONS['voc'][0]}: {path.stem.removeprefix('multilabel-')}")
-            parts += [f"<h2>{title}</h2>", *voc_section(run, figures, path.stem)]
+            parts += [f"<h2>{title}</h2>", *multilabel_section(run, figures, path.stem)]
     parts += _training(run)
     config = run / "config.json"
     if config.is_file():
@@ -70,13 +70,13 @@ def _retrieval(run: Path, figures: Mapping) -> list[str]:
         table(["", "R@1", "R@5", "R@10", "median rank"], rows),
         f"<p>{escape(counted + figures['records'] + ':' + figures['split'])}</p>",
     ]
-    asked: dict[str, list[str]] = {}
+    pictures: dict[str, list[str]] = {}
     for example in read_examples(run / RETRIEVAL_EXAMPLES):
         mark = ("found", "✓ its picture") if example["right"] else ("", "")
-        told = [mark, ("", f"cosine {example['score']:.3f}")]
-        cell = picture(example["jpeg"], example["key"], [line for line in told if line[1]])
-        asked.setdefault(example["query"], []).append(cell)
-    for query, cells in asked.items():
+        lines = [mark, ("", f"cosine {example['score']:.3f}")]
+        cell = picture(example["jpeg"], example["key"], [line for line in lines if line[1]])
+        pictures.setdefault(example["query"], []).append(cell)
+    for query, cells in pictures.items():
         parts += [f"<h3>{escape(query)}</h3>", f'<div class="pictures">{"".join(cells)}</div>']
     return parts
 
@@ -95,7 +95,7 @@ def _sts(run: Path, figures: Mapping) -> list[str]:
 
 
 _SECTIONS: dict[str, tuple[str, Callable[[Path, Mapping], list[str]]]] = {
-    "voc": ("Zero-shot, several labels to a picture", voc_section),
+    "voc": ("Zero-shot, several labels to a picture", multilabel_section),
     "retrieval": ("Retrieval", _retrieval),
     "classification": ("Zero-shot classification", _classification),
     "sts": ("Sentence similarity", _sts),

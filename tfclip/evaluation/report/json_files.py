@@ -61,8 +61,8 @@ def write_clip_benchmark(run: Path, benchmark: str, figures: Mapping) -> Path:
         benchmark: "voc", "multilabel-NAME", "classification" or "retrieval".
         figures: as measured.
     """
-    known = "voc" if benchmark.startswith("multilabel-") else benchmark
-    task, names = _CLIP_BENCHMARK[known]
+    kind = "voc" if benchmark.startswith("multilabel-") else benchmark
+    task, names = _CLIP_BENCHMARK[kind]
 
     def figure(keys: tuple[str, ...]) -> float:
         value = figures

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 SHARES = ("f1", "sensitivity", "specificity", "precision", "accuracy")
 
 
-def voc_table(figures: Mapping) -> str:
-    """The figures of `voc.evaluate_voc` as lines of text."""
+def multilabel_table(figures: Mapping) -> str:
+    """The figures of `multilabel.evaluate_multilabel` as lines of text."""
     per_class, unseen = figures["per_class"], figures["never_trained"]
     shown = {name: f"{name} *" if name in unseen else name for name in per_class}
     width = max(map(len, shown.values()))
@@ -42,8 +42,8 @@ def voc_table(figures: Mapping) -> str:
     lines += ["", f"{'macro F1 with the thresholds in use':58}{f1}"]
     if "oracle" in figures:
         gap = figures["oracle"]
-        told = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
-        lines.append(f"{'macro F1, the oracle stands above by':58}{told}")
+        gap_text = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
+        lines.append(f"{'macro F1, the oracle stands above by':58}{gap_text}")
     lines += ["", *_probability_lines(figures), *_template_lines(figures), *remarks(figures)]
     return "\n".join(lines)
 
@@ -66,19 +66,19 @@ def threshold_kinds(figures: Mapping) -> dict[str, Mapping]:
 
 def _probability_lines(figures: Mapping) -> list[str]:
     errors = figures["probabilities"]["expected_calibration_error"]
-    told = ", ".join(f"{kind} {error:.3f}" for kind, error in errors.items())
-    return [f"expected calibration error of probabilities: {told}", ""]
+    listed = ", ".join(f"{kind} {error:.3f}" for kind, error in errors.items())
+    return [f"expected calibration error of probabilities: {listed}", ""]
 
 
 def _template_lines(figures: Mapping) -> list[str]:
     if "by_templates" not in figures:
         return []
     lines = [f"{'mAP by templates':58}"]
-    for name, found in figures["by_templates"].items():
-        told = "a prompt is too long for this model"
-        if found is not None:
-            told = _with_interval(found["map"], found["interval"])
-        lines.append(f"  {name:56}{told}")
+    for name, measured in figures["by_templates"].items():
+        text = "a prompt is too long for this model"
+        if measured is not None:
+            text = _with_interval(measured["map"], measured["interval"])
+        lines.append(f"  {name:56}{text}")
     return [*lines, ""]
 
 
@@ -97,12 +97,12 @@ def remarks(figures: Mapping) -> list[str]:
             else ""
         ),
     ]
-    for key, told in (
+    for key, text in (
         ("without_positives", f"no AP (no positive in {figures['split']}, left out of means)"),
         ("global_threshold_for", f"the global threshold (too little in {figures['calibrate']})"),
     ):
         if figures[key]:
-            remarks.append(f"{told}: {', '.join(figures[key])}")
+            remarks.append(f"{text}: {', '.join(figures[key])}")
     if figures["skipped"]:
         remarks.append(f"{figures['skipped']} pictures could not be read and are left out")
     return remarks
@@ -116,21 +116,21 @@ def _fitted_on(figures: Mapping) -> str:
             f"{figures['calibration_images']} other pictures{shrunk}"
         )
     negatives = figures["negatives"]
-    promised, found = (negatives[f"{k}_false_positive_rate"] for k in ("promised", "measured"))
+    promised, measured = (negatives[f"{k}_false_positive_rate"] for k in ("promised", "measured"))
     interval = negatives["measured_interval"]
-    told = (
+    text = (
         f"thresholds from negatives alone, {figures['calibration_images']} pictures of "
         f"{negatives['split']}: on pictures like these at most {promised:.3f} of what lacks a "
         f"class is predicted to show it; measured on {figures['split']}: "
-        f"{_with_interval(found, interval)} in the mean over classes, "
+        f"{_with_interval(measured, interval)} in the mean over classes, "
         f"{negatives['highest_measured']:.3f} at most. What is found, they do not promise"
     )
     if interval[0] > promised:
-        told += (
+        text += (
             f". That is more than promised: the pictures of {figures['split']} are not like these; "
             "take --negatives from where the model is used"
         )
-    return told
+    return text
 
 
 def _fusion(fusion: Mapping) -> str:

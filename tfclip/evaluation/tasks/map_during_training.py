@@ -31,7 +31,7 @@ class SplitScorer:
             self._views = self._views.cache()
 
     def map(self) -> float:
-        """The mean of all-points average precision (`map` of `evaluate_voc`), measured anew."""
+        """Measure the mean of all-points average precision, `map` of `evaluate_multilabel`."""
         classes = embed_classes(self._model, self._prompts)
         _, embeddings = embed_pictures(self._model, self._views, total=len(self._pictures.keys))
         scores: np.ndarray = embeddings[:, 0] @ classes.T

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
 from tfclip.evaluation.decisions.fit import Fitted, fit_all
 from tfclip.evaluation.decisions.fusion import Fusion
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import ScoredPictures, embed_labelled, with_fusion
 from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
 from tfclip.evaluation.embedding.prompts import check_synonyms, class_prompts, templates_by_name
@@ -30,7 +30,7 @@ from tfclip.evaluation.tasks.multilabel_map import RESAMPLES, map_by_templates, 
 
 
 @dataclass(frozen=True)
-class VocResult:
+class MultilabelResult:
     """What was measured: `figures` for metrics/voc.json, `thresholds` for thresholds.json."""
 
     figures: dict
@@ -40,14 +40,14 @@ class VocResult:
     fitted: Fitted
 
 
-def evaluate_voc(
+def evaluate_multilabel(
     embeddings: Embeddings,
     test: LabelledPictures,
     calibration: LabelledPictures,
-    options: VocOptions = VocOptions(),  # noqa: B008 (frozen)
+    options: MultilabelOptions = MultilabelOptions(),  # noqa: B008 (frozen)
     *,
     never_trained: Sequence[str] | None = None,
-) -> VocResult:
+) -> MultilabelResult:
     """Fit thresholds on one split, and measure on another.
 
     Args:
@@ -92,7 +92,7 @@ def evaluate_voc(
     decided, of_decisions = all_decisions(on_test, fitted, options, weights)
     figures |= decided
     figures["softmax"]["logit_scale"] = scale
-    asked = {"map": figures["map"], "interval": intervals["map"]}
+    chosen = {"map": figures["map"], "interval": intervals["map"]}
     figures |= {
         "intervals": intervals | of_decisions,
         "per_class": per_class(on_test, fitted.thresholds),
@@ -121,14 +121,14 @@ def evaluate_voc(
     }
     if options.all_templates:
         figures["by_templates"] = map_by_templates(
-            embeddings, embedded, fusion, options, weights, asked
+            embeddings, embedded, fusion, options, weights, chosen
         )
     if not labelled:
         figures["negatives"] = promised(on_test, on_calibration, fitted.thresholds, options)
         low, high = of_decisions["macro_specificity"]
         figures["negatives"]["measured_interval"] = [1 - high, 1 - low]
     thresholds = _thresholds(names, texts, fitted, options, figures)
-    return VocResult(figures, thresholds, on_test, on_calibration, fitted)
+    return MultilabelResult(figures, thresholds, on_test, on_calibration, fitted)
 
 
 def _check_apart(test: LabelledPictures, calibration: LabelledPictures) -> None:
@@ -147,7 +147,7 @@ def _thresholds(
     names: Sequence[str],
     texts: Sequence[Sequence[str]],
     fitted: Fitted,
-    options: VocOptions,
+    options: MultilabelOptions,
     figures: Mapping,
 ) -> dict:
     """What an export and `predict` need to decide alike."""

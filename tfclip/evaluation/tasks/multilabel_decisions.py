@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfclip.evaluation.decisions.fit import Fitted
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import ScoredPictures
 from tfclip.evaluation.decisions.thresholds import Thresholds, fit_thresholds
-from tfclip.evaluation.metrics.bootstrap import moved_interval
+from tfclip.evaluation.metrics.bootstrap import recentred_bootstrap_interval
 from tfclip.evaluation.metrics.calibration_error import expected_calibration_error, reliability
 from tfclip.evaluation.metrics.multilabel import (
     average_precision,
@@ -24,7 +24,7 @@ from tfclip.evaluation.metrics.multilabel import (
 
 
 def all_decisions(
-    test: ScoredPictures, fitted: Fitted, options: VocOptions, weights: np.ndarray
+    test: ScoredPictures, fitted: Fitted, options: MultilabelOptions, weights: np.ndarray
 ) -> tuple[dict, dict]:
     """What every kind of threshold decides on the test split; and intervals of those in use."""
     cosine, softmax = test.scores, fitted.softmax_of(test.scores)
@@ -63,11 +63,11 @@ def _oracle(test: ScoredPictures, fitted: Thresholds, objective: str, weights: n
     return {
         **decided,
         "macro_f1_gap": gap,
-        "macro_f1_gap_interval": moved_interval(gap, reached[0] - reached[1]),
+        "macro_f1_gap_interval": recentred_bootstrap_interval(gap, reached[0] - reached[1]),
     }
 
 
-def probability_errors(test: ScoredPictures, fitted: Fitted, options: VocOptions) -> dict:
+def probability_errors(test: ScoredPictures, fitted: Fitted, options: MultilabelOptions) -> dict:
     """The expected calibration error on the test split, before and after calibration."""
     kinds = {"softmax": fitted.softmax_of(test.scores)} | {
         kind: calibration.probabilities(test.scores)
@@ -124,7 +124,7 @@ def confusion_of_classes(test: ScoredPictures, fitted: Thresholds, most: int = 1
 
 
 def promised(
-    test: ScoredPictures, negatives: ScoredPictures, fitted: Thresholds, options: VocOptions
+    test: ScoredPictures, negatives: ScoredPictures, fitted: Thresholds, options: MultilabelOptions
 ) -> dict:
     """What thresholds from negatives promise, and the false-positive rate that was measured."""
     shares = rates(confusion(test.scores >= fitted.per_class, test.known, test.difficult))
@@ -156,7 +156,7 @@ def _decisions(
         return means
     resampled = confusion(predicted, known, scored.difficult, weights)
     intervals = {
-        f"{name}_{share}": moved_interval(means[name][share], values)
+        f"{name}_{share}": recentred_bootstrap_interval(means[name][share], values)
         for name, mean in (("macro", macro), ("micro", micro))
         for share, values in mean(resampled).items()
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.embedding.prompts import read_synonyms
 from tfclip.evaluation.report.json_files import FORMATS, check_format
 from tfclip.models.model_directory import model_directory
@@ -78,10 +78,10 @@ class VocFlags:
         self.options()
         model_directory(self.run)
         if self.records is not None:
-            known = load_manifest(self.records).splits
+            splits = load_manifest(self.records).splits
             for split in self.splits():
-                if split not in known:
-                    raise unknown(f"split of {self.records}", split, known)
+                if split not in splits:
+                    raise unknown(f"split of {self.records}", split, splits)
         if self.calibrate == NONE:
             directory, split = self.negatives_reference()
             load_manifest(directory).shards_of(split)
@@ -97,9 +97,9 @@ class VocFlags:
         """Return the classes to measure, None for all."""
         return None
 
-    def options(self) -> VocOptions:
+    def options(self) -> MultilabelOptions:
         """Return what is asked of the measurement; ValueError for what is not known."""
-        return VocOptions(
+        return MultilabelOptions(
             templates=self.templates,
             synonyms={} if self.synonyms is None else read_synonyms(self.synonyms),
             tiles=self.tiles,
@@ -114,8 +114,8 @@ class VocFlags:
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits to read, each once."""
-        asked = [self.split] + ([] if self.calibrate == NONE else [self.calibrate])
-        return tuple(dict.fromkeys(part for split in asked for part in split.split("+")))
+        used = [self.split] + ([] if self.calibrate == NONE else [self.calibrate])
+        return tuple(dict.fromkeys(part for split in used for part in split.split("+")))
 
     def negatives_reference(self) -> tuple[Path, str]:
         """Return the records and the split that negatives come from.
@@ -123,12 +123,12 @@ class VocFlags:
         Raises:
             ValueError: no such flag, and the run names no validation records; or no split.
         """
-        asked = self.negatives or _validated_on(self.run)
-        if asked is None:
+        reference = self.negatives or _validated_on(self.run)
+        if reference is None:
             raise ValueError(
                 "--calibrate none needs pictures: give --negatives DIR:SPLIT, captioned records"
             )
-        directory, split = records_reference(asked)
+        directory, split = records_reference(reference)
         splits = load_manifest(directory).splits
         if split is None and len(splits) > 1:
             raise ValueError(f"{directory} has several splits; give one of {', '.join(splits)}")

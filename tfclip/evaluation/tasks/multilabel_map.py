@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfclip.evaluation.decisions.fusion import Fusion
-from tfclip.evaluation.decisions.options import VocOptions
+from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import EmbeddedPictures, ScoredPictures, with_fusion
 from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
 from tfclip.evaluation.embedding.prompts import TEMPLATES, class_prompts
-from tfclip.evaluation.metrics.bootstrap import moved_interval
+from tfclip.evaluation.metrics.bootstrap import recentred_bootstrap_interval
 from tfclip.evaluation.metrics.multilabel import (
     average_precision,
     average_precision_voc07,
@@ -39,7 +39,7 @@ def rankings(
 
     def tell(name: str, once: np.ndarray, resampled: np.ndarray) -> None:
         figures[name] = float(mean_defined(once))
-        intervals[name] = moved_interval(figures[name], mean_defined(resampled))
+        intervals[name] = recentred_bootstrap_interval(figures[name], mean_defined(resampled))
 
     ap = average_precision(scored.scores, scored.present)
     resampled = average_precision(scored.scores, scored.present, weights=weights)
@@ -57,7 +57,9 @@ def rankings(
         # Both on the same resamples: the interval of the gain, not of two separate figures.
         gain = mean_defined(resampled) - mean_defined(one_resampled)
         figures["map_gain_by_tiles"] = figures["map"] - figures["map_one_view"]
-        intervals["map_gain_by_tiles"] = moved_interval(figures["map_gain_by_tiles"], gain)
+        intervals["map_gain_by_tiles"] = recentred_bootstrap_interval(
+            figures["map_gain_by_tiles"], gain
+        )
     figures["never_trained"] = list(unseen)
     if unseen:
         of_unseen = np.isin(scored.class_names, unseen)
@@ -70,9 +72,9 @@ def map_by_templates(
     embeddings: Embeddings,
     embedded: EmbeddedPictures,
     fusion: Fusion,
-    options: VocOptions,
+    options: MultilabelOptions,
     weights: np.ndarray,
-    asked: Mapping,
+    chosen: Mapping,
 ) -> dict[str, dict | None]:
     """The mean average precision with every known set of templates, the rest as it was asked.
 
@@ -82,7 +84,7 @@ def map_by_templates(
         fusion: of their views.
         options: what was asked.
         weights: (N,R) resamples.
-        asked: what is returned for the templates that were asked for; templates that make the same
+        chosen: what is returned for the templates that were asked for; templates that make the same
             prompts are measured once.
 
     Returns:
@@ -90,14 +92,14 @@ def map_by_templates(
         than the model's context.
     """
     names, synonyms = embedded.pictures.class_names, options.synonyms
-    measured = {tuple(class_prompts(names, options.templates, synonyms)): asked}
-    found: dict[str, dict | None] = {}
+    measured = {tuple(class_prompts(names, options.templates, synonyms)): chosen}
+    by_name: dict[str, dict | None] = {}
     for name in TEMPLATES:
         texts = tuple(class_prompts(names, name, synonyms))
         if texts not in measured:
             measured[texts] = _measured(embeddings, embedded, fusion, texts, weights)
-        found[name] = measured[texts]
-    return found
+        by_name[name] = measured[texts]
+    return by_name
 
 
 def _measured(
@@ -115,4 +117,4 @@ def _measured(
     other = with_fusion(embedded.score(classes), fusion)
     once = float(mean_defined(average_precision(other.scores, other.present)))
     resampled = average_precision(other.scores, other.present, weights=weights)
-    return {"map": once, "interval": moved_interval(once, mean_defined(resampled))}
+    return {"map": once, "interval": recentred_bootstrap_interval(once, mean_defined(resampled))}

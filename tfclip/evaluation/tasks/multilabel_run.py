@@ -35,8 +35,8 @@ from tfclip.evaluation.report.json_files import (
     write_json,
 )
 from tfclip.evaluation.report.plots import plot_precision_recall, plot_thresholds
-from tfclip.evaluation.report.text_tables import voc_table
-from tfclip.evaluation.tasks.multilabel import VocResult, evaluate_voc
+from tfclip.evaluation.report.text_tables import multilabel_table
+from tfclip.evaluation.tasks.multilabel import MultilabelResult, evaluate_multilabel
 from tfclip.evaluation.tasks.multilabel_flags import NONE, VocFlags
 from tfclip.inputs.tiles import group_boxes
 from tfclip.records.manifest import load_manifest
@@ -47,7 +47,7 @@ EXAMPLES = 24
 """Pictures on the page."""
 
 
-def measure_voc(flags: VocFlags, started: float) -> dict:
+def measure_multilabel(flags: VocFlags, started: float) -> dict:
     """Measure, print the table, and write metrics/voc.json, thresholds.json and the plots.
 
     Args:
@@ -55,16 +55,16 @@ def measure_voc(flags: VocFlags, started: float) -> dict:
         started: `time.monotonic()` at the beginning of the command.
 
     Returns:
-        The figures, see `voc.evaluate_voc`.
+        The figures, see `multilabel.evaluate_multilabel`.
     """
     embeddings = RunEmbeddings(flags.run)
     test, calibration = _open(flags, embeddings)
     # The products are small: threads of BLAS would spin beside those that resample.
     with threadpool_limits(1, user_api="blas"):
-        result = evaluate_voc(embeddings, test, calibration, flags.options())
+        result = evaluate_multilabel(embeddings, test, calibration, flags.options())
     figures = result.figures | {"data": str(flags.records or flags.data)}
     figures |= circumstances(started)
-    say(voc_table(figures))
+    say(multilabel_table(figures))
     benchmark = flags.benchmark
     _plot(flags.run / "plots", benchmark, result, figures)
     fitted = result.thresholds | {"model": embeddings.fingerprint}
@@ -137,7 +137,7 @@ def _negatives(
 
 
 def _write_examples(
-    path: Path, embeddings: RunEmbeddings, test: LabelledPictures, result: VocResult
+    path: Path, embeddings: RunEmbeddings, test: LabelledPictures, result: MultilabelResult
 ) -> None:
     """The first pictures of the test split with their decisions, for the page."""
 
@@ -172,7 +172,7 @@ def _write_examples(
     write_examples(path, examples)
 
 
-def _plot(folder: Path, benchmark: str, result: VocResult, figures: dict) -> None:
+def _plot(folder: Path, benchmark: str, result: MultilabelResult, figures: dict) -> None:
     scored = result.test
     title = f"{len(scored.keys)} pictures of split {scored.split}"
     plot_thresholds(

@@ -77,10 +77,10 @@ def evaluate_retrieval(
     image_of_text = np.repeat(np.arange(len(counts)), counts)
     figures = retrieval_metrics(images, texts, image_of_text, chunk=chunk)
     if examples is not None:
-        asked = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
+        query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
         hits = [
             (every[at].decode("utf-8", "replace"), row, float(cosine), row == image_of_text[at])
-            for at in asked
+            for at in query_rows
             for row, cosine in zip(*nearest_rows(images, texts[at], HITS), strict=True)
         ]
         write_examples(examples, _drawn(hits, directory, split))
@@ -98,12 +98,12 @@ def _embed(
 
 def _drawn(hits: Sequence[tuple], directory: Path, split: str) -> Iterator[dict]:
     """Examples with their pictures, which are read in one pass."""
-    wanted, found = {row for _, row, _, _ in hits}, {}
+    wanted, pictures = {row for _, row, _, _ in hits}, {}
     records = read_split(directory, split, features=(schema.KEY, schema.IMAGE))
     for row, record in enumerate(records.as_numpy_iterator()):
         if row in wanted:
             pixels = np.asarray(Image.open(BytesIO(record[schema.IMAGE])).convert("RGB"))
-            found[row] = record[schema.KEY].decode(), jpeg_of(pixels)
+            pictures[row] = record[schema.KEY].decode(), jpeg_of(pixels)
     for query, row, score, right in hits:
-        key, jpeg = found[row]
+        key, jpeg = pictures[row]
         yield {"query": query, "key": key, "score": score, "right": bool(right), "jpeg": jpeg}

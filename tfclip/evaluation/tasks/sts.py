@@ -59,8 +59,12 @@ def text_side_of_folder(path: Path) -> TextSide:
     else:
         name, pooling, length = "bert", _pooling(path), pretrained.longest_text
         if (path / LENGTH_FILE).is_file():
-            said = read_json(path / LENGTH_FILE).get("max_seq_length")
-            length = min(said, length) if isinstance(said, int) and said >= 3 else length
+            max_length = read_json(path / LENGTH_FILE).get("max_seq_length")
+            length = (
+                min(max_length, length)
+                if isinstance(max_length, int) and max_length >= 3
+                else length
+            )
         if pooling == "cls":
             # Sentence models take the first token as it is, without BERT's pooler.
             options["pooler"] = False
@@ -78,8 +82,8 @@ def text_side_of_folder(path: Path) -> TextSide:
     def encode(token_ids, text_mask):
         return tower({"token_ids": token_ids, "text_mask": text_mask}, training=False)
 
-    told = f"{path}, pooled by {pooling}, at most {length} tokens"
-    return TextSide(_graph(encode), tokenizer, tower.output_shape[-1], told)
+    description = f"{path}, pooled by {pooling}, at most {length} tokens"
+    return TextSide(_graph(encode), tokenizer, tower.output_shape[-1], description)
 
 
 def evaluate_sts(side: TextSide, data: Path) -> dict:
@@ -132,12 +136,12 @@ def _pooling(path: Path) -> str:
     """How a sentence-transformers folder pools; the mean where it does not say."""
     if not (path / POOLING_FILE).is_file():
         return "mean"
-    said = read_json(path / POOLING_FILE)
-    asked = [name for name, value in said.items() if name.startswith("pooling_mode") and value]
-    known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    if len(asked) != 1 or asked[0] not in known:
+    settings = read_json(path / POOLING_FILE)
+    modes = [name for name, value in settings.items() if name.startswith("pooling_mode") and value]
+    names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    if len(modes) != 1 or modes[0] not in names:
         raise ValueError(
-            f"{path / POOLING_FILE} asks for {', '.join(asked) or 'no pooling'}; allowed: one of "
-            f"{', '.join(known)}"
+            f"{path / POOLING_FILE} asks for {', '.join(modes) or 'no pooling'}; allowed: one of "
+            f"{', '.join(names)}"
         )
-    return known[asked[0]]
+    return names[modes[0]]

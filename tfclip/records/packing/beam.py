@@ -88,9 +88,11 @@ class _PackShard(beam.DoFn):
             shard = ShardWriter(Path(own, file), split, size)
             shard.write((item, _checked(item, size)) for item in items)
             finished = shard.finish()
-            found = finished.tally.get("images", 0) + finished.tally.get("skipped", 0)
-            if found != end - start:
-                raise ValueError(f"{file}: {end - start} pictures were counted, {found} were there")
+            packed = finished.tally.get("images", 0) + finished.tally.get("skipped", 0)
+            if packed != end - start:
+                raise ValueError(
+                    f"{file}: {end - start} pictures were counted, {packed} were there"
+                )
             files.rename(Path(own, file), Path(self._directory, file))
         self._reading[split] = (end, self._reading[split][1])
         yield json.dumps(asdict(finished))

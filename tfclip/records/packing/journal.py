@@ -59,10 +59,10 @@ class Inputs:
             return
         try:
             status = os.stat(item.image)
-            told: tuple[object, ...] = (str(item.image), status.st_size, status.st_mtime_ns)
+            identity: tuple[object, ...] = (str(item.image), status.st_size, status.st_mtime_ns)
         except OSError as error:
-            told = (str(item.image), error.errno)
-        self._hash.update(repr(told).encode())
+            identity = (str(item.image), error.errno)
+        self._hash.update(repr(identity).encode())
 
     def digest(self) -> str:
         """Return the digest of what was added so far."""

@@ -16,10 +16,10 @@ from tfclip.sources.sample import Source
 
 def pack_options(manifest: Manifest, workers: int) -> PackOptions:
     """Return the options that a set was packed with."""
-    told = {name: value for name, value in manifest.packing.items() if name != "source_options"}
+    stored = {name: value for name, value in manifest.packing.items() if name != "source_options"}
     # Sets that name no order were packed in that of their source.
-    told = {"order": IN_ORDER} | told | {"splits": tuple(told["splits"])}
-    return PackOptions(**told, workers=workers)
+    stored = {"order": IN_ORDER} | stored | {"splits": tuple(stored["splits"])}
+    return PackOptions(**stored, workers=workers)
 
 
 def repair(directory: Path, source: Source, workers: int) -> list[str]:

@@ -30,9 +30,9 @@ def record_of(item: Sample | Rejected, picture: Checked | BadPicture | None) -> 
     if isinstance(picture, BadPicture):
         raise Unusable(str(picture))
     content = schema.values(item, picture)
-    told = len(item.captions) + len(item.regions)
+    texts = len(item.captions) + len(item.regions)
     left = content[schema.CAPTION] or content[schema.PHRASE]
-    if told and not (left or item.labels or item.difficult):
+    if texts and not (left or item.labels or item.difficult):
         raise Unusable("no caption and no region is left")
     return content
 
@@ -40,12 +40,12 @@ def record_of(item: Sample | Rejected, picture: Checked | BadPicture | None) -> 
 def tally_of(item: Sample, content: dict[str, list]) -> Counter:
     """Return what a record adds to the SplitCounts."""
     captions, regions = len(content[schema.CAPTION]), len(content[schema.PHRASE])
-    told = len(item.captions) + len(item.regions)
+    texts = len(item.captions) + len(item.regions)
     return Counter(
         images=1,
         captions=captions,
         regions=regions,
-        dropped=len(item.dropped) + told - captions - regions,
+        dropped=len(item.dropped) + texts - captions - regions,
     )
 
 
