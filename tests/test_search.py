@@ -1,6 +1,7 @@
 """`python -m tfclip.search`: what it indexes, finds, draws and refuses."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -89,3 +90,23 @@ def test_an_index_of_another_model_is_refused(place, capsys, tiny_model, tmp_pat
         assert "was made with another model" in capsys.readouterr().err
     finally:
         described.write_text(kept)
+
+
+def test_an_index_whose_two_files_are_of_different_writings_is_refused(place, capsys, tmp_path):
+    # A kill between the renames of the two files; both hold the same number of rows.
+    index = tmp_path / "search.npy"
+    shutil.copy(place / "runs" / "x" / "search.npy", index)
+    described = json.loads((place / "runs" / "x" / "search.json").read_text())
+    for change, told in (
+        ({"first_rows": described["first_rows"] ^ 1}, "are not those of search.json"),
+        ({}, None),
+    ):
+        index.with_suffix(".json").write_text(json.dumps(described | change))
+        if told:
+            with pytest.raises(ValueError, match=told):
+                open_index(index)
+        else:
+            assert len(open_index(index).rows) == 12
+    del described["first_rows"]  # as earlier versions wrote it
+    index.with_suffix(".json").write_text(json.dumps(described))
+    assert len(open_index(index).rows) == 12

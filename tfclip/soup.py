@@ -2,14 +2,13 @@
 
 import html
 import math
-import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tyro.conf import Positional
 
+from tfclip import files
 from tfclip.console import Command, progress, run, say
 from tfclip.models.model_directory import model_directory
 from tfclip.naming import unknown
@@ -122,15 +121,19 @@ def soup(flags: SoupFlags) -> dict:
     best = max(rows, key=lambda row: sum(row[name] for name in names))
     chosen = best["alpha"] if flags.choose is None else flags.choose
     say(table(rows, names, chosen))
-    beside = flags.run.with_name(f"{flags.run.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    save_model(beside / "best", line.at(chosen))
-    found = {"alpha": chosen, "rows": rows, "first": str(flags.first), "second": str(flags.second)}
-    write_json(beside / "soup.json", found)
-    (beside / "soup.html").write_text(_page(rows, names, chosen), encoding="utf-8")
-    os.replace(beside, flags.run)
+    content = {
+        "alpha": chosen,
+        "rows": rows,
+        "first": str(flags.first),
+        "second": str(flags.second),
+    }
+    files.remove_unfinished(flags.run.parent, flags.run.name)
+    with files.new_folder(flags.run) as beside:
+        save_model(beside / "best", line.at(chosen))
+        write_json(beside / "soup.json", content)
+        (beside / "soup.html").write_text(_page(rows, names, chosen), encoding="utf-8")
     say(f"{flags.run}: the mix at alpha {chosen:g}; plot in {flags.run / 'soup.html'}")
-    return {"run": str(flags.run), **found}
+    return {"run": str(flags.run), **content}
 
 
 def _recall(evaluate, line, reference: str) -> float:

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from tfclip import files
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
 from tfclip.evaluation.metrics.multilabel import average_precision
 
@@ -110,5 +111,5 @@ def _figure(width: float, height: float):
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    with files.new_file(path) as beside:
+        figure.savefig(beside, format="png")

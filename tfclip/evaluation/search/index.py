@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +26,8 @@ CHUNK = 65_536
 # Similarities are compared as this many decimals: rounding in float64 stays far below, and copies
 # of one picture tie wherever they lie.
 DECIMALS = 12
+# Rows whose CRC-32 the description holds: it ties the two files together.
+_FIRST = 16
 _LENGTH = struct.Struct("<Q")
 # Of a TFRecord: the length and its checksum before the data, a checksum after it.
 _BEFORE, _AFTER = 12, 4
@@ -105,7 +108,7 @@ def write_index(
         for number, shard in enumerate(shards)
         for offset in record_offsets(records / shard)
     )
-    written, kind = 0, row_type(embed_dim)
+    written, kind, first = 0, row_type(embed_dim), b""
     header = {"descr": kind.descr, "fortran_order": False, "shape": (total,)}
     with files.new_file(out) as beside:
         with beside.open("wb") as file:
@@ -118,10 +121,12 @@ def write_index(
                     raise ValueError(f"more than {total} pictures in {records}")
                 rows["shard"], rows["offset"] = np.array(list(islice(places, len(batch)))).T
                 file.write(rows.tobytes())
+                first += rows[: max(0, _FIRST - len(first) // kind.itemsize)].tobytes()
         if written != total:
             raise ValueError(f"{written} of {total} pictures of {records} could be embedded")
         described = {"run": str(run.resolve()), "model": model, "records": str(records.resolve())}
         described |= {"fingerprint": fingerprint, "shards": list(shards), "pictures": total}
+        described["first_rows"] = zlib.crc32(first)
         write_json(out.with_suffix(".json"), described)
 
 
@@ -145,6 +150,13 @@ def open_index(path: Path) -> SearchIndex:
             raise ValueError(f"rows of {rows.dtype}")
         if len(rows) != content["pictures"]:
             raise ValueError(f"{len(rows)} rows, {content['pictures']} described")
+        # Indexes of earlier versions do not say it.
+        first = zlib.crc32(rows[:_FIRST].tobytes())
+        if content.get("first_rows", first) != first:
+            raise ValueError(
+                f"its rows are not those of {described.name}, as after a kill between the two; "
+                "index again"
+            )
         return SearchIndex(
             rows,
             Path(content["run"]),
