@@ -11,6 +11,9 @@ from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Rejected, Sample
 from tfclip.sources.shapes import draw_shapes
 
+# Damaged inputs of each format in the slow tests: TFCLIP_MUTATIONS=2000 for a thorough run.
+MUTATIONS = int(os.environ.get("TFCLIP_MUTATIONS", "100"))
+
 ANNOTATIONS = {
     "visual_genome": ["region_descriptions.json", "image_data.json"],
     "flickr8k": ["Flickr8k.token.txt", "Flickr_8k.devImages.txt"],
@@ -50,7 +53,7 @@ def damaged(draw, content: bytes) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [15, pytest.param(MUTATIONS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name, pattern", [(n, p) for n in ANNOTATIONS for p in ANNOTATIONS[n]])
 def test_damage_is_a_clear_error_or_a_clean_skip(shapes, name, pattern, count):
     path = sorted((shapes / name).glob(pattern))[0]
