@@ -53,7 +53,7 @@ def damaged(draw, content: bytes) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(MUTATIONS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(MUTATIONS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name, pattern", [(n, p) for n in ANNOTATIONS for p in ANNOTATIONS[n]])
 def test_damage_is_a_clear_error_or_a_clean_skip(shapes, name, pattern, count):
     path = sorted((shapes / name).glob(pattern))[0]
