@@ -10,7 +10,7 @@ from tfclip.evaluation.report.text_tables import (
 from tfclip.evaluation.tasks.multilabel import evaluate_multilabel
 
 
-def test_the_voc_table_says_how_it_was_measured(tiny_model, voc_records):
+def test_the_multilabel_table_says_how_it_was_measured(tiny_model, voc_records):
     from tfclip.evaluation.datasets.multilabel_images import labelled_records
 
     found = evaluate_multilabel(
