@@ -120,8 +120,7 @@ def _model(micro_batch: int | None):
             vocabulary_size=VOCABULARY,
         )
     )
-    model.micro_batch = micro_batch
-    model.compile(optimizer=keras.optimizers.AdamW(1e-4), jit_compile=False)
+    model.compile(keras.optimizers.AdamW(1e-4), micro_batch=micro_batch, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     return model
 

@@ -50,7 +50,7 @@ def build(system: System, batch_size: int) -> tuple[DualEncoder, int]:
     tokens = system.tokens or flags.context_length
     size = chosen.vocabulary_size
     model = DualEncoder(model_config(flags, chosen.options(flags), tokens, size))
-    model.lock(flags.locked)
+    model.freeze(flags.locked)
     compile_for_training(model, flags)
     return model, size
 

@@ -45,7 +45,7 @@ def count_parameters(recipe: Recipe) -> dict:
     context = flags.context_length or 32
     config = model_config(flags, recipe.options(flags), context, recipe.vocabulary_size)
     model = DualEncoder(config)
-    model.lock(flags.locked)
+    model.freeze(flags.locked)
     return {
         **{
             modality: {

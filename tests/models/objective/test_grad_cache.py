@@ -8,11 +8,10 @@ import tensorflow as tf
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.layers.dropout_seeds import seed_dropout
-from tfclip.models.objective.global_loss import global_loss
-from tfclip.models.objective.tagging_loss import WordPrompts
+from tfclip.models.objective.tagging_loss import TaggingLoss
 
 
-def encoder(contrast="softmax", precision="float32", dropout=0.0, heads="linear", **options):
+def encoder(loss="softmax", precision="float32", dropout=0.0, heads="linear", **options):
     keras.utils.set_random_seed(3)
     model = DualEncoder(
         ModelConfig(
@@ -32,13 +31,12 @@ def encoder(contrast="softmax", precision="float32", dropout=0.0, heads="linear"
             vocabulary_size=20,
             image_head=heads,
             text_head=heads,
-            initial_logit_bias=-2.0 if contrast == "sigmoid" else None,
+            initial_logit_bias=-2.0 if loss == "sigmoid" else None,
             precision=precision,
             **options,
         )
     )
-    model.contrast = contrast
-    model.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=False)
+    model.compile(keras.optimizers.SGD(1.0), loss)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -58,7 +56,7 @@ def batch(rows, captions=1):
 
 
 def gradients(model, rows, micro_batch, loss_scale=None):
-    model.micro_batch = micro_batch
+    model.compile(model.optimizer, model.loss, micro_batch=micro_batch)
     return tf.function(model._gradients)(rows, loss_scale)
 
 
@@ -72,23 +70,23 @@ def assert_same(found, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(
-    ("contrast", "rows", "captions", "micro_batch"),
+    ("loss", "rows", "captions", "micro_batch"),
     [("softmax", 8, 1, 2), ("softmax", 7, 2, 3), ("sigmoid", 7, 1, 8)],
 )
-def test_the_gradients_are_those_of_the_whole_batch(contrast, rows, captions, micro_batch):
-    model, data = encoder(contrast), batch(rows, captions)
+def test_the_gradients_are_those_of_the_whole_batch(loss, rows, captions, micro_batch):
+    model, data = encoder(loss), batch(rows, captions)
     expected = gradients(model, data, None)
     assert max(float(tf.reduce_max(tf.abs(tf.convert_to_tensor(g)))) for g in expected[2]) > 1e-2
     assert_same(gradients(model, data, micro_batch), expected)
 
 
-def test_members_and_word_prompts_and_a_loss_scale_go_the_same_way():
+def test_an_ensemble_and_the_tagging_loss_and_a_loss_scale_go_the_same_way():
     model = encoder(
         heads="residual",
         image_head_options={"members": 2, "input_dropout": 0.0, "dropout": 0.0},
         text_head_options={"members": 2, "input_dropout": 0.0, "dropout": 0.0},
     )
-    model.word_prompts = WordPrompts(
+    model.tagging_loss = TaggingLoss(
         words=tuple("abcde"),
         token_ids=tf.constant(np.arange(30).reshape(5, 6) % 20, tf.int32),
         text_mask=tf.ones((5, 6), tf.int32),
@@ -110,8 +108,8 @@ def test_the_second_pass_drops_what_the_first_dropped():
             seed_dropout(model, step, number)
             part = {name: value[start : start + 3] for name, value in data.items()}
             parts.append(model.embed_batch(part, training=True))
-        whole = {side: tf.concat([part[side] for part in parts], 0) for side in parts[0]}
-        expected = global_loss(model, whole, data, training=True)
+        whole = {name: tf.concat([part[name] for part in parts], 0) for name in parts[0]}
+        expected = model.local_loss(whole, data, training=True)
     variables = [variable.value for variable in model.trainable_variables]
     expected = (*expected, tape.gradient(expected[0], variables))
     found = gradients(model, data, 3)

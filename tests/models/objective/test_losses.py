@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfclip.models.objective.global_loss import global_loss
 from tfclip.models.objective.losses import (
+    plain_sigmoid_loss,
+    plain_softmax_loss,
     positive_pairs,
     sigmoid_contrastive,
     softmax_both_ways,
@@ -154,3 +157,51 @@ def test_both_ways_at_once_equal_one_way_after_the_other():
         tape.gradient(loss, tensors), tape.gradient(expected, tensors), strict=True
     ):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("captions", [1, 3])
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_the_plain_losses_are_those_of_the_global_batch(loss, captions):
+    rows, columns, *_ = example(5, rows=6, columns=6 * captions)
+    rng = np.random.default_rng(5)
+    image_id, caption_id = rng.integers(0, 4, 6), rng.integers(0, 20, (6, captions))
+    ids = [tf.constant(image_id), tf.constant(caption_id)]
+    flat = [tf.repeat(ids[0], captions), tf.reshape(ids[1], [-1])]
+    batch = {"image_id": ids[0], "caption_id": ids[1] if captions > 1 else flat[1]}
+    values = [tf.constant(x, tf.float32) for x in (rows, columns, 7.5, -2.0)]
+    positive = positive_pairs(*ids, *flat)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(values)
+        images, texts, scale, bias = values
+        if loss == "softmax":
+            plain = plain_softmax_loss(images, texts, scale, positive)
+        else:
+            plain = plain_sigmoid_loss(images, texts, scale, bias, positive)
+        embeddings = {"image_embeddings": images, "text_embeddings": texts}
+        chunked, _ = global_loss(embeddings, batch, loss=loss, scale=scale, bias=bias)
+    assert float(chunked) == pytest.approx(float(plain), rel=1e-5)
+    zero = tf.UnconnectedGradients.ZERO
+    for one, other in zip(
+        tape.gradient(chunked, values, unconnected_gradients=zero),
+        tape.gradient(plain, values, unconnected_gradients=zero),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_plain_losses_equal_the_slow_loops():
+    rows, columns, scale, row_ids, column_ids = example(6)
+    images, texts, scale_, row, column = as_tensors(rows, columns, scale, row_ids, column_ids)
+    positive = positive_pairs(*row, *column)
+    # A column without a positive has no target: only those that have one take part.
+    has = np.asarray(positive).any(axis=0)
+    found = plain_softmax_loss(
+        images, tf.boolean_mask(texts, has), scale_, tf.boolean_mask(positive, has, axis=1)
+    )
+    kept = columns[has], tuple(ids[has] for ids in column_ids)
+    there = slow_loss(rows, kept[0], scale, row_ids, kept[1]) / len(rows)
+    back = slow_loss(kept[0], rows, scale, kept[1], row_ids) / len(kept[0])
+    assert float(found) == pytest.approx(0.5 * (there + back), rel=1e-5)
+    slow = slow_sigmoid_loss(rows, columns, scale, -2.0, row_ids, column_ids) / len(rows)
+    found = plain_sigmoid_loss(images, texts, scale_, tf.constant(-2.0), positive)
+    assert float(found) == pytest.approx(slow, rel=1e-5)

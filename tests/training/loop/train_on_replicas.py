@@ -85,7 +85,8 @@ def train(
         )
         compile_for_training(model, flags)
         if wrong == "clip-per-replica":
-            model.clip_norm, model.optimizer.global_clipnorm = None, 0.1
+            model.optimizer.global_clipnorm = 0.1
+            model.compile(model.optimizer, loss)
     if how == "fit":
         model.fit(batches(rows), epochs=1, verbose=0)
     else:

@@ -46,6 +46,7 @@ def records(flickr8k_records, training_records, tmp_path):
 def losses(run, records, **flags):
     seen = Losses()
     given = {"records": f"{records}:dev", "run": run, "val": f"{records}:dev", **TINY, **flags}
+    given = {"val_in_training": True, **given}
     train("shapes", RECIPES["shapes"].flags(**given), callbacks=[seen])
     return seen.seen
 
@@ -131,10 +132,11 @@ def test_words_are_asked_of_the_freed_text_tower_itself(records, tmp_path, monke
 
     class SeePrompts(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            prompts.append(self.model.word_prompts)
+            prompts.append(self.model.tagging_loss)
 
     given = {"records": f"{records}:dev", "run": run, "val": f"{records}:dev", **TINY, "steps": 4}
     given |= {"lock": "image,text", "unlock_after": 2, "evaluate_every": 2, "word_weight": 0.5}
+    given |= {"val_in_training": True}
     train("shapes", RECIPES["shapes"].flags(**given), callbacks=[SeePrompts()])
     assert len(prompts) == 4
     assert len(prompts[0].words) > 3

@@ -25,13 +25,24 @@ def updated(optimizer, variables, steps=4):
 
 
 def two_variables():
-    return [keras.Variable([1.0, -2.0], name=name) for name in ("lower", "upper")]
+    return [keras.Variable([[1.0, -2.0]], name=name) for name in ("lower", "upper")]
 
 
 def test_without_factors_it_is_keras_adamw():
     ours = updated(LayerwiseAdamW(0.1, weight_decay=0.3), two_variables())
     theirs = updated(keras.optimizers.AdamW(0.1, weight_decay=0.3), two_variables())
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("gamma", [1.0]), ("bias", [[1.0]]), ("kernel", [[1.0]])]
+)
+def test_biases_and_norms_do_not_decay(name, value):
+    ours = updated(LayerwiseAdamW(0.1, weight_decay=0.3), [keras.Variable(value, name=name)])
+    decay = 0.3 if name == "kernel" else 0.0
+    theirs = keras.optimizers.AdamW(0.1, weight_decay=decay)
+    expected = updated(theirs, [keras.Variable(value, name=name)])
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
 def test_a_factor_is_that_of_the_learning_rate():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -29,3 +31,15 @@ def seed_dropout(model: keras.Model, step: tf.Tensor, micro_batch: tf.Tensor | i
         if variable.name == STATE:
             state = tf.convert_to_tensor(variable.value)
             variable.assign(tf.stack([state[0], tf.cast(count, state.dtype)]))
+
+
+def dropout_seeds(model: keras.Model) -> list[int]:
+    """The seeds of the model's dropout, which Keras does not save, in the model's order."""
+    return [int(variable.numpy()[0]) for variable in model.variables if variable.name == STATE]
+
+
+def restore_dropout_seeds(model: keras.Model, seeds: Sequence[int]) -> None:
+    """Give the model the seeds of `dropout_seeds`; none leaves it those it has."""
+    states = [variable for variable in model.variables if variable.name == STATE]
+    for variable, seed in zip(states, seeds, strict=bool(seeds)):
+        variable.assign([seed, 0])

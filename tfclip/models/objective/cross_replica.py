@@ -32,6 +32,11 @@ def sum_over_replicas(values):
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
+def global_rows(rows: tf.Tensor) -> tf.Tensor:
+    """The number of rows on all replicas together, () float32, of (R, ...) on this one."""
+    return sum_over_replicas(tf.cast(tf.shape(rows)[0], tf.float32))
+
+
 def reduce_and_clip(gradients: Sequence, clip_norm: float | None, loss_scale=None):
     """Gradients of the global batch, clipped by their global norm, ready for `optimizer.apply`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -15,15 +14,19 @@ from tfclip.models.objective.losses import (
     unit_norm,
 )
 
-if TYPE_CHECKING:
-    from tfclip.models.dual_encoder import DualEncoder
-
+LOSSES = ("softmax", "sigmoid")
 # Logits that may stand in memory at once where one product serves both directions: 16 MB.
 LOGITS_AT_ONCE = 2**22
 
 
 def global_loss(
-    model: DualEncoder, embeddings: Mapping, batch: Mapping, training: bool
+    embeddings: Mapping,
+    batch: Mapping,
+    *,
+    loss: str,
+    scale: tf.Tensor,
+    bias: tf.Tensor | None = None,
+    ensemble_size: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """This replica's share of the loss of the global batch.
 
@@ -32,10 +35,12 @@ def global_loss(
     device, also where replicas have unequal parts of it.
 
     Args:
-        model: its contrast, temperature, members and word prompts.
         embeddings: `image_embeddings` (R, D), and `text_embeddings` (R, D) or (R * K, D).
-        batch: `image_id` (R,), `caption_id` (R,) or (R, K), and `words` where they are asked for.
-        training: whether word prompts are asked for.
+        batch: `image_id` (R,), and `caption_id` (R,) or (R, K), int64.
+        loss: "softmax" or "sigmoid".
+        scale: () float32, the factor on the cosine.
+        bias: () float32, added to the scaled cosine; for "sigmoid" alone.
+        ensemble_size: parts of the embedding that learn apart; the loss is their mean.
 
     Returns:
         The share of the loss and of the image-to-text accuracy, both () float32.
@@ -46,22 +51,24 @@ def global_loss(
     all_image_ids, all_text_ids = (
         tuple(cross_replica.gather_rows(part) for part in ids) for ids in (image_ids, text_ids)
     )
-    scale = model.temperature()
-    sides = ((image, image_ids, all_image_ids), (text, text_ids, all_text_ids))
     images = tf.cast(tf.shape(all_image_ids[0])[0], tf.float32)
     parts = [
-        _member_loss(model, [(_member(e, n, model.members), *ids) for e, *ids in sides], scale)
-        for n in range(model.members)
+        _one_loss(
+            loss,
+            (_member(image, n, ensemble_size), image_ids, all_image_ids),
+            (_member(text, n, ensemble_size), text_ids, all_text_ids),
+            scale,
+            bias,
+        )
+        for n in range(ensemble_size)
     ]
-    loss = tf.add_n([part[0] for part in parts]) / model.members
-    hits = tf.add_n([part[1] for part in parts]) / model.members
-    if model.word_prompts is not None and training:
-        loss += model.word_prompts.loss(model, image, batch["words"]) / images
-    return loss, hits / images
+    total = tf.add_n([part[0] for part in parts]) / ensemble_size
+    hits = tf.add_n([part[1] for part in parts]) / ensemble_size
+    return total, hits / images
 
 
 def flat_captions(batch: Mapping) -> dict:
-    """A batch with one row for each caption on the text side: (R, K, ...) as (R * K, ...)."""
+    """A batch with one row for each caption in the text columns: (R, K, ...) as (R * K, ...)."""
     if batch["caption_id"].shape.rank == 1:
         return dict(batch)
     flat = {
@@ -73,25 +80,28 @@ def flat_captions(batch: Mapping) -> dict:
 
 
 def _caption_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
-    """image_id and caption_id of the rows of the text side."""
+    """image_id and caption_id of the rows of `text_embeddings`."""
     ids = batch["caption_id"]
     if ids.shape.rank == 1:
         return batch["image_id"], ids
     return tf.repeat(batch["image_id"], ids.shape[1]), tf.reshape(ids, [-1])
 
 
-def _member_loss(model: DualEncoder, sides, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The loss of one part of the embeddings, and the hits of the local pictures."""
-    (image, image_ids, all_image_ids), (text, text_ids, all_text_ids) = sides
+def _one_loss(
+    loss: str, image_part: tuple, text_part: tuple, scale: tf.Tensor, bias: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss of one part of the embeddings, and the hits of the local pictures.
+
+    Of each modality: the local embeddings, their ids, and the ids of all replicas.
+    """
+    (image, image_ids, all_image_ids), (text, text_ids, all_text_ids) = image_part, text_part
     all_text = cross_replica.gather_rows(text)
     images, texts = (
         tf.cast(tf.shape(ids[0])[0], tf.float32) for ids in (all_image_ids, all_text_ids)
     )
-    if model.contrast == "sigmoid":
-        loss, hits = sigmoid_contrastive(
-            image, all_text, scale, model.logit_bias(), image_ids, all_text_ids
-        )
-        return loss / images, hits
+    if loss == "sigmoid":
+        total, hits = sigmoid_contrastive(image, all_text, scale, bias, image_ids, all_text_ids)
+        return total / images, hits
     if cross_replica.replica_count() == 1 and _is_small(image, text):
         return softmax_both_ways(image, text, scale, image_ids, text_ids)
     to_text, hits = softmax_contrastive(image, all_text, scale, image_ids, all_text_ids)
@@ -108,9 +118,9 @@ def _is_small(images: tf.Tensor, texts: tf.Tensor) -> bool:
     return None not in sizes and sizes[0] * sizes[1] <= LOGITS_AT_ONCE
 
 
-def _member(embeddings: tf.Tensor, number: int, members: int) -> tf.Tensor:
-    """One member's part of embeddings (R, D), of unit norm: (R, D / members)."""
-    if members == 1:
+def _member(embeddings: tf.Tensor, number: int, ensemble_size: int) -> tf.Tensor:
+    """One member's part of embeddings (R, D), of unit norm: (R, D / ensemble_size)."""
+    if ensemble_size == 1:
         return embeddings
-    size = embeddings.shape[-1] // members
+    size = embeddings.shape[-1] // ensemble_size
     return unit_norm(embeddings[:, number * size : (number + 1) * size])

@@ -8,6 +8,51 @@ import tensorflow as tf
 
 Ids = tuple[tf.Tensor, tf.Tensor]
 
+
+def plain_softmax_loss(
+    images: tf.Tensor, texts: tf.Tensor, logit_scale: tf.Tensor, positive: tf.Tensor
+) -> tf.Tensor:
+    """The softmax loss as the paper has it (Radford et al. 2021, figure 3): the mean of both ways.
+
+    What the other functions of this file compute in chunks, with several positives to a row.
+
+    Args:
+        images: (R, D) float32 unit-norm embeddings.
+        texts: (G, D) float32 unit-norm embeddings.
+        logit_scale: () float32, the factor on the cosine.
+        positive: (R, G) bool, see `positive_pairs`.
+
+    Returns:
+        () float32.
+    """
+    logits = logit_scale * tf.matmul(images, texts, transpose_b=True)
+    belongs = tf.cast(positive, tf.float32)
+
+    def one_way(logits, belongs):
+        target = belongs / tf.reduce_sum(belongs, axis=1, keepdims=True)
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
+
+    return 0.5 * (one_way(logits, belongs) + one_way(tf.transpose(logits), tf.transpose(belongs)))
+
+
+def plain_sigmoid_loss(
+    images: tf.Tensor,
+    texts: tf.Tensor,
+    logit_scale: tf.Tensor,
+    logit_bias: tf.Tensor,
+    positive: tf.Tensor,
+) -> tf.Tensor:
+    """The sigmoid loss as the paper has it (Zhai et al. 2023, equation 1): () float32.
+
+    Args:
+        images, texts, logit_scale, positive: see `plain_softmax_loss`.
+        logit_bias: () float32, added to the scaled cosine.
+    """
+    logits = logit_scale * tf.matmul(images, texts, transpose_b=True) + logit_bias
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(positive, tf.float32), logits)
+    return tf.reduce_mean(tf.reduce_sum(losses, axis=1))
+
+
 # Logits of a chunk of rows, 1 MB. Some ten arrays of this size stand in memory at once; with 4 MB a
 # step of 16,384 pairs would be a tenth faster, and no longer hidden beside small towers.
 CHUNK_LOGITS = 2**18

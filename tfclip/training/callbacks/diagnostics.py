@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import keras
 
 from tfclip.console import say
-from tfclip.models.dual_encoder import SIDES, DualEncoder
+from tfclip.models.dual_encoder import MODALITIES, DualEncoder
 from tfclip.models.layers.logit_scale import LARGEST_LOGIT_SCALE
 from tfclip.records.manifest import Manifest
-from tfclip.training.loop.step_timer import StepTimer
+from tfclip.training.loop.step_timer import Clock
 from tfclip.training.options.flags import FitFlags
 
 # Steps between two looks: enough to tell chance from a trend.
@@ -42,7 +42,7 @@ class Doctor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        clock: StepTimer,
+        clock: Clock,
         *,
         chance: Chance | None = None,
         known: Sequence[str] = (),
@@ -113,9 +113,9 @@ class Doctor(keras.callbacks.Callback):
                 "(make_records inspect), and try a lower --learning-rate",
             )
         self._look_at_texts(means)
-        norms = {side: means.get(f"gradient_norm_{side}") for side in SIDES}
+        norms = {side: means.get(f"gradient_norm_{side}") for side in MODALITIES}
         if None not in norms.values():
-            for side, other in (SIDES, SIDES[::-1]):
+            for side, other in (MODALITIES, MODALITIES[::-1]):
                 if norms[side] <= FAINT * norms[other]:
                     self._say(
                         f"faint {side}",
@@ -127,7 +127,7 @@ class Doctor(keras.callbacks.Callback):
             self.clock.diagnosis = (
                 f"the training waits for its data {self.clock.share_waiting:.0%} of the time. Pack "
                 "the records smaller (make_records --image-size), put them on a faster disk, give "
-                "the machine more cores, or use --freeze with stored features"
+                "the machine more cores, or use --lock with stored features"
             )
             say(f"doctor: {self.clock.diagnosis}")
 
@@ -224,7 +224,7 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         replicas: how many there are.
     """
     found = []
-    for side in SIDES:
+    for side in MODALITIES:
         tower = getattr(model, f"{side}_tower")
         layers = [
             layer
@@ -233,18 +233,18 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         ]
         if not layers:
             continue
-        if side in model.locked:
+        if side in model.frozen:
             if any(layer.trainable for layer in layers):
                 found.append(
                     f"the {side} tower is frozen, but its batch normalisation would follow the "
-                    "batches: call model.lock after building the tower"
+                    "batches: call model.freeze after building the tower"
                 )
             continue
         frozen = sum(not layer.trainable for layer in layers)
         if frozen:
             found.append(
                 f"{frozen} of {len(layers)} batch normalisations of the {side} tower are frozen "
-                f"while the rest of it trains; set layer.trainable = True, or use --freeze {side}"
+                f"while the rest of it trains; set layer.trainable = True, or use --lock {side}"
             )
         trained = [layer for layer in layers if layer.trainable]
         if replicas > 1 and not all(layer.synchronized for layer in trained):
@@ -256,7 +256,7 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         if trained and seen < FEW_ROWS:
             found.append(
                 f"the {side} tower normalises over batches of {seen}, whose mean and deviation say "
-                f"little; use a --batch-size of {FEW_ROWS} or more, or --freeze {side}"
+                f"little; use a --batch-size of {FEW_ROWS} or more, or --lock {side}"
             )
     return found
 

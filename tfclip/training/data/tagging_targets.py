@@ -1,4 +1,4 @@
-"""Gets a model ready to be asked for the words of captions: see `models.objective.tagging_loss`."""
+"""Gives a model its tagging loss over the words of captions: `models.objective.tagging_loss`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfclip.console import say
 from tfclip.inputs.words import PROMPT, RecordWords, record_words
-from tfclip.models.objective.tagging_loss import WordPrompts
+from tfclip.models.objective.tagging_loss import TaggingLoss
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import read_split, shard_counts
@@ -42,12 +42,12 @@ def ask_for_words(
     fixed = trained.dual_encoder.text_tower.input["token_ids"].shape[1]
     longest = fixed or tf.reduce_max(tf.reduce_sum(mask, axis=1))
     ids, mask = tokens["token_ids"][:, :longest], mask[:, :longest]
-    locked = "text" in trained.dual_encoder.locked
-    trained.dual_encoder.word_prompts = WordPrompts(
+    frozen = "text" in trained.dual_encoder.frozen
+    trained.dual_encoder.tagging_loss = TaggingLoss(
         words.words,
         ids,
         mask,
-        tf.constant(_features(trained, ids, mask)) if locked else None,
+        tf.constant(_features(trained, ids, mask)) if frozen else None,
         weight,
         seed=seed,
     )

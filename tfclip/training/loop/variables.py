@@ -25,7 +25,7 @@ def changing_variables(model: DualEncoder) -> list[keras.Variable]:
 
 def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
     """The variables of the frozen towers."""
-    return [v for side in model.locked for v in getattr(model, f"{side}_tower").variables]
+    return [v for name in model.frozen for v in getattr(model, f"{name}_tower").variables]
 
 
 def checksum(variables: Sequence[keras.Variable]) -> int:

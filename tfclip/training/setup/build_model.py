@@ -28,7 +28,7 @@ from tfclip.records import schema
 from tfclip.records.manifest import VOCABULARY
 from tfclip.records.reader import read_shards
 from tfclip.training.options.flags import FitFlags
-from tfclip.training.setup.optimizer import LayerwiseAdamW, decays, depth_factors, make_optimizer
+from tfclip.training.setup.optimizer import LayerwiseAdamW, depth_factors, make_optimizer
 from tfclip.training.setup.start import Start
 
 # Enough captions to know their lengths; more would only take longer.
@@ -80,7 +80,7 @@ def prepare_model(
     if start is not None:
         start.copy_into(dual_encoder)
         trained_on = {**trained_on, **start.described()}
-    dual_encoder.lock(flags.locked)
+    dual_encoder.freeze(flags.locked)
     _normalize_together(dual_encoder, flags)
     compile_for_training(dual_encoder, flags)
     return TrainedModel(dual_encoder, tokenizer, trained_on)
@@ -132,9 +132,6 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
 
     Gradients are clipped by the model's own train_step, after the reduce over replicas.
     """
-    model.contrast = flags.loss
-    model.clip_norm = flags.clip_norm
-    model.micro_batch = flags.micro_batch
     steps = flags.unlock_after or flags.steps
     optimizer = make_optimizer(flags, flags.learning_rate, steps)
     _compile(model, optimizer, flags)
@@ -146,26 +143,30 @@ def compile_unlocked(model: DualEncoder, flags: FitFlags) -> None:
     It begins anew, with a warm-up, at `unlocked_learning_rate`, which falls by `layer_decay` from
     each twelfth of a tower's depth to the one below it (Clark et al. 2020, ELECTRA, appendix B).
     """
-    locked = model.locked
-    model.lock(())
-    if model.word_prompts is not None:
-        # What they hold is the output of a tower that trains from now on.
-        model.word_prompts = replace(model.word_prompts, features=None)
+    frozen = model.frozen
+    model.freeze(())
+    if model.tagging_loss is not None:
+        # What it holds is the output of a tower that trains from now on.
+        model.tagging_loss = replace(model.tagging_loss, features=None)
     factors = {}
-    for side in locked:
-        factors |= depth_factors(getattr(model, f"{side}_tower"), flags.layer_decay)
+    for modality in frozen:
+        factors |= depth_factors(getattr(model, f"{modality}_tower"), flags.layer_decay)
     steps = flags.steps - flags.unlock_after
     optimizer = make_optimizer(flags, flags.unlocked_learning_rate, steps, factors)
     _compile(model, optimizer, flags)
 
 
 def _compile(model: DualEncoder, optimizer: LayerwiseAdamW, flags: FitFlags) -> None:
-    variables = model.trainable_variables
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not decays(v)])
     if flags.precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(optimizer=optimizer, jit_compile=False)
-    optimizer.build(variables)
+    model.compile(
+        optimizer,
+        flags.loss,
+        clip_norm=flags.clip_norm,
+        micro_batch=flags.micro_batch,
+        jit_compile=False,
+    )
+    optimizer.build(model.trainable_variables)
 
 
 def _tokenizer(

@@ -22,6 +22,8 @@ Pairs = list[tuple[keras.Variable, keras.Variable]]
 class LayerwiseAdamW(keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` (Loshchilov and Hutter 2019) with a factor on the rate by variable.
 
+    Weight decay leaves biases, norms and the temperature alone; see `decays`.
+
     Scaling gradients instead would change nothing: Adam divides their scale out. Each part of the
     update is one TensorFlow kernel, because for heads on stored features reading the numbers again
     and again takes longer than the matrix products.
@@ -75,6 +77,10 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
             trainable_variables, self._model_variables_moving_average, strict=True
         ):
             _subtract_scaled(average, 1 - share, average - variable)
+
+    def _use_weight_decay(self, variable):
+        # A rule, because Keras does not save the list of `exclude_from_weight_decay`.
+        return decays(variable) and super()._use_weight_decay(variable)
 
     def get_config(self):
         """The factors beside AdamW's own."""

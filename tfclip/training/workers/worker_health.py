@@ -97,7 +97,7 @@ def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
     return tf.function(lambda told: strategy.run(add, args=(told,)))
 
 
-class AnyWorker:
+class Agreement:
     """What any of the workers says holds for all: each of them asks at the same place."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -115,7 +115,7 @@ class AnyWorker:
 
 def barrier(strategy: tf.distribute.Strategy) -> None:
     """Wait until all workers have come here."""
-    AnyWorker(strategy).any(True)
+    Agreement(strategy).any(True)
 
 
 @contextlib.contextmanager
