@@ -45,6 +45,7 @@ def size(version):
     return sum(path.stat().st_size for path in version.rglob("variables*"))
 
 
+@pytest.mark.slow
 def test_a_list_of_labels_leaves_the_text_tower_out(
     tiny_run, exported, served, tmp_path, picture_bytes
 ):
@@ -86,7 +87,11 @@ def test_one_tower_alone(tiny_run, served, tmp_path, words, sides, signatures):
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("float16", tf.float16), ("bfloat16", tf.bfloat16)]
+    ("precision", "dtype"),
+    [
+        pytest.param("float16", tf.float16, marks=pytest.mark.slow),
+        ("bfloat16", tf.bfloat16),
+    ],
 )
 def test_half_precision_is_the_model_with_rounded_matrices(
     tiny_run, exported, tmp_path, picture_bytes, precision, dtype

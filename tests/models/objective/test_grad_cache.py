@@ -71,7 +71,11 @@ def assert_same(found, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize(
     ("loss", "rows", "captions", "micro_batch"),
-    [("softmax", 8, 1, 2), ("softmax", 7, 2, 3), ("sigmoid", 7, 1, 8)],
+    [
+        pytest.param("softmax", 8, 1, 2, marks=pytest.mark.slow),
+        ("softmax", 7, 2, 3),
+        pytest.param("sigmoid", 7, 1, 8, marks=pytest.mark.slow),
+    ],
 )
 def test_the_gradients_are_those_of_the_whole_batch(loss, rows, captions, micro_batch):
     model, data = encoder(loss), batch(rows, captions)

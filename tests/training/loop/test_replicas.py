@@ -89,7 +89,7 @@ def test_two_replicas_in_float16_train_what_one_trains_and_leave_out_the_same_up
     assert one["validation loss"] == pytest.approx(two["validation loss"], abs=1e-3)
 
 
-@pytest.mark.parametrize("replicas", [1, 4])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_batch_normalisation_is_by_the_statistics_of_the_whole_batch(train, replicas):
     found, _ = train(replicas, "normalize", "drop")
     # A mean far from 0: the difference of the mean square and the squared mean would be noise.
