@@ -14,7 +14,7 @@ CODE = """
 import resource, signal, sys
 from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-import tfclip.records.writer
+import tfclip.records.packing.writer
 from tfclip.make_records import main
 most = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
@@ -52,7 +52,8 @@ def test_a_full_disk_keeps_what_was_finished(data, tmp_path):
         pytest.skip("files are limited here already")
     code, told = packed(data, tmp_path / "out", 20_000)
     assert code == 2
-    assert told.startswith(f"error: cannot write {tmp_path}/out: ") and told.count("\n") == 1
+    assert told.startswith(f"error: File too large: {tmp_path}/out.partial/train-00001-of-00004")
+    assert told.count("\n") == 1
     assert "finished shards stay in" in told and "the same command goes on" in told
     kept = set(os.listdir(tmp_path / "out.partial"))
     assert JOURNAL in kept and "train-00000-of-00004.tfrecord" in kept

@@ -10,7 +10,7 @@ from tfclip.records.packing.pool import PictureCheckers
 
 
 def test_workers_know_no_tensorflow():
-    code = "import sys, tfclip.records.worker; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, tfclip.records.packing.worker; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -54,7 +54,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(made, tmp_path):
 import resource, sys
 from pathlib import Path
 from tfclip.records.options import PackOptions
-from tfclip.records.writer import pack
+from tfclip.records.packing.writer import pack
 from tfclip.sources.sample import Sample, Source
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 samples = lambda split: (Sample(f"m/{at}", folder / "a.jpg", (f"{at}",)) for at in range(count))
