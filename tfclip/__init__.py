@@ -4,6 +4,8 @@
     tokens = tfclip.tokenize(["a diagram", "a dog"], model)
     logits_per_image, logits_per_text = model(preprocess("dog.jpg")[None], tokens)
 
+    tfclip.train("shapes", records="records/shapes", run="runs/shapes", callbacks=[...], steps=500)
+
 Importing the package costs nothing: TensorFlow starts when one of its names is used.
 """
 
@@ -21,6 +23,7 @@ __all__ = [
     "available_models",
     "load",
     "tokenize",
+    "train",
 ]
 
 
@@ -46,7 +49,8 @@ def __getattr__(name: str):
         return importlib.import_module("tfclip.serving")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("tfclip.pipeline"), name)
+    module = "tfclip.training.train_recipe" if name == "train" else "tfclip.pipeline"
+    return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

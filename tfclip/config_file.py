@@ -11,6 +11,8 @@ import yaml
 
 OPTION = "--config"
 RECIPE = "recipe"
+# Flags that are given once for each value, in the place of all values behind one.
+REPEATED = {"callback"}
 
 
 def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -90,6 +92,8 @@ def words_of(flags: Mapping[str, Any], given: Sequence[str], without: Sequence[s
             continue
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list | tuple) and name in REPEATED:
+            words += [word for one in value for word in (f"--{flag}", str(one))]
         elif isinstance(value, list | tuple):
             words += [f"--{flag}", *map(str, value)]
         else:

@@ -27,16 +27,23 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
             raise ValueError(f"--workers starts workers here, but {VARIABLE} names them already")
         from tfclip.training.workers.launch import train_on_workers
 
-        return train_on_workers(command, flags.workers)
-    from tfclip.training.run import train
+        result = train_on_workers(command, flags.workers)
+    else:
+        from tfclip.training.run import train
 
-    result = train(name, flags)
+        result = train(name, flags)
     if result["terminated"]:
-        say(
-            f"ended by SIGTERM after step {result['steps']}, which is saved; the same command goes "
-            "on from there"
-        )
+        told = f"step {result['steps']} is saved; the same command goes on from there"
+        if LAUNCHER in os.environ:  # the command that started this worker says the rest
+            return result
+        if result["signal"] == "SIGINT":
+            interrupted = KeyboardInterrupt()
+            interrupted.add_note(told)
+            raise interrupted
+        say(f"ended by SIGTERM: {told}")
         return result
+    if flags.workers > 1 and LAUNCHER not in os.environ:
+        return result  # the chief has said it
     say(
         f"trained {result['steps']} steps in {result['seconds']:.0f} s; best {result['monitor']} "
         f"{result['best_value']:.4g}; the model is {result['best']}"

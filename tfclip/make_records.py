@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tfclip import files
 from tfclip.console import Command, CommandFailed, run, say
+from tfclip.plugins import is_reference
 from tfclip.records.flags import (
     FLAGS,
     DuplicatesFlags,
@@ -21,7 +22,7 @@ from tfclip.records.flags import (
 from tfclip.records.manifest import EXCLUSIONS, VOCABULARY, load_manifest
 from tfclip.records.options import planned, shard_ends
 from tfclip.records.packing.target import check_target
-from tfclip.sources.registry import SOURCES, TFDS, open_source
+from tfclip.sources.registry import SOURCES, TFDS, installed_sources, open_source
 from tfclip.sources.sample import options_from_json, options_to_json
 
 TRAINING = re.compile(r"train\d*")
@@ -215,9 +216,9 @@ def inspect_records(flags: InspectFlags) -> dict:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    names = [*SOURCES, f"{TFDS}NAME"]
-    if asked := [word for word in argv[:1] if word.startswith(TFDS)]:
-        names[-1:] = asked
+    given = argv[0] if argv and is_reference(argv[0]) and not argv[0].startswith("-") else ""
+    names = [*SOURCES, given if given.startswith(TFDS) else f"{TFDS}NAME", *installed_sources()]
+    names.append(given if given and not given.startswith(TFDS) else "package.module:function")
     commands = {}
     for name in names:
         flags = FLAGS.get(TFDS if name.startswith(TFDS) else name, PackFlags)

@@ -1,4 +1,7 @@
-"""The towers by name, with their default sizes; no TensorFlow is needed to look a name up."""
+"""The towers by name, with their default sizes; no TensorFlow is needed to look a name up.
+
+A name with a colon, `package.module:function`, is of a tower outside the package.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tfclip import plugins
 from tfclip.naming import unknown
 
 if TYPE_CHECKING:
@@ -19,11 +23,41 @@ class Tower:
 
     builder: str
     options: Mapping = field(default_factory=dict)
+    kind: str = "tower"
 
     def build(self, **arguments) -> keras.Model:
-        """Call the builder; later arguments win over the name's own options."""
-        module, function = self.builder.split(":")
-        return getattr(importlib.import_module(module), function)(**{**self.options, **arguments})
+        """Call the builder; later arguments win over the name's own options.
+
+        Raises:
+            ValueError: a builder outside the package is missing, takes other arguments, or returns
+                no model with one row of features for each input.
+        """
+        builder = plugins.load(self.kind, self.builder)
+        arguments = {**self.options, **arguments}
+        if self.builder.startswith("tfclip."):
+            return builder(**arguments)
+        return _checked(self, plugins.call(self.kind, self.builder, builder, **arguments))
+
+
+def _checked(tower: Tower, built: keras.Model) -> keras.Model:
+    import keras
+
+    if not isinstance(built, keras.Model):
+        raise ValueError(
+            f"{tower.kind} {tower.builder} must return a keras.Model; it returned a "
+            f"{type(built).__name__}"
+        )
+    shape = built.output_shape
+    if not (isinstance(shape, tuple) and len(shape) in (2, 3) and isinstance(shape[-1], int)):
+        raise ValueError(
+            f"{tower.kind} {tower.builder} must return features (batch, F); its output is {shape}"
+        )
+    return built
+
+
+def _outside(kind: str, reference: str) -> Tower:
+    plugins.check_reference(kind, reference)
+    return Tower(reference, kind=kind)
 
 
 def _bert(layers: int, width: int, heads: int, **options) -> Tower:
@@ -54,7 +88,7 @@ _BASE = {"blocks": 12, "width": 768, "token_width": 384, "channel_width": 3072}
 _TEENSY = "tfclip.models.towers.mixer:teensy_mixer"
 
 # A builder takes image_size, pooling and its options, and returns a model from 0..255 pictures to
-# features.
+# features; one outside the package is called with image_size alone.
 IMAGE_TOWERS: dict[str, Tower] = {
     # From keras.applications.
     **{f"efficientnet-b{n}": _application(f"EfficientNetB{n}") for n in range(8)},
@@ -109,22 +143,26 @@ TEXT_TOWERS: dict[str, Tower] = {
 
 
 def image_tower(name: str) -> Tower:
-    """The image tower of that name.
+    """The image tower of that name; one outside the package is imported when it is built.
 
     Raises:
         ValueError: for an unknown name; lists the known ones, the nearest first.
     """
+    if plugins.is_reference(name):
+        return _outside("image tower", name)
     if name not in IMAGE_TOWERS:
         raise unknown("image tower", name, IMAGE_TOWERS)
     return IMAGE_TOWERS[name]
 
 
 def text_tower(name: str) -> Tower:
-    """The text tower of that name.
+    """The text tower of that name; one outside the package is imported when it is built.
 
     Raises:
         ValueError: for an unknown name; lists the known ones, the nearest first.
     """
+    if plugins.is_reference(name):
+        return _outside("text tower", name)
     if name not in TEXT_TOWERS:
         raise unknown("text tower", name, TEXT_TOWERS)
     return TEXT_TOWERS[name]

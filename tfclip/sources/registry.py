@@ -1,10 +1,17 @@
-"""The data sets by name."""
+"""The data sets by name.
+
+Further ones come from outside the package: a function of the entry point group `tfclip.sources`, by
+the name of its entry point, or any function by `package.module:function`. Both take a folder and
+`SourceOptions`, and return a `Source`.
+"""
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from tfclip import plugins
 from tfclip.naming import unknown
 from tfclip.sources.annotations.open_images import open_open_images
 from tfclip.sources.archives.class_archive import open_class_images
@@ -65,6 +72,8 @@ OF_ALL = (
 )
 
 
+ENTRY_POINTS = "tfclip.sources"
+"""The group of entry points that name sources of other packages."""
 NOT_GIVEN = (None, (), False, {}, 0.0)
 
 
@@ -79,8 +88,10 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
         FileNotFoundError: a missing file or folder; the message shows the expected tree.
     """
     kind = TFDS if name.startswith(TFDS) else name
-    if kind != TFDS and name not in SOURCES:
-        raise unknown("source", name, [*SOURCES, f"{TFDS}NAME"])
+    outside = kind != TFDS and (plugins.is_reference(name) or name in installed_sources())
+    if kind != TFDS and name not in SOURCES and not outside:
+        names = [*SOURCES, f"{TFDS}NAME", *installed_sources()]
+        raise unknown("source", name, [*names, "package.module:function"])
     options = options or SourceOptions()
     if options.val_fraction or options.test_fraction:
         options = dataclasses.replace(options, splits=())  # those that will be drawn
@@ -97,4 +108,39 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
             raise ValueError(f"{name} takes no {field.name}; {able} does")
     if kind == TFDS:
         return open_tfds(name.removeprefix(TFDS), Path(data), options)
+    if outside:
+        return _open_outside(name, Path(data), options)
     return SOURCES[name](Path(data), options)
+
+
+@cache
+def installed_sources() -> dict[str, EntryPoint]:
+    """The sources that installed packages bring, by name; none of them is imported."""
+    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}
+
+
+def _open_outside(name: str, data: Path, options: SourceOptions) -> Source:
+    """Open a source that is not in this package; it gets the name that opens it again.
+
+    Raises:
+        ValueError: its module is missing, or it is no function that returns a `Source`.
+    """
+    if name in SOURCES:
+        raise ValueError(
+            f"{installed_sources()[name].value} of {_package(name)} has the name of tfclip's own "
+            f"source {name}; remove one, or write {installed_sources()[name].value}"
+        )
+    reference = name if plugins.is_reference(name) else installed_sources()[name].value
+    function = plugins.load("source", reference)
+    source = plugins.call("source", reference, function, data, options)
+    if not isinstance(source, Source):
+        raise ValueError(
+            f"source {reference} must return a tfclip.sources.sample.Source; it returned a "
+            f"{type(source).__name__}"
+        )
+    return dataclasses.replace(source, name=name)
+
+
+def _package(name: str) -> str:
+    found = installed_sources()[name].dist
+    return found.name if found else "another package"

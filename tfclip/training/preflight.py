@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfclip import plugins
 from tfclip.models.model_directory import holds_model
 from tfclip.models.weights.names import looks_like_path
 from tfclip.naming import unknown
@@ -77,6 +78,11 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
                 load_manifest(directory)
             except FileNotFoundError as error:
                 yield str(error)
+    outside = [("--image-tower", flags.image_tower), ("--text-tower", flags.text_tower)]
+    outside += [("--callback", one) for one in flags.callback]
+    for kind, named in outside:
+        if plugins.is_reference(named) and (told := plugins.missing_module(kind, named)):
+            yield told
     if flags.class_folders and not flags.class_folders.is_dir():
         yield f"no folder at --class-folders {flags.class_folders}"
     for flag, weights in (("image", flags.image_weights), ("text", flags.text_weights)):

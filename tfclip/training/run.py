@@ -22,6 +22,7 @@ from tfclip.training.callbacks.diagnostics import (
 from tfclip.training.callbacks.evaluation_line import EvaluationLine
 from tfclip.training.callbacks.keep_best import KeepBest, save_trained
 from tfclip.training.callbacks.log_and_stop import LogFile, Measure, StopOnNaN
+from tfclip.training.callbacks.named import named_callbacks
 from tfclip.training.callbacks.retrieval_grid import RetrievalGrid
 from tfclip.training.callbacks.tensorboard import Board
 from tfclip.training.data.training_sets import open_training_sets
@@ -60,9 +61,9 @@ def train(
         variant: trained in the place of the recipe of that name.
 
     Returns:
-        `run`, `best`, `steps`, `seconds`, `saving_seconds`, `terminated`, `monitor`, `best_value`,
-        `waiting` (the share of the time), `diagnoses`, `skipped_damaged` (the records) and the
-        last epoch's `logs`.
+        `run`, `best`, `steps`, `seconds`, `saving_seconds`, `terminated`, `signal` (SIGTERM or
+        SIGINT, where it was terminated), `monitor`, `best_value`, `waiting` (the share of the
+        time), `diagnoses`, `skipped_damaged` (the records) and the last epoch's `logs`.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
@@ -83,6 +84,7 @@ def _train(
     chosen = variant or recipe(recipe_name)
     # Before anything else uses TensorFlow, whose devices are fixed from then on.
     strategy = make_strategy(flags.replicas, len(cluster.workers))
+    callbacks = [*callbacks, *named_callbacks(flags.callback)]
     records = open_training_sets(
         flags.records,
         flags.record_weights,
@@ -208,6 +210,7 @@ def _train(
         "seconds": round(ended.seconds, 1),
         "saving_seconds": round(checkpoints.seconds, 2),
         "terminated": ended.terminated,
+        "signal": ended.signal,
         "monitor": monitor,
         "best_value": keep.best_value,
         "waiting": round(clock.share_waiting, 4),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 # Flags that decide nothing of what is trained.
 FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache", "val_in_training"}
+# A callback of the user's own: another one is said and not refused, since most only watch.
+FREE_TO_CHANGE |= {"callback"}
 
 
 def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
@@ -100,6 +102,10 @@ def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
             f"{run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "
             "choose another --run, or begin anew with --overwrite"
         )
+    callbacks = [list(one.get("callback", ())) for one in (before, flags)]
+    if callbacks[0] != callbacks[1]:
+        told = [" ".join(names) or "none" for names in callbacks]
+        say(f"{run} was begun with --callback {told[0]}, now {told[1]}")
     for package, version_then in begun.get("versions", {}).items():
         if now["versions"].get(package) != version_then:
             say(

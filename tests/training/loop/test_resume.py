@@ -66,6 +66,10 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def flags(records, run, **given):
     """Dropout in the head, averaged weights, early stopping, validation."""
     options = {"records": str(records), "run": run, "text_head": "projection", **TINY, **given}
@@ -117,15 +121,19 @@ def shown(run) -> dict:
     return {**curves, "pictures": pictures}
 
 
-@pytest.mark.parametrize("step", [8, pytest.param(10, marks=pytest.mark.slow)])
-def test_sigterm_saves_within_a_step_and_the_run_goes_on(
-    step, uninterrupted, training_records, flickr8k_records, tmp_path
+@pytest.mark.parametrize(
+    "step, request_end",
+    [(8, terminate), (8, press_ctrl_c), pytest.param(10, terminate, marks=pytest.mark.slow)],
+)
+def test_a_signal_saves_within_a_step_and_the_run_goes_on(
+    step, request_end, uninterrupted, training_records, flickr8k_records, tmp_path
 ):
     given = flags(
         training_records, tmp_path / "run", val=f"{flickr8k_records}:dev", checkpoint_every="1h"
     )
-    ended = trained(given, Until(step, terminate))
+    ended = trained(given, Until(step, request_end))
     assert (ended["terminated"], ended["steps"]) == (True, step)
+    assert ended["signal"] == {terminate: "SIGTERM", press_ctrl_c: "SIGINT"}[request_end]
     ended = trained(given, Until())
     assert (ended["terminated"], ended["steps"]) == (False, 14)
     assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
@@ -145,8 +153,41 @@ def test_the_command_ends_well_after_sigterm_and_goes_on(training_records, tmp_p
             running.terminate()
             _, said = running.communicate()
         assert running.returncode == 0, said
-        assert f"step {saved.newest().step}, which is saved" in said
+        assert f"ended by SIGTERM: step {saved.newest().step} is saved" in said
         assert ("going on after step" in said) == (number == 2)
+
+
+def test_a_second_ctrl_c_ends_at_once(training_records, tmp_path, capfd):
+    def press_twice():
+        press_ctrl_c()
+        assert "Ctrl-C again ends at once" in capfd.readouterr().err
+        press_ctrl_c()
+        raise AssertionError("the run went on")
+
+    given = flags(training_records, tmp_path / "run", checkpoint_every="1h")
+    with pytest.raises(KeyboardInterrupt):
+        trained(given, Until(3, press_twice))
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_command_saves_on_ctrl_c_in_a_terminal(training_records, tmp_path, workers):
+    """A terminal sends SIGINT to the command and to the workers that it started."""
+    words = [sys.executable, "-m", "tfclip.fit", "shapes", f"--records={training_records}"]
+    words += [f"--run={tmp_path / 'run'}", "--steps=9000", "--batch-size=4", "--image-size=16"]
+    words += ["--checkpoint-every=1", "--evaluate-every=9000", f"--workers={workers}"]
+    saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        while saved.newest_path() is None and running.poll() is None:
+            time.sleep(0.1)
+        os.killpg(running.pid, signal.SIGINT)
+        _, said = running.communicate()
+    assert running.returncode == 130, said
+    assert f"step {saved.newest().step} is saved; the same command goes on from there" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.slow

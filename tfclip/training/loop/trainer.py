@@ -45,13 +45,16 @@ class Trained:
         history: of the epochs' logs, also of those before the run was interrupted.
         step: updates made in all.
         seconds: that took, all parts of the run together.
-        terminated: SIGTERM ended it, and the same run can go on.
+        terminated: a signal ended it, and the same run can go on.
+        signal: which one, "SIGTERM" or "SIGINT" (Ctrl-C); of several machines, this one's; None
+            where it went to its end.
     """
 
     history: keras.callbacks.History
     step: int
     seconds: float
     terminated: bool
+    signal: str | None = None
 
 
 def run_steps(
@@ -74,8 +77,8 @@ def run_steps(
 
     With `checkpoints` it goes on after the last one that is there, and ends as if it had never been
     interrupted: weights, optimizer, draws, metrics, order of the data and what callbacks remember
-    (see `callback_state`). SIGTERM saves after the step. A callback's `before_checkpoint`, where it
-    has one, is called before each save.
+    (see `callback_state`). SIGTERM and Ctrl-C save after the step. A callback's
+    `before_checkpoint`, where it has one, is called before each save.
 
     Args:
         model: compiled, its optimizer built, created within `strategy`.
@@ -151,7 +154,8 @@ class _Training:
         if self.measure_average:
             exchange(averages(self.model))
         self.callbacks.on_train_end(self.logs)
-        return Trained(self.model.history, self.step, self._seconds(), terminated)
+        name = termination.signal if terminated else None
+        return Trained(self.model.history, self.step, self._seconds(), terminated, name)
 
     def _agree(self, termination: Termination) -> None:
         """End where any of several machines is to end; alone, one would wait for the others."""
@@ -176,7 +180,7 @@ class _Training:
         self.clock.step = self.step
 
     def _end_epoch(self, termination: Termination) -> None:
-        """Evaluate; where SIGTERM breaks that off, save what it was to begin with."""
+        """Evaluate; where a signal breaks that off, save what it was to begin with."""
         logs, remembered = dict(self.logs), self.states.taken()
         self.evaluation_due = True
         self.logs["learning_rate"] = learning_rate(self.model)

@@ -6,6 +6,9 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import tyro
+
+from tfclip import plugins
 from tfclip.inputs.picture_size import INTERPOLATIONS, RESIZES
 from tfclip.inputs.view_sets import view_set
 from tfclip.models.config import PRECISIONS
@@ -74,9 +77,9 @@ class FitFlags:
     """Begin with the whole model of this run or converted model: towers, heads, temperature,
     tokenizer, preprocessing."""
     image_tower: str = "efficientnet-b5"
-    """Image encoder; an unknown name lists the known ones."""
+    """Image encoder; an unknown name lists the known ones; package.module:function is imported."""
     text_tower: str = "bert-small"
-    """Text encoder; an unknown name lists the known ones."""
+    """Text encoder, as --image-tower."""
     image_weights: str = "none"
     """imagenet, a keras_hub preset name, a folder (Hugging Face, timm, Keras), a .h5 file, or
     none."""
@@ -199,6 +202,9 @@ class FitFlags:
     """Of the weights, the order of the data and every draw."""
     never_trained: tuple[str, ...] = ()
     """Class names known not to occur in the training data; evaluation tells them apart."""
+    callback: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A Keras callback of your own, package.module:name, of a class, a function that makes one, or
+    one that is made; give the flag again for each further one."""
 
     def __post_init__(self):
         """Refuse what cannot be trained, before TensorFlow starts.
@@ -212,6 +218,8 @@ class FitFlags:
         head(self.image_head)
         head(self.text_head)
         view_set(self.views)
+        for one in self.callback:
+            plugins.check_reference("--callback", one)
         Interval.parse(self.checkpoint_every)
         for what, known in CHOICES.items():
             if getattr(self, what) not in known:
@@ -353,8 +361,7 @@ class FitFlags:
 
     def to_dict(self) -> dict:
         """The flags as JSON types; what runs from before did not have, only where it is set."""
-        usual = {"resize": "squash", "interpolation": "area"}
-        usual |= {} if self.init else {"init": None}
+        usual = {"resize": "squash", "interpolation": "area", "callback": (), "init": None}
         return {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()

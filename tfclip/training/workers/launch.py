@@ -26,7 +26,8 @@ def train_on_workers(command: Sequence[str], workers: int) -> dict:
     """Run a command of `tfclip.fit` in so many processes, and wait for all of them.
 
     They see no GPU, which each of them would take for itself. The chief speaks on standard error;
-    of the others the last line is told where they fail. SIGTERM reaches all of them.
+    of the others the last line is told where they fail. SIGTERM and Ctrl-C reach all of them; a
+    second Ctrl-C ends them at once.
 
     Args:
         command: the words after `python -m tfclip.fit`.
@@ -47,11 +48,16 @@ def train_on_workers(command: Sequence[str], workers: int) -> dict:
             stack.enter_context(_started(command, addresses, index, folder))
             for index in range(workers)
         ]
-        stack.enter_context(_passing_on_sigterm(processes))
+        signals = stack.enter_context(_passing_on_signals(processes))
         failed = _first_failure(processes)
         if failed is not None:
+            if "SIGINT" in signals:  # it came before they could save
+                raise KeyboardInterrupt
             _tell(failed, processes, folder)
-        return json.loads((folder / "0.out").read_text().splitlines()[-1])
+        result = json.loads((folder / "0.out").read_text().splitlines()[-1])
+        if result.get("terminated"):
+            result["signal"] = next(iter(signals), result.get("signal"))
+        return result
 
 
 @contextlib.contextmanager
@@ -83,16 +89,34 @@ def _started(
 
 
 @contextlib.contextmanager
-def _passing_on_sigterm(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
-    def pass_on(*_) -> None:
-        for process in processes:
-            process.terminate()
+def _passing_on_signals(processes: Sequence[subprocess.Popen]) -> Iterator[list[str]]:
+    """Within, SIGTERM and the first Ctrl-C ask the workers to save and end; gives their names.
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    Ctrl-C is passed on as SIGTERM: a terminal sends SIGINT to the workers as well, and a second
+    one would end them at once.
+    """
+    received: list[str] = []
+
+    def pass_on(number: int, _) -> None:
+        again = number == signal.SIGINT and "SIGINT" in received
+        received.append(signal.Signals(number).name)
+        for process in processes:
+            if again:
+                process.kill()
+            else:
+                process.terminate()
+        if again:
+            raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        numbers.remove(signal.SIGINT)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:

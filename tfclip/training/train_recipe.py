@@ -1,0 +1,81 @@
+"""`tfclip.train`: train a recipe from Python, with the flags of the command as arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfclip.naming import unknown
+from tfclip.training import run as one_run
+from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.recipes import recipe as recipe_of_name
+from tfclip.training.preflight import preflight
+
+Reference = str | os.PathLike
+
+
+def train(
+    recipe: str,
+    *,
+    records: Reference | Sequence[Reference],
+    run: Reference,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **flags: Any,
+) -> dict:
+    """Train a recipe and write a run directory, as `tfclip fit` does, in this process.
+
+        result = tfclip.train("shapes", records="records/shapes", run="runs/first", steps=200)
+        model, preprocess = tfclip.load(result["run"])
+
+    The same call goes on with a run that was interrupted. The first Ctrl-C saves after the step and
+    returns; a second one raises KeyboardInterrupt.
+
+    Args:
+        recipe: one of `tfclip.available_models()`.
+        records: training records, DIR or DIR:SPLIT, or several of them.
+        run: the run directory to write.
+        callbacks: Keras callbacks, told what `Model.fit` would tell them. Their attributes that are
+            numbers, text, arrays, and lists or dicts of these are saved with each checkpoint.
+        **flags: the flags of `tfclip fit`, with underscores: `batch_size=64`.
+
+    Returns:
+        What `tfclip fit --json` prints: `run`, `best` (the best model's folder), `steps`,
+        `seconds`, `monitor`, `best_value`, `logs` of the last epoch, and whether it was
+        `terminated`.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
+        CommandFailed: when the loss became NaN; what was saved before is kept.
+    """
+    chosen = recipe_of_name(recipe)
+    several = (records,) if isinstance(records, str | os.PathLike) else records
+    given = {name: _typed(name, value) for name, value in flags.items()}
+    if given.get("workers", 1) != 1:
+        raise ValueError(
+            "workers are processes that the command starts; run python -m tfclip.fit "
+            f"{recipe} --workers {given['workers']}"
+        )
+    made = chosen.flags(records=tuple(map(str, several)), run=Path(run), **given)
+    preflight(recipe, chosen, made)
+    return one_run.train(recipe, made, callbacks)
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A flag as its field holds it: a path from text, a tuple from a list.
+
+    Raises:
+        ValueError: there is no such flag.
+    """
+    types = {field.name: str(field.type) for field in fields(FitFlags)}
+    if name not in types:
+        raise unknown("flag", name, types)
+    if "Path" in types[name]:
+        return None if value is None else Path(value)
+    if "tuple" in types[name] and not isinstance(value, str):
+        return tuple(value)
+    return str(value) if isinstance(value, os.PathLike) else value
