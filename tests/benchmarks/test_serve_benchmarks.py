@@ -9,7 +9,7 @@ from benchmarks import serve_attack, serve_load
 
 @pytest.mark.slow
 def test_twenty_seconds_of_load(exported, capsys):
-    flags = ["--seconds", "20", "--swap-seconds", "8", "--connections", "32"]
+    flags = ["--seconds", "25", "--swap-seconds", "5", "--connections", "32"]
     code = serve_load.main([str(exported), *flags, "--cost-seconds", "0", "--json"])
     result = json.loads(capsys.readouterr().out.splitlines()[-2])
     load, killed = result["load"], result["killed"]

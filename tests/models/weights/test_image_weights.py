@@ -248,7 +248,8 @@ def test_folders_that_do_not_fit_are_refused(tmp_path):
     config.write_text(json.dumps({"architecture": "resnet50"}))
     assert "it takes timm resnet18, Hugging Face resnet" in refusal(tower, "resnet-18", tmp_path)
     config.write_text(json.dumps({"architecture": "resnet18"}))
-    assert "has no model.safetensors" in refusal(tower, "resnet-18", tmp_path, FileNotFoundError)
+    told = refusal(tower, "resnet-18", tmp_path, FileNotFoundError)
+    assert "has no weights: looked for model.safetensors" in told
     (tmp_path / "model.safetensors").write_bytes(b"not that")
     assert "model.safetensors is damaged" in refusal(tower, "resnet-18", tmp_path)
     config.write_text(json.dumps({"class_name": "ResNetBackbone"}))

@@ -136,10 +136,10 @@ def test_tf_config_names_the_workers():
     ],
 )
 def test_a_configuration_that_is_not_understood_is_told_in_one_line(
-    config, training_records, tmp_path, monkeypatch, capsys
+    config, training_records, flickr8k_records, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("TF_CONFIG", config)
-    assert main(words(training_records, training_records, tmp_path / "run")) == 2
+    assert main(words(training_records, flickr8k_records, tmp_path / "run")) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1
     assert "TF_CONFIG must be" in told[0]

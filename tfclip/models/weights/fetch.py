@@ -15,10 +15,14 @@ PYTORCH = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 
 
 def names_hub(source: str) -> bool:
-    """Whether `source` is on the hub: `hf://OWNER/NAME`, or OWNER/NAME without a folder OWNER."""
+    """Whether `source` is on the hub: `hf://OWNER/NAME`, or OWNER/NAME without a folder OWNER.
+
+    `runs/NAME` never is: it is where runs lie, and a misspelt one is not to be fetched.
+    """
     if source.startswith(HUB):
         return True
-    return bool(_NAME.fullmatch(source)) and not Path(source).parent.exists()
+    owner = Path(source).parent
+    return bool(_NAME.fullmatch(source)) and not owner.exists() and str(owner) != "runs"
 
 
 def local_source(source: str) -> Path:
