@@ -122,6 +122,7 @@ def draw_classes():
     return write
 
 
+@pytest.mark.slow
 def test_the_sample_of_inspect_is_uniform(packed):
     drawn = Counter(
         record[schema.KEY].decode().split("/")[1]
