@@ -1,11 +1,13 @@
 """Trains the two golden runs and writes what they answer; see README.md.
 
-Runs with the commit named there, never with a later one: the point is what that commit wrote.
+Runs with the commit named there, never with a later one: the point is what that commit wrote. So
+its imports name the modules of that commit, and stay as they are.
 
     git worktree add /tmp/old 537289a
     cd tests/golden_run && PYTHONPATH=/tmp/old python make.py FOLDER
 """
 
+# ruff: noqa: I001 (modules of another commit)
 import contextlib
 import dataclasses
 import io
@@ -22,10 +24,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip import evaluate, export, fit, make_records, predict
-from tfclip.models.saving import load_model
+from tfclip.models.saved import load_model
 from tfclip.sources.shapes import draw_shapes
-from tfclip.training.loop.checkpoints import Checkpoints
-from tfclip.training.options.recipes import RECIPES
+from tfclip.training.checkpoints import Checkpoints
+from tfclip.training.recipes import RECIPES
 
 HERE = Path(__file__).parent
 KILLED_AFTER = 6
