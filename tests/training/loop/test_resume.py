@@ -179,12 +179,17 @@ def test_the_command_saves_on_ctrl_c_in_a_terminal(training_records, tmp_path, w
     words += ["--checkpoint-every=1", "--evaluate-every=9000", f"--workers={workers}"]
     saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
     with subprocess.Popen(
-        words, stderr=subprocess.PIPE, text=True, start_new_session=True
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell lets the commands that it starts in the background ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         while saved.newest_path() is None and running.poll() is None:
             time.sleep(0.1)
         os.killpg(running.pid, signal.SIGINT)
-        _, said = running.communicate()
+        _, said = running.communicate(timeout=180)
     assert running.returncode == 130, said
     assert f"step {saved.newest().step} is saved; the same command goes on from there" in said
     assert "Traceback" not in said
