@@ -81,7 +81,7 @@ def list_recipes(flags: ListFlags) -> dict:
 
 
 def _side(side: dict) -> str:
-    locked = " locked" if side["locked"] else ""
+    locked = " frozen" if side["locked"] else ""
     head = f"{side['head']} head {side['head_parameters']:,}"
     return (
         f"{side['tower']} {side['tower_parameters']:,}{locked} + "

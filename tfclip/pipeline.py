@@ -79,7 +79,7 @@ class ClipModel:
     def image_encoder(self, images) -> tf.Tensor:
         """Embed one picture (S,S,3) as (D,), or N as `encode_image` does.
 
-        A recipe that learns the space of a locked sentence encoder (teensy: 384 numbers) puts
+        A recipe that learns the space of a frozen sentence encoder (teensy: 384 numbers) puts
         pictures beside that encoder's own sentences.
         """
         images = tf.convert_to_tensor(images)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfclip.inputs.batches import training_batches
-from tfclip.inputs.examples import Drawing
-from tfclip.inputs.input_shards import Share
+from tfclip.inputs.examples import SamplingOptions
+from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records.reader import split_files
 
@@ -16,18 +16,20 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "circle"]
 def test_machines_make_the_rows_of_the_same_batches(training_records, count):
     files = split_files(training_records, "train")
     tokenizer = WordPieceTokenizer(VOCABULARY, 8)
-    drawing = Drawing(16, region_share=0.5, region_margin=0.2, crop_scale=(0.5, 1.0), flip=True)
+    sampling = SamplingOptions(
+        16, region_share=0.5, region_margin=0.2, crop_scale=(0.5, 1.0), flip=True
+    )
 
     def first(share, start_step):
         # More batches than an epoch has, from the middle of one.
         batches = training_batches(
-            files, tokenizer, drawing, batch_size=6, seed=3, start_step=start_step, share=share
+            files, tokenizer, sampling, batch_size=6, seed=3, start_step=start_step, share=share
         )
         return list(batches.take(5).as_numpy_iterator())
 
     for start_step in (0, 1):
-        whole = first(Share(), start_step)
-        shares = [first(Share(index, count), start_step) for index in range(count)]
+        whole = first(InputShard(), start_step)
+        shares = [first(InputShard(index, count), start_step) for index in range(count)]
         for batch, *parts in zip(whole, *shares, strict=True):
             for name, column in batch.items():
                 joined = np.concatenate([part[name] for part in parts])
@@ -37,9 +39,9 @@ def test_machines_make_the_rows_of_the_same_batches(training_records, count):
 def test_the_share_of_a_batch_that_was_made_as_a_whole(training_records):
     files = split_files(training_records, "train")
     whole = training_batches(
-        files, WordPieceTokenizer(VOCABULARY, 8), Drawing(16), batch_size=4, seed=0
+        files, WordPieceTokenizer(VOCABULARY, 8), SamplingOptions(16), batch_size=4, seed=0
     )
-    (batch,), (half,) = whole.take(1), Share(1, 2).of(whole).take(1)
+    (batch,), (half,) = whole.take(1), InputShard(1, 2).of(whole).take(1)
     assert half["image"].shape == (2, 16, 16, 3)
     for name, column in half.items():
         np.testing.assert_array_equal(column, batch[name][2:], err_msg=name)

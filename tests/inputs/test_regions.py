@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.inputs.examples import Drawing, draw_example
+from tfclip.inputs.examples import SamplingOptions, sample_example
 from tfclip.inputs.regions import context_box, crop_box, phrases_kept, says_side
 from tfclip.records import schema
 from tfclip.records.check import check_picture
@@ -113,8 +113,8 @@ def record():
     return schema.parse(tf.constant(schema.encode(values)))
 
 
-def examples(record, count=60, **drawing):
-    draw = tf.function(lambda seed: draw_example(record, seed, Drawing(18, **drawing)))
+def examples(record, count=60, **sampling):
+    draw = tf.function(lambda seed: sample_example(record, seed, SamplingOptions(18, **sampling)))
     found = [draw(tf.constant([0, number])) for number in range(count)]
     return [(e["caption"].numpy().decode(), e["image"].numpy(), int(e["image_id"])) for e in found]
 

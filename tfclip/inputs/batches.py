@@ -6,8 +6,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfclip.inputs.examples import FEATURES, ID_BUCKETS, Drawing, draw_example, example_seed
-from tfclip.inputs.input_shards import ALL, Share
+from tfclip.inputs.examples import (
+    FEATURES,
+    ID_BUCKETS,
+    SamplingOptions,
+    example_seed,
+    sample_example,
+)
+from tfclip.inputs.input_shards import ALL, InputShard
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.words import RecordWords
@@ -17,21 +23,21 @@ from tfclip.records.reader import ROW, Record, endless_shards, read_shards
 def training_batches(
     files: Sequence[str] | Mixture,
     tokenizer: Tokenizer,
-    drawing: Drawing,
+    sampling: SamplingOptions,
     *,
     batch_size: int,
     seed: int,
     start_step: int = 0,
     epoch_size: int | None = None,
     words: RecordWords | None = None,
-    share: Share = ALL,
+    share: InputShard = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches; (seed, step) alone decides what batch `step` holds.
 
     Args:
         files: shards of one split, from `records.reader.split_files`; or of several sets.
         tokenizer: turns captions into ids.
-        drawing: how examples are drawn from records.
+        sampling: how examples are drawn from records.
         batch_size: examples in a batch, over all replicas and machines.
         seed: of the order of the records and of every draw.
         start_step: batches to leave out at the start; they are skipped before decoding.
@@ -47,7 +53,7 @@ def training_batches(
     """
 
     def draw(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
-        example = draw_example(record, example_seed(seed, number), drawing)
+        example = sample_example(record, example_seed(seed, number), sampling)
         return example if words is None else {**example, ROW: record[ROW]}
 
     if isinstance(files, Mixture):
@@ -57,7 +63,7 @@ def training_batches(
             seed,
             start_step * batch_size,
             FEATURES,
-            lambda own, number, record: draw_example(record, example_seed(own, number), drawing),
+            lambda own, number, record: sample_example(record, example_seed(own, number), sampling),
         )
         keep = share.keep(batch_size)
         if keep is not None:
@@ -92,7 +98,9 @@ def validation_batches(
     examples = read_shards(
         files,
         features=FEATURES,
-        then=lambda record: draw_example(record, tf.constant([0, 0]), Drawing(image_size)),
+        then=lambda record: sample_example(
+            record, tf.constant([0, 0]), SamplingOptions(image_size)
+        ),
     )
     return _batches(examples, tokenizer, batch_size)
 

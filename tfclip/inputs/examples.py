@@ -25,7 +25,7 @@ FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, 
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SamplingOptions:
     """How an example is drawn from a record.
 
     `region_share` of the examples of records with regions show a region and its phrase, as
@@ -56,39 +56,41 @@ def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
     return tf.stack([seed, tf.cast(number % 2**31, tf.int32)])
 
 
-def draw_example(record: Record, seed: tf.Tensor, drawing: Drawing) -> dict[str, tf.Tensor]:
+def sample_example(
+    record: Record, seed: tf.Tensor, sampling: SamplingOptions
+) -> dict[str, tf.Tensor]:
     """Draw one example from a parsed record: `image`, `caption` and `image_id`.
 
     Args:
         record: from `records.schema.parse`, with `FEATURES`.
         seed: (2,) int32; equal seeds draw equal examples.
-        drawing: what may be drawn.
+        sampling: what may be drawn.
     """
-    draws = Draws(seed)
+    rng = ExampleRng(seed)
     picture = decode_record_jpeg(record[schema.IMAGE])
-    if drawing.max_phrases is None:
+    if sampling.max_phrases is None:
         kept = tf.range(tf.size(record[schema.PHRASE]))
     else:
-        kept = phrases_kept(seed[0], record[schema.ID], record[schema.PHRASE], drawing.max_phrases)
+        kept = phrases_kept(seed[0], record[schema.ID], record[schema.PHRASE], sampling.max_phrases)
     texts = {**record, schema.PHRASE: tf.gather(record[schema.PHRASE], kept)}
 
     def region():
-        at = kept[draws.below(tf.size(kept))]
-        image = crop_region(picture, draws.region_box(record, at, drawing), drawing.image_size)
+        at = kept[rng.below(tf.size(kept))]
+        image = crop_region(picture, rng.region_box(record, at, sampling), sampling.image_size)
         key = tf.strings.join([record[schema.KEY], tf.strings.as_string(at)], "#")
         return image, record[schema.PHRASE][at], tf.strings.to_hash_bucket_fast(key, ID_BUCKETS)
 
     def whole():
-        image = draws.view(picture, record[schema.ID], drawing)
-        return image, draws.text(texts, drawing), record[schema.ID]
+        image = rng.view(picture, record[schema.ID], sampling)
+        return image, rng.text(texts, sampling), record[schema.ID]
 
-    if drawing.region_share > 0:
-        drawn = tf.random.stateless_uniform([], draws.seeds[3]) < drawing.region_share
+    if sampling.region_share > 0:
+        drawn = tf.random.stateless_uniform([], rng.seeds[3]) < sampling.region_share
         image, caption, image_id = tf.cond(drawn & (tf.size(kept) > 0), region, whole)
     else:
         image, caption, image_id = whole()
-    flip = ~says_side(caption) if drawing.flip else False
-    image = augment(image, draws.seeds[4], crop_scale=drawing.crop_scale, flip=flip)
+    flip = ~says_side(caption) if sampling.flip else False
+    image = augment(image, rng.seeds[4], crop_scale=sampling.crop_scale, flip=flip)
     return {"image": image, "caption": caption, "image_id": image_id}
 
 
@@ -108,7 +110,7 @@ def several_of(seed: tf.Tensor, number: tf.Tensor, count: tf.Tensor, wanted: int
     return tf.cast(places % count[..., None], tf.int32)
 
 
-class Draws:
+class ExampleRng:
     """What is drawn for one example; also where stored features stand in for pictures or texts.
 
     Args:
@@ -129,35 +131,35 @@ class Draws:
         """Which of `count` () int32 texts: () int32 in 0..count-1."""
         return _below(count, self.seeds[0])
 
-    def view_at(self, drawing: Drawing) -> tf.Tensor:
-        """Which of the drawing's views: () int32."""
-        return view_of(self.seed[0], self.seed[1], len(view_set(drawing.views)))
+    def view_at(self, sampling: SamplingOptions) -> tf.Tensor:
+        """Which of the sampling's views: () int32."""
+        return view_of(self.seed[0], self.seed[1], len(view_set(sampling.views)))
 
-    def view(self, picture: tf.Tensor, image_id: tf.Tensor, drawing: Drawing) -> tf.Tensor:
+    def view(self, picture: tf.Tensor, image_id: tf.Tensor, sampling: SamplingOptions) -> tf.Tensor:
         """The drawn view of `picture` (H,W,3) uint8: (S,S,3) uint8."""
         seen = [
-            partial(picture_view, picture, view, drawing.image_size, image_id, number)
-            for number, view in enumerate(view_set(drawing.views))
+            partial(picture_view, picture, view, sampling.image_size, image_id, number)
+            for number, view in enumerate(view_set(sampling.views))
         ]
-        return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(drawing), seen)
+        return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(sampling), seen)
 
-    def region_box(self, record: Record, at: tf.Tensor, drawing: Drawing) -> tf.Tensor:
+    def region_box(self, record: Record, at: tf.Tensor, sampling: SamplingOptions) -> tf.Tensor:
         """What of the picture is shown with its region `at` () int32: (4,) y0,x0,y1,x1."""
         xmin, ymin, xmax, ymax = (record[name] for name in schema.BOX)
         boxes = tf.stack([ymin, xmin, ymax, xmax], axis=1)
 
         def crop():
-            return crop_box(boxes[at], self.seeds[1:3], drawing.region_margin)
+            return crop_box(boxes[at], self.seeds[1:3], sampling.region_margin)
 
         def context():
             return context_box(boxes, at, self.seeds[1])
 
-        if drawing.regions == "mix":
+        if sampling.regions == "mix":
             coin = tf.random.stateless_uniform([], tf.random.fold_in(self.seeds[3], 1))
             return tf.cond(coin < 0.5, crop, context)
-        return context() if drawing.regions == "context" else crop()
+        return context() if sampling.regions == "context" else crop()
 
-    def text(self, record: Record, drawing: Drawing) -> tf.Tensor:
+    def text(self, record: Record, sampling: SamplingOptions) -> tf.Tensor:
         """The drawn text of a record, () string, or (K,) where K captions are asked for; the empty
         text where it has none."""
         captions, phrases = record[schema.CAPTION], record[schema.PHRASE]
@@ -174,12 +176,12 @@ class Draws:
             return tf.cond(tf.size(phrases) > 1, two, one)
 
         def several():
-            return tf.gather(texts, self.several(tf.size(texts), drawing.captions))
+            return tf.gather(texts, self.several(tf.size(texts), sampling.captions))
 
-        if drawing.captions > 1:
-            none = tf.fill([drawing.captions], "")
+        if sampling.captions > 1:
+            none = tf.fill([sampling.captions], "")
             return tf.cond(tf.size(texts) > 0, several, lambda: none)
-        return tf.cond(tf.size(texts) > 0, one_or_two if drawing.phrases == 2 else one, lambda: "")
+        return tf.cond(tf.size(texts) > 0, one_or_two if sampling.phrases == 2 else one, lambda: "")
 
 
 def _below(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Share:
+class InputShard:
     """The part of each batch that one machine of several makes: `count` equal parts, in order.
 
     What a batch holds does not depend on it, so that any number of machines trains the same.
@@ -39,4 +39,4 @@ class Share:
         return batches.map(lambda batch: {name: part(column) for name, column in batch.items()})
 
 
-ALL = Share()
+ALL = InputShard()

@@ -131,7 +131,7 @@ class Perceptron(Head):
 
 @keras.saving.register_keras_serializable("tfclip")
 class Residual(Head):
-    """The head for locked towers: standardised features, through a matrix and a perceptron beside.
+    """The head for frozen towers: standardised features, through a matrix and a perceptron beside.
 
     y = W x + V dropout(gelu(U x)), where x are the features, each with the mean 0 and the deviation
     1 of `adapt`, after dropout. Strong dropout is what lets heads learn from a few thousand

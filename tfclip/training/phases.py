@@ -1,4 +1,4 @@
-"""What each step of a run trains on: records, or the stored outputs of locked towers."""
+"""What each step of a run trains on: records, or the stored outputs of frozen towers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfclip.inputs.batches import training_batches
-from tfclip.inputs.examples import Drawing
-from tfclip.inputs.input_shards import Share
+from tfclip.inputs.examples import SamplingOptions
+from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text_lengths import shortened
 from tfclip.models.saving import TrainedModel
@@ -32,9 +32,9 @@ from tfclip.training.setup.build_model import compile_unlocked
 
 
 def make_phases(
-    flags: FitFlags, trained: TrainedModel, records: TrainingSets, share: Share
+    flags: FitFlags, trained: TrainedModel, records: TrainingSets, share: InputShard
 ) -> list[Phase]:
-    """The run as one phase, or two where locked towers are freed after a while.
+    """The run as one phase, or two where frozen towers are freed after a while.
 
     Args:
         flags: with `steps` known.
@@ -43,7 +43,7 @@ def make_phases(
         share: which rows of each batch this machine makes.
     """
     directory, split = records.sets[0].read_from, records.sets[0].split
-    drawing = Drawing(
+    sampling = SamplingOptions(
         image_size=trained.config.picture_size,
         regions=flags.regions,
         region_share=flags.shown_regions,
@@ -68,12 +68,12 @@ def make_phases(
         training_batches,
         records.drawn_from,
         trained.tokenizer,
-        drawing,
+        sampling,
         epoch_size=records.images,
         **size,
     )
     from_stored = partial(
-        feature_batches, directory, split, trained.tokenizer, drawing, **stored, **size
+        feature_batches, directory, split, trained.tokenizer, sampling, **stored, **size
     )
 
     def batches(start: int) -> tf.data.Dataset:
@@ -91,8 +91,8 @@ def make_phases(
 def locked_features(
     flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
 ) -> dict[str, ImageFeatures | TextFeatures | None]:
-    """The stored outputs of the locked towers over a split, `image` and `text`; None where the
-    tower is not locked."""
+    """The stored outputs of the frozen towers over a split, `image` and `text`; None where the
+    tower is not frozen."""
     where = Storage(flags.feature_precision, flags.feature_cache)
     image = text = None
     if "image" in flags.locked:

@@ -59,7 +59,7 @@ def _validation_pictures(flags: FitFlags) -> int:
 
 
 def _feature_folders(flags: FitFlags, records: TrainingSets) -> list[str]:
-    """Where outputs of locked towers are stored."""
+    """Where outputs of frozen towers are stored."""
     if not (flags.locked and flags.cache_features):
         return []
     return [str(flags.feature_cache or one / "features") for one in records.directories]

@@ -28,7 +28,7 @@ from tfclip.training.callbacks.tensorboard import Board
 from tfclip.training.data.training_sets import open_training_sets
 from tfclip.training.interval import Interval
 from tfclip.training.loop.checkpoints import Checkpoints
-from tfclip.training.loop.step_timer import Clock
+from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import run_steps
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe, recipe
@@ -153,7 +153,7 @@ def _train(
         writes=writes,
     )
     manifests = [one.manifest for one in records.sets]
-    clock = Clock()
+    clock = StepTimer()
     doctor = Doctor(
         clock,
         chance=Chance.of(flags),

@@ -12,7 +12,7 @@ from tfclip.evaluation.tasks.classification import evaluate_classification
 from tfclip.evaluation.tasks.map_during_training import SplitScorer
 from tfclip.evaluation.tasks.retrieval import evaluate_retrieval
 from tfclip.inputs.batches import validation_batches
-from tfclip.inputs.input_shards import Share
+from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.text_lengths import shortened
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel
@@ -28,7 +28,7 @@ Measures = dict[str, Callable[[], dict[str, float]]]
 
 
 def make_measures(
-    flags: FitFlags, trained: TrainedModel, strategy: tf.distribute.Strategy, share: Share
+    flags: FitFlags, trained: TrainedModel, strategy: tf.distribute.Strategy, share: InputShard
 ) -> tuple[Measures, str]:
     """What is measured, by what is said of it, and the log that chooses the best model.
 

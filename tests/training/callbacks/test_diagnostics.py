@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfclip.inputs.batches import training_batches
-from tfclip.inputs.examples import Drawing
+from tfclip.inputs.examples import SamplingOptions
 from tfclip.inputs.text import tokenizer_from_file
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
@@ -25,7 +25,7 @@ from tfclip.training.callbacks.diagnostics import (
 )
 from tfclip.training.data.training_sets import open_training_sets
 from tfclip.training.loop.batch_statistics import batch_health
-from tfclip.training.loop.step_timer import Clock
+from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import Phase, run_steps
 from tfclip.training.options.recipes import RECIPES
 from tfclip.training.phases import batch_keys
@@ -75,7 +75,7 @@ def patient():
     # Embeddings of zero: the loss of chance, and nothing for the text side to learn from.
     model.image_head.dense.kernel.assign(tf.zeros_like(model.image_head.dense.kernel))
     compile_for_training(model, flags)
-    clock = Clock()
+    clock = StepTimer()
     doctor = Doctor(clock, chance=Chance.of(flags), window=3)
     strategy = tf.distribute.get_strategy()
     ended = run_steps(
@@ -116,7 +116,7 @@ def test_the_shares_are_in_the_history(patient):
 
 
 def test_a_sound_window_has_no_diagnosis():
-    clock = Clock(steps=100, waiting=1.0, training=99.0)
+    clock = StepTimer(steps=100, waiting=1.0, training=99.0)
     doctor = Doctor(clock, chance=Chance(1 / 64, np.log(64)))
     doctor.look(
         {
@@ -160,13 +160,13 @@ def test_collapse_is_found_by_the_hits_where_words_are_in_the_loss():
     chance = Chance.of(flags)
     means = {"batch_loss": 2.0, "logit_scale": 30.0}
     for accuracy, found in ((1.1 * chance.accuracy, 1), (3 * chance.accuracy, 0)):
-        doctor = Doctor(Clock(), chance=chance)
+        doctor = Doctor(StepTimer(), chance=chance)
         doctor.look({**means, "accuracy": accuracy})
         assert len(doctor.diagnoses) == found
 
 
 def test_the_lower_limit_of_the_temperature_is_found():
-    doctor = Doctor(Clock())
+    doctor = Doctor(StepTimer())
     doctor.look({"batch_loss": 2.0, "logit_scale": 1.0})
     assert "a factor of 1.00" in doctor.diagnoses[0]
 
@@ -216,7 +216,9 @@ def test_records_of_another_preprocessing_are_found(training_records):
 def test_the_keys_of_a_batch_are_those_of_its_records(training_records):
     records = open_training_sets([f"{training_records}:train"])
     tokenizer = tokenizer_from_file(training_records / "vocab.txt", 8)
-    batches = training_batches(records.drawn_from, tokenizer, Drawing(16), batch_size=3, seed=5)
+    batches = training_batches(
+        records.drawn_from, tokenizer, SamplingOptions(16), batch_size=3, seed=5
+    )
     ids = {
         record[schema.KEY].decode(): record[schema.ID]
         for record in read_split(training_records, "train").as_numpy_iterator()

@@ -3,7 +3,7 @@
 import pytest
 
 from tfclip.training.callbacks.evaluation_line import duration, evaluation_line
-from tfclip.training.loop.step_timer import Clock
+from tfclip.training.loop.step_timer import StepTimer
 
 LOGS = {
     "loss": 1.8512,
@@ -57,7 +57,7 @@ def test_a_time_in_words(seconds, told):
 def test_the_time_left_is_that_of_the_remaining_steps(monkeypatch):
     now = iter([100.0, 130.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    clock = Clock()
+    clock = StepTimer()
     clock.begin(10, 40)
     assert clock.seconds_left() == 0.0
     clock.step = 20

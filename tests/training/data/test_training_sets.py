@@ -147,7 +147,7 @@ def test_the_order_of_the_sound_records_comes_again(damaged, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("locked", [False, True])
 def test_a_run_that_skips_damage_goes_on_exactly(damaged, tmp_path, locked):
-    """Cut off after step 5, begun again from the checkpoint of step 3; by --lock with a cache."""
+    """Cut off after step 5, begun again from the checkpoint of step 3; by --freeze with a cache."""
     recipe = replace(
         RECIPES["shapes"],
         image_options={"widths": (8, 16), "stem": 2},

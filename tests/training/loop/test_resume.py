@@ -336,5 +336,5 @@ def test_locked_towers_are_in_no_checkpoint_and_must_be_the_same(training_record
         arrays = [packed[name] for name in packed.files if name.startswith("variable")]
     assert len(arrays) > 10
     assert not any(np.array_equal(array, towers.kernel) for array in arrays)
-    with pytest.raises(ValueError, match="locked towers have other weights.*--image-weights"):
+    with pytest.raises(ValueError, match="frozen towers have other weights.*--image-weights"):
         trained(given, Towers(change=1.0))

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import tyro
 
+from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import RECIPES
 
 
@@ -11,7 +13,7 @@ from tfclip.training.options.recipes import RECIPES
     ("given", "told"),
     [
         ({"lock": "images"}, "image"),
-        ({"unlock_after": 5}, "--lock"),
+        ({"unlock_after": 5}, "--freeze"),
         ({"lock": "image", "unlock_after": 1100, "region_share": 0.0}, "--steps 1100"),
         ({"lock": "image"}, "--regions.*--no-cache-features"),
         ({"lock": "image", "region_share": 0.0, "flip": True}, "--flip.*--views"),
@@ -59,3 +61,14 @@ def test_each_way_to_show_regions_has_a_share_by_default():
     }
     assert shares == {"whole": 0, "crop": 1, "context": 1, "mix": 2 / 3}
     assert RECIPES["shapes"].flags().shown_regions == 0.85
+
+
+@pytest.mark.parametrize(
+    ("freeze", "after"), [("--freeze", "--unfreeze-after"), ("--lock", "--unlock-after")]
+)
+def test_frozen_towers_are_named_by_either_word(freeze, after):
+    words = ["--records", "r", "--run", "x", freeze, "image,text", after, "5"]
+    flags = tyro.cli(FitFlags, args=words)
+    assert flags.locked == ("image", "text")
+    assert flags.unlock_after == 5
+    assert flags.to_dict()["lock"] == "image,text"  # the name in the configuration of a run stays

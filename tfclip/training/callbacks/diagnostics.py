@@ -16,7 +16,7 @@ from tfclip.console import say
 from tfclip.models.dual_encoder import MODALITIES, DualEncoder
 from tfclip.models.layers.logit_scale import LARGEST_LOGIT_SCALE
 from tfclip.records.manifest import Manifest
-from tfclip.training.loop.step_timer import Clock
+from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.options.flags import FitFlags
 
 # Steps between two looks: enough to tell chance from a trend.
@@ -42,7 +42,7 @@ class Doctor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        clock: Clock,
+        clock: StepTimer,
         *,
         chance: Chance | None = None,
         known: Sequence[str] = (),
@@ -127,7 +127,7 @@ class Doctor(keras.callbacks.Callback):
             self.clock.diagnosis = (
                 f"the training waits for its data {self.clock.share_waiting:.0%} of the time. Pack "
                 "the records smaller (make_records --image-size), put them on a faster disk, give "
-                "the machine more cores, or use --lock with stored features"
+                "the machine more cores, or use --freeze with stored features"
             )
             say(f"doctor: {self.clock.diagnosis}")
 
@@ -244,7 +244,7 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         if frozen:
             found.append(
                 f"{frozen} of {len(layers)} batch normalisations of the {side} tower are frozen "
-                f"while the rest of it trains; set layer.trainable = True, or use --lock {side}"
+                f"while the rest of it trains; set layer.trainable = True, or use --freeze {side}"
             )
         trained = [layer for layer in layers if layer.trainable]
         if replicas > 1 and not all(layer.synchronized for layer in trained):
@@ -256,7 +256,7 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         if trained and seen < FEW_ROWS:
             found.append(
                 f"the {side} tower normalises over batches of {seen}, whose mean and deviation say "
-                f"little; use a --batch-size of {FEW_ROWS} or more, or --lock {side}"
+                f"little; use a --batch-size of {FEW_ROWS} or more, or --freeze {side}"
             )
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import keras
 
 from tfclip.console import say
-from tfclip.training.loop.step_timer import Clock
+from tfclip.training.loop.step_timer import StepTimer
 
 PERCENT = {
     "val_recall": "mean recall",
@@ -75,7 +75,7 @@ class EvaluationLine(keras.callbacks.Callback):
         best_epoch: returns the epoch of the best model so far.
     """
 
-    def __init__(self, clock: Clock, monitor: str, best_epoch: Callable[[], int | None]):
+    def __init__(self, clock: StepTimer, monitor: str, best_epoch: Callable[[], int | None]):
         super().__init__()
         self.clock, self.monitor, self.best_epoch = clock, monitor, best_epoch
 

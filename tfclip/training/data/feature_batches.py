@@ -1,4 +1,4 @@
-"""Training batches in which stored features stand in for the inputs of locked towers."""
+"""Training batches in which stored features stand in for the inputs of frozen towers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.inputs.batches import tokenized
-from tfclip.inputs.examples import Drawing, Draws, example_seed, several_of, view_of
+from tfclip.inputs.examples import ExampleRng, SamplingOptions, example_seed, several_of, view_of
 from tfclip.inputs.images import decode_record_jpeg
-from tfclip.inputs.input_shards import ALL, Share
+from tfclip.inputs.input_shards import ALL, InputShard
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
@@ -27,7 +27,7 @@ def feature_batches(
     records: Path,
     split: str,
     tokenizer: Tokenizer,
-    drawing: Drawing,
+    sampling: SamplingOptions,
     *,
     image: ImageFeatures | None,
     text: TextFeatures | None,
@@ -35,7 +35,7 @@ def feature_batches(
     seed: int,
     start_step: int = 0,
     words: RecordWords | None = None,
-    share: Share = ALL,
+    share: InputShard = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches; batch by batch the examples of `training_batches`.
 
@@ -44,7 +44,7 @@ def feature_batches(
 
     Args:
         records, split: what the features were computed from.
-        tokenizer, drawing, batch_size, seed, start_step, words, share: see
+        tokenizer, sampling, batch_size, seed, start_step, words, share: see
             `inputs.batches.training_batches`.
         image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F).
         text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F).
@@ -60,27 +60,27 @@ def feature_batches(
         needed += [schema.CAPTION, schema.PHRASE]
 
     # Draws for one example after the other would take longer than a step of the heads.
-    at_once = image is not None and text is not None and drawing.captions > 1
+    at_once = image is not None and text is not None and sampling.captions > 1
 
     def draw(number: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if at_once:
             return {ROW: record[ROW], "number": number}
-        draws = Draws(example_seed(seed, number))
-        example = {ROW: record[ROW], "view": draws.view_at(drawing)}
+        rng = ExampleRng(example_seed(seed, number))
+        example = {ROW: record[ROW], "view": rng.view_at(sampling)}
         if image is None:
             picture = decode_record_jpeg(record[schema.IMAGE])
             image_id = record[schema.ID]
-            example |= {"image": draws.view(picture, image_id, drawing), "image_id": image_id}
+            example |= {"image": rng.view(picture, image_id, sampling), "image_id": image_id}
         if text is None:
-            example["caption"] = draws.text(record, drawing)
+            example["caption"] = rng.text(record, sampling)
         else:
             starts = tf.constant(text.text_starts)
             first, last = starts[record[ROW]], starts[record[ROW] + 1]
             count = tf.cast(last - first, tf.int32)
-            chosen = draws.several(tf.maximum(count, 1), drawing.captions)
+            chosen = rng.several(tf.maximum(count, 1), sampling.captions)
             # The empty text stands last.
             at = tf.where(count > 0, first + tf.cast(chosen, tf.int64), len(text.caption_id) - 1)
-            example["text"] = at[0] if drawing.captions == 1 else at
+            example["text"] = at[0] if sampling.captions == 1 else at
         return example
 
     examples = endless_shards(
@@ -96,12 +96,12 @@ def feature_batches(
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if at_once:
             numbers = example["number"] % 2**31
-            views = len(view_set(drawing.views))
+            views = len(view_set(sampling.views))
             example["view"] = view_of(seed, numbers, views)
             starts = tf.constant(text.text_starts)
             first = tf.gather(starts, example[ROW])
             count = tf.gather(starts, example[ROW] + 1) - first
-            chosen = several_of(seed, numbers, tf.maximum(count, 1), drawing.captions)
+            chosen = several_of(seed, numbers, tf.maximum(count, 1), sampling.captions)
             at = first[:, None] + tf.cast(chosen, tf.int64)
             example["text"] = tf.where(count[:, None] > 0, at, len(text.caption_id) - 1)
         batch = {name: example[name] for name in ("image", "image_id") if name in example}
@@ -126,9 +126,9 @@ def stored_validation_batches(
     """Return one pass of whole batches: the first view and a text of each record, the same each
     time. See `inputs.batches.validation_batches`, whose batches these are where both sides are
     stored."""
-    draws = Draws(tf.constant([0, 0]))
+    rng = ExampleRng(tf.constant([0, 0]))
     counts = np.diff(text.text_starts).astype(np.int32)
-    choice = tf.map_fn(draws.below, tf.constant(np.maximum(counts, 1)))
+    choice = tf.map_fn(rng.below, tf.constant(np.maximum(counts, 1)))
     texts = np.where(counts > 0, text.text_starts[:-1] + choice.numpy(), len(text.caption_id) - 1)
     rows = tf.data.Dataset.from_tensor_slices((np.arange(len(counts)), texts))
 

@@ -1,4 +1,4 @@
-"""The outputs of locked towers over a split of records: computed once, stored, checked, reused.
+"""The outputs of frozen towers over a split of records: computed once, stored, checked, reused.
 
 One folder holds one side of one split, `<records>/features/<fingerprint>/`. Its name is the hash of
 everything that decides the content: the tower's weights and sizes, how its input is made, the

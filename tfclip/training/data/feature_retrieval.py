@@ -14,7 +14,7 @@ ROWS_AT_ONCE = 256
 
 
 class StoredRetrieval:
-    """The figures of `evaluation.tasks.retrieval`, where both towers are locked.
+    """The figures of `evaluation.tasks.retrieval`, where both towers are frozen.
 
     Args:
         model: whose heads are measured, as they are when asked.

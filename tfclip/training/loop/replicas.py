@@ -8,7 +8,7 @@ import tensorflow as tf
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
     """Cut each batch into one part per replica, in order.
 
-    Several machines make their own `inputs.input_shards.Share` of a batch each, and cut that.
+    Several machines make their own `inputs.input_shards.InputShard` of a batch each, and cut that.
     """
     if strategy.num_replicas_in_sync == 1:
         return batches

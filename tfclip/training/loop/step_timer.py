@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Clock:
+class StepTimer:
     """Where the time of the loop goes, in seconds, and what is wrong with it.
 
     Apart from the logs, which must not depend on times. The first step builds the graph, and does

@@ -18,10 +18,10 @@ from tfclip.training.loop.callback_state import CallbackStates
 from tfclip.training.loop.checkpoints import Checkpoints
 from tfclip.training.loop.replicas import distribute, first_replica
 from tfclip.training.loop.sigterm import Terminated, Termination
-from tfclip.training.loop.step_timer import Clock
+from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.variables import changing_variables, checksum, unchanged_variables
 from tfclip.training.setup.optimizer import averages, exchange, exchanged, learning_rate
-from tfclip.training.workers.worker_health import Agreement
+from tfclip.training.workers.worker_health import AnyWorker
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def run_steps(
     epoch_steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: Checkpoints | None = None,
-    clock: Clock | None = None,
+    clock: StepTimer | None = None,
     measure_average: bool = True,
 ) -> Trained:
     """Train phase after phase, telling the callbacks what one `Model.fit` would tell them.
@@ -92,7 +92,7 @@ def run_steps(
         ValueError: no checkpoint is sound, or they are of another model.
     """
     training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
-    training.clock = clock or Clock()
+    training.clock = clock or StepTimer()
     training.measure_average = measure_average
     with Termination() as termination:
         return training.run(termination)
@@ -104,7 +104,7 @@ class _Training:
     def __init__(self, model, strategy, phases, epoch_steps, callbacks, checkpoints):
         self.model, self.strategy, self.phases = model, strategy, phases
         self.epoch_steps, self.checkpoints = epoch_steps, checkpoints
-        self.agreement, self.to_be_terminated = Agreement(strategy), False
+        self.agreement, self.to_be_terminated = AnyWorker(strategy), False
         self.steps = sum(phase.steps for phase in phases)
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks),
@@ -113,7 +113,7 @@ class _Training:
             epochs=-(-self.steps // epoch_steps),
             steps=self.steps,
         )
-        self.clock, self.measure_average = Clock(), True
+        self.clock, self.measure_average = StepTimer(), True
         self.step, self.phase = 0, 0
         self.logs: dict[str, float] = {}
         self.unchanged = 0
@@ -256,7 +256,7 @@ class _Training:
                 self._begin_phase()
             if self.unchanged != saved.state["unchanged"]:
                 raise ValueError(
-                    f"the locked towers have other weights than when {saved.path.parent.parent} "
+                    f"the frozen towers have other weights than when {saved.path.parent.parent} "
                     "was begun; give back the files of --image-weights and --text-weights, or "
                     "begin anew with --overwrite"
                 )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 import tyro
 
@@ -105,19 +108,21 @@ class FitFlags:
     precision: str = "float32"
     """float32, bfloat16, or float16 with loss scaling."""
 
-    lock: str = "none"
+    lock: Annotated[str, tyro.conf.arg(name="freeze", aliases=["--lock"])] = "none"
     """Towers that keep their weights, whose outputs are computed once and stored: none, image,
     text, or image,text."""
     views: str = "1"
     """The set of fixed views of which one is drawn each time a whole picture is shown, by name."""
     cache_features: bool = True
-    """Store the outputs of locked towers, instead of running the towers in every step."""
+    """Store the outputs of frozen towers, instead of running the towers in every step."""
     feature_cache: Path | None = None
     """Where they are stored; RECORDS/features when not given."""
     feature_precision: str = "float32"
     """How they are stored: float32, or float16 in half the space."""
-    unlock_after: int | None = None
-    """From this step on train the locked towers as well."""
+    unlock_after: Annotated[
+        int | None, tyro.conf.arg(name="unfreeze-after", aliases=["--unlock-after"])
+    ] = None
+    """From this step on train the frozen towers as well."""
     unlocked_learning_rate: float = 1e-5
     """Highest learning rate from then on."""
     layer_decay: float = 0.75
@@ -287,7 +292,7 @@ class FitFlags:
 
     @property
     def locked(self) -> tuple[str, ...]:
-        """The sides whose towers are locked at the start."""
+        """The sides whose towers are frozen at the start."""
         return LOCKS[self.lock]
 
     def with_steps(self, images: int) -> FitFlags:
@@ -327,18 +332,18 @@ class FitFlags:
             raise ValueError("--word-weight takes the words of one --records; leave it out or 0")
         if len(self.records) > 1 and self.locked and self.cache_features:
             raise ValueError(
-                "outputs of locked towers are stored for one --records at a time; with several add "
+                "outputs of frozen towers are stored for one --records at a time; with several add "
                 "--no-cache-features"
             )
 
     def _check_lock(self) -> None:
         if not self.locked:
             if self.unlock_after is not None:
-                raise ValueError("--unlock-after needs --lock image, text, or image,text")
+                raise ValueError("--unfreeze-after needs --freeze image, text, or image,text")
             return
         if self.unlock_after is not None and self.unlock_after >= self.steps:
             raise ValueError(
-                f"--unlock-after {self.unlock_after} must be below --steps {self.steps}"
+                f"--unfreeze-after {self.unlock_after} must be below --steps {self.steps}"
             )
         if not self.cache_features:
             return
@@ -351,12 +356,12 @@ class FitFlags:
             named = " and ".join(f"--{name}" for name, given in drawn.items() if given)
             raise ValueError(
                 f"{named} draws other pixels each time, of which nothing can be stored; with "
-                "--lock image use --views, or add --no-cache-features"
+                "--freeze image use --views, or add --no-cache-features"
             )
         if "text" in self.locked and (self.phrases > 1 or self.shown_regions or self.max_phrases):
             raise ValueError(
                 "--phrases 2, --max-phrases and --regions draw other texts than are stored; with "
-                "--lock text leave them out, or add --no-cache-features"
+                "--freeze text leave them out, or add --no-cache-features"
             )
 
     def to_dict(self) -> dict:
@@ -370,4 +375,4 @@ class FitFlags:
 
 
 def _flag(name: str) -> str:
-    return name.replace("_", "-")
+    return {"lock": "freeze", "unlock_after": "unfreeze-after"}.get(name, name.replace("_", "-"))

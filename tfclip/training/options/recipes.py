@@ -136,7 +136,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     **{
         f"teensy-{size}": Recipe(
-            summary=f"a {size[0]}-million Mixer that learns the space of locked all-MiniLM-L6-v2",
+            summary=f"a {size[0]}-million Mixer that learns the space of frozen all-MiniLM-L6-v2",
             source=f"teensy: cosine logits, 384-d embeddings, batch {batch}",
             data=f"COCO 2017, {pictures} pictures",
             defaults={
@@ -178,8 +178,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     # What each part gave is in the README; `python -m benchmarks.laptop` measures it.
     "laptop": Recipe(
-        summary="locked SqueezeNet and all-MiniLM-L6-v2, outputs stored, small heads: minutes",
-        source="tfclip's own; locked towers as in LiT (Zhai et al. 2022, arXiv:2111.07991)",
+        summary="frozen SqueezeNet and all-MiniLM-L6-v2, outputs stored, small heads: minutes",
+        source="tfclip's own; frozen towers as in LiT (Zhai et al. 2022, arXiv:2111.07991)",
         data="Flickr8k, COCO, any captioned pictures",
         defaults={
             "image_tower": "squeezenet",

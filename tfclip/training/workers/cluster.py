@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfclip.inputs.input_shards import Share
+from tfclip.inputs.input_shards import InputShard
 
 VARIABLE = "TF_CONFIG"
 # Set by `training.workers.launch` to its own process number, for the workers that it starts.
@@ -31,9 +31,9 @@ class Cluster:
         return self.index == 0
 
     @property
-    def share(self) -> Share:
+    def share(self) -> InputShard:
         """This worker's part of each batch."""
-        return Share(self.index, max(1, len(self.workers)))
+        return InputShard(self.index, max(1, len(self.workers)))
 
 
 def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:

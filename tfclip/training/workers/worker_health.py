@@ -97,7 +97,7 @@ def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
     return tf.function(lambda told: strategy.run(add, args=(told,)))
 
 
-class Agreement:
+class AnyWorker:
     """What any of the workers says holds for all: each of them asks at the same place."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -115,7 +115,7 @@ class Agreement:
 
 def barrier(strategy: tf.distribute.Strategy) -> None:
     """Wait until all workers have come here."""
-    Agreement(strategy).any(True)
+    AnyWorker(strategy).any(True)
 
 
 @contextlib.contextmanager
