@@ -9,8 +9,6 @@ from typing import Annotated
 
 import tyro
 
-import tyro
-
 from tfclip import plugins
 from tfclip.inputs.picture_size import INTERPOLATIONS, RESIZES
 from tfclip.inputs.view_sets import view_set
