@@ -119,7 +119,7 @@ def fit_words(records: Path, run: Path, *more: str) -> tuple:
 
 def assert_lines_of_training(lines: list[str]) -> None:
     beginnings = [line.split(" ")[0] for line in lines]
-    known = {"context", "shapes:", "step", "training:", "trained", "starting", "waiting"}
+    known = {"context", "shapes:", "note:", "step", "training:", "trained", "starting", "waiting"}
     assert set(beginnings) <= known, "\n".join(lines)
     assert beginnings.count("step") == 2 and beginnings[-1] == "trained"
 
