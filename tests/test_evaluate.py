@@ -71,7 +71,7 @@ def result(capsys, *words) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_voc_leaves_figures_thresholds_scores_and_plots(place, capsys):
+def test_voc_leaves_figures_thresholds_scores_and_a_page(place, capsys):
     run = place / "run"
     words = ("--records", place / "records" / "voc", "--calibrate", "trainval", "--tiles", "1+4")
     printed = result(capsys, run, "voc", *words)
@@ -100,8 +100,11 @@ def test_voc_leaves_figures_thresholds_scores_and_plots(place, capsys):
     asked = {"tiles": "1+4", "templates": ["a photo of a {}."], "calibrate": "trainval"}
     assert asked.items() <= thresholds.items()
     assert thresholds["prompts"]["red star"] == ["a photo of a red star."]
-    for plot in ("voc_thresholds.png", "voc_precision_recall.png"):
-        Image.open(run / "plots" / plot).verify()
+    page = (run / "report.html").read_text()
+    assert page.count("<svg") == 2 + len(
+        [row for row in figures["per_class"].values() if row["positives"]]
+    )
+    assert not (run / "plots").exists()
 
 
 def test_voc_from_the_devkit_says_on_standard_error_what_it_did(place, capsys):

@@ -102,7 +102,7 @@ class SentenceFlags:
 
 def voc(flags: VocFlags) -> dict:
     """Measure, print the table, and write metrics/voc.json (or multilabel-NAME.json),
-    thresholds.json and the plots."""
+    thresholds.json and the report."""
     started = time.monotonic()
     from tfclip.evaluation.report.html_page import write_page
     from tfclip.evaluation.tasks.multilabel_run import measure_multilabel

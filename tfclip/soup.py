@@ -1,6 +1,5 @@
 """python -m tfclip.soup RUN_A RUN_B: mix the weights of two runs, measured along the line."""
 
-import html
 import math
 import sys
 from dataclasses import dataclass
@@ -155,20 +154,20 @@ def table(rows: list[dict], names: list[str], chosen: float) -> str:
 
 def _page(rows: list[dict], names: list[str], chosen: float) -> str:
     from tfclip.evaluation.report.charts import Line as Curve
-    from tfclip.evaluation.report.charts import line_chart
+    from tfclip.evaluation.report.charts import line_chart, to_svg
+    from tfclip.evaluation.report.html_render import render
 
     alphas = [row["alpha"] for row in rows]
     along = [Curve(name, alphas, [row[name] for row in rows], dots=True) for name in names]
-    parts = [line_chart(along, x_label="alpha", y_label="measurement", at=chosen)]
+    figure = line_chart(along, x_label="alpha", y_label="measurement", marked_x=chosen)
+    drawn = [(f"Measurements by alpha; {chosen:g} was chosen", to_svg(figure, "by alpha"))]
     if len(names) > 1:
         first, second = ([row[name] for row in rows] for name in names[:2])
         curve = Curve("mixes, from alpha 0 to 1", first, second, dots=True)
-        parts.append(line_chart([curve], x_label=names[0], y_label=names[1], y_range=None))
-    text = html.escape(table(rows, names, chosen))
-    return (
-        "<!doctype html><meta charset='utf-8'><title>Mixes of two runs</title>"
-        f"<h1>Mixes of two runs</h1>{''.join(parts)}<pre>{text}</pre>\n"
-    )
+        figure = line_chart([curve], x_label=names[0], y_label=names[1], y_range=None)
+        drawn.append(("One measurement against the other", to_svg(figure, "both measurements")))
+    title = "Mixes of two runs"
+    return render("soup.html", title=title, drawn=drawn, table=table(rows, names, chosen))
 
 
 def main(argv: list[str] | None = None) -> int:

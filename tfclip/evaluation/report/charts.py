@@ -1,20 +1,44 @@
-"""Charts as SVG text for the report page: lines, bars of shares, a matrix. They scale to any width.
-
-Text stands in HTML around them wherever it can: an SVG that is made smaller shrinks its letters.
-"""
+"""Draws every chart with matplotlib: line charts as figures, and figures as SVG or PNG."""
 
 from __future__ import annotations
 
+import hashlib
 import html
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-SIZE, SMALL = (380, 270), (210, 170)
-"""Units of a chart, about the pixels that it is shown with."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 40
+SIZE, SMALL = (400, 290), (210, 170)
+"""Width and height of a chart, about the pixels that it is shown with."""
 COLOURS = ("#1769aa", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#0f766e")
+INK, GRID, MARK = "#44403c", "#e7e5e4", "#57534e"
+"""Colours of text, of the grid and of the marked x."""
+_STYLE = {
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": GRID,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tfclip",
+}
+_STEPS = (1, 2, 5, 10)
+# A page says what the colours are in the light and in the dark; alone, a chart has those above.
+_VARIABLES = {INK: "ink", GRID: "grid", MARK: "mark"} | {
+    colour: f"line-{number}" for number, colour in enumerate(COLOURS)
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +46,8 @@ class Line:
     """One curve: `x` and `y` (K,); NaNs break it. `point` is one (x, y) on it that is marked."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float] | np.ndarray
     point: tuple[float, float] | None = None
     dashed: bool = False
     dots: bool = False
@@ -36,12 +60,12 @@ def line_chart(
     y_label: str,
     y_range: tuple[float, float] | None = (0.0, 1.0),
     x_range: tuple[float, float] | None = None,
-    at: float | None = None,
+    marked_x: float | None = None,
     x_counts: bool = False,
     legend: bool = True,
     size: tuple[int, int] = SIZE,
-) -> str:
-    """Draw curves over one another, with the legend below, as HTML.
+) -> Figure:
+    """Draw curves over one another.
 
     Args:
         lines: the curves, in the order of the legend.
@@ -49,122 +73,108 @@ def line_chart(
         y_label: beside the axis.
         y_range: of the axis; that of the values when None.
         x_range: of the axis; that of the values when None.
-        at: x of a vertical line.
+        marked_x: x of a vertical line.
         x_counts: only whole numbers stand at the x axis.
         legend: whether to name the curves.
-        size: width and height, in units of the letters' pixels.
+        size: width and height, in points of the SVG.
     """
-    x_low, x_high = x_range or _range([line.x for line in lines])
-    y_low, y_high = y_range or _range([line.y for line in lines])
-    whole, tall = size
-    width, height = whole - _LEFT - _RIGHT, tall - _TOP - _BOTTOM
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        right = (min(max(x, x_low), x_high) - x_low) / (x_high - x_low)
-        up = (min(max(y, y_low), y_high) - y_low) / (y_high - y_low)
-        return round(_LEFT + right * width, 1), round(_TOP + (1 - up) * height, 1)
-
-    parts = []
-    most = 6 if whole > 300 else 3
-    for x in _ticks(x_low, x_high, most):
-        if x_counts and x % 1:
-            continue
-        left, bottom = place(x, y_low)
-        parts.append(f'<path class="grid" d="M{left},{_TOP}V{bottom}"/>')
-        parts.append(f'<text x="{left}" y="{bottom + 15}" text-anchor="middle">{x:g}</text>')
-    for y in _ticks(y_low, y_high, most):
-        left, top = place(x_low, y)
-        parts.append(f'<path class="grid" d="M{left},{top}H{whole - _RIGHT}"/>')
-        parts.append(f'<text x="{left - 6}" y="{top + 4}" text-anchor="end">{y:g}</text>')
-    if at is not None:
-        left, _ = place(at, y_low)
-        parts.append(f'<path class="at" d="M{left},{_TOP}V{tall - _BOTTOM}"/>')
-    for line, colour in zip(lines, _colours(len(lines)), strict=True):
-        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
-        parts.append(f'<path class="line" stroke="{colour}"{dash} d="{_path(line, place)}"/>')
-        points = [line.point] if line.point else []
-        if line.dots:
-            points += [p for p in zip(line.x, line.y, strict=True) if not np.isnan(p).any()]
-        for left, top in (place(*point) for point in points):
-            parts.append(f'<circle cx="{left}" cy="{top}" r="3.5" fill="{colour}"/>')
-    middle = _LEFT + width / 2
-    parts.append(
-        f'<text x="{middle}" y="{tall - 6}" text-anchor="middle">{html.escape(x_label)}</text>'
-    )
-    parts.append(
-        f'<text transform="translate(11 {_TOP + height / 2}) rotate(-90)" text-anchor="middle">'
-        f"{html.escape(y_label)}</text>"
-    )
-    described = html.escape(f"{y_label} against {x_label}")
-    drawn = (
-        f'<svg role="img" aria-label="{described}" viewBox="0 0 {whole} {tall}">'
-        f"{''.join(parts)}</svg>"
-    )
-    return f"{drawn}{_legend(lines) if legend else ''}"
+    with matplotlib.rc_context(_STYLE):
+        # A Figure of its own, not pyplot's: no global state, no window, nothing to close.
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot(facecolor="none")
+        axes.set_axisbelow(True)
+        axes.grid(linewidth=0.8)
+        ticks = 6 if size[0] > 300 else 3
+        axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=x_counts, steps=_STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(ticks, steps=_STEPS))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+        if marked_x is not None:
+            axes.axvline(marked_x, color=MARK, linestyle="--", linewidth=1.2)
+        for number, line in enumerate(lines):
+            colour = COLOURS[number % len(COLOURS)]
+            axes.plot(
+                np.asarray(line.x, np.float64),
+                np.asarray(line.y, np.float64),
+                color=colour,
+                linestyle="--" if line.dashed else "-",
+                linewidth=1.8,
+                marker="o" if line.dots else None,
+                markersize=4,
+                label=line.label,
+            )
+            if line.point is not None:
+                axes.plot(*line.point, "o", color=colour, markersize=6)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.set_xlim(*(x_range or _range([line.x for line in lines])))
+        axes.set_ylim(*_with_room(*(y_range or _range([line.y for line in lines]))))
+        if legend:
+            columns = 1 if max(len(line.label) for line in lines) > 22 else 2
+            figure.legend(loc="outside lower left", ncols=columns, frameon=False)
+        return figure
 
 
-def matrix_chart(values: np.ndarray, names: Sequence[str]) -> str:
-    """Draw a matrix (C,C) of shares 0..1 as cells, darker where higher; NaN cells stay empty.
+def to_svg(figure: Figure, description: str) -> str:
+    """Return a figure as an SVG element to stand in HTML.
+
+    Its colours are CSS variables (`--ink`, `--line-0`, ...) that fall back on those drawn with.
 
     Args:
-        values: rows from above, columns from the left.
-        names: of rows and columns alike.
+        figure: of `line_chart`.
+        description: what a screen reader says in its place.
     """
-    side, margin = 340 / len(names), 96
-    parts = []
-    for row, name in enumerate(names):
-        middle = round(margin + (row + 0.5) * side, 1)
-        shown = html.escape(name if len(name) <= 14 else name[:13] + "…")
-        parts.append(f'<text x="{margin - 5}" y="{middle + 4}" text-anchor="end">{shown}</text>')
-        parts.append(
-            f'<text transform="translate({middle + 4} {margin - 5}) rotate(-90)">{shown}</text>'
-        )
-        for column, value in enumerate(values[row]):
-            if np.isnan(value):
-                continue
-            left, top = (round(margin + at * side, 1) for at in (column, row))
-            tooltip = html.escape(f"{name} shown, {names[column]} predicted: {value:.2f}")
-            parts.append(
-                f'<rect x="{left}" y="{top}" width="{side:.1f}" height="{side:.1f}" '
-                f'fill="#1769aa" fill-opacity="{min(1.0, float(value)):.2f}">'
-                f"<title>{tooltip}</title></rect>"
-            )
-    whole = margin + 340 + 6
-    parts.append(f'<rect class="frame" x="{margin}" y="{margin}" width="340" height="340"/>')
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    drawn = buffer.getvalue()
+    body = drawn[drawn.index(">", drawn.index("<svg")) + 1 :]
+    # This rule of matplotlib's would hold for the whole page, which has one of its own.
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
+    body = body.replace("xlink:href", "href").replace("'DejaVu Sans'", "system-ui, sans-serif")
+    body = _unique_identifiers(_shorter(body))
+    for colour, name in _VARIABLES.items():
+        body = body.replace(colour, f"var(--{name}, {colour})")
+    width, height = (72 * inches for inches in figure.get_size_inches())
     return (
-        f'<svg class="matrix" role="img" aria-label="classes shown and predicted" '
-        f'viewBox="0 0 {whole} {whole}">{"".join(parts)}</svg>'
+        f'<svg role="img" aria-label="{html.escape(description)}" '
+        f'viewBox="0 0 {width:g} {height:g}">{body.strip()}'
     )
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[at % len(COLOURS)] for at in range(count)]
+def to_png(figure: Figure, dots_per_inch: int = 160) -> bytes:
+    """Return a figure as a PNG file on white."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white")
+    return buffer.getvalue()
 
 
-def _path(line: Line, place) -> str:
-    """The curve as SVG path text; consecutive points that fall together are one."""
-    steps, begun, before = [], False, None
-    for x, y in zip(line.x, line.y, strict=True):
-        if np.isnan(x) or np.isnan(y):
-            begun = False
-            continue
-        point = place(float(x), float(y))
-        if begun and point == before:
-            continue
-        steps.append(f"{'L' if begun else 'M'}{point[0]},{point[1]}")
-        begun, before = True, point
-    return "".join(steps)
+def _shorter(body: str) -> str:
+    """Cut coordinates after two digits, and indentation."""
+
+    def cut(attribute: re.Match) -> str:
+        return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
+
+    body = re.sub(r' (?:d|x|y|width|height|transform)="[^"]*"', cut, body)
+    return re.sub(r"\n\s*", "\n", body)
 
 
-def _legend(lines: Sequence[Line]) -> str:
-    entries = "".join(
-        f'<span><i style="background:{colour}"></i>{html.escape(line.label)}</span>'
-        for line, colour in zip(lines, _colours(len(lines)), strict=True)
+def _unique_identifiers(body: str) -> str:
+    """Drop identifiers that nothing refers to; the others differ from chart to chart of a page."""
+    used = set(re.findall(r'(?:url\(|href=")#(\w+)', body))
+    prefix = "c" + hashlib.sha256(body.encode()).hexdigest()[:10]
+    body = re.sub(
+        r' id="([\w.]+)"',
+        lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "",
+        body,
     )
-    return f'<p class="legend">{entries}</p>'
+    return re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", body)
 
 
-def _range(columns: Sequence[Sequence[float]]) -> tuple[float, float]:
+def _range(columns: Sequence[Sequence[float] | np.ndarray]) -> tuple[float, float]:
     values = np.concatenate([np.asarray(column, np.float64) for column in columns])
     values = values[np.isfinite(values)]
     if not values.size:
@@ -173,10 +183,7 @@ def _range(columns: Sequence[Sequence[float]]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers within a range, about `most` of them at most."""
-    step = 10.0 ** np.floor(np.log10((high - low) / most))
-    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= most)
-    first = np.ceil(low / step - 1e-9)
-    count = int(np.floor(high / step + 1e-9) - first) + 1
-    return [round(float((first + at) * step), 10) for at in range(count)]
+def _with_room(low: float, high: float) -> tuple[float, float]:
+    """A little more than the range, so that lines at its ends are seen whole."""
+    room = 0.02 * (high - low)
+    return low - room, high + room

@@ -34,7 +34,6 @@ from tfclip.evaluation.report.json_files import (
     write_clip_benchmark,
     write_json,
 )
-from tfclip.evaluation.report.plots import plot_precision_recall, plot_thresholds
 from tfclip.evaluation.report.text_tables import multilabel_table
 from tfclip.evaluation.tasks.multilabel import MultilabelResult, evaluate_multilabel
 from tfclip.evaluation.tasks.multilabel_flags import NONE, VocFlags
@@ -48,7 +47,7 @@ EXAMPLES = 24
 
 
 def measure_multilabel(flags: VocFlags, started: float) -> dict:
-    """Measure, print the table, and write metrics/voc.json, thresholds.json and the plots.
+    """Measure, print the table, and write metrics/voc.json and thresholds.json.
 
     Args:
         flags: as given.
@@ -66,7 +65,6 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     figures |= circumstances(started)
     say(multilabel_table(figures))
     benchmark = flags.benchmark
-    _plot(flags.run / "plots", benchmark, result, figures)
     fitted = result.thresholds | {"model": embeddings.fingerprint}
     write_json(flags.run / "thresholds.json", fitted)
     written = write_json(flags.run / "metrics" / f"{benchmark}.json", figures)
@@ -84,7 +82,7 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     ):
         np.savez(file, class_names=result.test.class_names, **arrays)
     _write_examples(flags.run / examples_file(benchmark), embeddings, test, result)
-    say(f"{written}, {flags.run / 'thresholds.json'}, {flags.run / 'plots'}/{benchmark}_*.png")
+    say(f"{written}, {flags.run / 'thresholds.json'}")
     return figures
 
 
@@ -170,24 +168,3 @@ def _write_examples(
             }
         )
     write_examples(path, examples)
-
-
-def _plot(folder: Path, benchmark: str, result: MultilabelResult, figures: dict) -> None:
-    scored = result.test
-    title = f"{len(scored.keys)} pictures of split {scored.split}"
-    plot_thresholds(
-        folder / f"{benchmark}_thresholds.png",
-        scored.scores,
-        scored.known,
-        scored.difficult,
-        figures["global"]["threshold"],
-        title=f"{title}, all classes pooled; threshold fitted on {figures['calibrate']}",
-    )
-    plot_precision_recall(
-        folder / f"{benchmark}_precision_recall.png",
-        scored.scores,
-        scored.present,
-        scored.class_names,
-        marked=figures["never_trained"],
-        title=f"{title}; mAP {figures['map']:.3f}",
-    )
