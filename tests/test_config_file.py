@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tyro.conf import Positional
 
-from tfclip.config_file import read_config, take_config, words_of
+from tfclip.config_file import read_config, take_config, without_defaults, words_of
 from tfclip.console import Command, run
 
 
@@ -183,3 +183,9 @@ def test_a_run_from_the_configuration_of_another_is_the_same_bit_for_bit(
     assert [x.tobytes() for x in a] == [x.tobytes() for x in b]
     flags = [json.loads((tmp_path / run / "config.json").read_text())["flags"] for run in "ab"]
     assert {**flags[0], "run": ""} == {**flags[1], "run": ""}
+
+
+def test_only_what_is_set_is_kept():
+    values = {"steps": 10, "resize": "squash", "callback": ()}
+    assert without_defaults(values, {"resize": "squash", "callback": ()}) == {"steps": 10}
+    assert without_defaults(values, {"resize": "crop"}) == values

@@ -76,6 +76,23 @@ def _opened(flags: Any, path: Path) -> dict[str, Any]:
     return found
 
 
+def without_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` without the entries that equal their default.
+
+    An option that was added later is written to a file only where it is set: files written before
+    it existed, and the fingerprints made from them, then compare equal.
+
+    Args:
+        values: every option by name.
+        defaults: the options to omit where `values` holds exactly this value.
+    """
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in defaults or value != defaults[name]
+    }
+
+
 def words_of(flags: Mapping[str, Any], given: Sequence[str], without: Sequence[str] = ()) -> list:
     """Return the flags as words of a command line, without those that are given there.
 

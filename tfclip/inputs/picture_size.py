@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from tfclip.config_file import without_defaults
 from tfclip.naming import unknown
 
 RESIZES = ("squash", "crop")
 INTERPOLATIONS = ("area", "bilinear", "bicubic")
+# How pictures were resized before there was a choice; files do not mention it.
+RESIZE_DEFAULTS = {"resize": "squash", "interpolation": "area"}
 
 
 class PictureSize(int):
-    """The side S of square pictures in pixels, which also says how a whole picture gets there.
+    """The side S of square pictures in pixels, with the way a whole picture is resized to it.
 
     Args:
         side: S.
@@ -46,9 +49,9 @@ class PictureSize(int):
         return PictureSize(self, "squash", self.interpolation)
 
     def non_defaults(self) -> dict[str, str]:
-        """What differs from squashing by area, for fingerprints and files from before."""
-        found = {"resize": self.resize, "interpolation": self.interpolation}
-        return {k: v for k, v in found.items() if v not in ("squash", "area")}
+        """The settings that differ from `RESIZE_DEFAULTS`, for fingerprints."""
+        settings = {"resize": self.resize, "interpolation": self.interpolation}
+        return without_defaults(settings, RESIZE_DEFAULTS)
 
 
 def picture_size(size: int) -> PictureSize:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
-from tfclip.inputs.picture_size import PictureSize
+from tfclip.config_file import without_defaults
+from tfclip.inputs.picture_size import RESIZE_DEFAULTS, PictureSize
 
 LARGEST_TAKEN_SCALE = 1000
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -74,15 +75,11 @@ class ModelConfig:
         return PictureSize(self.image_size, self.resize, self.interpolation)
 
     def to_dict(self) -> dict:
-        """The fields as JSON types; how pictures are resized only where it is not by default.
+        """The fields as JSON types, without the resizing options that have their defaults.
 
-        So a model that was written before, and a run that is resumed, compare equal.
+        Models that were saved before these options existed then compare equal.
         """
-        values = asdict(self)
-        usual = {"resize": "squash", "interpolation": "area"}
-        return {
-            key: value for key, value in values.items() if key not in usual or usual[key] != value
-        }
+        return without_defaults(asdict(self), RESIZE_DEFAULTS)
 
     @classmethod
     def from_dict(cls, values: Mapping) -> ModelConfig:
