@@ -142,7 +142,7 @@ def classification(flags: ClassificationFlags) -> dict:
     from tfclip.models.saving import load_model
 
     started = time.monotonic()
-    data = labelled_folders(flags.data) if flags.data else labelled_tfds(flags.tfds)
+    data = labelled_folders(flags.data) if flags.data else labelled_tfds(flags.tfds or "")
     figures = evaluate_classification(
         load_model(flags.run), data, templates=flags.templates, class_names=flags.class_names
     )

@@ -149,7 +149,7 @@ def verify_records(flags: VerifyFlags) -> dict:
     """Verify packed records; `CommandFailed` when there is a problem, after telling each."""
     from tfclip.records.verify import verify
 
-    repaired = _repair(flags.records, flags.data, flags.workers) if flags.repair else []
+    repaired = _repair(flags.records, flags.data, flags.workers) if flags.data else []
     problems = verify(flags.records)
     result = {"records": flags.records, "sound": not problems, "problems": problems}
     result |= {"repaired": repaired} if flags.repair else {}

@@ -175,9 +175,9 @@ def load(path: str | Path) -> tuple[ClipModel, Preprocess]:
         ValueError: when its files are damaged.
     """
     if str(path) in RECIPES and not Path(path).exists():
-        trained = ", ".join(available_models()[str(path)]) or "none"
+        runs = ", ".join(available_models()[str(path)]) or "none"
         raise FileNotFoundError(
-            f"{path} is a recipe, and load takes a run; trained here: {trained}. "
+            f"{path} is a recipe; load takes a run. Runs of this recipe here: {runs}. "
             f"Train one with: python -m tfclip.fit {path} --records DIR --run RUN"
         )
     source = Path(path)

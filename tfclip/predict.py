@@ -80,8 +80,8 @@ def predict(flags: PredictFlags) -> dict:
         raise ValueError(
             f"{', '.join(undecoded)}: no picture that decodes; allowed: JPEG, PNG, GIF, BMP, WebP"
         )
-    for answer in answers:
-        print(_table(answer))
+    for picture_answer in answers:
+        print(_table(picture_answer))
     return {"pictures": answers}
 
 

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -59,14 +58,17 @@ def quickstart(flags: QuickstartFlags) -> dict:
         raise FileExistsError(f"{trained} is there and is no run; choose another --folder")
 
     with _stage(1, "draw four data sets in their genuine formats"):
-        share = partial(_shares, flags.scale)
+
+        def scaled(count: int) -> int:
+            return max(1, round(count * flags.scale))
+
         draw_shapes(
             drawn,
             seed=flags.seed,
-            visual_genome=share((VISUAL_GENOME,))[0],
-            flickr8k=share(FLICKR8K),
-            coco=share(COCO),
-            voc=share(VOC),
+            visual_genome=scaled(VISUAL_GENOME),
+            flickr8k=(scaled(FLICKR8K[0]), scaled(FLICKR8K[1]), scaled(FLICKR8K[2])),
+            coco=(scaled(COCO[0]), scaled(COCO[1])),
+            voc=(scaled(VOC[0]), scaled(VOC[1]), scaled(VOC[2])),
         )
     with _stage(2, "pack them into TFRecords"):
         for source, (data, splits) in PACKED.items():
@@ -133,10 +135,6 @@ def quickstart(flags: QuickstartFlags) -> dict:
     )
     say(f"{seconds:.0f} s in all")
     return {"voc": voc, "retrieval": retrieval, "exported": saved["path"], "seconds": seconds}
-
-
-def _shares(scale: float, counts: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(max(1, round(count * scale)) for count in counts)
 
 
 @contextlib.contextmanager

@@ -139,10 +139,11 @@ def check(flags: CheckFlags) -> dict:
 
     findings, loaded = [], {}
     for finding in check_export(flags.exported, flags.parameters(), loaded):
-        findings.append({"check": finding.name, "ok": finding.ok, "detail": finding.detail})
+        findings.append(finding)
         print(f"{'ok    ' if finding.ok else 'failed'}  {finding.name}: {finding.detail}")
-    failed = [finding["check"] for finding in findings if not finding["ok"]]
-    result = {"fit": not failed, "checks": findings}
+    failed = [finding.name for finding in findings if not finding.ok]
+    checks = [{"check": f.name, "ok": f.ok, "detail": f.detail} for f in findings]
+    result = {"fit": not failed, "checks": checks}
     if failed:
         raise CommandFailed(
             f"{flags.exported} is not fit for TensorFlow Serving: {', '.join(failed)} failed",

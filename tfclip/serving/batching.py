@@ -47,17 +47,18 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
     if not path.is_file():
         raise FileNotFoundError(f"no batching parameters at {path}; the kit's are in deploy/")
     text = re.sub(r"#.*", "", path.read_text(encoding="utf-8")).strip()
-    place, sizes, largest = 0, [], None
-    while place < len(text):
-        field = _FIELD.match(text, place)
-        name, wrapped, plain = field.groups() if field else (text[place : place + 30], None, None)
-        if not ((name in _WRAPPED and wrapped) or (name in _PLAIN and plain)):
-            raise ValueError(f"{path} is no text of BatchingParameters at {name!r}")
+    position, sizes, largest = 0, [], None
+    while position < len(text):
+        field = _FIELD.match(text, position)
+        name, wrapped, plain = field.groups("") if field else ("", "", "")
+        if field is None or not (wrapped if name in _WRAPPED else plain if name in _PLAIN else ""):
+            rest = name or text[position : position + 30]
+            raise ValueError(f"{path} is not BatchingParameters in text format at {rest!r}")
         if name == "allowed_batch_sizes":
             sizes.append(int(plain))
         elif name == "max_batch_size":
             largest = int(wrapped)
-        place = field.end()
+        position = field.end()
     if largest is None or not sizes:
         raise ValueError(f"{path} must give max_batch_size and allowed_batch_sizes")
     if sizes != sorted(set(sizes)) or sizes[-1] != largest:
@@ -77,10 +78,11 @@ def check_merging(signature: Callable, row: str, sizes: tuple[int, ...]) -> None
         ValueError: when a request is answered otherwise than alone.
     """
     ((name, _),) = names.SIGNATURES[row].inputs.items()
-    requests = {
+    examples: dict[str, list[list[bytes]]] = {
         names.IMAGE_BYTES: [[drawn_jpeg()], [b"no picture"], [drawn_jpeg(90, 120), drawn_jpeg()]],
-        names.TEXT: [["a red circle"], [""], ["a dog", "two words more"]],
-    }[name]
+        names.TEXT: [[b"a red circle"], [b""], [b"a dog", b"two words more"]],
+    }
+    requests = examples[name]
     joined = [value for request in requests for value in request]
     filled = joined + joined[:1] * (next(n for n in sizes if n >= len(joined)) - len(joined))
     together = _ask(signature, name, filled)

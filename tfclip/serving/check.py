@@ -129,14 +129,15 @@ def graph_ops(version: Path) -> set[str]:
         saved.ParseFromString((version / "saved_model.pb").read_bytes())
     except DecodeError as error:
         raise ValueError(f"saved_model.pb is damaged: {error}") from None
-    found, functions = set(), set()
+    ops: set[str] = set()
+    functions: set[str] = set()
     for meta_graph in saved.meta_graphs:
         graph = meta_graph.graph_def
-        found.update(node.op for node in graph.node)
+        ops.update(node.op for node in graph.node)
         for function in graph.library.function:
             functions.add(function.signature.name)
-            found.update(node.op for node in function.node_def)
-    return found - functions
+            ops.update(node.op for node in function.node_def)
+    return ops - functions
 
 
 def check_ops(version: Path) -> str:
@@ -145,32 +146,32 @@ def check_ops(version: Path) -> str:
     Raises:
         ValueError: when a stock server lacks one.
     """
-    found = graph_ops(version)
-    core = {op for op in found - TEXT_OPS - PYTHON_OPS if op_def_registry.get(op) is not None}
-    if strange := sorted(found - core - TEXT_OPS):
-        raise ValueError(f"a stock server has no {', '.join(strange)}")
-    return f"{len(core)} of core TensorFlow, {len(found & TEXT_OPS)} of TensorFlow Text"
+    ops = graph_ops(version)
+    core = {op for op in ops - TEXT_OPS - PYTHON_OPS if op_def_registry.get(op) is not None}
+    if missing := sorted(ops - core - TEXT_OPS):
+        raise ValueError(f"a stock server lacks the ops {', '.join(missing)}")
+    return f"{len(core)} of core TensorFlow, {len(ops & TEXT_OPS)} of TensorFlow Text"
 
 
 def _signatures(exported: Path, loaded: dict) -> str:
     card = load_card(version_directory(exported))
-    sides = {"N": None, "M": None, "C": len(card["labels"]), "D": card["config"]["embed_dim"]}
+    sizes = {"N": None, "M": None, "C": len(card["labels"]), "D": card["config"]["embed_dim"]}
     wanted = names.signature_names(bool(card["labels"]), card["sides"])
     if set(loaded) != set(wanted):
         raise ValueError(f"expected {', '.join(sorted(wanted))}; found {', '.join(sorted(loaded))}")
     for name, row in wanted.items():
         function, signature = loaded[name], names.SIGNATURES[row]
-        for specs, found in (
+        for specs, actual in (
             (signature.inputs, function.structured_input_signature[1]),
             (signature.outputs, function.structured_outputs),
         ):
             expected = {
-                key: (spec.dtype, [sides[letter] for letter in spec.shape])
+                key: (spec.dtype, [sizes[letter] for letter in spec.shape])
                 for key, spec in specs.items()
             }
-            got = {key: (spec.dtype.name, spec.shape.as_list()) for key, spec in found.items()}
-            if got != expected:
-                raise ValueError(f"{name} has {got}; expected {expected}")
+            received = {key: (s.dtype.name, s.shape.as_list()) for key, s in actual.items()}
+            if received != expected:
+                raise ValueError(f"{name} has {received}; expected {expected}")
     return ", ".join(sorted(wanted))
 
 
@@ -226,7 +227,7 @@ def _warmup(exported: Path, loaded: dict) -> str:
 
 def _batching(parameters: Path | None, loaded: dict) -> str:
     """Merged requests are answered as they are alone, in batches of the sizes that were warmed."""
-    sizes = names.ALLOWED_BATCH_SIZES
+    sizes: tuple[int, ...] = names.ALLOWED_BATCH_SIZES
     if parameters is not None:
         sizes = read_batching_parameters(parameters).allowed_batch_sizes
         if cold := sorted(set(sizes) - set(names.ALLOWED_BATCH_SIZES)):

@@ -69,7 +69,7 @@ def write_saved_model(
         if points is not None:
             (beside / OPERATING_POINTS).write_text(json.dumps(points), encoding="utf-8")
         if can_warm_up():
-            write_warmup_requests(beside, signatures)
+            write_warmup_requests(beside, list(signatures))
         return _rename_to_next(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -84,6 +84,8 @@ class ServedModel(tf.Module):
         probability the calibrated one, or a softmax over the labels of temperature times score.
         """
         classifier = self._classifier
+        if classifier is None:
+            raise ValueError("classify needs labels; this model was made without a classifier")
         embeddings, valid = self._embed_views(self._tiles, image_bytes)
         cosines = tf.einsum("ntd,cd->ntc", embeddings, self._class_embeddings)
         scores = fuse_views(cosines, classifier)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import cast
 
 import keras
 import numpy as np
@@ -58,7 +59,8 @@ def timm_vision_transformer(state: State, tower: keras.Model) -> LayerWeights:
     for key in [key for key in state if ".attn.qkv." in key]:
         for part, value in zip("qkv", np.split(state[key], 3), strict=True):
             split[key.replace("qkv", part)] = value
-    read = _Reader(ChainMap(split, state))
+    # Not a merged dict: a tensor of `state` counts as used when it is read.
+    read = _Reader(ChainMap(split, cast(MutableMapping[str, np.ndarray], state)))
     weights = {
         "patches": read.convolution("patch_embed.proj"),
         "tokens": [state["cls_token"][0, 0], state["pos_embed"][0]],
@@ -120,10 +122,14 @@ def hugging_face_clip(state: State, tower: keras.Model) -> LayerWeights:
     }
     for name, block, heads in _blocks(tower):
         key = f"vision_model.encoder.layers.{block}"
-        inner = tuple(f"{key}.self_attn.{part}_proj" for part in "qkv")
+        inner = f"{key}.self_attn"
         weights[name] = [
             *read.pair(f"{key}.layer_norm1"),
-            *read.attention(inner, f"{key}.self_attn.out_proj", heads),
+            *read.attention(
+                (f"{inner}.q_proj", f"{inner}.k_proj", f"{inner}.v_proj"),
+                f"{inner}.out_proj",
+                heads,
+            ),
             *read.pair(f"{key}.layer_norm2"),
             *read.dense(f"{key}.mlp.fc1"),
             *read.dense(f"{key}.mlp.fc2"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -132,8 +132,9 @@ def put(
                 f"{source} was trained with the mean and deviation {normalization} of pixels, "
                 f"{name} normalises with {own}, and its first convolution cannot make up for it."
             )
+        kernel, bias = weights[first][:2]
         weights[first][:2] = pixel_normalization.refit_first_convolution(
-            *weights[first][:2], trained=normalization, tower=own
+            kernel, bias, trained=normalization, tower=own
         )
     for layer in layers.values():
         layer.set_weights([np.asarray(array, "float32") for array in weights[layer.name]])
@@ -243,9 +244,13 @@ def _state(folder: Path, model_type: str) -> _State:
 
 def _normalization(folder: Path, config: Mapping) -> Normalization | None:
     """Mean and deviation in units of 0..255 where the folder states them."""
+
+    def scaled(values: Sequence[float], unit: float) -> tuple[float, ...]:
+        return tuple(unit * value for value in values)
+
     timm = config.get("pretrained_cfg", config)
     if "mean" in timm and "std" in timm:
-        return tuple(tuple(255 * value for value in timm[key]) for key in ("mean", "std"))
+        return scaled(timm["mean"], 255), scaled(timm["std"], 255)
     converter = folder / "image_converter.json"
     if converter.is_file():
         settings = json.loads(converter.read_text(encoding="utf-8"))["config"]
@@ -257,6 +262,5 @@ def _normalization(folder: Path, config: Mapping) -> Normalization | None:
         if not settings.get("do_normalize", True):
             return (0.0,) * 3, (unit,) * 3
         if "image_mean" in settings and "image_std" in settings:
-            keys = ("image_mean", "image_std")
-            return tuple(tuple(unit * value for value in settings[key]) for key in keys)
+            return scaled(settings["image_mean"], unit), scaled(settings["image_std"], unit)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tfclip.models.layers import pixel_normalization
@@ -59,13 +59,18 @@ def from_processor(settings: Mapping, image_size: int, origin: str) -> Preproces
     unit = 1 / settings.get("rescale_factor", 1 / 255)
     if not settings.get("do_rescale", True):
         unit = 1.0
-    mean, deviation = (0.0,) * 3, (1.0,) * 3
+    mean: Sequence[float] = (0.0,) * 3
+    deviation: Sequence[float] = (1.0,) * 3
     if settings.get("do_normalize", True):
-        mean, deviation = settings.get("image_mean"), settings.get("image_std")
-        if mean is None or deviation is None:
+        if settings.get("image_mean") is None or settings.get("image_std") is None:
             return Preprocessing(resize, FILTERS[resample])
-    scaled = (tuple(unit * value for value in values) for values in (mean, deviation))
-    return Preprocessing(resize, FILTERS[resample], *scaled)
+        mean, deviation = settings["image_mean"], settings["image_std"]
+    return Preprocessing(
+        resize,
+        FILTERS[resample],
+        mean=tuple(unit * value for value in mean),
+        deviation=tuple(unit * value for value in deviation),
+    )
 
 
 def from_open_clip(settings: Mapping, origin: str) -> Preprocessing:

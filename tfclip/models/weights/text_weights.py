@@ -53,7 +53,8 @@ class PretrainedText:
     @property
     def longest_text(self) -> int | None:
         """The rows of the position table, or None for an `.h5` file."""
-        tables = [self.arrays[n] for n in convert_texts.POSITIONS if n in (self.arrays or {})]
+        arrays = self.arrays or {}
+        tables = [arrays[name] for name in convert_texts.POSITIONS if name in arrays]
         return len(tables[0]) if tables else None
 
     def copy_into(self, tower: keras.Model) -> None:
@@ -223,9 +224,12 @@ def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
     encoder = backbone.text_encoder if builder == convert_texts.CLIP else backbone
     config, arrays = encoder.get_config(), convert_texts.hub_arrays(encoder, builder)
     if builder == convert_texts.CLIP:
-        options = {"blocks": "num_layers", "width": "hidden_dim", "heads": "num_heads"}
-        options = {ours: config[theirs] for ours, theirs in options.items()}
-        options["hidden_activation"] = config["intermediate_activation"]
+        options = {
+            "blocks": config["num_layers"],
+            "width": config["hidden_dim"],
+            "heads": config["num_heads"],
+            "hidden_activation": config["intermediate_activation"],
+        }
         merges = tuple(merge for merge in tokenizer.merges if "#version:" not in merge)
         return _checked(name, builder, options, merges, True, arrays)
     sizes = convert_texts.LAYOUTS["bert"].sizes

@@ -244,23 +244,23 @@ def _storages(content: object) -> Iterator[Storage]:
 def _state_dict(content: object) -> tuple[dict[str, TensorPlan], tuple[str, ...]]:
     """The tensors by name, without a wrapper's prefix, and the names of what is no tensor."""
     if isinstance(content, ScriptModule):
-        tensors = dict(_script_tensors(content, "", 0))
-        return tensors, ()
+        return dict(_script_tensors(content, "", 0)), ()
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__} instead of a state dict")
+    state: dict = content
     for _ in range(_DEEPEST):
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds no state dict but a {type(content).__name__}")
-        if any(isinstance(value, TensorPlan) for value in content.values()):
+        if any(isinstance(value, TensorPlan) for value in state.values()):
             break
-        nested = [key for key in _NESTED if isinstance(content.get(key), dict)]
+        nested = [key for key in _NESTED if isinstance(state.get(key), dict)]
         if not nested:
-            named = ", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing"
+            names = ", ".join(str(key)[:40] for key in list(state)[:8]) or "nothing"
             raise ValueError(
-                f"it holds no state dict; found {named}, expected tensors or one of "
+                f"it holds no state dict; received the keys {names}, expected tensors or one of "
                 f"{', '.join(_NESTED)}"
             )
-        content = content[nested[0]]
-    tensors = {k: v for k, v in content.items() if isinstance(v, TensorPlan) and type(k) is str}
-    left_out = tuple(str(key) for key in content if key not in tensors)
+        state = state[nested[0]]
+    tensors = {k: v for k, v in state.items() if isinstance(v, TensorPlan) and type(k) is str}
+    left_out = tuple(str(key) for key in state if key not in tensors)
     for wrapper in _WRAPPERS:
         if tensors and all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): plan for name, plan in tensors.items()}

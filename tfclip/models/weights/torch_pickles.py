@@ -225,8 +225,9 @@ def pickle_end(content: bytes, start: int = 0) -> int:
         for operation, argument, _ in pickletools.genops(stream):
             if operation.name not in _OPCODES:
                 raise UnsafePickle(f"the pickle operation {operation.name}")
-            # A place in the memo beyond the pickle's own size is a request for memory.
-            if operation.name in ("PUT", "LONG_BINPUT") and int(argument) > len(content):
+            # A memo index beyond the pickle's own size would only allocate memory.
+            is_put = operation.name in ("PUT", "LONG_BINPUT")
+            if is_put and argument is not None and int(argument) > len(content):
                 raise UnsafePickle(f"the pickle operation {operation.name} {argument}")
     except UnsafePickle:
         raise

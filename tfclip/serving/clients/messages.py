@@ -7,6 +7,7 @@ same bytes; they live in a pool of their own, beside which TensorFlow's may be l
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
@@ -47,7 +48,8 @@ _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
 _PACKAGE = "tfclip.wire"
 
 
-def _make_messages() -> dict[str, type]:
+def _make_messages() -> dict[str, Any]:
+    # Typed as Any: their fields exist only when the program runs.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(descriptor_pb2.FileDescriptorProto.FromString(wrappers_pb2.DESCRIPTOR.serialized_pb))
     file = descriptor_pb2.FileDescriptorProto(
@@ -123,12 +125,12 @@ def _array(name: str, tensor) -> np.ndarray:
         raise ValueError(f"{name} has the TensorFlow type {tensor.dtype}")
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.dtype == _STRING:
-        values: object = [value.decode("utf-8", "replace") for value in tensor.string_val]
+        values: list = [value.decode("utf-8", "replace") for value in tensor.string_val]
     elif tensor.tensor_content:
-        values = np.frombuffer(tensor.tensor_content, _DTYPES[tensor.dtype])
+        values = list(np.frombuffer(tensor.tensor_content, _DTYPES[tensor.dtype]))
     else:
-        values = tensor.float_val if tensor.dtype == _FLOAT else tensor.bool_val
-    flat = np.array(list(values), _DTYPES[tensor.dtype])
-    if len(flat) == 1 and math.prod(shape) > 1:  # One value stands for all.
+        values = list(tensor.float_val if tensor.dtype == _FLOAT else tensor.bool_val)
+    flat = np.array(values, _DTYPES[tensor.dtype])
+    if len(flat) == 1 and math.prod(shape) > 1:  # TensorProto repeats a single value.
         flat = np.repeat(flat, math.prod(shape))
     return flat.reshape(shape)

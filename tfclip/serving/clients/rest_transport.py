@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 
 import requests
@@ -121,13 +122,11 @@ class AsyncRestTransport(_Rest):
                 "'tfclip[serving]'"
             ) from None
         self._httpx = httpx
-        options = {}
+        verify: ssl.SSLContext | bool = True
         if target.certificate is not None:
-            import ssl
-
-            options["verify"] = ssl.create_default_context(cafile=str(target.certificate))
+            verify = ssl.create_default_context(cafile=str(target.certificate))
         self._session = httpx.AsyncClient(
-            headers=self._headers, timeout=target.timeout, trust_env=False, **options
+            headers=self._headers, timeout=target.timeout, trust_env=False, verify=verify
         )
 
     async def status(self) -> dict[int, str]:

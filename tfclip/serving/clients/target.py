@@ -58,7 +58,8 @@ class Target:
     def address(self) -> str:
         """Host and port for gRPC."""
         parts = urlsplit(self.server)
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
         return f"{host}:{parts.port or GRPC_PORT}"
 
     def wait(self, attempt: int) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Task:
 
     signature: Signature
     key: tuple | None
-    inputs: Mapping[str, np.ndarray]
+    inputs: Mapping[str, Sequence[bytes] | np.ndarray]
     pixels: int = 0
     done: Future = field(default_factory=Future)
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -212,7 +212,7 @@ def make_grpc_server(
     host = f"[{access.host}]" if ":" in access.host else access.host
     address = f"{host}:{access.grpc_port}"
     try:
-        if access.tls_cert is None:
+        if access.tls_cert is None or access.tls_key is None:
             port = server.add_insecure_port(address)
         else:
             pair = (access.tls_key.read_bytes(), access.tls_cert.read_bytes())
@@ -231,7 +231,7 @@ def _handlers(services: _Services) -> list[grpc.GenericRpcHandler]:
     with UNKNOWN.
     """
 
-    def method(name: str, work: Callable, request: type) -> grpc.RpcMethodHandler:
+    def method(name: str, work: Callable, request: type[Message]) -> grpc.RpcMethodHandler:
         def parse(content: bytes):
             try:
                 return request.FromString(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -169,7 +169,8 @@ class PredictService:
         contents, pixels = self._within_limit(inputs[names.IMAGE_BYTES])
         tasks, start = [], 0
         for end in _cuts(pixels, self.limits.max_pixels):
-            part = {**inputs, names.IMAGE_BYTES: contents[start:end]}
+            part: dict[str, Sequence[bytes] | np.ndarray] = dict(inputs)
+            part[names.IMAGE_BYTES] = contents[start:end]
             tasks.append(Task(signature, key, part, sum(pixels[start:end])))
             start = end
         return tasks

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from urllib.parse import unquote
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -104,11 +105,7 @@ class RestApi:
     def _status(self, model, number, label) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest()
         _fill(request.model_spec, model, number, label)
-        answer = MessageToDict(
-            model_status(self._service, request),
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-        )
+        answer = _as_dict(model_status(self._service, request))
         for state in answer["model_version_status"]:
             state.setdefault("status", {"error_code": "OK", "error_message": ""})
         return json.dumps(answer, indent=1).encode()
@@ -120,13 +117,9 @@ class RestApi:
         response = model_metadata(self._service, request)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        kinds = {
-            "preserving_proto_field_name": True,
-            "always_print_fields_with_no_presence": True,
-        }
         answer = {
-            "model_spec": {"signature_name": "", **MessageToDict(response.model_spec, **kinds)},
-            "metadata": {"signature_def": MessageToDict(signatures, **kinds)},
+            "model_spec": {"signature_name": "", **_as_dict(response.model_spec)},
+            "metadata": {"signature_def": _as_dict(signatures)},
         }
         return json.dumps(answer, indent=1).encode()
 
@@ -178,6 +171,13 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
             "DEADLINE_EXCEEDED", f"the body did not arrive within {seconds:g} s (--timeout)", 408
         ) from None
     return b"".join(parts)
+
+
+def _as_dict(message: Message) -> dict:
+    """A message with its fields by their names in the .proto file, also those that are 0."""
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
 
 
 def _number(digits: str | None) -> int | None:

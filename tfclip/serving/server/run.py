@@ -86,8 +86,9 @@ class Server:
         self.versions.start()
 
     def stop(self) -> None:
-        """End `run`, from any thread."""
-        self._loop.call_soon_threadsafe(self._end.set)
+        """End `run`, from any thread; does nothing before `run` has started."""
+        if self._loop is not None and self._end is not None:
+            self._loop.call_soon_threadsafe(self._end.set)
 
     def run(self, started: Callable[[Addresses], None], signals: bool = True) -> None:
         """Serve until SIGTERM, SIGINT or `stop`; call after `load`.

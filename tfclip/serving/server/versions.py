@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from tfclip.serving import signatures as names
 from tfclip.serving.operating_points import OPERATING_POINTS
@@ -38,7 +38,7 @@ class LoadedVersion:
 
     number: int
     signatures: Mapping[str, Callable]
-    signature_defs: Mapping[str, object]
+    signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
     card: dict
     operating_points: dict | None = None
     in_use: int = 0
@@ -125,8 +125,10 @@ class ModelVersions:
             return dict(sorted(self._states.items()))
 
     def current(self) -> LoadedVersion:
-        """The version that answers who names none."""
+        """The version that answers requests without a version number; call after `start`."""
         with self._lock:
+            if self._current is None:
+                raise RuntimeError("no version is loaded: call start() first")
             return self._current
 
     @contextmanager
@@ -140,7 +142,10 @@ class ModelVersions:
             raise Refused("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
         with self._lock:
             version = self._current
-            if model != self.model or (number is not None and number != version.number):
+            is_wrong = model != self.model or (
+                version is not None and number not in (None, version.number)
+            )
+            if version is None or is_wrong:
                 which = f"Latest({model})" if number is None else f"Specific({model}, {number})"
                 raise Refused("NOT_FOUND", f"Servable not found for request: {which}")
             with version.idle:
@@ -174,7 +179,7 @@ class ModelVersions:
         while not self._stop.wait(self._poll_seconds):
             found = self._found()
             highest = max(found, default=0)
-            if highest > self._current.number and self._changed(highest, found[highest]):
+            if highest > self.current().number and self._changed(highest, found[highest]):
                 self._load(highest, found[highest])
 
     def _changed(self, number: int, path: Path) -> bool:

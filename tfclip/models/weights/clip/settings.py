@@ -267,15 +267,14 @@ def from_tensors(tensors: Mapping, activation: str) -> Sizes:
         tokens = tensors["text_model.embeddings.token_embedding.weight"]
         positions = tensors["text_model.embeddings.position_embedding.weight"]
         embed_dim = len(tensors["text_projection.weight"])
-        towers = [
-            _guess(tensors, stem, activation)
-            for stem in ("vision_model.encoder.layers.", "text_model.encoder.layers.")
-        ]
+        image = _guess(tensors, "vision_model.encoder.layers.", activation)
+        text = _guess(tensors, "text_model.encoder.layers.", activation)
     except KeyError as error:
         raise ValueError(f"the file lacks {error.args[0]}; it is no CLIP with a ViT") from None
     side = round((len(places) - 1) ** 0.5)
     return Sizes(
-        *towers,
+        image=image,
+        text=text,
         image_size=side * patches.shape[-1],
         patch_size=patches.shape[-1],
         embed_dim=embed_dim,
