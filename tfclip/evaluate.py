@@ -22,6 +22,7 @@ from tfclip.evaluation.report.json_files import (
     write_clip_benchmark,
     write_json,
 )
+from tfclip.evaluation.tasks.command_line import command_line
 from tfclip.evaluation.tasks.multilabel_flags import MultilabelFlags, VocFlags, check_run
 from tfclip.evaluation.tasks.plan import plan
 from tfclip.records.manifest import load_manifest, records_reference
@@ -125,7 +126,7 @@ def retrieval(flags: RetrievalFlags) -> dict:
     figures = evaluate_retrieval(
         RunEmbeddings(flags.run), flags.records, chunk=flags.chunk, examples=examples
     )
-    figures |= circumstances(started)
+    figures |= circumstances(started, command_line("retrieval", flags))
     say(retrieval_table(figures))
     if flags.format == CLIP_BENCHMARK:
         say(str(write_clip_benchmark(flags.run, "retrieval", figures)))
@@ -146,7 +147,7 @@ def classification(flags: ClassificationFlags) -> dict:
     figures = evaluate_classification(
         load_model(flags.run), data, templates=flags.templates, class_names=flags.class_names
     )
-    figures |= circumstances(started)
+    figures |= circumstances(started, command_line("classification", flags))
     say(classification_table(figures))
     if flags.format == CLIP_BENCHMARK:
         say(str(write_clip_benchmark(flags.run, "classification", figures)))
@@ -167,7 +168,7 @@ def sts(flags: SentenceFlags) -> dict:
     is_run = holds_model(flags.run) or not (flags.run / "config.json").is_file()
     side = text_side_of_model(load_model(flags.run)) if is_run else text_side_of_folder(flags.run)
     figures = evaluate_sts(side, flags.data)
-    figures |= circumstances(started)
+    figures |= circumstances(started, command_line("sts", flags))
     say(sts_table(figures))
     if is_run:
         say(f"{write_json(flags.run / 'metrics' / 'sts.json', figures)}, {write_page(flags.run)}")

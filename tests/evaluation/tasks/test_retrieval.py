@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
+from tfclip.evaluation.tasks.retrieval import HITS, _hits
 
 # Rows are pictures, columns captions; captions 0 and 1 belong to picture 0, 2 and 3 to 1, ...
 SIMILAR = np.array(
@@ -137,3 +138,17 @@ def test_what_cannot_be_ranked_is_refused(images, texts, owner, message):
 def test_a_chunk_of_nothing_is_refused():
     with pytest.raises(ValueError, match="received chunk 0; allowed: 1 or more"):
         retrieval_metrics(np.eye(2), np.eye(2), np.arange(2), chunk=0)
+
+
+def test_a_caption_whose_picture_is_missed_shows_it_with_its_rank():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(30, 8)).astype(np.float32)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    order = np.argsort(-(images @ images[0]))
+    for place in (0, HITS - 1, HITS, 29):
+        hits = _hits(images, images[0], order[place], "a caption")
+        assert [hit["row"] for hit in hits[:HITS]] == order[:HITS].tolist()
+        (right,) = [hit for hit in hits if hit["right"]]
+        assert right["row"] == order[place]
+        assert right.get("rank") == (place + 1 if place >= HITS else None)
+        assert len(hits) == HITS + (place >= HITS)

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tfclip.evaluation.decisions.thresholds import BOUNDED, parse_objective
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
 from tfclip.evaluation.report.charts import SMALL, Line, line_chart, to_svg
 from tfclip.evaluation.report.examples import examples_file, read_examples
+from tfclip.evaluation.report.glossary import TERMS
+from tfclip.evaluation.report.html_sliders import slider_data
 from tfclip.evaluation.report.text_tables import SHARES, remarks, threshold_kinds
 
 _MOST_CLASSES = 40
@@ -21,6 +24,8 @@ def multilabel_section(run: Path, figures: Mapping, benchmark: str = "voc") -> d
     names = list(figures["per_class"])
     few = len(names) <= _MOST_CLASSES
     arrays = _scores(run / "metrics" / f"{benchmark}_scores.npz")
+    pictures = _pictures(run, benchmark)
+    keys = [picture["key"] for picture in pictures]
     return {
         "template": "multilabel.html",
         "class_names": names,
@@ -36,7 +41,8 @@ def multilabel_section(run: Path, figures: Mapping, benchmark: str = "voc") -> d
         ],
         "classes": _classes(figures),
         "templates": _templates(figures),
-        "pictures": _pictures(run, benchmark),
+        "pictures": pictures,
+        "sliders": slider_data(run, benchmark, figures, arrays, keys) if arrays else None,
     }
 
 
@@ -49,23 +55,40 @@ def _scores(path: Path) -> dict[str, np.ndarray]:
 
 
 def _key_figures(figures: Mapping) -> list[tuple]:
+    """The cards: ranking, the shares that thresholds were fitted for, probabilities."""
     intervals, oracle = figures["intervals"], figures.get("oracle")
-    shown = [("mAP (all points)", figures["map"], intervals["map"])]
-    for name, key in (
-        ("mAP (VOC2007)", "map_voc07"),
-        ("mAP, whole picture", "map_one_view"),
-        ("mAP gained by tiles", "map_gain_by_tiles"),
-        ("mAP, trained classes", "map_seen"),
-        ("mAP, never trained", "map_unseen"),
+    shown = [("map", "mAP (all points)", figures["map"], intervals["map"])]
+    shown += [
+        (share, f"macro {TERMS[share].label}", figures["macro"][share], intervals[f"macro_{share}"])
+        for share in _objective_shares(figures["objective"])
+    ]
+    for term, name, key in (
+        ("ap_voc07", "mAP (VOC2007)", "map_voc07"),
+        ("tiles", "mAP, whole picture", "map_one_view"),
+        ("tiles", "mAP gained by tiles", "map_gain_by_tiles"),
+        ("never_trained", "mAP, trained classes", "map_seen"),
+        ("never_trained", "mAP, never trained", "map_unseen"),
     ):
         if key in figures:
-            shown.append((name, figures[key], intervals[key]))
-    shown.append(("macro F1", figures["macro"]["f1"], intervals["macro_f1"]))
+            shown.append((term, name, figures[key], intervals[key]))
     if oracle:
         gap, interval = oracle["macro_f1_gap"], oracle["macro_f1_gap_interval"]
-        shown.append(("macro F1, oracle above by", gap, interval))
+        shown.append(("oracle", "macro F1, oracle above by", gap, interval))
     errors = figures["probabilities"]["expected_calibration_error"]
-    return shown + [(f"calibration error, {kind}", error, None) for kind, error in errors.items()]
+    return shown + [
+        ("calibration_error", f"calibration error, {kind}", error, None)
+        for kind, error in errors.items()
+    ]
+
+
+def _objective_shares(objective: str | None) -> tuple[str, ...]:
+    """The shares that tell whether thresholds do what they were fitted for."""
+    if objective is None:
+        return ("specificity", "sensitivity")
+    share, bound = parse_objective(objective)
+    if bound is not None:
+        return (share, BOUNDED[share])
+    return ("sensitivity", "specificity") if share == "youden" else (share,)
 
 
 def _kinds(figures: Mapping) -> dict:
@@ -162,6 +185,7 @@ def _templates(figures: Mapping) -> list[list]:
 def _pictures(run: Path, benchmark: str) -> list[dict]:
     return [
         {
+            "key": example["key"],
             "jpeg": example["jpeg"],
             "description": ", ".join(example["shown"]) or "no class",
             "lines": [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,12 @@ from tfclip import files
 from tfclip.evaluation.report.charts import Line, line_chart, to_svg
 from tfclip.evaluation.report.html_multilabel import multilabel_section
 from tfclip.evaluation.report.html_render import render
+from tfclip.evaluation.report.html_results import (
+    classification_result,
+    multilabel_result,
+    retrieval_result,
+    sentences_result,
+)
 from tfclip.evaluation.report.html_sections import (
     classification_section,
     retrieval_section,
@@ -30,11 +38,23 @@ _CURVES = {
     "temperature": ("logit_scale",),
 }
 _MULTILABEL = "Zero-shot, several labels to a picture"
-_SECTIONS: dict[str, tuple[str, Callable[[Path, Mapping], dict]]] = {
-    "voc": (_MULTILABEL, multilabel_section),
-    "retrieval": ("Retrieval", retrieval_section),
-    "classification": ("Zero-shot classification", classification_section),
-    "sts": ("Sentence similarity", sentences_section),
+
+
+class _Section(NamedTuple):
+    """A kind of measurement: its title, what its template shows, and its result in words."""
+
+    title: str
+    content: Callable[..., dict]
+    result: Callable[[Mapping], str]
+
+
+_SECTIONS = {
+    "voc": _Section(_MULTILABEL, multilabel_section, multilabel_result),
+    "retrieval": _Section("Retrieval", retrieval_section, retrieval_result),
+    "classification": _Section(
+        "Zero-shot classification", classification_section, classification_result
+    ),
+    "sts": _Section("Sentence similarity", sentences_section, sentences_result),
 }
 
 
@@ -49,6 +69,7 @@ def write_page(run: Path) -> Path:
     text = render(
         "report.html",
         title=run.resolve().name,
+        run=run,
         sections=_sections(run),
         training=_training(run),
         configuration=config.read_text("utf-8") if config.is_file() else "",
@@ -59,16 +80,32 @@ def write_page(run: Path) -> Path:
 
 def _sections(run: Path) -> list[dict[str, Any]]:
     """What the templates show of each measurement, with the template's name and a title."""
+    own = sorted(path.stem for path in (run / "metrics").glob("multilabel-*.json"))
+    own = [name for name in own if not name.endswith(("_examples", ".clip_benchmark"))]
+    kinds = _SECTIONS | {
+        name: _SECTIONS["voc"]._replace(
+            title=f"{_MULTILABEL}: {name.removeprefix('multilabel-')}",
+            content=partial(multilabel_section, benchmark=name),
+        )
+        for name in own
+    }
     sections = []
-    for benchmark, (title, section) in _SECTIONS.items():
+    for benchmark, kind in kinds.items():
         path = run / "metrics" / f"{benchmark}.json"
         if path.is_file():
-            sections.append({"title": title, **section(run, _read(path))})
-    for path in sorted((run / "metrics").glob("multilabel-*.json")):
-        if not path.stem.endswith(("_examples", ".clip_benchmark")):
-            title = f"{_MULTILABEL}: {path.stem.removeprefix('multilabel-')}"
-            sections.append({"title": title, **multilabel_section(run, _read(path), path.stem)})
+            figures = _read(path)
+            shown = {"id": benchmark, "title": kind.title, "result": kind.result(figures)}
+            sections.append(shown | _origin(figures) | kind.content(run, figures))
     return sections
+
+
+def _origin(figures: Mapping) -> dict[str, str]:
+    """When, with which version and by which command it was measured; empty if not recorded."""
+    if "date" not in figures:
+        return {"measured": "", "command": ""}
+    date = datetime.fromisoformat(figures["date"]).strftime("%Y-%m-%d %H:%M UTC")
+    measured = f"Measured {date} with tfclip {figures['version']}"
+    return {"measured": measured, "command": figures["command"]}
 
 
 def _read(path: Path) -> dict:

@@ -7,6 +7,9 @@ from functools import cache
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
+
+from tfclip.evaluation.report.glossary import TERMS
 
 
 def number(value: object, digits: int = 3) -> str:
@@ -14,6 +17,25 @@ def number(value: object, digits: int = 3) -> str:
     if value is None or value != value:
         return "–"
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def label(name: str) -> str:
+    """How a column is named: the term's label, or its own name."""
+    return TERMS[name].label if name in TERMS else name
+
+
+def term(name: str | None, text: str = "") -> Markup:
+    """A term with its explanation on hover, linked to the glossary; other words as they are.
+
+    Args:
+        name: a key of `TERMS`, or a word that is none.
+        text: to stand there; the label when not given.
+    """
+    if name not in TERMS:
+        return Markup.escape(text or name)
+    return Markup('<a class="term" href="#term-{}" title="{}">{}</a>').format(
+        name, TERMS[name].meaning, text or TERMS[name].label
+    )
 
 
 def render(template: str, **content: Any) -> str:
@@ -35,6 +57,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "label": label}
+    environment.globals |= {"term": term, "terms": TERMS}
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     return environment

@@ -20,7 +20,10 @@ def retrieval_section(run: Path, figures: Mapping) -> dict:
     for example in read_examples(run / RETRIEVAL_EXAMPLES):
         lines = [("", f"cosine {example['score']:.3f}")]
         if example["right"]:
-            lines.insert(0, ("found", "✓ its picture"))
+            # A rank is given where the caption's own picture is not among the first.
+            missed = "rank" in example
+            text = f"○ missed: its picture, rank {example['rank']}" if missed else "✓ its picture"
+            lines.insert(0, ("missed" if missed else "found", text))
         shown = {"jpeg": example["jpeg"], "description": example["key"], "lines": lines}
         queries.setdefault(example["query"], []).append(shown)
     return {
@@ -36,7 +39,9 @@ def classification_section(run: Path, figures: Mapping) -> dict:
     """The top-k accuracies."""
     return {
         "template": "classification.html",
-        "key_figures": [(f"top-{k}", figures[f"top{k}"], None) for k in (1, 5, 10)],
+        "key_figures": [
+            ("top_k", f"top-{k} accuracy", figures[f"top{k}"], None) for k in (1, 5, 10)
+        ],
         "counted": f"{figures['images']} pictures, {figures['classes']} classes; templates "
         f"{figures['templates']}",
     }

@@ -4,11 +4,13 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tfclip import files
 from tfclip.console import json_text
 from tfclip.naming import unknown
+from tfclip.version import __version__
 
 CLIP_BENCHMARK = "clip-benchmark"
 FORMATS = ("tfclip", CLIP_BENCHMARK)
@@ -39,9 +41,22 @@ def check_format(name: str) -> None:
         raise unknown("format", name, FORMATS)
 
 
-def circumstances(started: float) -> dict:
-    """How long it took since `started`, of `time.monotonic()`, and on what."""
+def own_thresholds_file(benchmark: str) -> Path:
+    """Return where in a run the thresholds of one measured set are kept for themselves."""
+    return Path("thresholds") / f"{benchmark}.json"
+
+
+def circumstances(started: float, command: str) -> dict:
+    """When, by which command and version, on what, and for how long something was measured.
+
+    Args:
+        started: `time.monotonic()` at the beginning.
+        command: as one would type it.
+    """
     return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "version": __version__,
         "seconds": round(time.monotonic() - started, 2),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }

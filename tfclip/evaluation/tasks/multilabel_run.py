@@ -35,8 +35,10 @@ from tfclip.evaluation.report.json_files import (
     write_json,
 )
 from tfclip.evaluation.report.text_tables import multilabel_table
+from tfclip.evaluation.tasks.command_line import command_line
 from tfclip.evaluation.tasks.multilabel import MultilabelResult, evaluate_multilabel
 from tfclip.evaluation.tasks.multilabel_flags import NONE, VocFlags
+from tfclip.evaluation.tasks.thresholds_file import write_thresholds
 from tfclip.inputs.tiles import group_boxes
 from tfclip.records.manifest import load_manifest
 from tfclip.sources.registry import open_source
@@ -62,11 +64,12 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     with threadpool_limits(1, user_api="blas"):
         result = evaluate_multilabel(embeddings, test, calibration, flags.options())
     figures = result.figures | {"data": str(flags.records or flags.data)}
-    figures |= circumstances(started)
-    say(multilabel_table(figures))
     benchmark = flags.benchmark
-    fitted = result.thresholds | {"model": embeddings.fingerprint}
-    write_json(flags.run / "thresholds.json", fitted)
+    # The command's word: voc, or multilabel of multilabel-NAME.
+    figures |= circumstances(started, command_line(benchmark.partition("-")[0], flags))
+    say(multilabel_table(figures))
+    fitted = {"data": figures["data"], **result.thresholds, "model": embeddings.fingerprint}
+    thresholds_file = write_thresholds(flags.run, benchmark, fitted)
     written = write_json(flags.run / "metrics" / f"{benchmark}.json", figures)
     if flags.format == CLIP_BENCHMARK:
         say(f"{write_clip_benchmark(flags.run, benchmark, figures)}")
@@ -82,7 +85,7 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     ):
         np.savez(file, class_names=result.test.class_names, **arrays)
     _write_examples(flags.run / examples_file(benchmark), embeddings, test, result)
-    say(f"{written}, {flags.run / 'thresholds.json'}")
+    say(f"{written}, {thresholds_file}")
     return figures
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tfclip.records.manifest import load_manifest, records_reference
 
 FILES = {
-    "voc": ("metrics/voc.json", "thresholds.json", "report.html", "embeddings/"),
+    "voc": ("thresholds.json", "report.html", "embeddings/"),
     "retrieval": ("metrics/retrieval.json", "report.html", "embeddings/"),
     "classification": ("metrics/classification.json", "report.html"),
     "sts": ("metrics/sts.json", "report.html"),
@@ -32,9 +32,10 @@ def plan(benchmark: str, flags: Any) -> dict:
 
 
 def _files(benchmark: str, flags: Any) -> tuple[str, ...]:
-    if benchmark == "multilabel":
-        return (f"metrics/{flags.benchmark}.json", *FILES["voc"][1:])
-    return FILES[benchmark]
+    if benchmark not in ("voc", "multilabel"):
+        return FILES[benchmark]
+    own = (f"metrics/{flags.benchmark}.json", f"thresholds/{flags.benchmark}.json")
+    return (*own, *FILES["voc"])
 
 
 def _pictures(flags: Any) -> dict[str, Any]:

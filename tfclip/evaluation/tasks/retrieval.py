@@ -78,11 +78,10 @@ def evaluate_retrieval(
     figures = retrieval_metrics(images, texts, image_of_text, chunk=chunk)
     if examples is not None:
         query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
-        hits = [
-            (every[at].decode("utf-8", "replace"), row, float(cosine), row == image_of_text[at])
-            for at in query_rows
-            for row, cosine in zip(*nearest_rows(images, texts[at], HITS), strict=True)
-        ]
+        hits = []
+        for at in query_rows:
+            caption = every[at].decode("utf-8", "replace")
+            hits += _hits(images, texts[at], image_of_text[at], caption)
         write_examples(examples, _drawn(hits, directory, split))
     return {**figures, "records": str(directory), "split": split}
 
@@ -96,14 +95,32 @@ def _embed(
     return {"images": images[:, 0], "texts": embed_texts(model, captions)}
 
 
-def _drawn(hits: Sequence[tuple], directory: Path, split: str) -> Iterator[dict]:
+def _hits(images: np.ndarray, text: np.ndarray, right: int, caption: str) -> list[dict]:
+    """The pictures nearest to a caption, and its own picture where that is not among them."""
+    rows, cosines = nearest_rows(images, text, HITS)
+    hits = [
+        {"query": caption, "row": int(row), "score": float(cosine), "right": bool(row == right)}
+        for row, cosine in zip(rows, cosines, strict=True)
+    ]
+    if right not in rows:
+        every = images @ text
+        own = float(every[right])
+        # As in the recalls, it ranks behind all others of the same score.
+        rank = int((every >= own).sum())
+        hits.append(
+            {"query": caption, "row": int(right), "score": own, "right": True, "rank": rank}
+        )
+    return hits
+
+
+def _drawn(hits: Sequence[dict], directory: Path, split: str) -> Iterator[dict]:
     """Examples with their pictures, which are read in one pass."""
-    wanted, pictures = {row for _, row, _, _ in hits}, {}
+    wanted, pictures = {hit["row"] for hit in hits}, {}
     records = read_split(directory, split, features=(schema.KEY, schema.IMAGE))
     for row, record in enumerate(records.as_numpy_iterator()):
         if row in wanted:
             pixels = np.asarray(Image.open(BytesIO(record[schema.IMAGE])).convert("RGB"))
             pictures[row] = record[schema.KEY].decode(), jpeg_of(pixels)
-    for query, row, score, right in hits:
-        key, jpeg = pictures[row]
-        yield {"query": query, "key": key, "score": score, "right": bool(right), "jpeg": jpeg}
+    for hit in hits:
+        key, jpeg = pictures[hit.pop("row")]
+        yield {**hit, "key": key, "jpeg": jpeg}
