@@ -271,6 +271,33 @@ def test_grpc_status_metadata_health_and_the_rest(channel):
         predict.Classify(predict_pb2.PredictRequest())
 
 
+def test_an_unexpected_error_is_internal_and_says_nothing_of_the_inside(
+    channel, running, monkeypatch, caplog
+):
+    def fail(**arguments):
+        raise RuntimeError("a secret path")
+
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "tfclip"
+    predict = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    model = model_service_pb2_grpc.ModelServiceStub(channel)
+    version = running.server.versions.current()
+    monkeypatch.setattr(running.server.versions, "states", fail)
+    monkeypatch.setitem(version.signatures, "encode_text", fail)
+    for ask in (
+        lambda: model.GetModelStatus(status, timeout=20),
+        lambda: predict.Predict(request(text=["a"]), timeout=20),
+    ):
+        caplog.clear()
+        with pytest.raises(grpc.RpcError) as refused:
+            ask()
+        assert refused.value.code() == grpc.StatusCode.INTERNAL
+        assert refused.value.details() == (
+            "the server failed on this request; the reason is in its log"
+        )
+        assert "a secret path" in caplog.text
+
+
 def test_bytes_that_are_no_message_are_told(channel):
     for method in ("Predict", "GetModelMetadata"):
         call = channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}")

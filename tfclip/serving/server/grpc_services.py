@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 
 from tfclip.serving.server.options import ServerOptions
 from tfclip.serving.server.predict import PredictService, check_names
-from tfclip.serving.server.refusals import Refused, invalid
+from tfclip.serving.server.refusals import Refused, internal, invalid
 from tfclip.serving.server.tensor_protos import read_tensor, write_tensor
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
@@ -39,7 +39,11 @@ class _Services:
         self.serving = True
 
     async def answer(self, method: str, work, request, context):
-        """Run `work(request, deadline)` in a thread; a refusal becomes the status of the call."""
+        """Run `work(request, deadline)` in a thread and return its response.
+
+        A refusal becomes the status of the call, any other error INTERNAL: gRPC itself would answer
+        UNKNOWN with the text of the error.
+        """
         began = time.monotonic()
         metrics = self._service.metrics
         code, signature = "OK", ""
@@ -55,7 +59,8 @@ class _Services:
                     self._executor, work, request, began + seconds
                 )
             return response
-        except Refused as refusal:
+        except Exception as error:
+            refusal = error if isinstance(error, Refused) else internal(error)
             code = refusal.code
             await context.abort(grpc.StatusCode[refusal.code], refusal.message)
         finally:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from tfclip.failures import one_line
 from tfclip.serving import signatures as names
 from tfclip.serving.server.batch_queue import MOST_ROWS, BatchQueue, Task
 from tfclip.serving.server.metrics import Metrics
 from tfclip.serving.server.options import Limits
 from tfclip.serving.server.picture_limits import declared_pixels
-from tfclip.serving.server.refusals import Refused, invalid
+from tfclip.serving.server.refusals import Refused, internal, invalid
 from tfclip.serving.server.versions import LoadedVersion, ModelVersions
 
 
@@ -232,8 +233,8 @@ def _cuts(pixels: list[int], budget: int) -> list[int]:
 def _refusal(error: BaseException) -> Refused:
     if isinstance(error, Refused):
         return error
-    if isinstance(error, tf.errors.InvalidArgumentError | TypeError | ValueError):
-        return invalid(" ".join(str(error).split())[:500])
+    if isinstance(error, tf.errors.InvalidArgumentError):
+        return invalid(one_line(error)[:500])
     if isinstance(error, tf.errors.ResourceExhaustedError | MemoryError):
         return Refused("RESOURCE_EXHAUSTED", "not enough memory for this request")
-    return Refused("INTERNAL", f"the model failed: {type(error).__name__}")
+    return internal(error)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+_LOG = logging.getLogger(__name__)
 # Of each gRPC status code the HTTP status with which TensorFlow Serving's REST interface answers.
 HTTP_STATUS = {
     "CANCELLED": 499,
@@ -38,5 +41,14 @@ class Refused(Exception):
 
 
 def invalid(message: str) -> Refused:
-    """A request that is wrong in itself: INVALID_ARGUMENT, status 400."""
+    """Return the refusal of a malformed request: INVALID_ARGUMENT, HTTP status 400."""
     return Refused("INVALID_ARGUMENT", message)
+
+
+def internal(error: BaseException) -> Refused:
+    """Log an unexpected error with its traceback and return its refusal: INTERNAL, HTTP status 500.
+
+    The client gets no text of the error: it may hold paths or data of the server.
+    """
+    _LOG.error("unexpected error while answering a request", exc_info=error)
+    return Refused("INTERNAL", "the server failed on this request; the reason is in its log")
