@@ -236,17 +236,38 @@ def test_importing_the_package_starts_nothing():
     assert python(code, **environment).stdout.split() == ["False", "False", "tensorflow", "True"]
 
 
-def test_other_backends_are_refused():
-    refused = python("import tfclip", KERAS_BACKEND="jax")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tfclip; tfclip.load",
+        "import sys, types; sys.modules['keras'] = k = types.ModuleType('keras');"
+        "k.config = types.SimpleNamespace(backend=lambda: 'jax'); import tfclip.models.layers",
+        "import types, sys; k = types.ModuleType('keras'); sys.modules['keras'] = k;"
+        "k.config = types.SimpleNamespace(backend=lambda: 'jax'); import tfclip; tfclip.train",
+    ],
+)
+def test_other_backends_are_refused(code):
+    refused = python(code, KERAS_BACKEND="jax")
     assert refused.returncode == 1
-    assert "tfclip runs on Keras' TensorFlow backend. Received: KERAS_BACKEND=jax" in refused.stderr
+    assert refused.stderr.splitlines()[-1] == (
+        "ImportError: tfclip needs Keras' TensorFlow backend. Received: KERAS_BACKEND=jax. Run: "
+        "unset KERAS_BACKEND; in Python, import tfclip before keras"
+    )
+
+
+@pytest.mark.parametrize("words", [["tfclip", "fit", "list"], ["tfclip.predict"]])
+def test_a_command_refuses_other_backends_in_one_line(words):
     command = subprocess.run(
-        [sys.executable, "-m", "tfclip.predict"],
+        [sys.executable, "-m", *words],
         env=os.environ | {"KERAS_BACKEND": "torch"},
         capture_output=True,
         text=True,
     )
-    assert command.returncode == 1 and command.stderr.count("\n") == 1
+    assert command.returncode == 2
+    assert command.stderr == (
+        "error: tfclip needs Keras' TensorFlow backend. Received: KERAS_BACKEND=torch. Run: "
+        "unset KERAS_BACKEND; in Python, import tfclip before keras\n"
+    )
 
 
 def test_pictures_beside_sentence_embeddings(loaded, tiny_model):

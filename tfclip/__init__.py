@@ -10,9 +10,8 @@ Importing the package costs nothing: TensorFlow starts when one of its names is 
 """
 
 import importlib
-import os
-import sys
 
+from tfclip.backend import choose_tensorflow, require_tensorflow
 from tfclip.version import __version__
 
 __all__ = [
@@ -27,21 +26,7 @@ __all__ = [
 ]
 
 
-def _refuse_other_backends() -> None:
-    """Keras reads its backend once, when it is imported: choose before, or say that it is late."""
-    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if (keras := sys.modules.get("keras")) is not None:
-        backend = keras.config.backend()
-    if backend != "tensorflow":
-        # With this name `python -m tfclip...` prints one line instead of a traceback.
-        raise ImportError(
-            f"tfclip runs on Keras' TensorFlow backend. Received: KERAS_BACKEND={backend}. "
-            "Unset it, or import tfclip in a process of its own",
-            name=__name__,
-        )
-
-
-_refuse_other_backends()
+choose_tensorflow()
 
 
 def __getattr__(name: str):
@@ -49,6 +34,7 @@ def __getattr__(name: str):
         return importlib.import_module("tfclip.serving")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require_tensorflow()
     module = "tfclip.training.train_recipe" if name == "train" else "tfclip.pipeline"
     return getattr(importlib.import_module(module), name)
 

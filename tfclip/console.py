@@ -35,6 +35,7 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
+from tfclip.backend import backend_problem
 from tfclip.config_file import read_config, take_config, words_of
 from tfclip.failures import is_users, notes, one_line, quiet_destructors
 from tfclip.naming import unknown
@@ -107,6 +108,8 @@ def run(
         quiet_destructors()
     flags = None
     try:
+        if (problem := backend_problem()) is not None:
+            raise ValueError(problem)
         argv, file = take_config(argv)
         config, recipe = read_config(file) if file else ({}, None)
         if isinstance(commands, Command):

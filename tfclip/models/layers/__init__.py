@@ -1,1 +1,6 @@
-"""Keras layers that the towers and heads are built of."""
+"""Keras layers that several towers and heads share."""
+
+from tfclip.backend import require_tensorflow
+
+# Every module that builds a part of a model imports this package.
+require_tensorflow()
