@@ -20,7 +20,10 @@ SUB_ROOMS = {
 WITHOUT_TENSORFLOW = ("evaluation/metrics", "evaluation/decisions")
 MOST_MODULES = 16
 # Used by all rooms, and using none.
-BASE = {"backend", "files", "naming", "plugins", "config_file", "console", "failures", "quiet", "version"}
+BASE = {
+    *("backend", "config_file", "console", "failures", "files", "naming", "plugins", "quiet"),
+    "version",
+}
 # The public Python API stands with the commands: it may import anything.
 COMMANDS = {
     "__main__",
