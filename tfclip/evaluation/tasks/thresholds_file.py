@@ -35,8 +35,9 @@ def write_thresholds(run: Path, benchmark: str, content: Mapping) -> Path:
         kept = run / own_thresholds_file(replaced_set)
         if _content(kept).get("per_class") != replaced.get("per_class"):
             write_json(kept, replaced)
+        former = replaced_set if "set" in replaced else "a set that it does not name"
         say(
-            f"{path} held the thresholds of {replaced_set} and now holds those of {benchmark}; the "
+            f"{path} held the thresholds of {former} and now holds those of {benchmark}; the "
             f"former are in {kept}, which export --thresholds takes"
         )
     named = {"set": benchmark, **content}
