@@ -1,6 +1,7 @@
 """`evaluate voc`: its figures from the scores by scikit-learn and by hand, and what it refuses."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ def test_splits_that_share_pictures_are_refused(tiny_model, voc_records, picture
 
 
 def made_source(**labels) -> Source:
-    samples = {"test": [Sample("made/1", b"", split="test", **labels)]}
+    samples = {"test": [Sample("made/1", Path("made.jpg"), split="test", **labels)]}
     return Source("made", {"test": 1}, lambda split: iter(samples[split]), ("cat", "dog"))
 
 

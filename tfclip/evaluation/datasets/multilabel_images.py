@@ -198,13 +198,10 @@ def _file_pictures(paths: Sequence[Path]) -> Callable[[int, np.ndarray], tf.data
     return views
 
 
-def _files_reference(images: Sequence[Path | bytes]) -> str:
+def _files_reference(paths: Sequence[Path]) -> str:
     """Names these pictures as they are now: a changed file has another size or time."""
     listed = hashlib.sha256()
-    for path in images:
-        if isinstance(path, bytes):
-            listed.update(hashlib.sha256(path).digest())
-            continue
+    for path in paths:
         status = path.stat() if path.is_file() else None
         size_and_time = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
         listed.update(f"{path.resolve()}:{size_and_time}\n".encode())
@@ -230,7 +227,12 @@ def labelled_source(source: Source, split: str) -> LabelledPictures:
         else:
             samples.append(item)
     names = source.class_names
-    paths = [sample.image for sample in samples]
+    paths = [sample.image for sample in samples if isinstance(sample.image, Path)]
+    if len(paths) < len(samples):
+        raise ValueError(
+            f"the pictures of {source.name} are inside archives; pack them with "
+            "python -m tfclip.make_records, and give --records"
+        )
     difficult = _cells([sample.difficult for sample in samples], names)
     return _annotated(
         LabelledPictures(

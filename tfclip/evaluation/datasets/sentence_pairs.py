@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 # Where the files of a set are, below the folder that --data names.
 SETS = {
     **{f"sts{year}": f"sts/20{year}/*.test.tsv" for year in range(12, 17)},
@@ -24,7 +26,7 @@ class ScoredPairs:
 
     first: list[str]
     second: list[str]
-    scores: list[float]
+    scores: np.ndarray
     unscored: int
 
 
@@ -71,7 +73,7 @@ def read_pairs(paths: list[Path]) -> ScoredPairs:
             scores.append(number)
     if len(scores) < 2:
         raise ValueError(f"{paths[0].parent} has {len(scores)} pairs with a score; 2 are needed")
-    return ScoredPairs(first, second, scores, unscored)
+    return ScoredPairs(first, second, np.array(scores, np.float64), unscored)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -67,8 +67,11 @@ def calibration_from_dict(content: Mapping, names: Sequence[str]) -> Calibration
     Raises:
         KeyError, ValueError, TypeError: something is missing or is no finite number.
     """
-    kinds = {"platt": (Platt, "slope", "intercept"), "isotonic": (Isotonic, "scores", "values")}
-    kind, *fields = kinds[content["kind"]]
+    kinds: dict[str, tuple[type[Platt] | type[Isotonic], tuple[str, str]]] = {
+        "platt": (Platt, ("slope", "intercept")),
+        "isotonic": (Isotonic, ("scores", "values")),
+    }
+    kind, fields = kinds[content["kind"]]
     arrays = [np.array([content[field][name] for name in names], np.float64) for field in fields]
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("a calibration that is not finite")

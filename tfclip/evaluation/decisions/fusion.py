@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Fusion:
 
     def to_dict(self) -> dict:
         """The same as JSON types."""
-        content = {"name": self.name}
+        content: dict[str, Any] = {"name": self.name}
         if self.name == "logsumexp":
             content["sharpness"] = self.sharpness
         return content | ({"weights": list(self.weights)} if self.name == "learnt" else {})

@@ -100,7 +100,10 @@ def choose_strength(
                 for strength in STRENGTHS
             ]
         )
-    summed = [Confusion(*map(sum, zip(*folds, strict=True))) for folds in zip(*counts, strict=True)]
+    summed = [
+        Confusion(*(np.sum(count, axis=0) for count in zip(*folds, strict=True)))
+        for folds in zip(*counts, strict=True)
+    ]
     reached = [_reached(macro(confused), objective) for confused in summed]
     return STRENGTHS[int(np.argmax(np.nan_to_num(reached, nan=-np.inf)))]
 

@@ -125,16 +125,17 @@ class RunEmbeddings:
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed M texts; those that were asked before are read."""
-        kept = _read(self._folder / "texts.npz") or {"texts": [], "embeddings": None}
-        place = {text: row for row, text in enumerate(map(str, kept["texts"]))}
+        kept = _read(self._folder / "texts.npz")
+        known = () if kept is None else map(str, kept["texts"])
+        place = {text: row for row, text in enumerate(known)}
         missing = [text for text in dict.fromkeys(texts) if text not in place]
-        embeddings = kept["embeddings"]
+        parts = [] if kept is None else [kept["embeddings"]]
         if missing:
-            added = self._new_texts(missing)
-            embeddings = added if embeddings is None else np.concatenate([embeddings, added])
+            parts.append(self._new_texts(missing))
             place |= {text: row for row, text in enumerate(missing, len(place))}
-            _write(self._folder / "texts.npz", {"texts": list(place), "embeddings": embeddings})
-        return embeddings[[place[text] for text in texts]]
+            content = {"texts": list(place), "embeddings": np.concatenate(parts)}
+            _write(self._folder / "texts.npz", content)
+        return np.concatenate(parts)[[place[text] for text in texts]]
 
     def _new_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts; a refusal is kept too, so that it needs no model the next time."""
@@ -198,8 +199,10 @@ class RunEmbeddings:
         path = self._folder / f"{name}.npz"
         arrays = _read(path)
         if arrays is None:
-            _write(path, compute())
-            arrays = _read(path)
+            computed = compute()
+            _write(path, computed)
+            # As they are read back: text and numbers become arrays too.
+            arrays = _read(path) or {name: np.asarray(value) for name, value in computed.items()}
         return arrays
 
 

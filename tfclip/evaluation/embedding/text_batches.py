@@ -31,12 +31,13 @@ def embed_by_length(
         width: of an embedding.
     """
     embeddings = np.zeros((len(texts), width), np.float32)
-    ids, lengths = [np.zeros((0, tokenizer.context_length), np.int32)], []
+    all_ids: list[np.ndarray] = [np.zeros((0, tokenizer.context_length), np.int32)]
+    all_lengths: list[np.ndarray] = [np.zeros(0, np.int64)]
     for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
         batch = tokenizer(tf.constant(texts[start : start + _TOKENIZED_AT_ONCE], tf.string))
-        ids.append(batch["token_ids"].numpy())
-        lengths.append(tf.math.count_nonzero(batch["text_mask"], axis=1).numpy())
-    ids, lengths = np.concatenate(ids), np.concatenate([[], *lengths]).astype(np.int64)
+        all_ids.append(batch["token_ids"].numpy())
+        all_lengths.append(tf.math.count_nonzero(batch["text_mask"], axis=1).numpy())
+    ids, lengths = np.concatenate(all_ids), np.concatenate(all_lengths)
     order = np.argsort(-lengths, kind="stable")
     batches = _cut(order, lengths)
     for rows in progress(batches, total=len(batches), what="embedding texts"):

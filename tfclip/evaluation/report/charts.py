@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,7 +20,7 @@ SIZE, SMALL = (400, 290), (210, 170)
 COLOURS = ("#1769aa", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#0f766e")
 INK, GRID, MARK = "#44403c", "#e7e5e4", "#57534e"
 """Colours of text, of the grid and of the marked x."""
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tfclip import files
 from tfclip.console import json_text
@@ -15,7 +16,7 @@ from tfclip.version import __version__
 CLIP_BENCHMARK = "clip-benchmark"
 FORMATS = ("tfclip", CLIP_BENCHMARK)
 # CLIP_benchmark's names: of the task, and of each figure by the key it has here.
-_CLIP_BENCHMARK = {
+_CLIP_BENCHMARK: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "voc": ("zeroshot_classification", {"mean_average_precision": ("map",)}),
     "classification": (
         "zeroshot_classification",
@@ -80,7 +81,7 @@ def write_clip_benchmark(run: Path, benchmark: str, figures: Mapping) -> Path:
     task, names = _CLIP_BENCHMARK[kind]
 
     def figure(keys: tuple[str, ...]) -> float:
-        value = figures
+        value: Any = figures
         for key in keys:
             value = value[key]
         return value

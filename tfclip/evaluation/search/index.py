@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,11 @@ def write_index(
                 first += rows[: max(0, _FIRST - len(first) // kind.itemsize)].tobytes()
         if written != total:
             raise ValueError(f"{written} of {total} pictures of {records} could be embedded")
-        described = {"run": str(run.resolve()), "model": model, "records": str(records.resolve())}
+        described: dict[str, Any] = {
+            "run": str(run.resolve()),
+            "model": model,
+            "records": str(records.resolve()),
+        }
         described |= {"fingerprint": fingerprint, "shards": list(shards), "pictures": total}
         described["first_rows"] = zlib.crc32(first)
         write_json(out.with_suffix(".json"), described)
@@ -199,11 +204,11 @@ def nearest_rows(
     slack = 2 * (width + 2) * np.finfo(np.float32).eps * max(1.0, np.linalg.norm(query))
     for start in range(0, len(embeddings), chunk):
         part = embeddings[start : start + chunk]
-        near = part @ about
-        least = np.partition(near, -top)[-top] if len(near) > top else -np.inf
+        rough = part @ about
+        least = np.partition(rough, -top)[-top] if len(rough) > top else -np.inf
         if len(cosines) == top:
             least = max(least, cosines[-1])
-        near = np.flatnonzero(near >= least - slack)
+        near = np.flatnonzero(rough >= least - slack)
         similar = np.round(part[near].astype(np.float64) @ query, DECIMALS)
         rows, cosines = np.append(rows, start + near), np.append(cosines, similar)
         best = np.lexsort((rows, -cosines))[:top]

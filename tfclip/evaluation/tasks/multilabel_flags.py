@@ -159,7 +159,8 @@ class MultilabelFlags(VocFlags):
     @property
     def benchmark(self) -> str:
         """What the files of the results are called."""
-        return f"multilabel-{self.name or (self.records or self.data).resolve().name}"
+        folder = self.records or self.data or Path()
+        return f"multilabel-{self.name or folder.resolve().name}"
 
     def classes(self) -> tuple[str, ...] | None:
         """Return the classes to measure, None for all."""

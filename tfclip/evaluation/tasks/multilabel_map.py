@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,8 @@ def rankings(
         `map`, `map_voc07` and, where there is cause, the one-view and unseen figures; and the
         intervals by the same names.
     """
-    figures, intervals = {}, {}
+    figures: dict[str, Any] = {}
+    intervals: dict[str, list[float]] = {}
 
     def tell(name: str, once: np.ndarray, resampled: np.ndarray) -> None:
         figures[name] = float(mean_defined(once))
@@ -75,7 +77,7 @@ def map_by_templates(
     options: MultilabelOptions,
     weights: np.ndarray,
     chosen: Mapping,
-) -> dict[str, dict | None]:
+) -> dict[str, Mapping | None]:
     """The mean average precision with every known set of templates, the rest as it was asked.
 
     Args:
@@ -92,8 +94,10 @@ def map_by_templates(
         than the model's context.
     """
     names, synonyms = embedded.pictures.class_names, options.synonyms
-    measured = {tuple(class_prompts(names, options.templates, synonyms)): chosen}
-    by_name: dict[str, dict | None] = {}
+    measured: dict[tuple, Mapping | None] = {
+        tuple(class_prompts(names, options.templates, synonyms)): chosen
+    }
+    by_name: dict[str, Mapping | None] = {}
     for name in TEMPLATES:
         texts = tuple(class_prompts(names, name, synonyms))
         if texts not in measured:

@@ -91,13 +91,15 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
 
 def _open(flags: VocFlags, embeddings: RunEmbeddings) -> tuple[LabelledPictures, LabelledPictures]:
     """The pictures to measure on, and those to fit on."""
-    if flags.records is not None:
+    records = flags.records
+    if records is not None:
 
         def opened(split: str) -> LabelledPictures:
-            parts = [_kept(flags.records, part, embeddings) for part in split.split("+")]
+            parts = [_kept(records, part, embeddings) for part in split.split("+")]
             return with_classes(joined(parts), flags.classes())
     else:
-        source = open_source("voc", flags.data, SourceOptions(splits=flags.splits()))
+        # The flags have made sure that one of the two is given.
+        source = open_source("voc", flags.data or Path(), SourceOptions(splits=flags.splits()))
 
         def opened(split: str) -> LabelledPictures:
             return with_classes(labelled_source(source, split), flags.classes())
@@ -146,7 +148,7 @@ def _write_examples(
         views = test.views(SIDE, group_boxes(1)).take(EXAMPLES)
         read = [(row, jpeg_of(view[0])) for row, view in views.as_numpy_iterator()]
         return {
-            "keys": [test.keys[row] for row, _ in read],
+            "keys": np.array([test.keys[row] for row, _ in read], str),
             "jpegs": np.frombuffer(b"".join(jpeg for _, jpeg in read), np.uint8),
             "ends": np.cumsum([len(jpeg) for _, jpeg in read]),
         }

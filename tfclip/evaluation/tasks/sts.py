@@ -54,17 +54,16 @@ def text_side_of_folder(path: Path) -> TextSide:
     path = Path(path)
     pretrained = read_folder(path)
     options = dict(pretrained.options)
+    # A folder of safetensors has a position table; only single .h5 files have none.
+    length = pretrained.longest_text or 0
     if pretrained.builder == CLIP:
-        name, pooling, length = "clip-text", "end", pretrained.longest_text
+        name, pooling = "clip-text", "end"
     else:
-        name, pooling, length = "bert", _pooling(path), pretrained.longest_text
+        name, pooling = "bert", _pooling(path)
         if (path / LENGTH_FILE).is_file():
             max_length = read_json(path / LENGTH_FILE).get("max_seq_length")
-            length = (
-                min(max_length, length)
-                if isinstance(max_length, int) and max_length >= 3
-                else length
-            )
+            if isinstance(max_length, int) and max_length >= 3:
+                length = min(max_length, length)
         if pooling == "cls":
             # Sentence models take the first token as it is, without BERT's pooler.
             options["pooler"] = False
