@@ -12,7 +12,7 @@ ROOMS = ["sources", "records", "inputs", "models", "evaluation", "training", "se
 # The order of sub-folders within a room; "" is the files beside them. A file that is named here
 # has a rank of its own.
 SUB_ROOMS = {
-    "records": ["", "packing"],
+    "records": ["", "packing", "scores"],
     "models": ["layers", "towers", "objective", "", "weights"],
     "evaluation": ["metrics", "datasets", "embedding", "decisions", "report", "search", "tasks"],
     "training": ["interval", "options", "data", "setup", "workers", "loop", "callbacks", ""],
@@ -29,6 +29,7 @@ COMMANDS = {
     "__main__",
     "completion",
     "make_records",
+    "score_records",
     "convert",
     "soup",
     "fit",

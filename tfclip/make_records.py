@@ -1,4 +1,4 @@
-"""python -m tfclip.make_records SOURCE|verify|inspect: pack pictures and captions into records."""
+"""python -m tfclip.make_records SOURCE|verify|inspect|score: pack pictures and captions."""
 
 import json
 import re
@@ -17,11 +17,13 @@ from tfclip.records.flags import (
     DuplicatesFlags,
     InspectFlags,
     PackFlags,
+    ScoreFlags,
     VerifyFlags,
 )
 from tfclip.records.manifest import EXCLUSIONS, VOCABULARY, load_manifest
 from tfclip.records.options import planned, shard_ends
 from tfclip.records.packing.target import check_target
+from tfclip.score_records import score_records
 from tfclip.sources.registry import SOURCES, TFDS, installed_sources, open_source
 from tfclip.sources.sample import options_from_json, options_to_json
 
@@ -227,6 +229,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     commands["verify"] = Command(VerifyFlags, verify_records)
     commands["duplicates"] = Command(DuplicatesFlags, report_duplicates)
+    commands["score"] = Command(ScoreFlags, score_records)
     commands["inspect"] = Command(InspectFlags, inspect_records)
     return run("tfclip.make_records", commands, argv, kind="source")
 

@@ -279,3 +279,42 @@ class InspectFlags:
     def __post_init__(self):
         if self.pictures < 1:
             raise ValueError(f"received --pictures {self.pictures}; allowed: 1 or more")
+
+
+@dataclass(frozen=True)
+class ScoreFlags:
+    """Store how well each caption fits its picture, and leave out the worst: the cosine by a model.
+
+    Where the run was trained on these pictures, models like it are trained, each without the part
+    of the pictures that it scores.
+    """
+
+    records: Positional[Path]
+    """A directory of packed records; it stays as it is."""
+    run: Path
+    """The run whose model rates the captions."""
+    out: Path
+    """The directory to make: the same records with the feature image/caption/score."""
+    drop_worst: float = 0.0
+    """Leave out this share of the captions, those with the lowest cosines: 0.1."""
+    splits: tuple[str, ...] = ()
+    """The splits to score; by default those for training. The others are copied."""
+    folds: int = 3
+    """Parts of the pictures, one model each, where the run was trained on them. 1 takes the run."""
+    sheet: Path | None = None
+    """A picture of the worst pairs, OUT-worst.png by default."""
+    pictures: int = 16
+    """Pairs in it, at most."""
+    overwrite: bool = False
+    """Replace a finished set, when the new one is complete."""
+
+    def __post_init__(self):
+        if not 0 <= self.drop_worst < 1:
+            raise ValueError(
+                f"received --drop-worst {self.drop_worst}; allowed: 0 to below 1, such as 0.1"
+            )
+        for name in ("folds", "pictures"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"received --{name} {getattr(self, name)}; allowed: 1 or more")
+        if self.out.resolve() == self.records.resolve():
+            raise ValueError(f"--out {self.out} is RECORDS; give another directory")

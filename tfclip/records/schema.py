@@ -34,6 +34,11 @@ LISTS = {
 }
 """Features with any number of values, none included, and their type."""
 FEATURES = (*SINGLE, *LISTS)
+"""What every version of tfclip reads."""
+SCORE = "image/caption/score"
+ADDED = {SCORE: tf.float32}
+"""Lists that came later: most sets have none of them, they are read by name alone, and versions
+that do not know them pass over them. `SCORE` is the cosine of each caption with its picture."""
 
 
 def image_id(key: str) -> int:
@@ -126,7 +131,7 @@ def parse(serialized: tf.Tensor, features: Sequence[str] = FEATURES) -> dict[str
 
     Args:
         serialized: () string, or (N,) string.
-        features: which ones; fewer cost less.
+        features: which ones; fewer cost less. Those of `ADDED` must be named.
 
     Returns:
         For one record: () tensors, and (n,) tensors for the lists. For N records: (N,) tensors, and
@@ -135,7 +140,7 @@ def parse(serialized: tf.Tensor, features: Sequence[str] = FEATURES) -> dict[str
     spec = {
         name: tf.io.FixedLenFeature((), SINGLE[name])
         if name in SINGLE
-        else tf.io.RaggedFeature(LISTS[name])
+        else tf.io.RaggedFeature(LISTS.get(name) or ADDED[name])
         for name in features
     }
     return tf.io.parse_example(serialized, spec)

@@ -25,8 +25,10 @@ _TEMPLATE = "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
 """As `options.shard_name`; TFDS's default would find no file."""
 
 
-def write_metadata(directory: Path, shards: Mapping[str, Sequence[Shard]]) -> None:
-    """Write both files for the shards of every split."""
+def write_metadata(
+    directory: Path, shards: Mapping[str, Sequence[Shard]], added: Sequence[str] = ()
+) -> None:
+    """Write both files for the shards of every split; `added` names features of `schema.ADDED`."""
     splits = [
         {
             "filepathTemplate": _TEMPLATE,
@@ -37,7 +39,8 @@ def write_metadata(directory: Path, shards: Mapping[str, Sequence[Shard]]) -> No
         for split, listed in shards.items()
     ]
     features = {name: _single(name, kind) for name, kind in schema.SINGLE.items()}
-    features |= {name: _sequence(_value(kind)) for name, kind in schema.LISTS.items()}
+    lists = schema.LISTS | {name: schema.ADDED[name] for name in added}
+    features |= {name: _sequence(_value(kind)) for name, kind in lists.items()}
     _write(directory / FEATURES, _feature("features_dict.FeaturesDict", features=features))
     _write(directory / INFO, {"fileFormat": "tfrecord", "splits": splits, "version": VERSION})
 

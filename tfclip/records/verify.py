@@ -87,7 +87,7 @@ def _verify_record(serialized: bytes, counted: Counter, seen: set[int]) -> Itera
         yield f"not a tf.train.Example ({error})"
         return
     values = {}
-    for name, kind in {**schema.SINGLE, **schema.LISTS}.items():
+    for name, kind in {**schema.SINGLE, **schema.LISTS, **schema.ADDED}.items():
         field = {tf.string: "bytes_list", tf.int64: "int64_list", tf.float32: "float_list"}[kind]
         stored = features[name].WhichOneof("kind") if name in features else None
         values[name] = list(getattr(features[name], field).value) if stored == field else []
@@ -116,6 +116,11 @@ def _verify_values(values: dict[str, list], seen: set[int]) -> Iterator[str]:
     if identity in seen:
         yield f"{key}: a second record with this key"
     seen.add(identity)
+    scores = values[schema.SCORE]
+    if scores and len(scores) != len(values[schema.CAPTION]):
+        yield f"{key}: {len(scores)} scores of {len(values[schema.CAPTION])} captions"
+    if not all(-1.01 <= score <= 1.01 for score in scores):
+        yield f"{key}: a score that is no cosine"
     lengths = {len(values[name]) for name in (schema.PHRASE, *schema.BOX)}
     xmin, ymin, xmax, ymax = (values[name] for name in schema.BOX)
     sound = (

@@ -99,7 +99,7 @@ class _Worker:
 
     def __init__(self):
         self._connection, theirs = Pipe()
-        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             # -P: a folder named tfclip where the command happens to run is not the package.
             [sys.executable, "-P", "-m", "tfclip.records.packing.worker", str(theirs.fileno())],

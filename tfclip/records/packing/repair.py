@@ -15,7 +15,16 @@ from tfclip.sources.sample import Source
 
 
 def pack_options(manifest: Manifest, workers: int) -> PackOptions:
-    """Return the options that a set was packed with."""
+    """Return the options that a set was packed with.
+
+    Raises:
+        ValueError: it was not packed from data, but made from another set.
+    """
+    if "scored" in manifest.packing:
+        raise ValueError(
+            "these records were made by `make_records score`, not packed from data: run it again, "
+            "on a sound set"
+        )
     stored = {name: value for name, value in manifest.packing.items() if name != "source_options"}
     # Sets that name no order were packed in that of their source.
     stored = {"order": IN_ORDER} | stored | {"splits": tuple(stored["splits"])}

@@ -25,6 +25,7 @@ from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
+from tfclip.training.data.part_features import cut_images, cut_texts, whole_of
 from tfclip.training.data.stored_arrays import digest, new_array, stored_arrays
 
 FORMAT = 1
@@ -105,6 +106,10 @@ def image_features(
     shape = (number, len(view_set(views)), *encoder.image_tower.output_shape[1:])
 
     def compute(folder: Path) -> None:
+        if whole := whole_of(records, split):
+            stored = image_features(model, whole[0], whole[1], views, where)
+            cut_images(folder, stored.features, stored.image_id, whole[2])
+            return
         size = model.config.picture_size
         pictures = read_split(
             records,
@@ -151,6 +156,11 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
     width = tower.output_shape[-1]
 
     def compute(folder: Path) -> None:
+        if whole := whole_of(records, split):
+            stored = text_features(model, whole[0], whole[1], where)
+            arrays = stored.features, stored.token_starts, stored.text_starts, stored.caption_id
+            cut_texts(folder, *arrays, whole[2])
+            return
         texts, text_starts = _texts(records, split)
         np.save(folder / "text_starts.npy", text_starts)
         np.save(folder / "caption_id.npy", caption_id(tf.constant(texts, tf.string)).numpy())

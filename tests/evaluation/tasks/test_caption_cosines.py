@@ -1,0 +1,25 @@
+"""Cosines of captions with their pictures, against one picture and one text at a time."""
+
+import numpy as np
+
+from tfclip.evaluation.tasks import caption_cosines as module
+from tfclip.evaluation.tasks.caption_cosines import caption_cosines
+from tfclip.inputs.images import decode_record_jpeg, picture_views
+from tfclip.inputs.tiles import tile_boxes
+from tfclip.records import schema
+from tfclip.records.reader import read_split
+
+
+def test_each_caption_is_compared_with_its_picture(tiny_model, flickr8k_records, monkeypatch):
+    monkeypatch.setattr(module, "CAPTIONS_AT_ONCE", 7)
+    counts, cosines = caption_cosines(tiny_model, flickr8k_records, "dev")
+    model, expected, listed = tiny_model.dual_encoder, [], []
+    for record in read_split(flickr8k_records, "dev").as_numpy_iterator():
+        view = picture_views(decode_record_jpeg(record[schema.IMAGE]), tile_boxes("1"), 32)
+        image = model.encode_image(view)[0].numpy()
+        listed.append(len(record[schema.CAPTION]))
+        for caption in record[schema.CAPTION]:
+            text = model.encode_text(**tiny_model.tokenizer([caption]))[0].numpy()
+            expected.append(image @ text)
+    assert counts.tolist() == listed and len(expected) > 14
+    np.testing.assert_allclose(cosines, expected, atol=1e-5)

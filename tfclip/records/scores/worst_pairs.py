@@ -1,0 +1,51 @@
+"""A picture of the captions that fit their pictures worst, each with its cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tfclip.records import schema
+from tfclip.records.contact_sheet import draw_sheet
+from tfclip.records.reader import read_split
+
+NOT_DRAWN = (schema.PHRASE, *schema.BOX, schema.LABEL, schema.DIFFICULT)
+
+
+def draw_worst(records: Path, scores: Mapping[str, np.ndarray], out: Path, pictures: int) -> int:
+    """Draw the worst pairs of all scored splits into the picture file `out`, the worst first.
+
+    Args:
+        records: a packed set.
+        scores: for each split, (M,) of all its captions in order.
+        out: as in `contact_sheet`.
+        pictures: at most so many.
+
+    Returns:
+        How many pairs were drawn.
+    """
+    listed = sorted(
+        (float(scores[split][at]), split, int(at))
+        for split in scores
+        for at in np.argsort(scores[split], kind="stable")[:pictures]
+    )[:pictures]
+    pairs = {}
+    for split in scores:
+        wanted = {at for _, of_split, at in listed if of_split == split}
+        if wanted:
+            pairs |= {(split, at): one for at, one in _pairs(records, split, wanted)}
+    headings = [f"{score:.3f}" for score, _, _ in listed]
+    return draw_sheet([pairs[split, at] for _, split, at in listed], out, headings)
+
+
+def _pairs(records: Path, split: str, wanted: set[int]):
+    """Yield the number and the record, with this one caption, of the captions `wanted`."""
+    start = 0
+    for record in read_split(records, split).as_numpy_iterator():
+        captions = record[schema.CAPTION]
+        for at in sorted(wanted & set(range(start, start + len(captions)))):
+            one = record | {name: record[name][:0] for name in NOT_DRAWN}
+            yield at, one | {schema.CAPTION: captions[at - start : at - start + 1]}
+        start += len(captions)

@@ -1,0 +1,216 @@
+"""`make_records score`: how well captions fit their pictures, by a model that has not seen them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tfclip.config_file import read_config
+from tfclip.console import CommandFailed, say
+from tfclip.models.model_directory import model_fingerprint
+from tfclip.records.flags import ScoreFlags
+from tfclip.records.manifest import Manifest, load_manifest, records_reference
+from tfclip.records.packing.target import check_target
+
+CONFIG_FILE = "config.json"
+PERCENTILES = (1, 5, 25, 50, 75)
+
+# What imports TensorFlow is imported by the functions below: mistakes are answered at once.
+
+
+def score_records(flags: ScoreFlags) -> dict:
+    """Write the set with the cosine of each caption, and draw the worst pairs.
+
+    Raises:
+        ValueError, OSError: a mistake in the flags, the records or the run.
+        CommandFailed: a model of a part could not be trained.
+    """
+    check_target(flags.out, flags.overwrite)
+    sheet = _sheet(flags)
+    manifest = load_manifest(flags.records)
+    splits = _splits(flags, manifest)
+    model = model_fingerprint(flags.run)
+    from tfclip.records.scores.scored_set import worst_of, write_scored
+    from tfclip.records.scores.worst_pairs import draw_worst
+
+    parts = flags.out.with_name(f"{flags.out.name}.folds")
+    scores, folds = {}, {}
+    for split in splits:
+        trained_on = _trained_on(flags.run, flags.records, split)
+        folds[split] = flags.folds if trained_on else 1
+        if folds[split] > 1:
+            say(
+                f"{flags.run} was trained on pictures of {flags.records}:{split}: "
+                f"{flags.folds} models are trained, each without the part that it scores"
+            )
+            named = f"{manifest.fingerprint()} {model} {flags.folds}"
+            name = f"{split}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
+            scores[split] = _out_of_fold(flags, split, trained_on, parts / name)
+            continue
+        if trained_on:
+            say(
+                f"note: {flags.run} was trained on pictures of {flags.records}:{split}, and rates "
+                "what it has seen; --folds 3 does not"
+            )
+        scores[split] = _counts_and_cosines(flags.run, flags.records, split)[1]
+    drop = worst_of(scores, flags.drop_worst)
+    described = {
+        "run": str(flags.run),
+        "model": model,
+        "records": manifest.fingerprint(),
+        "folds": folds,
+        "drop_worst": flags.drop_worst,
+    }
+    pictures = draw_worst(flags.records, scores, sheet, flags.pictures)
+    written = write_scored(
+        flags.records, flags.out, scores, drop, described, overwrite=flags.overwrite
+    )
+    shutil.rmtree(parts, ignore_errors=True)
+    result = {"records": flags.out, "sheet": sheet, "folds": folds, "splits": {}}
+    for split in splits:
+        result["splits"][split] = told = _told(scores[split], drop[split])
+        told |= {"dropped": written.dropped[split], "pictures_dropped": written.pictures[split]}
+        say(_line(split, told))
+    others = [split for split in manifest.splits if split not in splits]
+    if others:
+        say(f"{', '.join(others)}: copied without scores")
+    say(f"{sheet}: the {pictures} worst pairs")
+    say(f"{flags.out}: written")
+    return result
+
+
+def _splits(flags: ScoreFlags, manifest: Manifest) -> list[str]:
+    for split in flags.splits:
+        manifest.shards_of(split)  # refuses an unknown one
+    train = [split for split in manifest.splits if split.startswith("train")]
+    splits = list(dict.fromkeys(flags.splits)) or train or list(manifest.splits)
+    for split in splits:
+        if not manifest.splits[split].captions:
+            raise ValueError(f"{flags.records}:{split} has no captions to score")
+    return splits
+
+
+def _sheet(flags: ScoreFlags) -> Path:
+    """Return where the worst pairs are drawn.
+
+    Raises:
+        ValueError: Pillow writes no such file; said before hours of work.
+    """
+    sheet = flags.sheet or flags.out.with_name(f"{flags.out.name}-worst.png")
+    if sheet.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"received --sheet {sheet}; allowed: a picture file, worst.png")
+    return sheet
+
+
+def _trained_on(run: Path, records: Path, split: str) -> list[int]:
+    """Return which of the run's `--records` hold pictures of this split, by number."""
+    path = Path(run) / CONFIG_FILE
+    if not path.is_file():
+        return []
+    manifest, ids, found = load_manifest(records), None, []
+    for number, reference in enumerate(read_config(path)[0].get("records", ())):
+        directory, of_split = records_reference(reference)
+        try:
+            other = load_manifest(directory)
+        except (FileNotFoundError, ValueError):
+            say(f"note: {reference}, which {run} was trained on, is not there to compare with")
+            continue
+        if other.source != manifest.source:
+            continue
+        ids = _ids(records, split) if ids is None else ids
+        trained = [of_split] if of_split else [s for s in other.splits if s.startswith("train")]
+        if any(len(np.intersect1d(ids, _ids(directory, name))) for name in trained):
+            found.append(number)
+    return found
+
+
+def _ids(records: Path, split: str) -> np.ndarray:
+    from tfclip.records import schema
+    from tfclip.records.reader import read_split
+
+    read = read_split(records, split, features=(schema.ID,), then=lambda r: r[schema.ID])
+    return np.concatenate([np.zeros(0, np.int64), *read.batch(4096).as_numpy_iterator()])
+
+
+def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    from tfclip.evaluation.tasks.caption_cosines import caption_cosines
+    from tfclip.models.saving import load_model
+    from tfclip.records.reader import split_files
+    from tfclip.records.verify import damage_named
+
+    with damage_named(split_files(records, split)):
+        return caption_cosines(load_model(run), records, split)
+
+
+def _out_of_fold(flags: ScoreFlags, split: str, trained_on: list[int], parts: Path) -> np.ndarray:
+    """Score each part of a split by a model that was trained on the others."""
+    from tfclip.records.scores.folds import HELD_OUT, make_folds
+
+    folds = make_folds(flags.records, split, flags.folds, parts)
+    sizes = [shard.records for shard in load_manifest(flags.records).shards_of(split)]
+    of_shard: dict[int, np.ndarray] = {}
+    for number, fold in enumerate(folds, start=1):
+        run = parts / f"run-{number}"
+        _train(flags, f"{fold.directory}:{split}", trained_on, run)
+        counts, cosines = _counts_and_cosines(run, fold.directory, HELD_OUT)
+        record, caption = 0, 0
+        for shard in fold.shards:
+            captions = int(counts[record : record + sizes[shard]].sum())
+            of_shard[shard] = cosines[caption : caption + captions]
+            record, caption = record + sizes[shard], caption + captions
+        say(f"part {number} of {flags.folds}: mean cosine {float(cosines.mean()):.3f}")
+    return np.concatenate([of_shard[shard] for shard in range(len(sizes))])
+
+
+def _train(flags: ScoreFlags, rest: str, trained_on: list[int], run: Path) -> None:
+    """Train as the run was, with the rest of a set in the place of the set. A process of its own
+    gives its memory back; an interrupted one goes on."""
+    config = flags.run / CONFIG_FILE
+    given, recipe = read_config(config)
+    records = list(given["records"])
+    records[trained_on[0]] = rest
+    records = [one for at, one in enumerate(records) if at not in trained_on[1:]]
+    words = ["--config", str(config), "--records", *records, "--run", str(run)]
+    words += ["--no-overwrite"]
+    if len(given.get("record_weights") or ()) != len(records):
+        words += ["--record-weights"] if given.get("record_weights") else []
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-m", "tfclip.fit", str(recipe), *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+    if done.returncode:
+        raise CommandFailed(
+            f"the model of {rest} could not be trained (exit code {done.returncode}, see above)"
+        )
+
+
+def _told(scores: np.ndarray, drop: np.ndarray) -> dict:
+    cuts = np.percentile(scores, PERCENTILES)
+    return {
+        "captions": len(scores),
+        "mean": float(scores.mean()),
+        "percentiles": dict(zip(map(str, PERCENTILES), map(float, cuts), strict=True)),
+        "highest_dropped": float(scores[drop].max()) if drop.any() else None,
+    }
+
+
+def _line(split: str, told: Mapping) -> str:
+    cuts = ", ".join(f"{p} % {told['percentiles'][str(p)]:.3f}" for p in PERCENTILES)
+    line = f"{split}: {told['captions']:,} captions, mean cosine {told['mean']:.3f} ({cuts})"
+    if not told["dropped"]:
+        return line
+    return (
+        f"{line}; dropped the {told['dropped']:,} worst, up to {told['highest_dropped']:.3f}, and "
+        f"{told['pictures_dropped']:,} pictures that had no other"
+    )

@@ -1,0 +1,70 @@
+"""Stored features of a part of a record set, cut from those of the whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tfclip.records.manifest import load_manifest
+from tfclip.records.scores.folds import PART_OF
+
+
+def whole_of(records: Path, split: str) -> tuple[Path, str, np.ndarray] | None:
+    """Return the set that this split is a part of, its split, and the rows there, (N,) int64.
+
+    None when it is no part, or when the whole is not there any more as it was.
+    """
+    part = load_manifest(records).packing.get(PART_OF)
+    if not isinstance(part, Mapping):
+        return None
+    whole = Path(part["records"])
+    try:
+        if load_manifest(whole).fingerprint() != part["fingerprint"]:
+            return None
+    except (OSError, ValueError):
+        return None
+    spans = [np.arange(start, end) for start, end in part["rows"][split]]
+    return whole, part["split"], np.concatenate([np.zeros(0, np.int64), *spans])
+
+
+def cut_images(folder: Path, features: np.ndarray, image_id: np.ndarray, rows: np.ndarray) -> None:
+    """Write the `rows` of stored image features into `folder`, a block at a time."""
+    _cut(folder / "features.npy", features, rows)
+    np.save(folder / "image_id.npy", image_id[rows])
+
+
+def cut_texts(
+    folder: Path,
+    features: np.ndarray,
+    token_starts: np.ndarray | None,
+    text_starts: np.ndarray,
+    caption_id: np.ndarray,
+    rows: np.ndarray,
+) -> None:
+    """Write the texts of the records `rows`, and the empty text behind them, into `folder`."""
+    counts = np.diff(text_starts)[rows]
+    texts = np.append(_ranges(text_starts[rows], counts), text_starts[-1])
+    np.save(folder / "text_starts.npy", np.concatenate([[0], np.cumsum(counts)]))
+    np.save(folder / "caption_id.npy", caption_id[texts])
+    if token_starts is None:
+        _cut(folder / "features.npy", features, texts)
+        return
+    lengths = np.diff(token_starts)[texts]
+    np.save(folder / "token_starts.npy", np.concatenate([[0], np.cumsum(lengths)]))
+    _cut(folder / "features.npy", features, _ranges(token_starts[texts], lengths))
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return start, start + 1, ... of each range, one range after the other."""
+    before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
+
+
+def _cut(path: Path, stored: np.ndarray, rows: np.ndarray, at_once: int = 4096) -> None:
+    shape = (len(rows), *stored.shape[1:])
+    out = np.lib.format.open_memmap(path, "w+", stored.dtype, shape)
+    for at in range(0, len(rows), at_once):
+        out[at : at + at_once] = stored[rows[at : at + at_once]]
+    out.flush()
