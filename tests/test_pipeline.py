@@ -70,7 +70,7 @@ def test_pillow_images_of_other_modes_are_taken(loaded, picture_bytes):
 
 def test_no_picture_is_refused(loaded, tmp_path):
     (tmp_path / "text.jpg").write_text("text")
-    with pytest.raises(ValueError, match="text.jpg does not decode as a picture"):
+    with pytest.raises(ValueError, match="text.jpg cannot be decoded as a picture"):
         loaded[1](tmp_path / "text.jpg")
     with pytest.raises(FileNotFoundError):
         loaded[1](tmp_path / "nowhere.jpg")

@@ -1,12 +1,14 @@
-"""tfclip: train, measure and serve your own small CLIP models with TensorFlow and Keras.
+"""tfclip: train, evaluate and serve your own small CLIP models with TensorFlow and Keras.
 
-    model, preprocess = tfclip.load("runs/quickstart")
-    tokens = tfclip.tokenize(["a diagram", "a dog"], model)
-    logits_per_image, logits_per_text = model(preprocess("dog.jpg")[None], tokens)
+>>> import tfclip
+>>> model, preprocess = tfclip.load("runs/first")
+>>> tokens = tfclip.tokenize(["a diagram", "a dog"], model)
+>>> logits_per_image, logits_per_text = model(preprocess("picture.jpg")[None], tokens)
+>>> logits_per_image.shape, logits_per_text.shape
+(TensorShape([1, 2]), TensorShape([2, 1]))
 
-    tfclip.train("shapes", records="records/shapes", run="runs/shapes", callbacks=[...], steps=500)
-
-Importing the package costs nothing: TensorFlow starts when one of its names is used.
+`tfclip.train` trains such a run. Importing the package is cheap: TensorFlow is imported when one of
+its names is first used.
 """
 
 import importlib

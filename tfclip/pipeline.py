@@ -26,18 +26,23 @@ from tfclip.training.options.recipes import RECIPES
 
 RUNS = Path("runs")
 DEFAULT_RUN = RUNS / "quickstart"
-# The modes of Pillow that a PNG file holds as they are.
+# The Pillow modes that a PNG file stores without conversion.
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 
 
 class ClipModel:
-    """A trained model that answers with embeddings and logits.
+    """A trained model that returns embeddings and logits; made by `load`.
+
+    Example:
+        >>> model, _ = load("runs/first")
+        >>> model.encode_text(tokenize("a dog", model)).shape
+        TensorShape([1, 16])
 
     Attributes:
-        dual_encoder: the Keras model.
-        tokenizer: with the vocabulary and the context length it was trained with.
-        config: its architecture.
-        trained_on: what it was trained on.
+        dual_encoder: the Keras model, a `DualEncoder`.
+        tokenizer: with the vocabulary and the context length of the training.
+        config: the architecture, a `ModelConfig`.
+        trained_on: the training data and settings: `recipe`, `records`, `steps`, `seed`, ...
     """
 
     def __init__(self, trained: TrainedModel):
@@ -49,7 +54,7 @@ class ClipModel:
         self._embed_tokens = tf.function(self.dual_encoder.encode_text, reduce_retracing=True)
 
     def encode_image(self, images) -> tf.Tensor:
-        """Embed pictures (N,S,S,3) uint8, as `preprocess` makes them: (N,D) float32, unit norm.
+        """Embed pictures (N,S,S,3) uint8, as `preprocess` returns them: (N,D) float32, unit norm.
 
         Raises:
             ValueError: for another shape or dtype.
@@ -57,7 +62,7 @@ class ClipModel:
         images, size = tf.convert_to_tensor(images), self.config.image_size
         if images.dtype != tf.uint8 or images.shape[1:] != [size, size, 3]:
             raise ValueError(
-                f"images must be (N, {size}, {size}, 3) uint8, a stack of what preprocess returns. "
+                f"images must be (N, {size}, {size}, 3) uint8: stack the results of preprocess. "
                 f"Received: {tuple(images.shape)} {images.dtype.name}"
             )
         return self._embed_pictures(images)
@@ -77,21 +82,21 @@ class ClipModel:
         return self._embed_tokens(tokens, self.tokenizer.mask_of(tokens))
 
     def image_encoder(self, images) -> tf.Tensor:
-        """Embed one picture (S,S,3) as (D,), or N as `encode_image` does.
+        """Embed one picture (S,S,3) uint8 as (D,), or N pictures like `encode_image`.
 
-        A recipe that learns the space of a frozen sentence encoder (teensy: 384 numbers) puts
-        pictures beside that encoder's own sentences.
+        A recipe with a frozen sentence encoder (teensy: 384 numbers) maps pictures into the
+        embedding space of that encoder, so its sentence embeddings can be compared directly.
         """
         images = tf.convert_to_tensor(images)
         return self.encode_image(images[None])[0] if images.ndim == 3 else self.encode_image(images)
 
     def logits(self, images, text_embeddings) -> tf.Tensor:
-        """Return the learnt scale times the cosine of pictures with embeddings: (N,M) float32.
+        """Return the learnt scale times the cosine of pictures and embeddings: (N,M) float32.
 
         Args:
             images: (N,S,S,3) uint8.
-            text_embeddings: (M,D), of `encode_text` or of the encoder whose space was learnt; their
-                length does not matter.
+            text_embeddings: (M,D), from `encode_text` or from the sentence encoder whose space the
+                model learnt; they need not be of unit norm.
 
         Raises:
             ValueError: for embeddings of another size.
@@ -105,14 +110,28 @@ class ClipModel:
         )
 
     def __call__(self, images, tokens) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the learnt scale times cosine: per image (N,M) and per text (M,N), float32."""
+        """Return the learnt scale times the cosine, per image (N,M) and per text (M,N), float32.
+
+        Args:
+            images: (N,S,S,3) uint8, as `preprocess` returns them.
+            tokens: (M,L) int32, as `tokenize` returns them.
+
+        Raises:
+            ValueError: as `encode_image` and `encode_text`.
+        """
         cosines = tf.matmul(self.encode_image(images), self.encode_text(tokens), transpose_b=True)
         logits = self.dual_encoder.temperature() * cosines
         return logits, tf.transpose(logits)
 
 
 class Preprocess:
-    """From a picture to the pixels that the model takes, by the functions of the served graph."""
+    """Turns a picture into the pixels that the model takes, with the code of the served graph.
+
+    Example:
+        >>> _, preprocess = load("runs/first")
+        >>> preprocess("picture.jpg").shape
+        (32, 32, 3)
+    """
 
     def __init__(self, image_size: int):
         self.image_size = image_size
@@ -122,19 +141,19 @@ class Preprocess:
         )
 
     def __call__(self, picture: str | Path | bytes | Image.Image) -> np.ndarray:
-        """Return (S,S,3) uint8 for a path, the bytes of a file, or a Pillow image.
+        """Return the pixels (S,S,3) uint8 of a path, the bytes of a file, or a Pillow image.
 
-        EXIF rotation is applied and alpha is laid over white, in all three.
+        In all three cases EXIF rotation is applied and transparent pictures are laid over white.
 
         Raises:
-            OSError: when the file cannot be read.
-            ValueError: when it is no picture.
+            OSError: the file cannot be read.
+            ValueError: the file cannot be decoded as a picture.
         """
         views, valid = self._views([_file_bytes(picture)])
         if not valid[0]:
             name = picture if isinstance(picture, str | Path) else type(picture).__name__
             raise ValueError(
-                f"{name} does not decode as a picture; allowed: JPEG, PNG, GIF, BMP and WebP of at "
+                f"{name} cannot be decoded as a picture; allowed: JPEG, PNG, GIF, BMP, WebP of at "
                 f"most {MAX_PIXELS:,} pixels"
             )
         return views[0, 0].numpy()
@@ -153,26 +172,45 @@ def _file_bytes(picture: str | Path | bytes | Image.Image) -> bytes:
 
 
 def available_models() -> dict[str, list[str]]:
-    """Return every recipe, each with the runs under `runs/` that hold trained weights of it.
+    """Return every recipe with the runs under `runs/` that hold trained weights of it.
 
-    Runs of a recipe that this version does not know are listed under its name too.
+    Runs of a recipe that this version does not have are listed under that recipe's name.
+
+    Example:
+        >>> available_models()["shapes"]
+        ['runs/first']
     """
-    found: dict[str, list[str]] = {name: [] for name in RECIPES}
+    runs: dict[str, list[str]] = {name: [] for name in RECIPES}
     for path in sorted(RUNS.glob(f"*/best/{CONFIG_FILE}")):
         try:
             trained_on = json.loads(path.read_text(encoding="utf-8"))["trained_on"]
-            found.setdefault(str(trained_on.get("recipe")), []).append(str(path.parents[1]))
+            runs.setdefault(str(trained_on.get("recipe")), []).append(str(path.parents[1]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # nothing that `load` could load
-    return found
+            continue  # `load` could not load it either
+    return runs
 
 
 def load(path: str | Path) -> tuple[ClipModel, Preprocess]:
-    """Load a trained model from a run directory or a model folder; never random weights.
+    """Load a trained model; never random weights.
+
+    Args:
+        path: a run directory, a model folder, or a pretrained CLIP or SigLIP: a folder of
+            transformers or open_clip, a file of weights, or `hf://OWNER/NAME`.
+
+    Returns:
+        The model, and the function that turns pictures into its input.
 
     Raises:
-        FileNotFoundError: when there is no trained model.
-        ValueError: when its files are damaged.
+        FileNotFoundError: there is no trained model at `path`.
+        ValueError: its files are damaged, or of an architecture that is not supported.
+
+    Example:
+        >>> model, preprocess = load("runs/first")
+        >>> model.config.embed_dim
+        16
+        >>> load("shapes")  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        FileNotFoundError: shapes is a recipe; load takes a run. ...
     """
     if str(path) in RECIPES and not Path(path).exists():
         runs = ", ".join(available_models()[str(path)]) or "none"
@@ -198,16 +236,21 @@ def tokenize(
     context_length: int | None = None,
     truncate: bool = False,
 ) -> tf.Tensor:
-    """Turn a text or M texts into the token ids of a model: (M,L) int32.
+    """Turn one text or M texts into token ids of a model: (M,L) int32.
 
     Args:
-        texts: what to tokenize.
-        model: brings the vocabulary and the longest context.
-        context_length: L, at most the model's own, which is the default.
-        truncate: cut a text that is longer instead of refusing it.
+        texts: one text or several.
+        model: the model that defines the vocabulary and the longest context.
+        context_length: L; by default, and at most, that of the model.
+        truncate: cut texts that are too long instead of raising.
 
     Raises:
-        ValueError: a text is too long, or the context is longer than the model's.
+        ValueError: a text is too long, or `context_length` is longer than the model's.
+
+    Example:
+        >>> model, _ = load("runs/first")
+        >>> tokenize(["a photo of a dog", "a cat"], model).shape
+        TensorShape([2, 32])
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     tokenizer = model.tokenizer
@@ -224,20 +267,28 @@ def tokenize(
 
 
 class ZeroShotPipeline:
-    """Which of these texts fits the picture?
+    """Zero-shot classification: ranks texts by how well they describe a picture.
 
     Args:
-        path: a run directory; `runs/quickstart` when not given.
+        path: a run directory, or anything that `load` takes; `runs/quickstart` by default.
 
     Raises:
-        FileNotFoundError: when there is no trained model.
+        FileNotFoundError: there is no trained model.
+
+    Example:
+        >>> pipeline = ZeroShotPipeline("runs/first")
+        >>> answer = pipeline.predict("picture.jpg", ["a photo of a dog", "a photo of a cat"])
+        >>> sorted(label for label, probability in answer)
+        ['a photo of a cat', 'a photo of a dog']
+        >>> round(sum(probability for label, probability in answer), 4)
+        1.0
     """
 
     def __init__(self, path: str | Path | None = None):
         if path is None and not DEFAULT_RUN.exists():
             raise FileNotFoundError(
-                f"{DEFAULT_RUN} is not there. Make it with: python -m tfclip.quickstart, or name a "
-                "run: ZeroShotPipeline(RUN)"
+                f"{DEFAULT_RUN} does not exist. Train it with: python -m tfclip.quickstart, or "
+                "name a run: ZeroShotPipeline(RUN)"
             )
         self.model, self.preprocess = load(DEFAULT_RUN if path is None else path)
 
@@ -247,16 +298,17 @@ class ZeroShotPipeline:
         labels: Sequence[str],
         top_k: int | None = None,
     ) -> list[tuple[str, float]]:
-        """Return (label, probability), the most probable first; the probabilities sum to 1.
+        """Return (label, probability) pairs, the most probable first; probabilities sum to 1.
 
         Args:
             image: a path, the bytes of a file, or a Pillow image.
-            labels: texts as a caption would have them: "a photo of a dog".
-            top_k: how many to return; all of them when None.
+            labels: texts phrased like captions: "a photo of a dog".
+            top_k: the number of pairs to return; None returns all of them.
 
         Raises:
-            OSError: when the file cannot be read.
-            ValueError: no picture, no labels, a label twice or too long, or top_k below 1.
+            OSError: the file cannot be read.
+            ValueError: the file is not a picture, there are no labels, a label is repeated or too
+                long, or top_k is below 1.
         """
         if isinstance(labels, str):
             raise ValueError(f"labels must be a list of texts. Received: the text {labels!r}")

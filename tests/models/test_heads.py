@@ -81,7 +81,7 @@ def test_a_feature_that_never_varies_stays_finite():
 
 def test_identity_needs_the_size_of_the_features():
     np.testing.assert_array_equal(built("identity", 6)(FEATURES), FEATURES)
-    with pytest.raises(ValueError, match="size of the features, 6.*embed_dim 4"):
+    with pytest.raises(ValueError, match="embed_dim 6, the size of the.*Received: embed_dim 4"):
         built("identity", 4)
 
 

@@ -1,4 +1,4 @@
-"""What a dual encoder is made of, as data: saved with every model, enough to build it again."""
+"""The architecture of a dual encoder as data: saved with every model, sufficient to rebuild it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,35 @@ from dataclasses import asdict, dataclass, field, fields
 from tfclip.config_file import without_defaults
 from tfclip.inputs.picture_size import RESIZE_DEFAULTS, PictureSize
 
-LARGEST_TAKEN_SCALE = 1000
+LARGEST_INITIAL_SCALE = 1000
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The architecture of a `DualEncoder`; holds no path and nothing that only training needs.
+    """The architecture of a `DualEncoder`, without paths and without training settings.
 
-    `image_options` and `text_options` override the defaults of the named tower (see
-    `models.registry`); a pretrained text tower stores its resolved sizes there, so that the model
-    can be rebuilt without the folder it came from. Heads are named as in `models.heads`. A model
-    with `initial_logit_bias` learns a bias of its logits, for the sigmoid loss.
+    Example:
+        >>> config = ModelConfig(image_tower="resnet-18", text_tower="bert-tiny", embed_dim=64)
+        >>> ModelConfig.from_dict(config.to_dict()) == config
+        True
+
+    Attributes:
+        image_tower, text_tower: names in `models.registry`, or `package.module:function`.
+        image_size: height and width of the pictures, in pixels.
+        resize, interpolation: how pictures are resized, see `PictureSize`.
+        embed_dim: size of the embedding.
+        context_length: tokens per text, with the special ones.
+        vocabulary_size: rows of the token table.
+        image_head, text_head: names in `models.registry.HEADS`.
+        initial_logit_scale: the factor that multiplies the cosine at the start of training.
+        initial_logit_bias: with a number the model learns a bias of its logits, which the sigmoid
+            loss needs; None learns none.
+        precision: "float32", "bfloat16" or "float16" of the computation.
+        image_options, text_options: override the defaults of the named tower. A pretrained text
+            tower stores its resolved sizes here, so that the model can be rebuilt without the
+            folder it came from.
+        image_head_options, text_head_options: arguments of the heads, see `models.heads`.
     """
 
     image_tower: str = "efficientnet-b5"
@@ -41,10 +58,10 @@ class ModelConfig:
     text_head_options: Mapping = field(default_factory=dict)
 
     def __post_init__(self):
-        """Refuse what no model can be built from.
+        """Check the fields.
 
         Raises:
-            ValueError: naming the field, what was received and what is allowed.
+            ValueError: names the field, the received value and the allowed ones.
         """
         for name, low, high in (
             ("image_size", 8, 4096),
@@ -58,10 +75,10 @@ class ModelConfig:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)}. Received: {self.precision!r}."
             )
-        # Above 100 only where a pretrained model brings it: training clamps to 100.
-        if not 1 <= self.initial_logit_scale <= LARGEST_TAKEN_SCALE:
+        # Only pretrained models have more than 100: training clamps the scale to 100.
+        if not 1 <= self.initial_logit_scale <= LARGEST_INITIAL_SCALE:
             raise ValueError(
-                f"initial_logit_scale must be 1..{LARGEST_TAKEN_SCALE}. "
+                f"initial_logit_scale must be 1..{LARGEST_INITIAL_SCALE}. "
                 f"Received: {self.initial_logit_scale}."
             )
         _ = self.picture_size
@@ -71,7 +88,7 @@ class ModelConfig:
 
     @property
     def picture_size(self) -> PictureSize:
-        """The side of pictures, with how they are resized to it."""
+        """The size of the pictures, with the way they are resized to it."""
         return PictureSize(self.image_size, self.resize, self.interpolation)
 
     def to_dict(self) -> dict:
@@ -83,14 +100,15 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> ModelConfig:
-        """Build from `to_dict`'s result.
+        """Build from the result of `to_dict`.
 
         Raises:
-            ValueError: for a field that this version does not know.
+            ValueError: for a field that this version does not have.
         """
-        known = {f.name for f in fields(cls)}
-        if strange := sorted(set(values) - known):
+        names = {f.name for f in fields(cls)}
+        if unknown_fields := sorted(set(values) - names):
             raise ValueError(
-                f"The model was written by another version: unknown fields {', '.join(strange)}."
+                "The model was saved by another version of tfclip; unknown fields: "
+                f"{', '.join(unknown_fields)}. Update tfclip, or train again."
             )
         return cls(**values)

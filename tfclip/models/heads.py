@@ -11,23 +11,28 @@ from keras import ops
 class Head(keras.layers.Layer):
     """Base of all heads: (B, F) features, or (B, N, F) of N places or tokens, to (B, embed_dim).
 
-    A head that pools takes `keep` (B, N) bool, true where a token is no padding; None counts all.
-    The result is not yet of unit norm.
+    A head that pools takes `keep` (B, N) bool, false for padding; None keeps every position. The
+    result is not yet of unit norm.
+
+    Attributes:
+        ensemble_size: parts of the embedding that learn separately; 1 but for `Residual`.
     """
+
+    ensemble_size = 1
 
     def __init__(self, embed_dim: int, **kwargs):
         super().__init__(**kwargs)
         self.embed_dim = embed_dim
 
     def get_config(self):
-        """The size of the embedding."""
+        """Return the configuration with the size of the embedding."""
         return {**super().get_config(), "embed_dim": self.embed_dim}
 
     def check_rank(self, shape: tuple, rank: int) -> None:
-        """Refuse features of another rank than this head takes.
+        """Check the rank of the features.
 
         Raises:
-            ValueError: naming the head, what it received and what to choose.
+            ValueError: names the head, the shape it received and the pooling to choose.
         """
         if len(shape) != rank:
             takes = "(B, F) features" if rank == 2 else "(B, N, F) places or tokens"
@@ -40,32 +45,32 @@ class Head(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfclip")
 class Identity(Head):
-    """No head: the tower's features are the embedding, and must have its size."""
+    """No head: the tower's features are the embedding; their size must be `embed_dim`."""
 
     def build(self, input_shape):
-        """Compare the sizes; there are no weights."""
+        """Check the size of the features; there are no weights."""
         self.check_rank(input_shape, 2)
         if input_shape[-1] != self.embed_dim:
             raise ValueError(
-                f"Without a head the embedding has the size of the features, {input_shape[-1]}. "
-                f"Received: embed_dim {self.embed_dim}."
+                f"The Identity head needs embed_dim {input_shape[-1]}, the size of the tower's "
+                f"features. Received: embed_dim {self.embed_dim}."
             )
 
     def call(self, features, keep=None, training=False):
-        """The features as they are."""
+        """Return the features unchanged."""
         return features
 
 
 @keras.saving.register_keras_serializable("tfclip")
 class Linear(Head):
-    """One matrix, without or with a bias (Radford et al. 2021, section 2.3: without)."""
+    """One linear layer, by default without a bias (Radford et al. 2021, section 2.3)."""
 
     def __init__(self, embed_dim: int, use_bias: bool = False, **kwargs):
         super().__init__(embed_dim, **kwargs)
         self.use_bias = use_bias
 
     def build(self, input_shape):
-        """Create the matrix."""
+        """Create the layer."""
         self.check_rank(input_shape, 2)
         self.dense = keras.layers.Dense(
             self.embed_dim, use_bias=self.use_bias, dtype=self.dtype_policy, name="dense"
@@ -73,11 +78,11 @@ class Linear(Head):
         self.dense.build(input_shape)
 
     def call(self, features, keep=None, training=False):
-        """Multiply."""
+        """Project (B, F) to (B, embed_dim)."""
         return self.dense(features)
 
     def get_config(self):
-        """The size and whether there is a bias."""
+        """Return the configuration with `use_bias`."""
         return {**super().get_config(), "use_bias": self.use_bias}
 
 
@@ -90,7 +95,7 @@ class Projection(Head):
         self.rate = dropout
 
     def build(self, input_shape):
-        """Create the matrix and the norm."""
+        """Create the projection and the normalisation."""
         self.check_rank(input_shape, 2)
         policy = {"dtype": self.dtype_policy}
         self.dense = keras.layers.Dense(self.embed_dim, name="dense", **policy)
@@ -100,21 +105,21 @@ class Projection(Head):
         self.norm.build((None, self.embed_dim))
 
     def call(self, features, keep=None, training=False):
-        """Project, and add the normalised non-linear part."""
+        """Project (B, F) to (B, embed_dim) and add the normalised non-linear part."""
         x = self.dense(features)
         return x + self.norm(self.dropout(ops.gelu(x, approximate=False), training=training))
 
     def get_config(self):
-        """The size and the dropout rate."""
+        """Return the configuration with the dropout rate."""
         return {**super().get_config(), "dropout": self.rate}
 
 
 @keras.saving.register_keras_serializable("tfclip")
 class Perceptron(Head):
-    """simple-clip's head: a bias-free perceptron, F to F to embed_dim, with GELU between."""
+    """simple-clip's head: bias-free linear layers, F to F to embed_dim, GELU between."""
 
     def build(self, input_shape):
-        """Create both matrices."""
+        """Create both layers."""
         self.check_rank(input_shape, 2)
         options = {"use_bias": False, "dtype": self.dtype_policy}
         self.hidden = keras.layers.Dense(
@@ -125,26 +130,26 @@ class Perceptron(Head):
         self.dense.build(input_shape)
 
     def call(self, features, keep=None, training=False):
-        """Through the hidden layer."""
+        """Map (B, F) to (B, embed_dim)."""
         return self.dense(self.hidden(features))
 
 
 @keras.saving.register_keras_serializable("tfclip")
 class Residual(Head):
-    """The head for frozen towers: standardised features, through a matrix and a perceptron beside.
+    """The head for frozen towers: a linear layer and a perceptron over standardised features.
 
-    y = W x + V dropout(gelu(U x)), where x are the features, each with the mean 0 and the deviation
-    1 of `adapt`, after dropout. Strong dropout is what lets heads learn from a few thousand
-    pictures. Several `members` learn apart, each with a loss of its own, and their unit-norm
-    embeddings stand one after the other: the cosine is the mean of the members' cosines, as in an
-    ensemble (Hansen and Salamon 1990).
+    y = W x + V dropout(gelu(U x)), where x are the features with mean 0 and deviation 1, as fitted
+    by `adapt`, after dropout. Strong dropout makes it possible to train heads on a few thousand
+    pictures. The head may be an ensemble: its members learn separately, each with its own loss, and
+    their unit-norm embeddings are concatenated, so that the cosine is the mean of the members'
+    cosines (Hansen and Salamon 1990).
 
     Args:
-        embed_dim: of all members together.
-        members: how many; divides `embed_dim`.
+        embed_dim: size of the concatenated embedding.
+        members: size of the ensemble; must divide `embed_dim`. (The name is part of saved models.)
         hidden: width of the perceptron of each member.
-        input_dropout: rate at the standardised features.
-        dropout: rate in the perceptron.
+        input_dropout: dropout rate of the standardised features.
+        dropout: dropout rate in the perceptron.
     """
 
     def __init__(
@@ -161,13 +166,13 @@ class Residual(Head):
             raise ValueError(
                 f"members must be 1 or more and divide embed_dim {embed_dim}. Received: {members}."
             )
-        self.members = members
+        self.ensemble_size = members
         self.hidden_width = hidden
         self.input_rate = input_dropout
         self.rate = dropout
 
     def build(self, input_shape):
-        """Create the members, and the mean and deviation of the features, which do not train."""
+        """Create the members' layers, and the features' mean and deviation, which do not train."""
         self.check_rank(input_shape, 2)
         width = input_shape[-1]
         policy = {"dtype": self.dtype_policy}
@@ -175,7 +180,7 @@ class Residual(Head):
         self.mean = self.add_weight(name="mean", initializer="zeros", **kept)
         self.deviation = self.add_weight(name="deviation", initializer="ones", **kept)
         self.parts = []
-        for number in range(self.members):
+        for number in range(self.ensemble_size):
             layers = {
                 "input_dropout": keras.layers.Dropout(self.input_rate, **policy),
                 "hidden": keras.layers.Dense(
@@ -194,13 +199,13 @@ class Residual(Head):
 
     @property
     def _member_dim(self) -> int:
-        return self.embed_dim // self.members
+        return self.embed_dim // self.ensemble_size
 
     def adapt(self, features: np.ndarray) -> None:
-        """Take the mean and the deviation from (N, F) features of training examples.
+        """Set the mean and the deviation to those of (N, F) features of training examples.
 
-        A feature that hardly varies would become noise: no deviation below a thousandth of the
-        largest one is taken.
+        Deviations are at least a thousandth of the largest one: a feature that hardly varies would
+        otherwise be amplified to noise.
         """
         features = np.asarray(features, np.float32)
         deviation = features.std(axis=0)
@@ -208,7 +213,7 @@ class Residual(Head):
         self.deviation.assign(np.maximum(deviation, 1e-3 * max(deviation.max(), 1e-6)))
 
     def call(self, features, keep=None, training=False):
-        """The members' embeddings of (B, F), each of unit norm: (B, embed_dim)."""
+        """Return the members' unit-norm embeddings of (B, F), concatenated: (B, embed_dim)."""
         x = (ops.cast(features, "float32") - self.mean) / self.deviation
         x = ops.cast(x, self.compute_dtype)
         return ops.concatenate([self._member(part, x, training) for part in self.parts], axis=-1)
@@ -220,10 +225,10 @@ class Residual(Head):
         return y / ops.sqrt(ops.maximum(ops.sum(y * y, axis=-1, keepdims=True), 1e-12))
 
     def get_config(self):
-        """The sizes and rates."""
+        """Return the configuration with the sizes and dropout rates."""
         return {
             **super().get_config(),
-            "members": self.members,
+            "members": self.ensemble_size,
             "hidden": self.hidden_width,
             "input_dropout": self.input_rate,
             "dropout": self.rate,

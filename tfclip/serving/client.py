@@ -1,6 +1,6 @@
-"""Asks a model that TensorFlow Serving or `tfclip.serve run` serves, over REST or gRPC.
+"""Clients of a model on TensorFlow Serving or `tfclip serve run`, over REST or gRPC.
 
-No TensorFlow. `Client` blocks; `AsyncClient` has the same methods as coroutines.
+They need no TensorFlow. `Client` blocks; `AsyncClient` has the same methods as coroutines.
 """
 
 from __future__ import annotations
@@ -21,27 +21,36 @@ __all__ = ["AsyncClient", "Client", "Picture"]
 
 
 class Client:
-    """Pictures and texts to answers, by an export that a server runs.
+    """Sends pictures and texts to a server that runs an export, and returns its answers.
 
-    Requests that fail in passing (no connection, a full queue) are sent again, after 0.2, 0.4, 0.8
-    and at most 2 seconds each time. Many inputs are sent in several requests.
+    Requests that fail temporarily (no connection, a full queue) are sent again after 0.2, 0.4, 0.8
+    ... and at most 2 seconds. Many inputs are split into several requests.
 
     Args:
-        server: http://, https://, grpc:// or grpcs://. REST is on port 8501 and gRPC on 8500, in
-            TensorFlow Serving as in `tfclip.serve run`.
-        unbatched: a server that does not merge requests, for `similarity`; `server` by default.
-            `tfclip.serve run` needs none: it never merges `similarity`.
-        model: its name in `models.config`.
-        version: one version; the highest by default.
-        timeout: seconds to wait for one answer.
-        retries: how often a request is sent again.
+        server: http://, https://, grpc:// or grpcs://. The default ports are 8501 for REST and 8500
+            for gRPC, in TensorFlow Serving and in `tfclip serve run`.
+        unbatched: a server that does not merge requests, for `similarity`; by default `server`.
+            `tfclip serve run` needs none: it never merges `similarity`.
+        model: the model's name in `models.config`.
+        version: the number of a version; by default the highest one.
+        timeout: seconds to wait for an answer.
+        retries: how often a failed request is sent again.
         token: sent as "Authorization: Bearer TOKEN".
-        certificate: a file of certificates (PEM) to trust, for a server with one of its own.
+        certificate: a PEM file of certificates to trust, for a server with a certificate that the
+            system does not trust.
 
     Example:
         >>> client = Client("http://localhost:8501")
-        >>> client.status()  # doctest: +SKIP
+        >>> client.status()
         {1: 'AVAILABLE'}
+        >>> answer = client.classify(["picture.jpg"])
+        >>> answer["labels"].tolist()
+        [['red circle', 'blue square', 'green star']]
+        >>> answer["scores"].shape, answer["valid"].tolist()
+        ((1, 3), [True])
+        >>> client.similarity(["picture.jpg"], ["a dog", "a cat"])["logits_per_image"].shape
+        (1, 2)
+        >>> client.close()
     """
 
     def __init__(
@@ -62,7 +71,7 @@ class Client:
         self._transport, self._unbatched = map(_transport, targets)
 
     def status(self) -> dict[int, str]:
-        """The state of each version that the server knows: {1: "AVAILABLE"}.
+        """Return the state of each version on the server: {1: "AVAILABLE"}.
 
         Raises:
             OSError, ValueError: see `classify`.
@@ -70,12 +79,12 @@ class Client:
         return self._transport.status()
 
     def classify(self, pictures: Sequence[Picture]) -> Answer:
-        """Score the labels of the export for N pictures, paths or the bytes of files.
+        """Score the labels of the export for N pictures, given as paths or as bytes of files.
 
         Returns:
             `labels` (N,C) str, `scores` (N,C) float32 cosine, `probabilities` (N,C) float32,
-            `predicted` (N,C) bool, `valid` (N,) bool: false, and zeros beside it, where a picture
-            does not decode.
+            `predicted` (N,C) bool, `valid` (N,) bool. Where a picture cannot be decoded `valid` is
+            false and its other outputs are zeros.
 
         Raises:
             OSError: a picture cannot be read, or the server cannot be reached or fails.
@@ -84,7 +93,7 @@ class Client:
         return self._all(calls.picture_calls(names.CLASSIFY, pictures))
 
     def encode_image(self, pictures: Sequence[Picture]) -> Answer:
-        """Embed N pictures, paths or the bytes of files.
+        """Embed N pictures, given as paths or as bytes of files.
 
         Returns:
             `embedding` (N,D) float32 of unit norm, `valid` (N,) bool.
@@ -108,9 +117,9 @@ class Client:
     def similarity(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Answer:
         """Compare N pictures with M texts.
 
-        A TensorFlow Serving that merges requests cannot answer this: it joins the texts of
-        strangers. It is never asked with as many texts as pictures, which is the one case that it
-        takes for its own.
+        A TensorFlow Serving that merges requests cannot answer this: it would join the texts of
+        different requests. Such a server refuses requests in which N and M differ but would accept
+        equal ones, so the client never sends as many texts as pictures.
 
         Returns:
             `logits_per_image` (N,M) float32, the learnt scale times cosine; `valid` (N,) bool.
@@ -121,7 +130,7 @@ class Client:
         return self._all(calls.similarity_calls(pictures, texts), self._unbatched)
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._transport.close()
         self._unbatched.close()
 
@@ -137,15 +146,17 @@ class Client:
 
 
 class AsyncClient:
-    """`Client` as coroutines; its arguments, answers and errors are the same.
+    """`Client` with coroutines; its arguments, answers and errors are the same.
 
-    The parts of many inputs are sent side by side, at most `concurrency` at a time. It is made and
-    used within one running loop.
+    Many inputs are split into requests that run concurrently, at most `concurrency` at a time.
+    Create it and use it within one running event loop.
 
     Example:
-        >>> async def main():  # doctest: +SKIP
-        ...     async with AsyncClient("grpc://localhost:8500") as client:
-        ...         return await client.classify(["picture.jpg"])
+        >>> async def main():
+        ...     async with AsyncClient("http://localhost:8501") as client:
+        ...         return await client.encode_text(["a dog", "a cat"])
+        >>> asyncio.run(main())["embedding"].shape
+        (2, 16)
     """
 
     def __init__(
@@ -188,7 +199,7 @@ class AsyncClient:
         return await self._all(calls.similarity_calls(pictures, texts), self._unbatched)
 
     async def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         await self._transport.close()
         await self._unbatched.close()
 

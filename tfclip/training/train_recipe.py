@@ -29,19 +29,24 @@ def train(
 ) -> dict:
     """Train a recipe and write a run directory, as `tfclip fit` does, in this process.
 
-        result = tfclip.train("shapes", records="records/shapes", run="runs/first", steps=200)
-        model, preprocess = tfclip.load(result["run"])
-
-    The same call goes on with a run that was interrupted. The first Ctrl-C saves after the step and
-    returns; a second one raises KeyboardInterrupt.
+    The same call resumes a run that was interrupted. The first Ctrl-C saves after the current step
+    and returns; a second one raises KeyboardInterrupt.
 
     Args:
         recipe: one of `tfclip.available_models()`.
         records: training records, DIR or DIR:SPLIT, or several of them.
         run: the run directory to write.
-        callbacks: Keras callbacks, told what `Model.fit` would tell them. Their attributes that are
+        callbacks: Keras callbacks, called as `Model.fit` would call them. Their attributes that are
             numbers, text, arrays, and lists or dicts of these are saved with each checkpoint.
         **flags: the flags of `tfclip fit`, with underscores: `batch_size=64`.
+
+    Example:
+        >>> import tfclip
+        >>> result = tfclip.train(
+        ...     "shapes", records="records/shapes", run="runs/new", steps=2, batch_size=4)
+        >>> result["steps"]
+        2
+        >>> model, preprocess = tfclip.load(result["run"])
 
     Returns:
         What `tfclip fit --json` prints: `run`, `best` (the best model's folder), `steps`,

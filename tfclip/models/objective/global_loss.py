@@ -1,4 +1,4 @@
-"""The loss of the global batch from the embeddings of this replica's rows."""
+"""The loss of the global batch, computed from the embeddings of this replica's rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfclip.models.objective.losses import (
 )
 
 LOSSES = ("softmax", "sigmoid")
-# Logits that may stand in memory at once where one product serves both directions: 16 MB.
+# The most logits held in memory where one product serves both directions: 16 MB.
 LOGITS_AT_ONCE = 2**22
 
 
@@ -28,22 +28,22 @@ def global_loss(
     bias: tf.Tensor | None = None,
     ensemble_size: int = 1,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """This replica's share of the loss of the global batch.
+    """Return this replica's part of the loss of the global batch.
 
-    Against the columns of all replicas (softmax: in both directions), divided by the global
-    number of rows: the shares of all replicas add up to the loss of the whole batch on one
-    device, also where replicas have unequal parts of it.
+    Local rows are compared with the columns of all replicas (softmax: in both directions) and the
+    sum is divided by the global number of rows. The parts of all replicas therefore add up to the
+    loss of the whole batch on one device, also where replicas hold different numbers of rows.
 
     Args:
         embeddings: `image_embeddings` (R, D), and `text_embeddings` (R, D) or (R * K, D).
         batch: `image_id` (R,), and `caption_id` (R,) or (R, K), int64.
         loss: "softmax" or "sigmoid".
-        scale: () float32, the factor on the cosine.
-        bias: () float32, added to the scaled cosine; for "sigmoid" alone.
-        ensemble_size: parts of the embedding that learn apart; the loss is their mean.
+        scale: () float32, the factor that multiplies the cosine.
+        bias: () float32, added to the scaled cosine; required by "sigmoid", unused by "softmax".
+        ensemble_size: parts of the embedding that learn separately; the loss is their mean.
 
     Returns:
-        The share of the loss and of the image-to-text accuracy, both () float32.
+        This replica's part of the loss and of the image-to-text accuracy, both () float32.
     """
     image, text = embeddings["image_embeddings"], embeddings["text_embeddings"]
     image_ids = (batch["image_id"], batch["caption_id"])
@@ -68,7 +68,7 @@ def global_loss(
 
 
 def flat_captions(batch: Mapping) -> dict:
-    """A batch with one row for each caption in the text columns: (R, K, ...) as (R * K, ...)."""
+    """Return the batch with one row per caption in the text columns, (R * K, ...)."""
     if batch["caption_id"].shape.rank == 1:
         return dict(batch)
     flat = {
@@ -80,7 +80,7 @@ def flat_captions(batch: Mapping) -> dict:
 
 
 def _caption_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
-    """image_id and caption_id of the rows of `text_embeddings`."""
+    """The image_id and caption_id of each row of `text_embeddings`."""
     ids = batch["caption_id"]
     if ids.shape.rank == 1:
         return batch["image_id"], ids
@@ -90,9 +90,11 @@ def _caption_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
 def _one_loss(
     loss: str, image_part: tuple, text_part: tuple, scale: tf.Tensor, bias: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The loss of one part of the embeddings, and the hits of the local pictures.
+    """The loss of one ensemble member, and the number of local pictures with the right best text.
 
-    Of each modality: the local embeddings, their ids, and the ids of all replicas.
+    Args:
+        loss, scale, bias: as in `global_loss`.
+        image_part, text_part: local embeddings, their ids, and the ids of all replicas.
     """
     (image, image_ids, all_image_ids), (text, text_ids, all_text_ids) = image_part, text_part
     all_text = cross_replica.gather_rows(text)
@@ -105,7 +107,7 @@ def _one_loss(
     if cross_replica.replica_count() == 1 and _is_small(image, text):
         return softmax_both_ways(image, text, scale, image_ids, text_ids)
     to_text, hits = softmax_contrastive(image, all_text, scale, image_ids, all_text_ids)
-    # One direction after the other: side by side their chunks would take the memory twice.
+    # One direction after the other: in parallel their chunks would need twice the memory.
     with tf.control_dependencies([to_text]):
         all_image = cross_replica.gather_rows(image)
         to_image, _ = softmax_contrastive(text, all_image, scale, text_ids, all_image_ids)
@@ -113,13 +115,13 @@ def _one_loss(
 
 
 def _is_small(images: tf.Tensor, texts: tf.Tensor) -> bool:
-    """Whether the matrix of logits of a batch, whose size is known, may stand as a whole."""
+    """Whether the batch's size is known and its matrix of logits is small enough to be held."""
     sizes = images.shape[0], texts.shape[0]
     return None not in sizes and sizes[0] * sizes[1] <= LOGITS_AT_ONCE
 
 
 def _member(embeddings: tf.Tensor, number: int, ensemble_size: int) -> tf.Tensor:
-    """One member's part of embeddings (R, D), of unit norm: (R, D / ensemble_size)."""
+    """One ensemble member's part of embeddings (R, D), unit norm: (R, D / ensemble_size)."""
     if ensemble_size == 1:
         return embeddings
     size = embeddings.shape[-1] // ensemble_size

@@ -1,4 +1,4 @@
-"""The contrastive losses over the global batch, in row chunks, with several positives to a row."""
+"""The contrastive losses over the global batch, in chunks of rows, with several positives a row."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ Ids = tuple[tf.Tensor, tf.Tensor]
 def plain_softmax_loss(
     images: tf.Tensor, texts: tf.Tensor, logit_scale: tf.Tensor, positive: tf.Tensor
 ) -> tf.Tensor:
-    """The softmax loss as the paper has it (Radford et al. 2021, figure 3): the mean of both ways.
+    """The softmax loss (Radford et al. 2021, figure 3): the mean of both directions.
 
-    What the other functions of this file compute in chunks, with several positives to a row.
+    This is the definition; the functions below compute it in chunks.
 
     Args:
         images: (R, D) float32 unit-norm embeddings.
         texts: (G, D) float32 unit-norm embeddings.
-        logit_scale: () float32, the factor on the cosine.
+        logit_scale: () float32, the factor that multiplies the cosine.
         positive: (R, G) bool, see `positive_pairs`.
 
     Returns:
         () float32.
+
+    Example:
+        >>> images = texts = tf.eye(2)
+        >>> loss = plain_softmax_loss(images, texts, tf.constant(1.0), tf.eye(2, dtype=tf.bool))
+        >>> round(float(loss), 4)  # ln(1 + 1 / e)
+        0.3133
     """
     logits = logit_scale * tf.matmul(images, texts, transpose_b=True)
     belongs = tf.cast(positive, tf.float32)
@@ -42,19 +48,29 @@ def plain_sigmoid_loss(
     logit_bias: tf.Tensor,
     positive: tf.Tensor,
 ) -> tf.Tensor:
-    """The sigmoid loss as the paper has it (Zhai et al. 2023, equation 1): () float32.
+    """The sigmoid loss (SigLIP; Zhai et al. 2023, arXiv:2303.15343, equation 1).
 
     Args:
         images, texts, logit_scale, positive: see `plain_softmax_loss`.
         logit_bias: () float32, added to the scaled cosine.
+
+    Returns:
+        () float32.
+
+    Example:
+        >>> images = texts = tf.eye(2)
+        >>> one, zero = tf.constant(1.0), tf.constant(0.0)
+        >>> loss = plain_sigmoid_loss(images, texts, one, zero, tf.eye(2, dtype=tf.bool))
+        >>> round(float(loss), 4)  # ln(1 + 1 / e) + ln 2
+        1.0064
     """
     logits = logit_scale * tf.matmul(images, texts, transpose_b=True) + logit_bias
     losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(positive, tf.float32), logits)
     return tf.reduce_mean(tf.reduce_sum(losses, axis=1))
 
 
-# Logits of a chunk of rows, 1 MB. Some ten arrays of this size stand in memory at once; with 4 MB a
-# step of 16,384 pairs would be a tenth faster, and no longer hidden beside small towers.
+# Logits of a chunk of rows: 1 MB. About ten arrays of this size are in memory at once. With 4 MB a
+# step of 16,384 pairs is a tenth faster, but needs more memory than small towers do.
 CHUNK_LOGITS = 2**18
 
 
@@ -64,7 +80,7 @@ def positive_pairs(
     image_id: tf.Tensor,
     caption_id: tf.Tensor,
 ) -> tf.Tensor:
-    """Which columns belong to which rows: the same picture or a caption in common.
+    """Return which columns are positives of which rows: the same picture, or a shared caption.
 
     Args:
         row_image_id: (R,) int64, of the rows.
@@ -74,6 +90,13 @@ def positive_pairs(
 
     Returns:
         (R, G) bool.
+
+    Example:
+        >>> ids = tf.constant([1, 2, 2], tf.int64), tf.constant([7, 8, 7], tf.int64)
+        >>> positive_pairs(*ids, *ids).numpy().astype(int)
+        array([[1, 0, 1],
+               [0, 1, 1],
+               [1, 1, 1]])
     """
     rows, columns = (
         tf.reshape(ids, [tf.shape(ids)[0], -1]) for ids in (row_caption_id, caption_id)
@@ -91,18 +114,18 @@ def softmax_contrastive(
     column_ids: Ids,
     chunk_rows: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sum over the rows of the softmax cross-entropy against uniform targets on the positives.
+    """Sum the softmax cross-entropy of the rows, with targets uniform over a row's positives.
 
     One direction of the InfoNCE loss (Radford et al. 2021, figure 3; several positives as in
     Khosla et al. 2020, equation 2, "out").
 
     Args:
         rows: (R, D) float32 unit-norm embeddings of this replica.
-        columns: (G, D) float32 unit-norm embeddings of all replicas, the other modality.
-        logit_scale: () float32, the factor on the cosine.
+        columns: (G, D) float32 unit-norm embeddings of all replicas, of the other modality.
+        logit_scale: () float32, the factor that multiplies the cosine.
         row_ids: image_id and caption_id of the rows, see `positive_pairs`.
         column_ids: image_id and caption_id of the columns.
-        chunk_rows: rows whose logits stand in memory at once; None for `CHUNK_LOGITS` logits.
+        chunk_rows: rows whose logits are in memory at once; None means `CHUNK_LOGITS` logits.
 
     Returns:
         The sum of the rows' losses, () float32, differentiable in the first three arguments, and
@@ -112,7 +135,7 @@ def softmax_contrastive(
     def terms(logits: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         target = tf.cast(positive, tf.float32)
         target /= tf.reduce_sum(target, axis=1, keepdims=True)
-        # The kernel makes softmax - target beside the loss; `tf.nn` shows the loss alone.
+        # The kernel also returns softmax - target, the derivative; `tf.nn` returns the loss only.
         return tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=logits, labels=target)
 
     no_bias = tf.constant(0.0)
@@ -126,16 +149,16 @@ def softmax_both_ways(
     image_ids: Ids,
     text_ids: Ids,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean of both directions of `softmax_contrastive`, each divided by its rows, on one device.
+    """Return the mean of both directions of `softmax_contrastive` on one device.
 
-    The matrix of logits is made once for both, which takes half of the products; it stands in
-    memory as a whole, so that this is for batches of which it is small.
+    The matrix of logits is computed once for both directions, which halves the multiplications. It
+    is in memory as a whole: for batches whose matrix is small.
 
     Args:
         images: (R, D) float32 unit-norm embeddings.
         texts: (G, D) float32 unit-norm embeddings.
         logit_scale: () float32.
-        image_ids, text_ids: image_id and caption_id of both, see `positive_pairs`.
+        image_ids, text_ids: image_id and caption_id of each modality, see `positive_pairs`.
 
     Returns:
         The loss, () float32, differentiable in the first three arguments, and the number of images
@@ -181,10 +204,10 @@ def sigmoid_contrastive(
     column_ids: Ids,
     chunk_rows: int | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sum over all pairs of a binary cross-entropy: does this row belong to this column?
+    """Sum the binary cross-entropy over all pairs of rows and columns.
 
-    SigLIP's loss (Zhai et al. 2023, arXiv:2303.15343, equation 1) with every positive pair as a
-    positive. It looks at each pair once, so that one direction is the whole loss.
+    SigLIP's loss (Zhai et al. 2023, arXiv:2303.15343, equation 1), with several positives a row.
+    Each pair is counted once: one direction is the whole loss.
 
     Args:
         rows, columns, logit_scale, row_ids, column_ids, chunk_rows: see `softmax_contrastive`.
@@ -215,10 +238,10 @@ def _over_chunks(
     column_ids: Ids,
     chunk_rows: int | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sum a loss over the rows, some at a time, with the gradient from the same pass.
+    """Sum a loss over the rows chunk by chunk, with the gradient from the same pass.
 
     The (G, G) matrix never exists: at G = 16,384 it alone would take over 1 GB, and the tape would
-    keep several. `terms` gets logits and positives (R, G) of a chunk and returns losses of any
+    keep several. `terms` takes the logits and positives (R, G) of a chunk and returns losses of any
     shape and their derivative by the logits, (R, G).
     """
 
@@ -272,13 +295,13 @@ def _over_chunks(
 def word_loss(
     images: tf.Tensor, words: tf.Tensor, present: tf.Tensor, scale: float, bias: float
 ) -> tf.Tensor:
-    """Sum over pictures and words of a binary cross-entropy: is the word in the captions?
+    """Sum the binary cross-entropy of "the word is in the captions" over pictures and words.
 
     Args:
         images: (R, D) float32 unit-norm embeddings of pictures.
-        words: (W, D) float32 unit-norm embeddings of words, as prompts.
-        present: (R, W) bool, a caption of the picture holds the word.
-        scale, bias: of the cosine to the logit.
+        words: (W, D) float32 unit-norm embeddings of prompts made from the words.
+        present: (R, W) bool, whether a caption of the picture contains the word.
+        scale, bias: the logit is scale times cosine plus bias.
 
     Returns:
         The sum, () float32.
@@ -289,5 +312,5 @@ def word_loss(
 
 
 def unit_norm(x: tf.Tensor) -> tf.Tensor:
-    """Rows of length one in float32: half-precision norms would not be unit to 1e-3."""
+    """Return (..., D) as float32 of unit norm; norms in half precision are off by 1e-3."""
     return tf.math.l2_normalize(tf.cast(x, tf.float32), axis=-1, epsilon=1e-12)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import keras
 
 from tfclip.console import say
-from tfclip.models.dual_encoder import MODALITIES, DualEncoder
+from tfclip.models.contrastive_model import MODALITIES
+from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.layers.logit_scale import LARGEST_LOGIT_SCALE
 from tfclip.records.manifest import Manifest
 from tfclip.training.loop.step_timer import StepTimer

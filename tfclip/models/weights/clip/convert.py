@@ -14,7 +14,7 @@ import numpy as np
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.tokenizers.byte_pair import MERGES_FILE, BytePairTokenizer, load_merges
 from tfclip.inputs.tokenizers.sentence_pieces import MODEL_FILE, SentencePieceTokenizer
-from tfclip.models.config import LARGEST_TAKEN_SCALE, ModelConfig
+from tfclip.models.config import LARGEST_INITIAL_SCALE, ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel
 from tfclip.models.weights.clip.sources import ClipSource, find_clip, read_object
@@ -102,8 +102,10 @@ class _Reader:
 def _config(source: ClipSource, tensors: _Reader) -> ModelConfig:
     sizes, seen = source.sizes, source.preprocessing
     scale = math.exp(tensors.scalar("logit_scale"))
-    if not 1 <= scale <= LARGEST_TAKEN_SCALE:
-        raise ValueError(f"{source.weights}: logit_scale {scale} is not 1..{LARGEST_TAKEN_SCALE}.")
+    if not 1 <= scale <= LARGEST_INITIAL_SCALE:
+        raise ValueError(
+            f"{source.weights}: logit_scale {scale} is not 1..{LARGEST_INITIAL_SCALE}."
+        )
     has_bias = "logit_bias" in tensors.tensors
     image = {**asdict(sizes.image), "patch_size": sizes.patch_size}
     siglip = sizes.is_siglip
