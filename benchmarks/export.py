@@ -74,7 +74,7 @@ def measure(flags: argparse.Namespace) -> dict:
     )
     encoder = DualEncoder(config)
     model = TrainedModel(encoder, WordPieceTokenizer(vocabulary, config.context_length))
-    classifier = Classifier.from_templates(CLASS_NAMES)
+    classifier = Classifier.from_texts(CLASS_NAMES, templates="single")
     with tempfile.TemporaryDirectory() as folder:
         version = write_saved_model(model, Path(folder), classifier, Variant(("image",)))
         classify = load_signatures(version)["classify"]

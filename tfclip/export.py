@@ -1,5 +1,6 @@
 """python -m tfclip.export RUN: write one SavedModel that takes raw pictures and raw strings."""
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +8,12 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
+from tfclip.evaluation.decisions.thresholds import parse_objective
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
-from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier, read_labels
+from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
+from tfclip.serving.labels import CLASS_TEMPLATES, FITTED, NONE, VOC, Labels, read_label_words
 from tfclip.serving.signatures import IMAGE_SIDE, SIDES, TEXT_SIDE, Variant
-from tfclip.sources.voc import CLASS_NAMES
-
-FITTED, VOC, NONE = "fitted", "voc", "none"
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,23 @@ class ExportFlags:
     """A run directory, or a model folder."""
     out: Path
     """Where the versions lie; the next free integer is written, nothing is overwritten."""
-    labels: str = FITTED
+    labels: tuple[str, ...] = (FITTED,)
     """What `classify` answers with: fitted (the classes of RUN/thresholds.json), voc (the 20
-    official classes), none for no classifier, or a text file with one label per line, which makes
-    a classifier of these labels: their embeddings are baked in and the text tower is left out."""
+    official classes), none for no classifier; or a classifier of other labels, as predict takes
+    them: texts, used as typed, or a text file with a class a line. Their embeddings are baked in,
+    and the text tower is left out."""
     thresholds: str = FITTED
     """The decisions of `classify`: fitted (RUN/thresholds.json), another such file, or none: then
     the label with the highest score is predicted, and no other."""
+    threshold: float | None = None
+    """One cosine that decides every label, in place of fitted thresholds."""
+    objective: str | None = None
+    """Fit the thresholds anew for f1, accuracy, youden, sensitivity:0.9 (specificity and precision
+    alike), on the calibration scores that the run keeps."""
     templates: str | None = None
-    """With --thresholds none: the prompts of the labels, by name; single when not given. Fitted
-    thresholds bring the prompts they were fitted with."""
+    """With --thresholds none or --threshold: the prompts of the labels, by name. When not given,
+    class names become "a photo of a {}.", and typed texts stay as they are. Fitted thresholds bring
+    the prompts they were fitted with."""
     tiles: str | None = None
     """With --thresholds none: the views of a picture, 1, 1+4, 1+9 or 1+4+9, of which the highest
     score counts; 1 when not given. Fitted thresholds bring theirs, and their fusion."""
@@ -58,7 +65,7 @@ class ExportFlags:
             raise FileExistsError(f"--out {self.out} is a file; give a directory")
         if self.image_only and self.text_only:
             raise ValueError("received --image-only and --text-only, which leave nothing; give one")
-        if self.text_only and (self.labels not in (FITTED, NONE) or self.litert):
+        if self.text_only and (self.label_words not in ((FITTED,), (NONE,)) or self.litert):
             raise ValueError(
                 "received --text-only, which leaves out what --labels and --litert need; leave out "
                 "one of them"
@@ -68,18 +75,48 @@ class ExportFlags:
         if self.templates is not None:
             templates_by_name(self.templates)
         for flag in ("templates", "tiles"):
-            if getattr(self, flag) is not None and (NONE not in (self.thresholds, self.labels)):
+            is_free = not self.is_fitted or self.label_words == (NONE,)
+            if getattr(self, flag) is not None and not is_free:
                 raise ValueError(
                     f"received --{flag} {getattr(self, flag)}, but fitted thresholds bring the "
                     f"{flag} they were fitted with; leave it out, or add --thresholds none"
                 )
+        self._check_decision()
         tile_groups(self.tiles or "1")
         self.variant()
         self.classifier()
 
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """The words of --labels; from Python it may be one text."""
+        return (self.labels,) if isinstance(self.labels, str) else tuple(self.labels)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether labels, prompts and views are those of fitted thresholds."""
+        is_other = self.threshold is not None and self.label_words != (FITTED,)
+        return self.thresholds != NONE and not is_other
+
+    def _check_decision(self) -> None:
+        if self.threshold is not None:
+            if not math.isfinite(self.threshold):
+                raise ValueError(f"received --threshold {self.threshold}; allowed: a finite cosine")
+            if self.thresholds != FITTED:
+                raise ValueError(
+                    f"received --threshold {self.threshold} and --thresholds {self.thresholds}, "
+                    "which both decide; give one"
+                )
+        if self.objective is not None:
+            parse_objective(self.objective)
+            if not self.is_fitted or self.threshold is not None:
+                raise ValueError(
+                    f"received --objective {self.objective}, which fits thresholds, and "
+                    "--threshold or --thresholds none; give one"
+                )
+
     def variant(self) -> Variant:
         """Return which towers are written, and how; ValueError for an unknown precision."""
-        is_own_list = self.labels not in (FITTED, VOC, NONE)
+        is_own_list = self.label_words not in ((FITTED,), (VOC,), (NONE,))
         sides = (TEXT_SIDE,) if self.text_only else SIDES
         if self.image_only or is_own_list:
             sides = (IMAGE_SIDE,)
@@ -92,27 +129,35 @@ class ExportFlags:
             FileNotFoundError: a file is not there.
             ValueError: a file is damaged, or a label has no fitted threshold.
         """
-        if self.labels == NONE or self.text_only:
-            if (self.thresholds, self.templates, self.tiles) != (FITTED, None, None):
+        if self.label_words == (NONE,) or self.text_only:
+            given = (self.thresholds, self.templates, self.tiles, self.threshold, self.objective)
+            if given != (FITTED, None, None, None, None):
                 raise ValueError(
                     "received --labels none or --text-only, which make no classifier; leave out "
-                    "--thresholds, --templates and --tiles"
+                    "--thresholds, --threshold, --objective, --templates and --tiles"
                 )
             return None
         labels = self._labels()
-        if self.thresholds != NONE:
+        if self.is_fitted:
             named = self.thresholds != FITTED
             path = Path(self.thresholds) if named else self.run / THRESHOLDS_FILE
-            return Classifier.from_thresholds(path, self.run, labels, f"--labels {self.labels}")
-        if labels is None:
-            labels = Classifier.from_thresholds(self.run / THRESHOLDS_FILE, self.run).labels
-        return Classifier.from_templates(labels, self.templates or "single", self.tiles or "1")
+            origin = f"--labels {' '.join(self.label_words)}"
+            names = None if labels is None else labels.names
+            classifier = Classifier.from_thresholds(path, self.run, names, origin, self.objective)
+        else:
+            if labels is None:
+                names = Classifier.from_thresholds(self.run / THRESHOLDS_FILE, self.run).labels
+                labels = Labels(names, self.templates or CLASS_TEMPLATES)
+            classifier = Classifier.from_texts(
+                labels.names, self.tiles or "1", templates=labels.templates
+            )
+        return classifier if self.threshold is None else classifier.with_threshold(self.threshold)
 
-    def _labels(self) -> tuple[str, ...] | None:
-        """The labels by name, or None for those of the thresholds file."""
-        if self.labels == FITTED:
+    def _labels(self) -> Labels | None:
+        """The labels, or None for those of the thresholds file."""
+        if self.label_words == (FITTED,):
             return None
-        return CLASS_NAMES if self.labels == VOC else read_labels(Path(self.labels))
+        return read_label_words(self.label_words, self.templates)
 
 
 def export(flags: ExportFlags) -> dict:
@@ -128,7 +173,7 @@ def export(flags: ExportFlags) -> dict:
     from tfclip.serving.warmup import can_warm_up
 
     model = load_model(flags.run)
-    if classifier is not None and classifier.thresholds is None:
+    if classifier is not None and not flags.is_fitted:
         check_lengths([text for texts in classifier.prompts for text in texts], model.tokenizer)
     variant = flags.variant()
     points = None
@@ -139,6 +184,8 @@ def export(flags: ExportFlags) -> dict:
     signatures = sorted(signature_names(classifier is not None, variant.sides))
     labels = f"{len(classifier.labels)} labels" if classifier else "no labels"
     say(f"{path}: {size / 1e6:.1f} MB, {labels}; signatures {', '.join(signatures)}")
+    if classifier is not None:
+        say(_decision(classifier))
     if not can_warm_up():
         say("without warm-up requests: install tensorflow-serving-api, the extra [serving]")
     if flags.litert is not None:
@@ -153,6 +200,17 @@ def export(flags: ExportFlags) -> dict:
         "signatures": signatures,
         "litert": str(flags.litert) if flags.litert else None,
     }
+
+
+def _decision(classifier: Classifier) -> str:
+    """What `predicted` of `classify` says."""
+    if classifier.thresholds is None:
+        return (
+            "no thresholds: `predicted` is true for the one label with the highest score, whether "
+            "it is in the picture or not; fit thresholds for decisions of each label by itself"
+        )
+    low, high = min(classifier.thresholds), max(classifier.thresholds)
+    return f"`predicted`: score at or above the threshold of each label, {low:.3f} to {high:.3f}"
 
 
 def main(argv: list[str] | None = None) -> int:

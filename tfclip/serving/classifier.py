@@ -6,11 +6,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfclip.evaluation.decisions.calibration import Calibration, calibration_from_dict
 from tfclip.evaluation.decisions.fusion import Fusion
+from tfclip.evaluation.decisions.kept_calibration import refitted_thresholds
 from tfclip.evaluation.embedding.prompts import class_prompts
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import model_fingerprint
@@ -40,6 +41,10 @@ class Classifier:
     fusion: Fusion = Fusion()
     calibration: Calibration | None = None
 
+    def with_threshold(self, threshold: float) -> Classifier:
+        """The same labels, all decided at one threshold."""
+        return replace(self, thresholds=(threshold,) * len(self.labels))
+
     def __post_init__(self):
         groups = tile_groups(self.tiles)
         if self.fusion.name == "learnt" and len(self.fusion.weights) != len(groups):
@@ -48,23 +53,27 @@ class Classifier:
             )
 
     @classmethod
-    def from_templates(
-        cls, labels: Sequence[str], templates: str = "single", tiles: str = "1"
-    ) -> Classifier:
-        """Labels without thresholds, in the prompts that evaluation asks by that name."""
-        return cls(tuple(labels), tuple(class_prompts(labels, templates, {})), tiles=tiles)
-
-    @classmethod
     def from_texts(
-        cls, texts: Sequence[str], tiles: str = "1", fusion: Fusion | None = None
+        cls,
+        texts: Sequence[str],
+        tiles: str = "1",
+        fusion: Fusion | None = None,
+        templates: str | None = None,
     ) -> Classifier:
-        """Labels that are prompts themselves, taken as they are; no thresholds."""
+        """Labels without thresholds, as they are, or in the prompts of `templates`."""
         each = tuple((text,) for text in texts)
+        if templates is not None:
+            each = tuple(class_prompts(texts, templates, {}))
         return cls(tuple(texts), each, tiles=tiles, fusion=fusion or Fusion())
 
     @classmethod
     def from_thresholds(
-        cls, path: Path, run: Path, labels: Sequence[str] | None = None, origin: str = ""
+        cls,
+        path: Path,
+        run: Path,
+        labels: Sequence[str] | None = None,
+        origin: str = "",
+        objective: str | None = None,
     ) -> Classifier:
         """What was fitted: the labels of a thresholds file that `tfclip.evaluate` wrote.
 
@@ -73,10 +82,12 @@ class Classifier:
             run: the run directory or model folder whose scores are to be cut there.
             labels: the classes to take, in this order; all of them when None.
             origin: where the labels come from, for the message.
+            objective: fit the thresholds anew for it, from the scores that the run keeps.
 
         Raises:
             FileNotFoundError: when the file, or the model, is not there.
-            ValueError: when it is damaged or of another model, or a label has no threshold in it.
+            ValueError: when it is damaged or of another model, a label has no threshold in it, or
+                the scores for another objective are not kept.
         """
         content = _read_thresholds(Path(path))
         if content["model"] != model_fingerprint(run):
@@ -92,6 +103,8 @@ class Classifier:
                 f"{path} has no threshold for {_listed(strange)} of {origin}; it was fitted on "
                 f"{_listed(unused or known)}. {_FIT}"
             )
+        if objective is not None:
+            known = refitted_thresholds(run, content, objective)
         return cls(
             tuple(labels),
             tuple(tuple(content["prompts"][label]) for label in labels),
@@ -131,8 +144,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no labels file at {path}; --labels takes fitted, voc, none, or a text file with one "
-            "label per line"
+            f"no labels file at {path}; --labels takes texts, a text file with one label per line, "
+            "or the name of a set: fitted, voc (export: also none)"
         )
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")

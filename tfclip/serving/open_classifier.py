@@ -3,38 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from tfclip.evaluation.decisions.fusion import Fusion
+from tfclip.evaluation.embedding.prompts import mean_embeddings
 from tfclip.inputs.text import check_lengths
 from tfclip.models.saving import load_model
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
+from tfclip.serving.prediction.answers import Scale
 from tfclip.serving.saved_model import is_exported, load_card, load_signatures, version_directory
 from tfclip.serving.served_model import ServedModel
 
-Classify = Callable[[Sequence[bytes]], dict[str, np.ndarray]]
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a model.
+
+    Attributes:
+        texts: labels to score; none for the classes that were exported, or those of the run's
+            fitted thresholds.
+        templates: the prompts of `texts`, by name; None takes them as they are.
+        tiles: of a run with `texts`: the layout of the views.
+        fusion: of a run with `texts`: "max", or "logsumexp" as sharp as the model's temperature.
+        threshold: one cosine that decides every label, in place of fitted thresholds.
+        objective: of a run's fitted classes: thresholds fitted anew for it, from the scores that
+            the run keeps.
+    """
+
+    texts: tuple[str, ...] = ()
+    templates: str | None = None
+    tiles: str = "1"
+    fusion: str = "max"
+    threshold: float | None = None
+    objective: str | None = None
 
 
-def open_classifier(
-    path: Path, texts: Sequence[str] = (), tiles: str = "1", fusion: str = "max"
-) -> Classify:
+@dataclass(frozen=True)
+class OpenedClassifier:
+    """A function from N encoded pictures to the outputs of `classify`, see `signatures`; without
+    `predicted` where nothing decides. `scale` says what the numbers are."""
+
+    classify: Callable[..., dict[str, tf.Tensor]] = field(repr=False)
+    scale: Scale
+    labels: tuple[str, ...]
+
+    def __call__(self, contents: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """Answer for each of these pictures."""
+        result = {
+            name: value.numpy()
+            for name, value in self.classify(image_bytes=tf.constant(contents)).items()
+        }
+        if self.scale.thresholds is None:
+            result.pop(names.PREDICTED, None)
+            return result
+        # In the scores' own type, as the served graph decides.
+        thresholds = np.array(self.scale.thresholds, np.float32)
+        result[names.PREDICTED] = (result[names.SCORES] >= thresholds) & result[names.VALID][
+            :, None
+        ]
+        return result
+
+
+def open_classifier(path: Path, question: Question = Question()) -> OpenedClassifier:  # noqa: B008
     """Open what classifies pictures.
 
     Args:
         path: a run directory, a model folder, an export or a version of one.
-        texts: labels to score, taken as they are; when there are none, the classes that were
-            exported, or those of the run's fitted thresholds.
-        tiles: of a run with `texts`: the layout of the views.
-        fusion: of a run with `texts`: "max", or "logsumexp" as sharp as the model's
-            temperature.
-
-    Returns:
-        A function from N encoded pictures to the outputs of `classify`, see `signatures`; without
-        `predicted` where no thresholds were fitted.
+        question: what is asked of it.
 
     Raises:
         FileNotFoundError: when there is no model.
@@ -42,58 +82,69 @@ def open_classifier(
             model (an export does not say what it cuts).
     """
     if is_exported(path):
-        classify, has_thresholds = _open_export(path, texts)
-    else:
-        classify, has_thresholds = _open_run(path, texts, tiles, fusion)
-
-    def answer(contents: Sequence[bytes]) -> dict[str, np.ndarray]:
-        result = classify(image_bytes=tf.constant(contents))
-        if not has_thresholds:
-            result.pop(names.PREDICTED, None)
-        return {name: value.numpy() for name, value in result.items()}
-
-    return answer
+        return _open_export(path, question)
+    return _open_run(path, question)
 
 
-def _open_run(path: Path, texts: Sequence[str], tiles: str, fusion: str) -> tuple[Callable, bool]:
-    if not texts and not (path / THRESHOLDS_FILE).is_file():
+def _open_run(path: Path, question: Question) -> OpenedClassifier:
+    if not question.texts and not (path / THRESHOLDS_FILE).is_file():
         raise ValueError(
             f"no labels: give --labels, or fit thresholds for classes with: python -m "
             f"tfclip.evaluate {path} voc --records DIR"
         )
-    model = load_model(path)
-    if texts:
-        check_lengths(texts, model.tokenizer)
+    if question.texts:
+        model = load_model(path)
         scale = float(model.dual_encoder.temperature())
-        classifier = Classifier.from_texts(texts, tiles, Fusion(fusion, sharpness=scale))
+        fusion = Fusion(question.fusion, sharpness=scale)
+        classifier = Classifier.from_texts(
+            question.texts, question.tiles, fusion, question.templates
+        )
+        check_lengths([text for texts in classifier.prompts for text in texts], model.tokenizer)
     else:
-        classifier = Classifier.from_thresholds(path / THRESHOLDS_FILE, path)
-    return ServedModel(model, classifier).classify, classifier.thresholds is not None
+        classifier = Classifier.from_thresholds(
+            path / THRESHOLDS_FILE, path, objective=question.objective
+        )
+        model = load_model(path)
+    if question.threshold is not None:
+        classifier = classifier.with_threshold(question.threshold)
+    return OpenedClassifier(
+        ServedModel(model, classifier).classify,
+        Scale(classifier.thresholds, classifier.calibration is not None),
+        classifier.labels,
+    )
 
 
-def _open_export(path: Path, texts: Sequence[str]) -> tuple[Callable, bool]:
+def _open_export(path: Path, question: Question) -> OpenedClassifier:
     version = version_directory(path)
     card, signatures = load_card(version), load_signatures(version)
-    if not texts:
-        if not card["labels"]:
+    labels = question.texts or tuple(card["labels"])
+    thresholds = None if question.texts or card["thresholds"] is None else tuple(card["thresholds"])
+    if question.threshold is not None:
+        thresholds = (question.threshold,) * len(labels)
+    if not question.texts:
+        if not labels:
             raise ValueError(f"{version} was exported without labels; give --labels")
-        return signatures[names.CLASSIFY], card["thresholds"] is not None
+        scale = Scale(thresholds, card.get("probabilities", "softmax") != "softmax")
+        return OpenedClassifier(signatures[names.CLASSIFY], scale, labels)
     if missing := {names.ENCODE_IMAGE, names.ENCODE_TEXT} - set(signatures):
         raise ValueError(
             f"{version} was exported without {', '.join(sorted(missing))}, which --labels needs; "
             "leave --labels out, or give the run"
         )
     encode_image = signatures[names.ENCODE_IMAGE]
-    classes = signatures[names.ENCODE_TEXT](text=tf.constant(texts))[names.EMBEDDING]
+    prompts = Classifier.from_texts(question.texts, templates=question.templates).prompts
+    every = tf.constant([text for texts in prompts for text in texts])
+    embedded = signatures[names.ENCODE_TEXT](text=every)[names.EMBEDDING].numpy()
+    classes = tf.constant(mean_embeddings(embedded, [len(texts) for texts in prompts]))
 
     def classify(image_bytes):
         images = encode_image(image_bytes=image_bytes)
         scores = tf.matmul(images[names.EMBEDDING], classes, transpose_b=True)
         return {
-            names.LABELS: tf.tile(tf.constant(texts)[None], [len(image_bytes), 1]),
+            names.LABELS: tf.tile(tf.constant(labels)[None], [len(image_bytes), 1]),
             names.SCORES: scores,
             names.PROBABILITIES: tf.nn.softmax(card["logit_scale"] * scores),
             names.VALID: images[names.VALID],
         }
 
-    return classify, False
+    return OpenedClassifier(classify, Scale(thresholds), labels)

@@ -170,7 +170,7 @@ def test_a_class_without_positives_takes_the_threshold_of_all():
     ("text", "message"),
     [
         ("f2", "unknown objective 'f2'; known, nearest first: f1"),
-        ("sensitivity", "unknown objective .* sensitivity>=0.9"),
+        ("sensitivity", "unknown objective .* sensitivity:0.9"),
         ("f1>=0.5", "unknown objective"),
         ("precision>=1.2", "at most 1"),
         ("specificity>=", "the bound must be"),
@@ -185,6 +185,7 @@ def test_objectives_that_do_not_exist_are_refused(text, message):
 def test_objectives_are_read():
     assert parse_objective("youden") == ("youden", None)
     assert parse_objective(" specificity >= 0.95 ") == ("specificity", 0.95)
+    assert parse_objective("specificity:0.95") == ("specificity", 0.95)
 
 
 def test_scores_that_are_not_numbers_are_refused():

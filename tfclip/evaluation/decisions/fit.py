@@ -13,7 +13,12 @@ from tfclip.evaluation.decisions.false_positive_rate import negatives_thresholds
 from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import ScoredPictures
 from tfclip.evaluation.decisions.shrinkage import choose_strength, shared_thresholds, shrink
-from tfclip.evaluation.decisions.thresholds import Thresholds, fit_thresholds, parse_objective
+from tfclip.evaluation.decisions.thresholds import (
+    Objective,
+    Thresholds,
+    fit_thresholds,
+    parse_objective,
+)
 
 
 @dataclass(frozen=True)
@@ -61,19 +66,41 @@ def fit_all(calibration: ScoredPictures, options: MultilabelOptions, logit_scale
         )
         return Fitted(fitted, fitted, 0.0, of_softmax, {}, softmax_of)
     objective, known = parse_objective(options.objective), calibration.known
-    alone = fit_thresholds(scores, known, objective, ignore)
-    shared = shared_thresholds(scores, known, objective, ignore)
-    strength = 0.0
-    if options.shrink:
-        strength = choose_strength(scores, known, objective, ignore, options.seed)
+    seed = options.seed if options.shrink else None
+    used, alone, strength = shrunk_thresholds(scores, known, objective, ignore, seed)
     return Fitted(
-        shrink(alone, shared, known.sum(axis=0), strength),
+        used,
         alone,
         strength,
         fit_thresholds(softmax_of(scores), known, objective, ignore),
         {kind: fit_calibration(kind, scores, known, ignore) for kind in CALIBRATIONS},
         softmax_of,
     )
+
+
+def shrunk_thresholds(
+    scores: np.ndarray,
+    known: np.ndarray,
+    objective: Objective,
+    ignore: np.ndarray,
+    seed: int | None,
+) -> tuple[Thresholds, Thresholds, float]:
+    """Fit thresholds for an objective, and draw those of rare classes towards a shared one.
+
+    Args:
+        scores, known, ignore: (N,C) of a calibration split.
+        objective: of the thresholds.
+        seed: of the folds that choose the strength; None does not shrink.
+
+    Returns:
+        The thresholds in use, those of each class by itself, and the strength.
+    """
+    alone = fit_thresholds(scores, known, objective, ignore)
+    if seed is None:
+        return alone, alone, 0.0
+    shared = shared_thresholds(scores, known, objective, ignore)
+    strength = choose_strength(scores, known, objective, ignore, seed)
+    return shrink(alone, shared, known.sum(axis=0), strength), alone, strength
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

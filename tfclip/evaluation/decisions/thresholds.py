@@ -23,7 +23,7 @@ BOUNDED = {
     "precision": "sensitivity",
 }
 """What is held at or above a bound, and what is maximised under that."""
-ALLOWED = (*PLAIN, *(f"{share}>=0.9" for share in BOUNDED))
+ALLOWED = (*PLAIN, *(f"{share}:0.9" for share in BOUNDED))
 ROUNDING = 1e-12
 """Sums of shares that differ by less are equal."""
 MARGIN = 2.0
@@ -54,12 +54,15 @@ class Thresholds:
 
 
 def parse_objective(text: str) -> Objective:
-    """Read "f1", "accuracy", "youden", or "sensitivity>=0.9" (specificity and precision alike).
+    """Read "f1", "accuracy", "youden", or "sensitivity:0.9" (specificity and precision alike).
+
+    "sensitivity>=0.9" is the same; in a shell it needs quotes.
 
     Raises:
         ValueError: anything else, or a bound outside 0..1.
     """
-    share, bounded, bound = (part.strip() for part in text.partition(">="))
+    sign = ">=" if ">=" in text else ":"
+    share, bounded, bound = (part.strip() for part in text.partition(sign))
     if not bounded and share in PLAIN:
         return Objective(share)
     if not bounded or share not in BOUNDED:

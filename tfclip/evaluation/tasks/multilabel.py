@@ -158,6 +158,8 @@ def _thresholds(
         "global": fitted.thresholds.overall,
         "unshrunk_per_class": named(names, fitted.unshrunk.per_class),
         "shrinkage": fitted.strength,
+        "shrink": options.shrink,
+        "seed": options.seed,
         "softmax_per_class": named(names, fitted.softmax.per_class),
         "softmax_global": fitted.softmax.overall,
         "prompts": {name: list(listed) for name, listed in zip(names, texts, strict=True)},

@@ -45,7 +45,7 @@ class VocFlags:
     """How the scores of the views become one: max, or logsumexp (as sharp as the model's
     temperature)."""
     objective: str = "f1"
-    """What a threshold is fitted for: f1, accuracy, youden, sensitivity>=0.9 (or another bound;
+    """What a threshold is fitted for: f1, accuracy, youden, sensitivity:0.9 (or another bound;
     specificity and precision alike)."""
     shrink: bool = True
     """Draw thresholds of classes with few positives towards the global one, as far as

@@ -1,0 +1,1 @@
+"""Many picture files through a classifier: which files, in batches, answers, sheets."""

@@ -1,0 +1,73 @@
+"""Picture files through a classifier in batches: one is decoded while another is embedded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfclip.console import progress
+from tfclip.serving.prediction.picture_files import DECODED, read_picture
+from tfclip.serving.signatures import VALID
+
+PICTURES_AT_ONCE = 32
+# Two calls at a time: decoding of one beside the tower of the other.
+_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of one file.
+
+    Attributes:
+        path: the file.
+        outputs: of the classifier, by name, the row of this picture; None for a reject.
+        reason: why there is none.
+        content: the bytes of the file.
+    """
+
+    path: str
+    outputs: Mapping[str, np.ndarray] | None
+    reason: str | None
+    content: bytes
+
+
+def answer_files(
+    classify: Callable[[Sequence[bytes]], Mapping[str, np.ndarray]],
+    paths: Sequence[str],
+    at_once: int = PICTURES_AT_ONCE,
+) -> Iterator[Answered]:
+    """Answer every file, in their order; memory does not grow with how many there are.
+
+    Args:
+        classify: from N encoded pictures to arrays with N rows each, `valid` among them.
+        paths: the files.
+        at_once: N at most.
+    """
+
+    def answer(batch: Sequence[str]) -> list[Answered]:
+        read = [read_picture(path) for path in batch]
+        good = [row for row, (_, reason) in enumerate(read) if reason is None]
+        outputs = classify([read[row][0] for row in good]) if good else {}
+        place = {row: at for at, row in enumerate(good)}
+        answers = []
+        for row, (path, (content, reason)) in enumerate(zip(batch, read, strict=True)):
+            if reason is None and not outputs[VALID][place[row]]:
+                reason = f"is no picture that decodes; allowed: {DECODED}"
+            mine = None
+            if reason is None:
+                mine = {name: values[place[row]] for name, values in outputs.items()}
+            answers.append(Answered(path, mine, reason, content))
+        return answers
+
+    batches = [paths[start : start + at_once] for start in range(0, len(paths), at_once)]
+    with ThreadPoolExecutor(_CALLS) as pool:
+        waiting: deque = deque()
+        upcoming = iter(batches)
+        for _ in progress(range(len(batches)), total=len(batches), what="predicting"):
+            while len(waiting) < _CALLS and (batch := next(upcoming, None)) is not None:
+                waiting.append(pool.submit(answer, batch))
+            yield from waiting.popleft().result()
