@@ -38,7 +38,11 @@ def test_a_run_of_other_pictures_rates_itself(records, tiny_run, tmp_path, capfd
     assert scores.min() >= told["splits"]["dev"]["highest_dropped"]
     assert "test: copied without scores" in err and (tmp_path / "out-worst.png").is_file()
     assert main(["verify", str(tmp_path / "out")]) == 0
-    capfd.readouterr()
+    again = ["score", str(tmp_path / "out"), "--splits", "dev", "--drop-worst", "0.5", "--out"]
+    assert main([*again, str(tmp_path / "again")]) == 0
+    assert scores_of(tmp_path / "again", "dev").min() >= np.median(scores)
+    assert main(["score", str(records), "--splits", "dev", "--out", str(tmp_path / "x")]) == 2
+    assert "has no scores; give --run" in capfd.readouterr().err
     assert main(list(map(str, words))) == 2
     assert capfd.readouterr().err.count("\n") == 1
 

@@ -37,13 +37,16 @@ def score_records(flags: ScoreFlags) -> dict:
     sheet = _sheet(flags)
     manifest = load_manifest(flags.records)
     splits = _splits(flags, manifest)
-    model = model_fingerprint(flags.run)
-    from tfclip.records.scores.scored_set import worst_of, write_scored
+    model = None if flags.run is None else model_fingerprint(flags.run)
+    from tfclip.records.scores.scored_set import SCORED, stored_scores, worst_of, write_scored
     from tfclip.records.scores.worst_pairs import draw_worst
 
     parts = flags.out.with_name(f"{flags.out.name}.folds")
     scores, folds = {}, {}
     for split in splits:
+        if flags.run is None:
+            scores[split] = stored_scores(flags.records, split)
+            continue
         trained_on = _trained_on(flags.run, flags.records, split)
         folds[split] = flags.folds if trained_on else 1
         if folds[split] > 1:
@@ -62,13 +65,11 @@ def score_records(flags: ScoreFlags) -> dict:
             )
         scores[split] = _counts_and_cosines(flags.run, flags.records, split)[1]
     drop = worst_of(scores, flags.drop_worst)
-    described = {
-        "run": str(flags.run),
-        "model": model,
-        "records": manifest.fingerprint(),
-        "folds": folds,
-        "drop_worst": flags.drop_worst,
-    }
+    described = {"records": manifest.fingerprint(), "drop_worst": flags.drop_worst}
+    if flags.run is None:
+        described["before"] = manifest.packing[SCORED]
+    else:
+        described |= {"run": str(flags.run), "model": model, "folds": folds}
     pictures = draw_worst(flags.records, scores, sheet, flags.pictures)
     written = write_scored(
         flags.records, flags.out, scores, drop, described, overwrite=flags.overwrite

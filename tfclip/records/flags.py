@@ -291,10 +291,10 @@ class ScoreFlags:
 
     records: Positional[Path]
     """A directory of packed records; it stays as it is."""
-    run: Path
-    """The run whose model rates the captions."""
     out: Path
     """The directory to make: the same records with the feature image/caption/score."""
+    run: Path | None = None
+    """The run whose model rates the captions; without it the scores count that are there."""
     drop_worst: float = 0.0
     """Leave out this share of the captions, those with the lowest cosines: 0.1."""
     splits: tuple[str, ...] = ()

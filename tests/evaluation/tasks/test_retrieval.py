@@ -87,6 +87,63 @@ def test_real_numbers_do_not_depend_on_the_chunk():
         assert retrieval_metrics(images, texts, owner, chunk=chunk) == expected
 
 
+def ranked_with_shared_texts(images, texts, owner, text_id):
+    """One query at a time: a text is right for all pictures that have it, and counts once."""
+    similar = images.astype(np.float64) @ texts.astype(np.float64).T
+    texts_of = [
+        {text_id[c] for c in range(len(texts)) if owner[c] == i} for i in range(len(images))
+    ]
+    image_ranks, text_ranks = [], []
+    for image in range(len(images)):
+        if not texts_of[image]:
+            continue
+        best = max(similar[image, c] for c in range(len(texts)) if owner[c] == image)
+        others = set(text_id) - texts_of[image]
+        nearest = [max(similar[image, np.equal(text_id, one)]) for one in others]
+        image_ranks.append(1 + sum(one >= best - 1e-12 for one in nearest))
+    for text in range(len(texts)):
+        right = [text_id[text] in texts_of[image] for image in range(len(images))]
+        best = max(similar[right, text])
+        wrong = similar[np.logical_not(right), text]
+        text_ranks.append(1 + sum(one >= best - 1e-12 for one in wrong))
+    return image_ranks, text_ranks
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("different", [3, 20, 1])
+def test_captions_of_many_pictures_are_right_for_all_of_them(seed, different):
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(23), rng.integers(0, 5, 23))
+    text_id = rng.integers(0, different, len(owner)) * 1000 - 5
+    # Captions of one id are alike or nearly: "A dog." and "a dog".
+    images = rng.integers(-2, 3, (23, 6)).astype(np.float32) / 4
+    texts = rng.integers(-2, 3, (different, 6))[(text_id + 5) // 1000].astype(np.float32) / 4
+    texts[::5] += 0.25
+    image_ranks, text_ranks = ranked_with_shared_texts(images, texts, owner, text_id)
+    for chunk in (1, 4, 7, 1000):
+        ours = retrieval_metrics(images, texts, owner, text_id, chunk=chunk)
+        expected = figures_of(image_ranks, text_ranks) | {"images": 23}
+        assert ours["image_to_text"] == expected["image_to_text"]
+        # Means of the same ranks in another order.
+        assert ours["text_to_image"] == pytest.approx(expected["text_to_image"])
+    if different == 1:
+        assert image_ranks == [1] * len(image_ranks)
+
+
+def test_class_captions_are_found_where_their_class_is():
+    # 40 pictures of 4 classes, each at its class: everything is right, whichever picture comes.
+    classes = np.repeat(np.arange(4), 10)
+    ours = retrieval_metrics(np.eye(4)[classes], np.eye(4)[classes], np.arange(40), classes)
+    assert ours == figures_of([1] * 40, [1] * 40)
+    alone = retrieval_metrics(np.eye(4)[classes], np.eye(4)[classes], np.arange(40))
+    assert alone["text_to_image"]["r5"] == 0
+
+
+def test_ids_of_another_number_are_refused():
+    with pytest.raises(ValueError, match="received text ids"):
+        retrieval_metrics(np.eye(2), np.eye(2), np.arange(2), np.arange(3))
+
+
 def test_equal_embeddings_find_nothing():
     # A length that matrix products sum in blocks, where rounding differs from place to place.
     one = np.random.default_rng(1).normal(size=(1, 301)).astype(np.float32)

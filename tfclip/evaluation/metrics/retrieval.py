@@ -11,6 +11,7 @@ def retrieval_metrics(
     image_embeddings: np.ndarray,
     text_embeddings: np.ndarray,
     image_of_text: np.ndarray,
+    text_id: np.ndarray | None = None,
     *,
     chunk: int = 1024,
 ) -> dict:
@@ -21,10 +22,15 @@ def retrieval_metrics(
     answer stands before it, so constant embeddings find nothing. A picture without captions can
     be found in the place of another, but asks for none itself.
 
+    Captions with one `text_id` are one text, such as "a photo of a dog." of all dogs: each of its
+    pictures is right for it, it is right for each of them, and among the wrong texts of a picture
+    it counts once.
+
     Args:
         image_embeddings: (N,D) float, unit norm.
         text_embeddings: (M,D) float, unit norm.
         image_of_text: (M,) int, the picture of each caption.
+        text_id: (M,) int, equal for captions that say the same; by default no two do.
         chunk: at most chunk x chunk similarities are in memory; the result does not depend on it.
 
     Returns:
@@ -38,6 +44,16 @@ def retrieval_metrics(
     images, texts = np.asarray(image_embeddings), np.asarray(text_embeddings)
     owner = np.asarray(image_of_text)
     _check(images, texts, owner, chunk)
+    if text_id is None:
+        text_of = np.arange(len(texts))
+    else:
+        if np.shape(text_id) != owner.shape:
+            raise ValueError(f"received text ids {np.shape(text_id)}; allowed: {owner.shape}")
+        # Captions that say the same stand side by side from here on.
+        text_of = np.unique(text_id, return_inverse=True)[1]
+        order = np.argsort(text_of, kind="stable")
+        texts, owner, text_of = texts[order], owner[order], text_of[order]
+    shared = len(texts) > 0 and text_of[-1] + 1 < len(texts)
     own = np.concatenate(
         [
             np.einsum("nd,nd->n", images[owner[part]], texts[part], dtype=np.float64)
@@ -46,23 +62,97 @@ def retrieval_metrics(
     )
     best = np.full(len(images), -np.inf)
     np.maximum.at(best, owner, own)
+    if shared:
+        _raise_to_best_picture(own, images, texts, owner, text_of, chunk)
+    pairs = _pairs(owner, text_of)
     image_ranks, text_ranks = np.ones(len(images), np.int64), np.ones(len(texts), np.int64)
     for rows in _parts(len(images), chunk):
         some_images = images[rows].astype(np.float64)
+        first, last = np.searchsorted(pairs[:, 0], [rows.start, rows.stop])
+        ranges = pairs[first:last]
+        open_text = np.full(len(some_images), -np.inf)
         for columns in _parts(len(texts), chunk):
             similar = some_images @ texts[columns].astype(np.float64).T
-            # A picture's own captions compete neither with one another nor with themselves.
-            place = owner[columns] - rows.start
-            mine = np.flatnonzero((0 <= place) & (place < len(similar)))
-            similar[place[mine], mine] = -np.inf
-            image_ranks[rows] += np.sum(similar >= best[rows, None] - TIE, axis=1)
+            # A picture's own texts compete neither with one another nor with themselves.
+            similar[_right(ranges, rows, columns)] = -np.inf
             text_ranks[columns] += np.sum(similar >= own[columns] - TIE, axis=0)
+            if shared:
+                similar, open_text = _once(similar, open_text, text_of, columns)
+            image_ranks[rows] += np.sum(similar >= best[rows, None] - TIE, axis=1)
     return {
         "image_to_text": _summary(image_ranks[np.isfinite(best)]),
         "text_to_image": _summary(text_ranks),
         "images": len(images),
         "captions": len(texts),
     }
+
+
+def _raise_to_best_picture(
+    own: np.ndarray,
+    images: np.ndarray,
+    texts: np.ndarray,
+    owner: np.ndarray,
+    text_of: np.ndarray,
+    chunk: int,
+) -> None:
+    """Set `own` of captions that several pictures share to the similarity of the nearest of them.
+
+    Args:
+        own: (M,), changed in place.
+        images, texts, owner, text_of, chunk: captions of one text stand side by side.
+    """
+    starts = np.flatnonzero(np.diff(text_of, prepend=-1))
+    ends = np.append(starts[1:], len(text_of))
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        pictures = np.unique(owner[start:end])
+        if len(pictures) == 1:
+            continue
+        for part in _parts(len(pictures), chunk):
+            some = images[pictures[part]].astype(np.float64)
+            for columns in _parts(end - start, chunk):
+                at = slice(start + columns.start, start + columns.stop)
+                nearest = (some @ texts[at].astype(np.float64).T).max(axis=0)
+                own[at] = np.maximum(own[at], nearest)
+
+
+def _pairs(owner: np.ndarray, text_of: np.ndarray) -> np.ndarray:
+    """Return (P,3): a picture, and the range [start, end) of captions that say one of its texts; in
+    the order of the pictures."""
+    counts = np.bincount(text_of)
+    ends = np.cumsum(counts)
+    pairs = np.unique(np.stack([owner, text_of], 1), axis=0)
+    picture, text = pairs[:, 0], pairs[:, 1]
+    return np.stack([picture, ends[text] - counts[text], ends[text]], 1)
+
+
+def _right(pairs: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of right answers in the block of these rows and columns."""
+    start = np.maximum(pairs[:, 1], columns.start) - columns.start
+    lengths = np.maximum(np.minimum(pairs[:, 2], columns.stop) - columns.start - start, 0)
+    before = np.cumsum(lengths) - lengths
+    place = np.repeat(start - before, lengths) + np.arange(int(lengths.sum()))
+    return np.repeat(pairs[:, 0] - rows.start, lengths), place
+
+
+def _once(
+    similar: np.ndarray, open_text: np.ndarray, text_of: np.ndarray, columns: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one column for each text that ends in this block, the nearest of its captions.
+
+    Args:
+        similar: (R,C) of the block.
+        open_text: (R,) the nearest so far of a text that began in a block before, -inf without one.
+        text_of, columns: of all captions, and those of the block.
+
+    Returns:
+        (R,T), and `open_text` for the next block.
+    """
+    texts = text_of[columns]
+    nearest = np.maximum.reduceat(similar, np.flatnonzero(np.diff(texts, prepend=-1)), axis=1)
+    nearest[:, 0] = np.maximum(nearest[:, 0], open_text)
+    if columns.stop < len(text_of) and text_of[columns.stop] == texts[-1]:
+        return nearest[:, :-1], nearest[:, -1]
+    return nearest, np.full(len(similar), -np.inf)
 
 
 def _check(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, chunk: int) -> None:

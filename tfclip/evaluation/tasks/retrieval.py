@@ -7,14 +7,17 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 
+from tfclip.console import say
 from tfclip.evaluation.datasets.views import record_views
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.evaluation.report.examples import jpeg_of, write_examples
 from tfclip.evaluation.search.index import nearest_rows
+from tfclip.inputs.batches import caption_id
 from tfclip.inputs.view_sets import PIXELS_VERSION
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
@@ -75,15 +78,30 @@ def evaluate_retrieval(
         embedded = _embed(model, directory, split, every, len(counts))
     images, texts = embedded["images"], embedded["texts"]
     image_of_text = np.repeat(np.arange(len(counts)), counts)
-    figures = retrieval_metrics(images, texts, image_of_text, chunk=chunk)
+    text_id = caption_id(tf.constant(every, tf.string)).numpy()
+    figures = retrieval_metrics(images, texts, image_of_text, text_id, chunk=chunk)
+    several = _shared(image_of_text, text_id)
+    if several:
+        say(
+            f"{several:,} of {len(every):,} captions stand at several pictures: each of these is a "
+            "right answer"
+        )
     if examples is not None:
         query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
         hits = []
         for at in query_rows:
             caption = every[at].decode("utf-8", "replace")
-            hits += _hits(images, texts[at], image_of_text[at], caption)
+            right = np.unique(image_of_text[text_id == text_id[at]])
+            hits += _hits(images, texts[at], right, caption)
         write_examples(examples, _drawn(hits, directory, split))
     return {**figures, "records": str(directory), "split": split}
+
+
+def _shared(image_of_text: np.ndarray, text_id: np.ndarray) -> int:
+    """Return how many captions say what a caption of another picture says."""
+    pairs = np.unique(np.stack([text_id, image_of_text], 1), axis=0)
+    texts, pictures = np.unique(pairs[:, 0], return_counts=True)
+    return int(np.isin(text_id, texts[pictures > 1]).sum())
 
 
 def _embed(
@@ -95,20 +113,23 @@ def _embed(
     return {"images": images[:, 0], "texts": embed_texts(model, captions)}
 
 
-def _hits(images: np.ndarray, text: np.ndarray, right: int, caption: str) -> list[dict]:
-    """The pictures nearest to a caption, and its own picture where that is not among them."""
+def _hits(images: np.ndarray, text: np.ndarray, right: np.ndarray, caption: str) -> list[dict]:
+    """The pictures nearest to a caption, and the nearest of its own, rows `right`, where none of
+    them is among these."""
+    right = np.atleast_1d(right)
     rows, cosines = nearest_rows(images, text, HITS)
     hits = [
-        {"query": caption, "row": int(row), "score": float(cosine), "right": bool(row == right)}
+        {"query": caption, "row": int(row), "score": float(cosine), "right": bool(row in right)}
         for row, cosine in zip(rows, cosines, strict=True)
     ]
-    if right not in rows:
+    if not np.isin(right, rows).any():
         every = images @ text
-        own = float(every[right])
+        nearest = right[np.argmax(every[right])]
+        own = float(every[nearest])
         # As in the recalls, it ranks behind all others of the same score.
-        rank = int((every >= own).sum())
+        rank = int((np.delete(every, right) >= own).sum()) + 1
         hits.append(
-            {"query": caption, "row": int(right), "score": own, "right": True, "rank": rank}
+            {"query": caption, "row": int(nearest), "score": own, "right": True, "rank": rank}
         )
     return hits
 

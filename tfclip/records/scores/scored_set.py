@@ -26,7 +26,7 @@ from tfclip.records.manifest import (
     load_manifest,
 )
 from tfclip.records.packing.target import check_target
-from tfclip.records.reader import split_files
+from tfclip.records.reader import read_split, split_files
 from tfclip.records.tfds_metadata import write_metadata
 
 SCORED = "scored"
@@ -46,6 +46,23 @@ class Written:
     manifest: Manifest
     dropped: dict[str, int] = field(default_factory=dict)
     pictures: dict[str, int] = field(default_factory=dict)
+
+
+def stored_scores(records: Path, split: str) -> np.ndarray:
+    """Return the scores of all captions of a split, (M,) float32.
+
+    Raises:
+        ValueError: it has none.
+    """
+    features = (schema.CAPTION, schema.SCORE)
+    scores = []
+    for record in read_split(records, split, features=features).as_numpy_iterator():
+        if len(record[schema.SCORE]) != len(record[schema.CAPTION]):
+            raise ValueError(
+                f"{records}:{split} has no scores; give --run RUN to rate its captions"
+            )
+        scores.append(record[schema.SCORE])
+    return np.concatenate([np.zeros(0, np.float32), *scores])
 
 
 def worst_of(scores: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:

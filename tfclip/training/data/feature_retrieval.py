@@ -44,4 +44,7 @@ class StoredRetrieval:
             rows = np.arange(at, min(at + ROWS_AT_ONCE, self._captions))
             features, mask = text_rows(self._text, rows)
             texts.append(self._embed_texts(tf.constant(features), tf.constant(mask)))
-        return retrieval_metrics(np.concatenate(images), np.concatenate(texts), self._image_of_text)
+        text_id = self._text.caption_id[: self._captions]
+        return retrieval_metrics(
+            np.concatenate(images), np.concatenate(texts), self._image_of_text, text_id
+        )

@@ -30,8 +30,8 @@ def whole_of(records: Path, split: str) -> tuple[Path, str, np.ndarray] | None:
 
 
 def cut_images(folder: Path, features: np.ndarray, image_id: np.ndarray, rows: np.ndarray) -> None:
-    """Write the `rows` of stored image features into `folder`, a block at a time."""
-    _cut(folder / "features.npy", features, rows)
+    """Write the `rows` of stored image features into `folder`."""
+    cut_features(folder / "features.npy", features, rows)
     np.save(folder / "image_id.npy", image_id[rows])
 
 
@@ -47,13 +47,24 @@ def cut_texts(
     counts = np.diff(text_starts)[rows]
     texts = np.append(_ranges(text_starts[rows], counts), text_starts[-1])
     np.save(folder / "text_starts.npy", np.concatenate([[0], np.cumsum(counts)]))
+    pick_texts(folder, features, token_starts, caption_id, texts)
+
+
+def pick_texts(
+    folder: Path,
+    features: np.ndarray,
+    token_starts: np.ndarray | None,
+    caption_id: np.ndarray,
+    texts: np.ndarray,
+) -> None:
+    """Write these texts, by number, into `folder`: one number each, or all their tokens."""
     np.save(folder / "caption_id.npy", caption_id[texts])
     if token_starts is None:
-        _cut(folder / "features.npy", features, texts)
+        cut_features(folder / "features.npy", features, texts)
         return
     lengths = np.diff(token_starts)[texts]
     np.save(folder / "token_starts.npy", np.concatenate([[0], np.cumsum(lengths)]))
-    _cut(folder / "features.npy", features, _ranges(token_starts[texts], lengths))
+    cut_features(folder / "features.npy", features, _ranges(token_starts[texts], lengths))
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -62,7 +73,8 @@ def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
 
 
-def _cut(path: Path, stored: np.ndarray, rows: np.ndarray, at_once: int = 4096) -> None:
+def cut_features(path: Path, stored: np.ndarray, rows: np.ndarray, at_once: int = 4096) -> None:
+    """Write some rows of an array, which may be mapped, into a file; a block is in memory."""
     shape = (len(rows), *stored.shape[1:])
     out = np.lib.format.open_memmap(path, "w+", stored.dtype, shape)
     for at in range(0, len(rows), at_once):
