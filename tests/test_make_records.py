@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 from PIL import Image
 
+from tfclip.inputs.tokenizers.of_records import tokenizer_of
 from tfclip.make_records import main
+from tfclip.records.manifest import load_manifest
 
 COLORS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple")
 
@@ -62,9 +65,11 @@ def test_a_set_is_packed_verified_and_inspected(pack, tmp_path, capsys):
     assert result["splits"]["train"]["images"] == 8
     assert result["splits"]["dev"]["captions"] == 10
     assert result["images_per_second"] > 0
-    vocabulary = (tmp_path / "out/vocab.txt").read_text().splitlines()
-    assert {"[PAD]", "the", "colour", "times"} <= set(vocabulary)
-    assert not any(" " in token for token in vocabulary)  # captions have runs of spaces
+    vocabulary = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "out/vocab.model"))
+    # Captions have runs of spaces.
+    assert vocabulary.encode(" the  colour ", out_type=str) == ["\u2581the", "\u2581colour"]
+    described = load_manifest(tmp_path / "out").packing["vocabulary"]
+    assert described == {"kind": "learnt-pieces", "rules": 1, "lowercase": True}
     assert main(["verify", str(tmp_path / "out"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sound"] is True
     sheet = tmp_path / "sheet.png"
@@ -127,11 +132,41 @@ def test_a_given_vocabulary_is_taken(pack, tmp_path):
     (tmp_path / "words.txt").write_text("the\nthe\n")
     code, _, err = pack("--vocab", tmp_path / "words.txt", out="other")
     assert code == 2 and "the" in err and not (tmp_path / "other").exists()
+    manifest = load_manifest(tmp_path / "out").packing["vocabulary"]
+    assert manifest == {"kind": "wordpiece", "lowercase": True, "folding": "nfkc"}
+
+
+def test_a_given_vocabulary_may_be_cased_or_learnt_elsewhere(pack, tmp_path):
+    (tmp_path / "words.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\nThe\n")
+    code, _, err = pack("--vocab", tmp_path / "words.txt")
+    assert code == 0 and "words.txt is cased: texts keep their case and their marks" in err
+    tokenizer = tokenizer_of([tmp_path / "out"], []).with_context_length(4)
+    assert tokenizer(["The the"])["token_ids"].numpy().tolist() == [[2, 5, 4, 3]]
+    assert pack(out="learnt")[0] == 0
+    learnt = tmp_path / "learnt/vocab.model"
+    assert pack("--vocab", learnt, out="again")[0] == 0
+    assert (tmp_path / "again/vocab.model").read_bytes() == learnt.read_bytes()
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    code, _, err = pack("--vocab", tmp_path / "merges.txt", out="other")
+    assert code == 2 and "allowed: a vocab.txt or a vocab.model" in err
+    code, _, err = pack("--vocab", learnt, "--cased", out="other")
+    assert code == 2 and "--cased is for a learnt vocabulary" in err
+    code, _, err = pack("--vocab-size", 260, out="other")
+    assert code == 2 and "allowed: 300 or more" in err
+
+
+def test_a_cased_vocabulary_is_learnt(pack, tmp_path):
+    assert pack("--cased")[0] == 0
+    tokenizer = tokenizer_of([tmp_path / "out"], [])
+    assert tokenizer.describe()["lowercase"] is False
+    first, second = tokenizer.with_context_length(8)(["The colour", "the colour"])["token_ids"]
+    assert first.numpy().tolist() != second.numpy().tolist()
 
 
 def test_a_set_without_a_training_split_has_no_vocabulary(pack, tmp_path):
     assert pack("--splits", "dev")[0] == 0
-    assert not (tmp_path / "out/vocab.txt").exists()
+    assert not list((tmp_path / "out").glob("vocab.*"))
+    assert "vocabulary" not in load_manifest(tmp_path / "out").packing
 
 
 def test_a_text_file_among_the_pictures_is_skipped_counted_and_listed(pack, data, tmp_path):
@@ -185,7 +220,7 @@ def spoil_pictures(data: Path):
         (lambda data: None, ["--workers", "0"], "--workers"),
         (lambda data: None, ["--vocab", "/no/such/vocab.txt"], "no vocabulary"),
         (lambda data: None, ["--vocab-size", "0"], "--vocab-size"),
-        (lambda data: None, ["--vocab-size", "7"], "vocabulary size 7"),
+        (lambda data: None, ["--vocab-size", "7"], "--vocab-size 7; allowed: 300"),
         (lambda data: None, ["--max-skiped", "1"], "max-skiped"),
     ],
 )

@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from tfclip.records.flags import (
     ScoreFlags,
     VerifyFlags,
 )
-from tfclip.records.manifest import EXCLUSIONS, VOCABULARY, load_manifest
+from tfclip.records.manifest import EXCLUSIONS, load_manifest, vocabulary_file
 from tfclip.records.options import planned, shard_ends
 from tfclip.records.packing.target import check_target
 from tfclip.score_records import score_records
@@ -45,35 +45,35 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
     source = open_source(source_name, flags.data, flags.source_options())
     if not (flags.val_fraction or flags.test_fraction):
         planned(source, flags.packing)
-    from tfclip.inputs.tokenizers.vocabulary import load_vocabulary, save_vocabulary
+    from tfclip.inputs.tokenizers.of_records import add_vocabulary, check_given
     from tfclip.records.exclusions import leave_out
     from tfclip.records.holdout import hold_out
     from tfclip.records.packing.writer import TooManySkipped, pack
 
-    given = None if flags.vocab is None else load_vocabulary(flags.vocab)
+    if flags.vocab is not None:
+        check_given(flags.vocab)
     source = hold_out(source, flags.source_options(), flags.packing.workers)
     source = leave_out(source, flags.source_options(), flags.packing.workers)
     started = packed = time.monotonic()
 
-    def add_vocabulary(building: Path, files: dict[str, list[str]]) -> None:
+    def finish(building: Path, files: dict[str, list[str]]) -> dict:
         nonlocal packed
         packed = time.monotonic()
         training = [file for split in files if TRAINING.fullmatch(split) for file in files[split]]
-        words = given or _learn(training, flags.vocab_size)
-        if words:
-            save_vocabulary(words, building / VOCABULARY)
+        added = add_vocabulary(building, training, flags.vocab, flags.vocab_size, not flags.cased)
         if source.exclusions:
             text = "".join(
                 f"{json.dumps(line, ensure_ascii=False)}\n" for line in source.exclusions()
             )
             (building / EXCLUSIONS).write_text(text, encoding="utf-8", errors="backslashreplace")
+        return added
 
     try:
         manifest = pack(
             source,
             flags.out,
             flags.packing,
-            finish=add_vocabulary,
+            finish=finish,
             source_options=options_to_json(flags.source_options()),
             elsewhere=_on_beam(source_name, flags),
         )
@@ -86,7 +86,7 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
         "splits": manifest.splits,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
-        "vocabulary": (flags.out / VOCABULARY).exists(),
+        "vocabulary": vocabulary_file(flags.out).exists(),
         "seconds": round(seconds, 2),
         "images_per_second": round(images / seconds, 1),
     }
@@ -129,22 +129,6 @@ def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
     given = (source_name, flags.data, flags.source_options(), flags.packing.workers)
     opened = partial(open_without, *given)
     return partial(pack_with_beam, opened, flags.runner, flags.beam_options)
-
-
-def _learn(files: list[str], size: int) -> list[str]:
-    """Return a vocabulary learnt from the captions and phrases in these shards, if any."""
-    from tfclip.inputs.tokenizers.vocabulary import learn_vocabulary
-    from tfclip.records import schema
-    from tfclip.records.reader import read_shards
-
-    def texts() -> Iterator[str]:
-        features = (schema.CAPTION, schema.PHRASE)
-        for record in read_shards(files, features=features).as_numpy_iterator():
-            for name in features:
-                yield from (text.decode() for text in record[name])
-
-    first = next(texts(), None) if files else None
-    return [] if first is None else learn_vocabulary(texts(), size)
 
 
 def verify_records(flags: VerifyFlags) -> dict:

@@ -17,7 +17,7 @@ from tfclip.inputs.text import (
     tokenizer_from_file,
 )
 from tfclip.inputs.tokenizers.byte_pair import BytePairTokenizer
-from tfclip.inputs.tokenizers.vocabulary import load_vocabulary
+from tfclip.inputs.tokenizers.vocabulary import is_cased, load_vocabulary
 
 PIECES = ["a", "dog", "##s", "run", "##ning", "cafe", "strasse", "i", "中", "文", ",", "!", "##!"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *PIECES]
@@ -198,6 +198,11 @@ def test_ids_equal_the_tokenizers_library_on_real_captions(bert, folding):
     batch = WordPieceTokenizer(vocabulary, 64, folding=folding)(captions)
     rows = zip(batch["token_ids"].numpy(), batch["text_mask"].numpy(), strict=True)
     assert [ids[mask].tolist() for ids, mask in rows] == expected
+
+
+def test_berts_uncased_vocabulary_is_found_to_be_uncased(bert):
+    vocabulary, _ = bert
+    assert not is_cased(vocabulary)
 
 
 def test_berts_folding_equals_the_tokenizers_library_on_odd_texts(bert):

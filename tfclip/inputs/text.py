@@ -1,4 +1,4 @@
-"""One way for a text into a model: WordPiece or byte pairs, from raw strings to ids and mask."""
+"""One way for a text into a model: from raw strings to ids and mask, by one of four tokenizers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 from tfclip.inputs.tokenizers.byte_pair import MERGES_FILE, BytePairTokenizer, load_merges
+from tfclip.inputs.tokenizers.framing import frame_rows
+from tfclip.inputs.tokenizers.learnt_pieces import KIND as LEARNT
+from tfclip.inputs.tokenizers.learnt_pieces import LEARNT_FILE, LearntPieceTokenizer
 from tfclip.inputs.tokenizers.sentence_pieces import MODEL_FILE, SentencePieceTokenizer
 from tfclip.inputs.tokenizers.vocabulary import (
     END,
@@ -17,6 +20,7 @@ from tfclip.inputs.tokenizers.vocabulary import (
     START,
     UNKNOWN,
     check_vocabulary,
+    is_cased,
     learn_vocabulary,
     load_vocabulary,
     save_vocabulary,
@@ -24,6 +28,7 @@ from tfclip.inputs.tokenizers.vocabulary import (
 
 __all__ = [
     "BytePairTokenizer",
+    "LearntPieceTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
@@ -96,18 +101,13 @@ class WordPieceTokenizer(tf.Module):
         A row is [CLS] pieces [SEP] [PAD]..., and the mask is true up to [SEP]. A text with more
         pieces than fit is cut; `token_counts` tells which ones are.
         """
-        pieces = self._split(texts)
-        room = self.context_length - 2
-        counts = tf.minimum(tf.cast(pieces.row_lengths(), tf.int32), room)[:, None]
-        # Padded first and framed after: joining ragged rows takes twice as long.
-        padded = pieces.to_tensor(self._pad_id, shape=[None, room])
-        padded = tf.pad(padded, [[0, 0], [1, 1]], constant_values=self._pad_id)
-        place = tf.range(self.context_length)[None]
-        token_ids = tf.where(place == counts + 1, self._end_id, padded)
-        return {
-            "token_ids": tf.where(place == 0, self._start_id, token_ids),
-            "text_mask": place <= counts + 1,
-        }
+        return frame_rows(
+            self._split(texts),
+            self.context_length,
+            start=self._start_id,
+            end=self._end_id,
+            pad=self._pad_id,
+        )
 
     def token_counts(self, texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
         """Count the ids each of `texts` (N,) string needs, [CLS] and [SEP] included: (N,) int32.
@@ -146,7 +146,7 @@ class WordPieceTokenizer(tf.Module):
         return self._pieces.tokenize(texts)
 
 
-Tokenizer = WordPieceTokenizer | BytePairTokenizer | SentencePieceTokenizer
+Tokenizer = WordPieceTokenizer | BytePairTokenizer | SentencePieceTokenizer | LearntPieceTokenizer
 
 
 def load_tokenizer(directory: str | Path, description: Mapping, context_length: int) -> Tokenizer:
@@ -167,26 +167,34 @@ def load_tokenizer(directory: str | Path, description: Mapping, context_length: 
     if kind == "byte-pair":
         return BytePairTokenizer(load_merges(Path(directory) / MERGES_FILE), context_length)
     if kind == "sentence-piece":
-        path = Path(directory) / MODEL_FILE
-        if not path.is_file():
-            raise FileNotFoundError(f"{directory} is not complete: {MODEL_FILE} is missing.")
-        return SentencePieceTokenizer(path.read_bytes(), context_length)
+        return SentencePieceTokenizer(_model(Path(directory) / MODEL_FILE), context_length)
+    if kind == LEARNT:
+        return LearntPieceTokenizer(_model(Path(directory) / LEARNT_FILE), context_length)
     raise ValueError(
-        f"{directory} has a tokenizer of kind {kind!r}; this tfclip reads wordpiece, byte-pair and "
-        "sentence-piece"
+        f"{directory} has a tokenizer of kind {kind!r}; this tfclip reads wordpiece, byte-pair, "
+        f"sentence-piece and {LEARNT}"
     )
 
 
-def tokenizer_from_file(path: str | Path, context_length: int, lowercase: bool = True) -> Tokenizer:
-    """The tokenizer of a `--vocabulary` file: a WordPiece vocab.txt, or byte-pair merges.
+def _model(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is not complete: {path.name} is missing.")
+    return path.read_bytes()
+
+
+def tokenizer_from_file(
+    path: str | Path, context_length: int, lowercase: bool | None = None
+) -> Tokenizer:
+    """The tokenizer of a `--vocabulary` file: learnt pieces, WordPiece, or byte-pair merges.
 
     A list of merges is known by its gzip packing, its `#version:` or the space in its first line,
-    which no WordPiece token has.
+    which no WordPiece token has; learnt pieces by the NUL bytes, which no text has.
 
     Args:
-        path: `vocab.txt`, `merges.txt` or CLIP's `bpe_simple_vocab_16e6.txt.gz`.
+        path: `vocab.model`, `vocab.txt`, `merges.txt` or CLIP's `bpe_simple_vocab_16e6.txt.gz`.
         context_length: L.
-        lowercase: of a WordPiece vocabulary; byte pairs are CLIP's, which lower-cases.
+        lowercase: of a WordPiece vocabulary; None keeps case and accents where tokens have upper
+            case. Byte pairs are CLIP's, which lower-cases; learnt pieces say it themselves.
 
     Raises:
         FileNotFoundError, ValueError: see `load_vocabulary` and `load_merges`.
@@ -194,10 +202,16 @@ def tokenizer_from_file(path: str | Path, context_length: int, lowercase: bool =
     path = Path(path)
     if path.is_file():
         with path.open("rb") as file:
-            first = file.readline(1024)
-        if first.startswith(b"\x1f\x8b") or b" " in first.strip():
+            start = file.read(1024)
+        first = start.partition(b"\n")[0]
+        if start.startswith(b"\x1f\x8b") or b" " in first.strip():
             return BytePairTokenizer(load_merges(path), context_length)
-    return WordPieceTokenizer(load_vocabulary(path), context_length, lowercase)
+        if b"\0" in start:
+            return LearntPieceTokenizer(path.read_bytes(), context_length)
+    vocabulary = load_vocabulary(path)
+    if lowercase is None and is_cased(vocabulary):
+        return WordPieceTokenizer(vocabulary, context_length, lowercase=False, folding="bert")
+    return WordPieceTokenizer(vocabulary, context_length, lowercase is not False)
 
 
 def choose_context_length(

@@ -10,6 +10,9 @@ from tfclip.records.options import SHUFFLED, PackOptions
 from tfclip.sources.registry import TFDS
 from tfclip.sources.sample import SourceOptions
 
+# Bytes and special tokens, and some for characters.
+LEAST_VOCABULARY = 300
+
 
 @dataclass(frozen=True)
 class PackFlags:
@@ -21,10 +24,12 @@ class PackFlags:
     """The directory to make."""
     packing: PackOptions = field(default_factory=lambda: PackOptions(order=SHUFFLED))
     vocab: Path | None = None
-    """A WordPiece vocabulary to put beside the records; by default one is learnt from the training
-    captions."""
+    """A vocabulary to put beside the records: a WordPiece vocab.txt, or the vocab.model of other
+    records; by default one is learnt from the training captions."""
     vocab_size: int = 8000
     """The largest size of a learnt vocabulary."""
+    cased: bool = False
+    """Learn a vocabulary that keeps upper and lower case apart."""
     val_fraction: float = 0.0
     """For data without splits: hold out this share of the pictures as val, by --seed; pictures that
     are alike stay together, and so do those of one --group-column."""
@@ -52,12 +57,19 @@ class PackFlags:
                 )
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError("--val-fraction and --test-fraction leave nothing to train on")
-        if self.vocab_size < 1:
-            raise ValueError(f"received --vocab-size {self.vocab_size}; allowed: 1 or more")
+        if self.vocab_size < LEAST_VOCABULARY:
+            raise ValueError(
+                f"received --vocab-size {self.vocab_size}; allowed: {LEAST_VOCABULARY} or more, "
+                "256 of which are bytes"
+            )
+        if self.vocab is not None and self.cased:
+            raise ValueError("--cased is for a learnt vocabulary; a given one says it itself")
         if self.beam_options and self.runner is None:
             raise ValueError("--beam-options go with --runner, DirectRunner for instance")
         if self.vocab is not None and not self.vocab.is_file():
-            raise FileNotFoundError(f"no vocabulary at {self.vocab}; --vocab takes a text file")
+            raise FileNotFoundError(
+                f"no vocabulary at {self.vocab}; --vocab takes a vocab.txt or a vocab.model"
+            )
 
     def source_options(self) -> SourceOptions:
         """Return what the source is opened with: the flags that have the names of its options."""

@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SKIPPED = "skipped.jsonl"
 EXCLUSIONS = "left_out.jsonl"
-VOCABULARY = "vocab.txt"
+LEARNT_VOCABULARY, VOCABULARY = "vocab.model", "vocab.txt"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Manifest:
     """The content of manifest.json.
 
     `caption_words` counts, for each split, the captions and phrases of every length in words.
-    `packing` holds the options that decide the content; how it was packed (workers) does not.
+    `packing` holds the options that decide the content, not how it was packed (workers); under
+    `vocabulary` the kind and the text rules of the vocabulary (not in sets of earlier versions).
     """
 
     source: str
@@ -127,6 +128,12 @@ def _manifest(content: dict) -> Manifest:
         for split, counted in fields["caption_words"].items()
     }
     return Manifest(**fields)
+
+
+def vocabulary_file(directory: Path) -> Path:
+    """Where the vocabulary of a packed set is, learnt pieces or WordPiece; it may have none."""
+    learnt = directory / LEARNT_VOCABULARY
+    return learnt if learnt.is_file() else directory / VOCABULARY
 
 
 @overload

@@ -27,7 +27,15 @@ from tfclip.serving.warmup import (
 
 # The ops of TensorFlow Text that our tokenizers use. A stock server links the whole library
 # (`ops_lib` in its BUILD file).
-TEXT_OPS = frozenset({"FastBertNormalize", "FastWordpieceTokenizeWithOffsets", "NormalizeUTF8"})
+TEXT_OPS = frozenset(
+    {
+        "FastBertNormalize",
+        "FastWordpieceTokenizeWithOffsets",
+        "NormalizeUTF8",
+        "SentencepieceOp",
+        "SentencepieceTokenizeOp",
+    }
+)
 # Registered in TensorFlow, and of no use without the Python process that made them.
 PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 

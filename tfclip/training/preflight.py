@@ -15,7 +15,7 @@ from tfclip import plugins
 from tfclip.models.model_directory import holds_model
 from tfclip.models.weights.names import looks_like_path
 from tfclip.naming import unknown
-from tfclip.records.manifest import VOCABULARY, load_manifest, records_reference
+from tfclip.records.manifest import load_manifest, records_reference, vocabulary_file
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe
 from tfclip.training.run_directory import CONFIG_FILE, differing_flags
@@ -106,7 +106,7 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
                 f"; {name} reads texts by {told}" if told else ""
             )
     elif recipe.needs_vocabulary and flags.text_weights == "none" and not flags.init:
-        own = records_reference(flags.records[0])[0] / VOCABULARY
+        own = vocabulary_file(records_reference(flags.records[0])[0])
         yield (
             f"{name} reads texts by {recipe.needs_vocabulary}; fetch it and give --vocabulary "
             f"PATH, or {own} to use the records' own"

@@ -10,7 +10,12 @@ import keras
 from tfclip.console import CommandFailed, say
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel
-from tfclip.records.manifest import VOCABULARY, Manifest, load_manifest, records_reference
+from tfclip.records.manifest import (
+    Manifest,
+    load_manifest,
+    records_reference,
+    vocabulary_file,
+)
 from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
 from tfclip.training.callbacks.diagnostics import (
@@ -33,7 +38,7 @@ from tfclip.training.loop.trainer import run_steps
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe, recipe
 from tfclip.training.phases import batch_keys, make_phases
-from tfclip.training.run_directory import join_run, run_config, run_directory
+from tfclip.training.run_directory import begun_config, join_run, run_config, run_directory
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.setup.optimizer import averages
 from tfclip.training.setup.start import open_start
@@ -100,9 +105,10 @@ def _train(
     start, flags = open_start(flags, chosen)
     needs = chosen.needs_vocabulary and start is None
     if needs and not flags.vocabulary and flags.text_weights == "none":
+        own = vocabulary_file(records.directories[0])
         raise ValueError(
             f"{recipe_name} reads texts by {chosen.needs_vocabulary}; fetch it and give "
-            f"--vocabulary PATH, or {records.directories[0] / VOCABULARY} to use the records' own"
+            f"--vocabulary PATH, or {own} to use the records' own"
         )
     flags = flags.with_steps(records.images)
     if flags.batch_size % strategy.num_replicas_in_sync:
@@ -125,6 +131,7 @@ def _train(
                 "never_trained": list(flags.never_trained),
             },
             start=start,
+            begun=begun_config(flags),
         )
     config = run_config(given, recipe_name, trained, records)
     if cluster.is_chief:

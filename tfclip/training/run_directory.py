@@ -47,6 +47,14 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
     files.write_text(path, json.dumps(config, indent=2) + "\n")
 
 
+def begun_config(flags: FitFlags) -> dict | None:
+    """The configuration of the run that `flags` go on with, None for a new one."""
+    path = flags.run / CONFIG_FILE
+    if flags.overwrite or not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def join_run(run: Path, config: Mapping) -> None:
     """Find on another machine the run directory that the chief has made.
 
@@ -123,6 +131,7 @@ def run_config(
         "recipe": recipe_name,
         "flags": flags.to_dict(),
         "model": trained.config.to_dict(),
+        "tokenizer": trained.tokenizer.describe(),
         "records_fingerprint": records.fingerprint(),
         "splits": [one.split for one in records.sets],
         "versions": {

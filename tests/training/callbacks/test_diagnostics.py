@@ -215,7 +215,7 @@ def test_records_of_another_preprocessing_are_found(training_records):
 
 def test_the_keys_of_a_batch_are_those_of_its_records(training_records):
     records = open_training_sets([f"{training_records}:train"])
-    tokenizer = tokenizer_from_file(training_records / "vocab.txt", 8)
+    tokenizer = tokenizer_from_file(training_records / "vocab.model", 8)
     batches = training_batches(
         records.drawn_from, tokenizer, SamplingOptions(16), batch_size=3, seed=5
     )

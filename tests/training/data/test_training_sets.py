@@ -15,6 +15,7 @@ from PIL import Image
 from benchmarks.compared_runs import differences, result_of
 from tfclip.fit import main
 from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.tokenizers.vocabulary import save_vocabulary
 from tfclip.records.manifest import load_manifest
 from tfclip.records.options import PackOptions
 from tfclip.records.packing.writer import pack
@@ -39,8 +40,8 @@ def packed(out, source_name, keys, words="red green blue", shards=None):
         source,
         out,
         PackOptions(workers=1, shards=shards),
-        finish=lambda building, files: (building / "vocab.txt").write_text(
-            "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(words)]) + "\n"
+        finish=lambda building, files: save_vocabulary(
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(words)], building / "vocab.txt"
         ),
     )
     return str(out)

@@ -241,7 +241,7 @@ def test_records_in_another_place_are_the_same_ones(
     given = {"val": f"{flickr8k_records}:dev"}
     assert trained(flags(tmp_path / "moved", uninterrupted, **given), Until())["steps"] == 14
     assert "has ended after step 14" in capsys.readouterr().err
-    vocabulary = training_records / "vocab.txt"
+    vocabulary = training_records / "vocab.model"
     with pytest.raises(ValueError, match=f"--records .*{training_records}.*, now .*/f"):
         trained(flags(flickr8k_records, uninterrupted, vocabulary=vocabulary, **given))
 

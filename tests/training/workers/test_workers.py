@@ -58,7 +58,7 @@ def test_two_workers_share_the_examples_of_several_sets(
         command = words(training_records, flickr8k_records, run)
         at = command.index(str(training_records)) + 1
         command[at:at] = [f"{flickr8k_records}:train", "--record-weights", "2", "1"]
-        command += ["--vocabulary", str(training_records / "vocab.txt"), "--workers", workers]
+        command += ["--vocabulary", str(training_records / "vocab.model"), "--workers", workers]
         assert main(command) == 0
     assert_same(one, two)
     drawn = [name for name in columns(one)[0] if name.startswith("drawn_")]

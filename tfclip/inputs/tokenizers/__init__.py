@@ -1,1 +1,1 @@
-"""Tokenizers: byte pairs, and learning a WordPiece vocabulary."""
+"""Tokenizers: learnt pieces, byte pairs, SigLIP's pieces, and vocabularies for them."""

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
-import tensorflow_text as tf_text
+
+from tfclip.inputs.tokenizers.sentencepiece_op import (
+    first_tokens,
+    id_of,
+    split_into_pieces,
+    vocabulary_size,
+)
 
 MODEL_FILE = "spiece.model"
 _PUNCTUATION = "[" + "".join(f"\\{sign}" for sign in string.punctuation) + "]"
@@ -33,13 +39,9 @@ class SentencePieceTokenizer(tf.Module):
             raise ValueError(f"context_length {context_length} is too short; 3 is the least")
         self.model = bytes(model)
         self.context_length = context_length
-        try:
-            self._pieces = tf_text.SentencepieceTokenizer(self.model, out_type=tf.int32)
-            self.vocabulary_size = int(self._pieces.vocab_size())
-            self._end_id = int(self._pieces.string_to_id("</s>"))
-        except (tf.errors.OpError, ValueError) as error:
-            told = (str(error).strip() or "unreadable").splitlines()[0]
-            raise ValueError(f"the SentencePiece model cannot be read: {told}") from None
+        first_tokens(self.model, 1)  # refuses what is no model
+        self.vocabulary_size = vocabulary_size(self.model)
+        self._end_id = id_of(self.model, "</s>")
 
     def __call__(self, texts: tf.Tensor | Sequence[str]) -> dict[str, tf.Tensor]:
         """Turn `texts` (N,) string into token_ids (N,L) int32 and text_mask (N,L) bool.
@@ -78,4 +80,4 @@ class SentencePieceTokenizer(tf.Module):
         texts = tf.strings.lower(texts, encoding="utf-8")
         texts = tf.strings.regex_replace(texts, _PUNCTUATION, "")
         texts = tf.strings.strip(tf.strings.regex_replace(texts, r"\s+", " "))
-        return self._pieces.tokenize(texts)
+        return split_into_pieces(self.model, texts)

@@ -59,6 +59,18 @@ def save_vocabulary(vocabulary: Sequence[str], path: str | Path) -> None:
     Path(path).write_text("".join(f"{token}\n" for token in vocabulary), "utf-8", newline="\n")
 
 
+def is_cased(vocabulary: Sequence[str]) -> bool:
+    """Whether some token has upper case, which no lower-cased text has; [CLS] and the like aside.
+
+    Cherokee is folded to its capitals, which do not count.
+    """
+    return any(
+        token != token.lower() and token != token.casefold()
+        for token in vocabulary
+        if not (token.startswith("[") and token.endswith("]"))
+    )
+
+
 def learn_vocabulary(
     captions: Iterable[str], size: int, *, least_count: int = 2, lowercase: bool = True
 ) -> list[str]:

@@ -25,7 +25,8 @@ def pack_options(manifest: Manifest, workers: int) -> PackOptions:
             "these records were made by `make_records score`, not packed from data: run it again, "
             "on a sound set"
         )
-    stored = {name: value for name, value in manifest.packing.items() if name != "source_options"}
+    others = ("source_options", "vocabulary")
+    stored = {name: value for name, value in manifest.packing.items() if name not in others}
     # Sets that name no order were packed in that of their source.
     stored = {"order": IN_ORDER} | stored | {"splits": tuple(stored["splits"])}
     return PackOptions(**stored, workers=workers)

@@ -12,7 +12,7 @@ from tfclip.records.manifest import MANIFEST, SKIPPED
 from tfclip.records.packing.journal import JOURNAL, Journal
 
 _OURS = re.compile(
-    r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|(skipped|left_out)\.jsonl|vocab\.txt)(\.tmp)?"
+    r"[\w.-]+\.tfrecord(\.tmp)?|(manifest\.json|(skipped|left_out)\.jsonl|vocab\.(txt|model))(\.tmp)?"
     r"|features\.json|dataset_info\.json"
     rf"|\.[\w.-]+\.[0-9a-f]+{re.escape(files.WRITING)}"
     rf"|{re.escape(JOURNAL)}"

@@ -34,7 +34,7 @@ def pack(
     out: Path,
     options: PackOptions,
     *,
-    finish: Callable[[Path, dict[str, list[str]]], None] | None = None,
+    finish: Callable[[Path, dict[str, list[str]]], Mapping[str, Any] | None] | None = None,
     source_options: Mapping[str, Any] | None = None,
     elsewhere: Elsewhere | None = None,
 ) -> Manifest:
@@ -49,7 +49,8 @@ def pack(
         out: a directory that does not exist, or holds a finished set that may be overwritten.
         options: see `PackOptions`.
         finish: called before the manifest is written, with the directory in which the set is built
-            and the shard files of every split: what it writes there becomes a part of the set.
+            and the shard files of every split: what it writes there becomes a part of the set. What
+            it returns is added to `packing` in the manifest.
         source_options: what the source was opened with beside its defaults, for the manifest:
             whoever repairs the set must open it the same way.
         elsewhere: packs the shards in place of worker processes here, see `records.packing.beam`.
@@ -83,8 +84,9 @@ def pack(
             _refuse_many(packed, building, out, options.max_skipped)
             for split, part in packed.items():
                 _refuse_empty(source, split, part)
+            added = None
             if finish is not None:
-                finish(
+                added = finish(
                     building,
                     {
                         s: [str(building / file) for file in part.files]
@@ -98,7 +100,9 @@ def pack(
                 shards=tuple(one.shard for part in packed.values() for one in part.finished),
                 class_names=source.class_names,
                 caption_words={split: part.words() for split, part in packed.items()},
-                packing=options.content() | {"source_options": dict(source_options or {})},
+                packing=options.content()
+                | {"source_options": dict(source_options or {})}
+                | dict(added or {}),
                 tfclip_version=__version__,
             )
             manifest.save(building)

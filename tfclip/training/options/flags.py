@@ -102,7 +102,8 @@ class FitFlags:
     text_head: str = "linear"
     """What comes after the text tower."""
     vocabulary: Path | None = None
-    """A vocab.txt, or CLIP's byte-pair merges, to use instead of the one in the records."""
+    """A vocab.model, a vocab.txt, or CLIP's byte-pair merges, to use instead of the one in the
+    records."""
     precision: str = "float32"
     """float32, bfloat16, or float16 with loss scaling."""
 

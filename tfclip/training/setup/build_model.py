@@ -17,7 +17,7 @@ from tfclip.inputs.text import (
     choose_context_length,
     tokenizer_from_file,
 )
-from tfclip.inputs.tokenizers.vocabulary import learn_vocabulary, load_vocabulary
+from tfclip.inputs.tokenizers.of_records import SHORTEST, tokenizer_of
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.layers.normalization import batch_normalizations, synchronize_normalization
@@ -25,7 +25,6 @@ from tfclip.models.saving import TrainedModel
 from tfclip.models.weights.image_weights import load_image_weights
 from tfclip.models.weights.text_weights import PretrainedText, load_text_weights
 from tfclip.records import schema
-from tfclip.records.manifest import VOCABULARY
 from tfclip.records.reader import read_shards
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.setup.optimizer import LayerwiseAdamW, depth_factors, make_optimizer
@@ -33,8 +32,6 @@ from tfclip.training.setup.start import Start
 
 # Enough captions to know their lengths; more would only take longer.
 CAPTIONS_MEASURED = 20_000
-# A tokenizer has some context length from the start; the run's own is set once it is known.
-SHORTEST = 3
 LONGEST = 512
 
 
@@ -46,6 +43,7 @@ def prepare_model(
     options: Mapping[str, Mapping],
     trained_on: Mapping,
     start: Start | None = None,
+    begun: Mapping | None = None,
 ) -> TrainedModel:
     """Build the model with its tokenizer, pretrained weights and optimizer; within the strategy.
 
@@ -56,6 +54,7 @@ def prepare_model(
         options: of towers and heads, by the names of `ModelConfig`; see `Recipe.options`.
         trained_on: kept with the model.
         start: the model to begin with, of `--init`.
+        begun: the configuration of the run that is gone on with.
 
     Raises:
         ValueError, FileNotFoundError: for a vocabulary or weights that are missing or do not fit.
@@ -64,7 +63,7 @@ def prepare_model(
     if start is not None:
         tokenizer, options = start.tokenizer(flags.context_length), start.options()
     else:
-        tokenizer = _tokenizer(flags, directories, files, pretrained)
+        tokenizer = _tokenizer(flags, directories, files, pretrained, begun)
         tokenizer = tokenizer.with_context_length(
             flags.context_length or _measured_context(tokenizer, files, pretrained)
         )
@@ -174,10 +173,11 @@ def _tokenizer(
     directories: Sequence[Path],
     files: list[str],
     pretrained: PretrainedText | None,
+    begun: Mapping | None,
 ) -> Tokenizer:
     """The tokenizer of the weights, of `--vocabulary`, or of the records; of any context length.
 
-    Where the records have different vocabularies, one of the larger size is learnt from all.
+    A run that is there is gone on with by its own text rules.
     """
     own = pretrained.make_tokenizer(SHORTEST) if pretrained else None
     if own is not None:
@@ -186,20 +186,16 @@ def _tokenizer(
                 "--vocabulary and --text-weights exclude each other: weights bring theirs"
             )
         return own
-    paths = [flags.vocabulary] if flags.vocabulary else [d / VOCABULARY for d in directories]
-    for path in paths:
-        if not Path(path).is_file():
-            raise FileNotFoundError(
-                f"no vocabulary at {path}; give one with --vocabulary PATH, or pack the records "
-                "again"
-            )
-    if len({Path(path).read_bytes() for path in paths}) == 1:
-        return tokenizer_from_file(paths[0], SHORTEST)
-    size = max(len(load_vocabulary(path)) for path in paths)
-    texts = (text.decode() for text in _texts(files).as_numpy_iterator())
-    words = learn_vocabulary(texts, size)
-    say(f"the records have different vocabularies: learnt one of {len(words):,} from all")
-    return WordPieceTokenizer(words, SHORTEST)
+    if not flags.vocabulary:
+        return tokenizer_of(directories, files)
+    if not flags.vocabulary.is_file():
+        raise FileNotFoundError(f"no vocabulary at --vocabulary {flags.vocabulary}")
+    # Before a run named its tokenizer, every vocab.txt was lower-cased.
+    lowercase = None if begun is None else begun.get("tokenizer", {}).get("lowercase", True)
+    given = tokenizer_from_file(flags.vocabulary, SHORTEST, lowercase)
+    if isinstance(given, WordPieceTokenizer) and not given.lowercase:
+        say(f"{flags.vocabulary} is cased: texts keep their case and their marks")
+    return given
 
 
 def _texts(files: list[str]) -> tf.data.Dataset:

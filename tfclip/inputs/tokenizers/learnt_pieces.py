@@ -1,0 +1,105 @@
+"""The tokenizer of learnt vocabularies: byte-pair pieces of any script, eagerly or in a graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfclip.inputs.tokenizers.framing import frame_rows
+from tfclip.inputs.tokenizers.sentencepiece_op import (
+    first_tokens,
+    split_into_pieces,
+    vocabulary_size,
+)
+from tfclip.inputs.tokenizers.text_rules import RULES, normalize
+
+LEARNT_FILE = "vocab.model"
+KIND = "learnt-pieces"
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_PAD, _UNKNOWN, _START, _END, _RULES = range(5)
+
+
+class LearntPieceTokenizer(tf.Module):
+    """Pieces of a SentencePiece model that `learn_pieces` made (Kudo and Richardson 2018).
+
+    Texts are normalised (see `text_rules`) and split by byte-pair encoding, words without
+    blanks too. A character that the vocabulary lacks is spelt in its UTF-8 bytes, so that no word
+    is unknown and no two texts that differ after normalising have equal pieces.
+
+    Ids: [PAD] [UNK] [CLS] [SEP], a token that names the text rules and is in no text, 256 bytes,
+    the pieces.
+
+    Args:
+        model: the bytes of a `vocab.model`.
+        context_length: L, the length of every row of ids, [CLS] and [SEP] included.
+
+    Raises:
+        ValueError: the bytes are no such model, its text rules are of a later version, or the
+            context is shorter than 3.
+    """
+
+    def __init__(self, model: bytes, context_length: int):
+        super().__init__(name="learnt_piece_tokenizer")
+        if context_length < 3:
+            raise ValueError(
+                f"context_length {context_length} is too short; [CLS], a token and [SEP] take 3"
+            )
+        self.model = bytes(model)
+        self.context_length = context_length
+        self.rules, self.lowercase = _rules(first_tokens(self.model, 5))
+        self.vocabulary_size = vocabulary_size(self.model)
+
+    def __call__(self, texts: tf.Tensor | Sequence[str]) -> dict[str, tf.Tensor]:
+        """Turn `texts` (N,) string into token_ids (N,L) int32 and text_mask (N,L) bool.
+
+        A row is [CLS] pieces [SEP] [PAD]..., and the mask is true up to [SEP]. A text with more
+        pieces than fit is cut; `token_counts` tells which ones are.
+        """
+        return frame_rows(self._split(texts), self.context_length, start=_START, end=_END, pad=_PAD)
+
+    def token_counts(self, texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
+        """Count the ids each of `texts` (N,) string needs, [CLS] and [SEP] included: (N,) int32."""
+        return tf.cast(self._split(texts).row_lengths(), tf.int32) + 2
+
+    def mask_of(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Tell text from padding by ids (N,L) alone: (N,L) bool."""
+        return tf.not_equal(token_ids, _PAD)
+
+    def with_context_length(self, context_length: int) -> LearntPieceTokenizer:
+        """The same tokenizer for rows of another length."""
+        return LearntPieceTokenizer(self.model, context_length)
+
+    def describe(self) -> dict:
+        """What a saved model says about its tokenizer, beside the file of `save`."""
+        return {"kind": KIND, "rules": self.rules, "lowercase": self.lowercase}
+
+    def save(self, directory: Path) -> None:
+        """Write `vocab.model` into `directory`."""
+        (Path(directory) / LEARNT_FILE).write_bytes(self.model)
+
+    def _split(self, texts: tf.Tensor | Sequence[str]) -> tf.RaggedTensor:
+        return split_into_pieces(self.model, normalize(texts))
+
+
+def rules_token(lowercase: bool) -> str:
+    """The token that says by which rules a vocabulary was learnt."""
+    return f"[RULES-{RULES}-{'LOWER' if lowercase else 'CASED'}]"
+
+
+def _rules(tokens: Sequence[str]) -> tuple[int, bool]:
+    """The version of the rules, and whether they lower-case, from the first ids of a model."""
+    named = re.fullmatch(r"\[RULES-(\d+)-(LOWER|CASED)\]", tokens[_RULES]) if tokens[4:] else None
+    if named is None or tuple(tokens[:4]) != SPECIALS:
+        raise ValueError(
+            "the SentencePiece model is of another program: it does not name tfclip's text rules. "
+            "Give a vocab.model that make_records learnt, a vocab.txt, or CLIP's merges"
+        )
+    if int(named[1]) != RULES:
+        raise ValueError(
+            f"the vocabulary was learnt by version {named[1]} of the text rules; this tfclip knows "
+            f"version {RULES}. Install a later tfclip"
+        )
+    return int(named[1]), named[2] == "LOWER"
