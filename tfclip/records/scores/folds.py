@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tfclip import files
 from tfclip.records import schema
-from tfclip.records.manifest import VOCABULARY, Manifest, Shard, SplitCounts, load_manifest
+from tfclip.records.manifest import Manifest, Shard, SplitCounts, load_manifest, vocabulary_file
 from tfclip.records.reader import read_shards, split_files
 
 HELD_OUT = "held-out"
@@ -63,8 +63,9 @@ def make_folds(records: Path, split: str, number: int, out: Path) -> list[Fold]:
             with files.new_folder(directory) as building:
                 for shard, path in zip(shards, paths, strict=True):
                     (building / shard.file).symlink_to(Path(path).resolve())
-                if (records / VOCABULARY).is_file():
-                    (building / VOCABULARY).symlink_to((records / VOCABULARY).resolve())
+                vocabulary = vocabulary_file(records)
+                if vocabulary.is_file():
+                    (building / vocabulary.name).symlink_to(vocabulary.resolve())
                 chosen = {split: rest, HELD_OUT: held_out}
                 _manifest(records, manifest, split, shards, texts, chosen).save(building)
         folds.append(Fold(directory, tuple(held_out)))

@@ -19,11 +19,11 @@ from tfclip.records import schema
 from tfclip.records.manifest import (
     EXCLUSIONS,
     SKIPPED,
-    VOCABULARY,
     Manifest,
     Shard,
     SplitCounts,
     load_manifest,
+    vocabulary_file,
 )
 from tfclip.records.packing.target import check_target
 from tfclip.records.reader import read_split, split_files
@@ -131,7 +131,7 @@ def write_scored(
                 written.pictures[split] = manifest.splits[split].images - splits[split].images
         if not (building / EXCLUSIONS).stat().st_size:
             (building / EXCLUSIONS).unlink()
-        for name in (SKIPPED, VOCABULARY):
+        for name in (SKIPPED, vocabulary_file(records).name):
             if (records / name).is_file():
                 shutil.copyfile(records / name, building / name)
         of_split = {name: [one for one in shards if one.split == name] for name in splits}
