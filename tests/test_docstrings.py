@@ -12,6 +12,17 @@ from tests.serving.conftest import serving_here
 # `records/shapes`, packed records, and `picture.jpg`.
 MODULES = [
     "tfclip",
+    "tfclip.evaluation.decisions.false_positive_rate",
+    "tfclip.evaluation.decisions.fusion",
+    "tfclip.evaluation.decisions.thresholds",
+    "tfclip.evaluation.embedding.prompts",
+    "tfclip.evaluation.metrics.bootstrap",
+    "tfclip.evaluation.metrics.calibration_error",
+    "tfclip.evaluation.metrics.correlation",
+    "tfclip.evaluation.metrics.curves",
+    "tfclip.evaluation.metrics.multilabel",
+    "tfclip.evaluation.metrics.retrieval",
+    "tfclip.evaluation.metrics.top_k",
     "tfclip.models.config",
     "tfclip.models.dual_encoder",
     "tfclip.models.objective.losses",

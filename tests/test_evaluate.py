@@ -115,7 +115,7 @@ def test_voc_from_the_devkit_says_on_standard_error_what_it_did(place, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "fitted for specificity>=0.9 on split train, 20 other pictures" in captured.err
-    assert "never-trained classes occur" in captured.err
+    assert "never-trained classes occur there" in captured.err
     assert (place / "run" / "best" / "metrics" / "voc.json").is_file()
 
 
@@ -195,7 +195,7 @@ def test_classification_of_cifar10(place, capsys):
         ("{run} voc --records {voc} --calibrate none", "needs pictures: give --negatives DIR"),
         (
             "{run} voc --records {voc} --calibrate none --negatives {voc}:train",
-            "has no captions, which tell what is unrelated",
+            "has no captions, which are needed to find pictures",
         ),
         ("{run} voc --records {voc} --fusion learnt", "allowed: max, logsumexp"),
         (

@@ -62,6 +62,14 @@ def test_the_kept_scores_of_a_run_are_read(measured, tmp_path):
     assert read_operating_points(tmp_path, LABELS) == operating_points(LABELS, *measured)
     assert read_operating_points(tmp_path, LABELS[::-1])["per_class"].keys() == set(LABELS)
     assert read_operating_points(tmp_path, ("other",)) is None
+    # Thresholds of another set: its scores are read.
+    other = tmp_path / "metrics" / "multilabel-mine_scores.npz"
+    names = ("other", "more")
+    with np.load(path) as kept:
+        np.savez(other, **{**kept, "class_names": names})
+    (tmp_path / "thresholds.json").write_text('{"set": "multilabel-mine"}')
+    assert read_operating_points(tmp_path, LABELS) is None
+    assert read_operating_points(tmp_path, names) == operating_points(names, *measured)
 
 
 def test_they_are_written_beside_the_model_card(measured, tiny_model, tmp_path):

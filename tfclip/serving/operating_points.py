@@ -5,31 +5,31 @@ Written beside an export, for whoever moves a threshold later: the page of `serv
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tfclip.serving.classifier import THRESHOLDS_FILE
+
 # In the version's directory, where TensorFlow Serving reads nothing but warm-up requests.
 OPERATING_POINTS = "assets.extra/operating_points.json"
 # What `tfclip.evaluate` keeps of a measurement: scores and truth of each picture.
-_SCORES = ("metrics/multilabel_scores.npz", "metrics/voc_scores.npz")
+_SCORES = "metrics/{}_scores.npz"
 _POINTS = 41
 
 
 def read_operating_points(run: Path, labels: Sequence[str]) -> dict | None:
-    """The points of the run's last multi-label measurement, for these labels.
+    """The points of the measurement that thresholds.json is from, for these labels.
 
     Returns:
         `thresholds` (K,) rising, the same for all; `all` and `per_class.<label>`, each with
         `sensitivity` (K,) and `specificity` (K,), None where there is no picture to tell; and
         `pictures`. None: no measurement was kept, or one of other classes.
     """
-    for name in _SCORES:
-        path = Path(run) / name
-        if path.is_file():
-            break
-    else:
+    path = Path(run) / _SCORES.format(_measured_set(Path(run)))
+    if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as kept:
@@ -44,6 +44,15 @@ def read_operating_points(run: Path, labels: Sequence[str]) -> dict | None:
     return operating_points(
         labels, scores[:, columns], present[:, columns] != 0, difficult[:, columns] != 0
     )
+
+
+def _measured_set(run: Path) -> str:
+    """The set that the run's thresholds were fitted for; "voc" where the file does not name it."""
+    try:
+        content = json.loads((run / THRESHOLDS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "voc"
+    return str(content.get("set", "voc")) if isinstance(content, dict) else "voc"
 
 
 def operating_points(

@@ -47,7 +47,7 @@ def test_what_measured_worse_is_read_but_not_offered(name):
     content = {"name": name} | ({"weights": [0.25, 0.75]} if name == "learnt" else {})
     assert Fusion.from_dict(content).to_dict() == content
     for refused in (check_fusion, lambda fusion: MultilabelOptions(fusion=fusion)):
-        with pytest.raises(ValueError, match="no longer offered.*allowed: max, logsumexp$"):
+        with pytest.raises(ValueError, match="no longer available.*allowed: max, logsumexp$"):
             refused(name)
 
 
@@ -56,7 +56,7 @@ def test_what_measured_worse_is_read_but_not_offered(name):
     [
         (lambda: Fusion("median"), "unknown fusion 'median'; known, nearest first: "),
         (lambda: Fusion("logsumexp"), "sharpness above 0; received 0.0"),
-        (lambda: Fusion("learnt", weights=(0.5, 0.6)), "1 in all"),
+        (lambda: Fusion("learnt", weights=(0.5, 0.6)), "with sum 1"),
         (lambda: fuse(np.zeros((1, 5, 1)), Fusion(), (1, 9)), "received 5 views"),
         (
             lambda: fuse(np.zeros((1, 5, 1)), Fusion("learnt", 0, (1.0,)), (1, 4)),

@@ -25,13 +25,13 @@ def test_the_multilabel_table_says_how_it_was_measured(tiny_model, voc_records):
     assert f"(CLIP_benchmark) {found.figures['map']:.3f} [{low:.3f}, {high:.3f}]" in text
     assert "mAP, VOC2007 11 points" in text and "softmax, global" in text
     assert "red star *" in text and "red circle *" not in text
-    assert "fitted for f1 on split trainval, 40 other pictures, in which 2 of the 2" in text
+    assert "fitted for f1 on split trainval, 40 other pictures; 2 of the 2 never-trained" in text
     shown = multilabel_table(
         found.figures
         | {"without_positives": ["red star"], "global_threshold_for": ["cat"], "skipped": 3}
     )
-    assert "left out of means): red star" in shown
-    assert "(too little in trainval): cat" in shown
+    assert "left out of means (no positive in test): red star" in shown
+    assert "global threshold used (no positive or no negative in trainval): cat" in shown
     assert "3 pictures could not be read" in shown
 
 

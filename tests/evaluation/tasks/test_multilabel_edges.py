@@ -62,7 +62,7 @@ def test_the_oracle_is_a_bound_and_the_shares_stand_side_by_side():
     low, high = oracle["macro_f1_gap_interval"]
     assert low <= gap <= high
     told = multilabel_table(figures)
-    assert "oracle (saw the answers)" in told and "softmax, per class" in told
+    assert "oracle (fitted on test)" in told and "softmax, per class" in told
 
 
 def test_confused_classes_are_counted_picture_by_picture():
@@ -149,10 +149,10 @@ def test_negatives_alone_keep_their_promise_on_pictures_alike():
         assert promised["per_class"][name] == pytest.approx(0.05, abs=0.02)
     assert result.figures["macro"]["sensitivity"] > 0.5
     assert result.thresholds["calibration"] is None and "oracle" not in result.figures
-    assert "more than promised" not in multilabel_table(result.figures)
+    assert "exceeds the bound" not in multilabel_table(result.figures)
     other = cosines | {"test": cosines["test"] + 0.05}
     figures = evaluate_multilabel(MadeEmbeddings(other), test, unknown, options).figures
-    assert "That is more than promised: the pictures of test are not like" in multilabel_table(
+    assert "The measured rate exceeds the bound: the pictures of test differ" in multilabel_table(
         figures
     )
 

@@ -1,4 +1,4 @@
-"""Where pictures of one class each lie, checked without TensorFlow: folders, or a TFDS name."""
+"""Checks class folders and TFDS names without importing TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 from tfclip.sources.image_folder import ENDINGS, class_pictures
 
-# NAME, NAME/CONFIG and NAME:VERSION are TFDS' own; the split comes last, and may be a slice.
+# TFDS itself has NAME, NAME/CONFIG and NAME:VERSION; the split comes last and may be a slice.
 NAME = r"(?P<name>[^:\[\]]+(:\d+\.\d+\.\d+)?)"
 SPLIT = r"(?P<split>[^:\[\]]+(\[[^\[\]]*\])?)"
 REFERENCE = re.compile(f"{NAME}(:{SPLIT})?")
 
 
 def class_folders(data: Path) -> dict[str, list[Path]]:
-    """The picture files of every class folder, both in alphabetical order: the classes and files
-    that `make_records image_folder` packs.
+    """Return the picture files of every class folder, both in alphabetical order.
+
+    They are the classes and files that `make_records image_folder` packs.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -26,22 +27,22 @@ def class_folders(data: Path) -> dict[str, list[Path]]:
     tree = "DIR/<class name>/<picture>.jpg (or " + ", ".join(ENDINGS[1:]) + ")"
     if not data.is_dir():
         raise FileNotFoundError(f"no folder at {data}; expected {tree}")
-    filled = class_pictures(data)
-    if len(filled) < 2:
+    folders = class_pictures(data)
+    if len(folders) < 2:
         raise ValueError(
-            f"{data} has {len(filled)} class folders with pictures, at least 2 are needed; "
+            f"{data} has {len(folders)} class folders with pictures, at least 2 are needed; "
             f"expected {tree}"
         )
-    return filled
+    return folders
 
 
 def tfds_reference(reference: str) -> tuple[str, str]:
-    """Cut NAME[:SPLIT] in two; the split is test when not given.
+    """Split NAME[:SPLIT] into name and split; the default split is "test".
 
-    NAME may have TFDS' configuration and version, `NAME/CONFIG:1.0.0`; SPLIT may be a slice.
+    NAME may include TFDS' configuration and version (`NAME/CONFIG:1.0.0`); SPLIT may be a slice.
 
     Raises:
-        ValueError: for anything else, or when tensorflow-datasets is not installed.
+        ValueError: the reference has another form, or tensorflow-datasets is not installed.
     """
     match = REFERENCE.fullmatch(reference)
     if match is None:

@@ -1,4 +1,4 @@
-"""Pictures of one class each, to be classified: from class folders, or from a TFDS data set."""
+"""Single-label pictures for classification, from class folders or a TFDS data set."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class LabelledClasses:
     """N pictures of C classes.
 
     Attributes:
-        class_names: the C names, as the data set writes them.
+        class_names: the C names as the data set spells them.
         truth: (N,) int64, the class of each picture.
-        views: from the size S of a view to a dataset of (place () int64, views (1,S,S,3) uint8);
-            a picture that does not decode is left out.
-        reference: what was asked for.
+        views: function of the size S of a view that returns a dataset of (index () int64, views
+            (1,S,S,3) uint8); pictures that do not decode are left out.
+        reference: the folder or the TFDS name.
     """
 
     class_names: tuple[str, ...]
@@ -40,7 +40,7 @@ class LabelledClasses:
 
 
 def labelled_folders(data: Path) -> LabelledClasses:
-    """The pictures of a folder of class folders, the names of which are the classes.
+    """Open a folder of class folders; the names of the folders are the classes.
 
     Raises:
         FileNotFoundError, ValueError: see `class_folders`.
@@ -57,17 +57,18 @@ def labelled_folders(data: Path) -> LabelledClasses:
 
 
 def labelled_tfds(reference: str) -> LabelledClasses:
-    """The pictures of a TFDS data set with one integer label each, read as a stream.
+    """Open a TFDS data set of pictures with one integer label each, read as a stream.
 
-    A data set that is not prepared is fetched by TFDS, into its own folder. The labels are read
-    first; the pictures stay encoded until their turn and are decoded like all others.
+    TFDS downloads and prepares a data set that is not there, into its own folder. The labels are
+    read first; the pictures stay encoded and are decoded by the same function as all others.
 
     Args:
         reference: NAME or NAME:SPLIT, see `tfds_reference`.
 
     Raises:
-        ValueError: an unknown name or split, no picture or no label in it, or pictures without one.
-        FileNotFoundError: it cannot be fetched; says what to put where.
+        ValueError: an unknown name or split, examples without a picture or a label feature, or
+            pictures without a label.
+        FileNotFoundError: it cannot be downloaded; the message says which files to put where.
     """
     name, split = tfds_reference(reference)
     import tensorflow_datasets as tfds
@@ -91,12 +92,12 @@ def labelled_tfds(reference: str) -> LabelledClasses:
 
 
 def named_classes(classes: LabelledClasses, path: Path | None) -> tuple[str, ...]:
-    """The names to put into prompts: those of the data, or of a file with one per line.
+    """Return the class names for the prompts: those of the data, or of a file with one per line.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: as many lines as there are classes are needed; or names that are WordNet's
-            numbers, of which no text encoder knows anything.
+        ValueError: the file has more or fewer names than there are classes; or the names are
+            WordNet synset numbers, which mean nothing to a text encoder.
     """
     count = len(classes.class_names)
     if path is not None:
@@ -127,13 +128,13 @@ def _views(examples: tf.data.Dataset, image: str, size: int) -> tf.data.Dataset:
 
 
 def _keys(info) -> tuple[str, str]:
-    """The names of the one picture and the one label of an example."""
+    """Return the names of the image feature and the label feature, of which there is one each."""
     import tensorflow_datasets as tfds
 
     features = info.features
     kinds = tfds.features.Image, tfds.features.ClassLabel
     supervised = info.supervised_keys or ()
-    found = []
+    names: list[str] = []
     for kind in kinds:
         keys = [key for key, feature in features.items() if isinstance(feature, kind)]
         keys = [key for key in keys if key in supervised] or keys
@@ -142,5 +143,6 @@ def _keys(info) -> tuple[str, str]:
                 f"{info.name} has {len(keys)} features of kind {kind.__name__}, 1 is needed; "
                 f"its features: {', '.join(features)}"
             )
-        found += keys
-    return tuple(found)
+        names += keys
+    image, label = names
+    return image, label

@@ -16,8 +16,8 @@ from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest
 from tfclip.sources.sample import Rejected, Source
 
-# TensorFlow is imported where records or pictures are read: what is cached needs none, and tables
-# are there in the seconds that its import alone would take.
+# TensorFlow is imported only where records or pictures are read. A measurement whose embeddings are
+# cached does not need it, and ends before its import alone would.
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -30,11 +30,12 @@ class LabelledPictures:
         split: its name.
         class_names: the C classes.
         keys: N unique names.
-        present: (N,C) bool, the class is in the picture, difficult to see or not.
-        difficult: (N,C) bool, it is there only as "difficult"; a subset of `present`.
-        views: from the side of a view and boxes (T,4) to a dataset as `record_views` gives it.
+        present: (N,C) bool, the picture shows the class, including difficult objects.
+        difficult: (N,C) bool, every object of the class is marked difficult; a subset of `present`.
+        views: function of the side length of a view and boxes (T,4) that returns a dataset as
+            `record_views` does.
         skipped: pictures of the split that could not be read.
-        reference: names exactly these pictures, for caches: another content has another one.
+        reference: identifies the content of these pictures, as a cache key.
     """
 
     split: str
@@ -57,19 +58,19 @@ def _annotated(pictures: LabelledPictures) -> LabelledPictures:
 
 
 def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
-    """Several splits of one data set as one, "train+val", in their order."""
+    """Concatenate several splits of one data set ("train+val") in their order."""
     if len(parts) == 1:
         return parts[0]
 
     def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
-        seen, before = None, 0
+        joined_views, before = None, 0
         for part in parts:
-            moved = part.views(size, boxes).map(
+            numbered = part.views(size, boxes).map(
                 lambda row, views, before=before: (row + before, views)
             )
-            seen = moved if seen is None else seen.concatenate(moved)
+            joined_views = numbered if joined_views is None else joined_views.concatenate(numbered)
             before += len(part.keys)
-        return seen
+        return joined_views
 
     return LabelledPictures(
         "+".join(part.split for part in parts),
@@ -84,10 +85,10 @@ def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
 
 
 def with_classes(pictures: LabelledPictures, class_names: Sequence[str] | None) -> LabelledPictures:
-    """The same pictures with some of their classes, in another order; all of them for None.
+    """Select some of the classes, in the given order; None selects all.
 
     Raises:
-        ValueError: a class that is none of theirs, or none that any picture shows.
+        ValueError: an unknown class, or no picture shows any of them.
     """
     if class_names is None:
         return pictures
@@ -110,7 +111,7 @@ def labelled_records(directory: Path, split: str) -> LabelledPictures:
 
     Raises:
         FileNotFoundError, ValueError: see `records.reader.split_files`.
-        ValueError: records without classes, without annotations, or with a class of no name.
+        ValueError: the records have no class names or no annotations, or a label is no class name.
     """
     if "+" in split:
         return joined([labelled_records(directory, part) for part in split.split("+")])
@@ -146,17 +147,17 @@ def labelled_records(directory: Path, split: str) -> LabelledPictures:
 def unlabelled_records(
     directory: Path, split: str, class_names: Sequence[str], names: Sequence[Sequence[str]]
 ) -> LabelledPictures:
-    """Open captioned records as pictures whose classes nobody labelled.
+    """Open captioned records as pictures without class labels.
 
     Args:
         directory: packed records.
         split: one of their splits.
         class_names: C classes.
-        names: the words for each of them; a picture whose captions hold one may show the class: it
-            is `difficult` there, and counts neither way.
+        names: the words for each class. A picture whose captions hold one of them may show the
+            class; it is marked `difficult` for it and not counted.
 
     Raises:
-        ValueError: no captions, or a class that every picture names.
+        ValueError: there are no captions, or all captions name a class.
     """
     from tfclip.records import schema
     from tfclip.records.reader import read_split
@@ -168,7 +169,10 @@ def unlabelled_records(
         keys.append(record[schema.KEY].decode())
         captions.append([text.decode("utf-8", "replace") for text in record[schema.CAPTION]])
     if not any(captions):
-        raise ValueError(f"{directory}:{split} has no captions, which tell what is unrelated")
+        raise ValueError(
+            f"{directory}:{split} has no captions, which are needed to find pictures "
+            "without a class"
+        )
     related = related_pictures(captions, names)
     if related.all(axis=0).any():
         name = class_names[int(np.argmax(related.all(axis=0)))]
@@ -179,7 +183,7 @@ def unlabelled_records(
 
 
 def record_pictures(directory: Path, split: str) -> Callable[[int, np.ndarray], tf.data.Dataset]:
-    """The `views` of a `LabelledPictures`, of a split of packed records."""
+    """Return the `views` of a `LabelledPictures` for a split of packed records."""
 
     def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
         from tfclip.evaluation.datasets.views import record_views
@@ -199,22 +203,23 @@ def _file_pictures(paths: Sequence[Path]) -> Callable[[int, np.ndarray], tf.data
 
 
 def _files_reference(paths: Sequence[Path]) -> str:
-    """Names these pictures as they are now: a changed file has another size or time."""
-    listed = hashlib.sha256()
+    """Hash paths, sizes and modification times: a changed file changes the reference."""
+    digest = hashlib.sha256()
     for path in paths:
         status = path.stat() if path.is_file() else None
         size_and_time = (0, 0) if status is None else (status.st_size, status.st_mtime_ns)
-        listed.update(f"{path.resolve()}:{size_and_time}\n".encode())
-    return listed.hexdigest()
+        digest.update(f"{path.resolve()}:{size_and_time}\n".encode())
+    return digest.hexdigest()
 
 
 def labelled_source(source: Source, split: str) -> LabelledPictures:
     """Open a split of a raw data set, or several as "train+val".
 
-    Pictures that are missing are told and left out.
+    Missing pictures are reported and left out.
 
     Raises:
-        ValueError: an unknown split, no annotations, or a class of no name.
+        ValueError: an unknown split, no annotations, a label that is no class name, or pictures
+            inside archives.
     """
     if "+" in split:
         return joined([labelled_source(source, part) for part in split.split("+")])
@@ -249,7 +254,7 @@ def labelled_source(source: Source, split: str) -> LabelledPictures:
 
 
 def _cells(listed: Sequence[Iterable[str]], class_names: Sequence[str]) -> np.ndarray:
-    """Which class is listed for which picture: (N,C) bool."""
+    """Return (N,C) bool: whether a class is among the labels of a picture."""
     column = {name: at for at, name in enumerate(class_names)}
     cells = np.zeros((len(listed), len(class_names)), bool)
     for row, names in enumerate(listed):
@@ -263,10 +268,10 @@ def _cells(listed: Sequence[Iterable[str]], class_names: Sequence[str]) -> np.nd
 def related_pictures(
     captions: Sequence[Sequence[str]], names: Sequence[Sequence[str]]
 ) -> np.ndarray:
-    """Which class is named in the captions of which picture: (N,C) bool.
+    """Return (N,C) bool: whether the captions of a picture name a class.
 
-    A name counts as whole words in any case, with a plural s or es: "dogs" names a dog. A picture
-    without captions may show anything: it counts as related to every class.
+    Names match whole words, case-insensitively, also with a plural s or es ("dogs" names a dog). A
+    picture without captions may show anything, so it counts as related to every class.
 
     Args:
         captions: of each of N pictures.

@@ -1,4 +1,4 @@
-"""Sentence pairs that people scored: STS-B, STS 2012 to 2016 and SICK, as they are published."""
+"""Reads sentence pairs with human scores: STS-B, STS 2012 to 2016 and SICK, as published."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-# Where the files of a set are, below the folder that --data names.
+# The files of each set, relative to the folder that --data names.
 SETS = {
     **{f"sts{year}": f"sts/20{year}/*.test.tsv" for year in range(12, 17)},
     "stsb": "stsb/stsb-en-test.csv",
     "sick": "sick/SICK_test_annotated.txt",
 }
-# SICK is scored for relatedness, and stands apart.
+# SICK is scored for relatedness and not part of the mean.
 AVERAGED = tuple(name for name in SETS if name != "sick")
 _SICK_COLUMNS = ("sentence_A", "sentence_B", "relatedness_score")
 
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """One set: `first` and `second` (P,) sentences, `scores` (P,), and how many had no score."""
+    """One set: sentences `first` and `second` (P,), `scores` (P,), number of unscored pairs."""
 
     first: list[str]
     second: list[str]
@@ -31,29 +31,30 @@ class ScoredPairs:
 
 
 def find_sets(data: Path) -> dict[str, list[Path]]:
-    """The files of every set that is below `data`, in alphabetical order.
+    """Return the files of every set below `data`, in alphabetical order.
 
     Raises:
-        FileNotFoundError: none is there; says where they are expected.
+        FileNotFoundError: there is none; the message lists the expected paths.
     """
-    found = {name: sorted(Path(data).glob(pattern)) for name, pattern in SETS.items()}
-    found = {name: paths for name, paths in found.items() if paths}
-    if not found:
+    matches = {name: sorted(Path(data).glob(pattern)) for name, pattern in SETS.items()}
+    sets = {name: paths for name, paths in matches.items() if paths}
+    if not sets:
         raise FileNotFoundError(
             f"no sentence pairs below {data}; expected some of {', '.join(SETS.values())}"
         )
-    return found
+    return sets
 
 
 def read_pairs(paths: list[Path]) -> ScoredPairs:
-    """Read the files of one set as one; a pair without a score is counted and left out.
+    """Read all files of one set; pairs without a score are counted and left out.
 
     Args:
         paths: `.csv` (sentence, sentence, score; quoted), `.tsv` (score, sentence, sentence; not
             quoted), or `.txt` (tab separated below a line of SICK's column names).
 
     Raises:
-        ValueError: naming file and line, for another form; or there is no pair with a score.
+        ValueError: a line has another form (file and line are named), or fewer than two pairs have
+            a score.
     """
     first, second, scores, unscored = [], [], [], 0
     for path in paths:
@@ -77,7 +78,7 @@ def read_pairs(paths: list[Path]) -> ScoredPairs:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers, and rows in the order sentence, sentence, score."""
+    """Yield line numbers and rows in the order sentence, sentence, score."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":

@@ -1,4 +1,4 @@
-"""Views of pictures, from records or files, as `embed_pictures` takes them."""
+"""Makes the views (crops) of pictures from records or files, as `embed_pictures` takes them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ WHOLE_PICTURE = tile_boxes("1")
 def record_views(
     directory: Path, split: str, size: int, boxes: np.ndarray = WHOLE_PICTURE
 ) -> tf.data.Dataset:
-    """The views of every picture of packed records, in the order of packing.
+    """Return the views of every picture of packed records, in their order.
 
     Args:
         directory: packed records.
         split: one of their splits.
-        size: side S of a view.
+        size: side length S of a view.
         boxes: (T,4) of the views, see `inputs.tiles.tile_boxes`.
 
     Returns:
@@ -40,10 +40,10 @@ def record_views(
 def file_views(
     paths: Sequence[Path], size: int, boxes: np.ndarray = WHOLE_PICTURE
 ) -> tf.data.Dataset:
-    """The views of picture files; a row whose picture does not decode is left out.
+    """Return the views of picture files; pictures that do not decode are left out.
 
     Returns:
-        A dataset as from `record_views`; `row` is the place in `paths`.
+        A dataset as from `record_views`; `row` is the index in `paths`.
     """
 
     def views(row, path):

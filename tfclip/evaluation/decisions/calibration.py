@@ -1,4 +1,4 @@
-"""From a cosine to a probability, and how far such probabilities are from the truth. NumPy."""
+"""Maps cosines to probabilities with fitted Platt or isotonic calibrations. NumPy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ CALIBRATIONS = ("platt", "isotonic")
 
 @dataclass(frozen=True)
 class Platt:
-    """A probability of each class is sigmoid(slope score + intercept); both (C,) float64."""
+    """Probability of each class = sigmoid(slope * score + intercept); both (C,) float64."""
 
     slope: np.ndarray
     intercept: np.ndarray
     kind = "platt"
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """From scores (N,C) to probabilities (N,C) float64."""
+        """Return probabilities (N,C) float64 of scores (N,C)."""
         logits = np.asarray(scores, np.float64) * self.slope + self.intercept
         return 0.5 * (1 + np.tanh(0.5 * logits))
 
     def to_dict(self, names: Sequence[str]) -> dict:
-        """The same as JSON types, by class name."""
+        """Return the parameters as JSON types, by class name."""
         return {
             "kind": self.kind,
             "slope": dict(zip(names, self.slope.tolist(), strict=True)),
@@ -32,14 +32,14 @@ class Platt:
 
 @dataclass(frozen=True)
 class Isotonic:
-    """Lines between knots for each class; (C,K) float64, rising, the last knot repeated."""
+    """Piecewise linear for each class: knots (C,K) float64, ascending, padded with the last."""
 
     scores: np.ndarray
     values: np.ndarray
     kind = "isotonic"
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """From scores (N,C) to probabilities (N,C) float64."""
+        """Return probabilities (N,C) float64 of scores (N,C)."""
         scores = np.asarray(scores, np.float64)
         return np.stack(
             [
@@ -50,7 +50,7 @@ class Isotonic:
         )
 
     def to_dict(self, names: Sequence[str]) -> dict:
-        """The same as JSON types, by class name."""
+        """Return the parameters as JSON types, by class name."""
         return {
             "kind": self.kind,
             "scores": dict(zip(names, self.scores.tolist(), strict=True)),
@@ -62,10 +62,10 @@ Calibration = Platt | Isotonic
 
 
 def calibration_from_dict(content: Mapping, names: Sequence[str]) -> Calibration:
-    """Read what `to_dict` gives, for these classes in this order.
+    """Return the calibration that `to_dict` described, for these classes in this order.
 
     Raises:
-        KeyError, ValueError, TypeError: something is missing or is no finite number.
+        KeyError, ValueError, TypeError: a field is missing or not finite.
     """
     kinds: dict[str, tuple[type[Platt] | type[Isotonic], tuple[str, str]]] = {
         "platt": (Platt, ("slope", "intercept")),
@@ -74,5 +74,5 @@ def calibration_from_dict(content: Mapping, names: Sequence[str]) -> Calibration
     kind, fields = kinds[content["kind"]]
     arrays = [np.array([content[field][name] for name in names], np.float64) for field in fields]
     if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("a calibration that is not finite")
+        raise ValueError("the calibration is not finite")
     return kind(*arrays)

@@ -1,8 +1,9 @@
-"""Fits Platt's sigmoid, or isotonic steps, to the scores of a calibration split. scikit-learn.
+"""Fits Platt scaling or isotonic regression to the scores of a calibration split. scikit-learn.
 
-Platt, "Probabilistic outputs for support vector machines", 1999: a sigmoid for each class, with his
-smoothed targets, so that a class with few positives promises no certainty. Isotonic: the best
-rising steps (Zadrozny and Elkan 2002), joined by straight lines. Both rise with the cosine.
+Platt, "Probabilistic outputs for support vector machines", 1999: one sigmoid per class with
+smoothed targets, so that classes with few positives do not get probabilities of 0 or 1. Isotonic
+regression: the best monotone step function (Zadrozny and Elkan 2002), interpolated linearly. Both
+increase with the cosine.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from tfclip.evaluation.decisions.calibration import Calibration, Isotonic, Platt
 def fit_calibration(
     kind: str, scores: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None = None
 ) -> Calibration:
-    """Fit one curve for each class; a class without a positive or a negative gets that of all.
+    """Fit one curve per class; classes without positives or negatives get one fitted on all cells.
 
     Args:
         kind: one of `CALIBRATIONS`.
@@ -26,12 +27,14 @@ def fit_calibration(
         ignore: (N,C) bool, cells left out.
 
     Raises:
-        ValueError: all cells together hold no positive or no negative.
+        ValueError: the cells of all classes together have no positive or no negative.
     """
     scores, truth = np.asarray(scores, np.float64), np.asarray(truth, bool)
     kept = np.ones_like(truth) if ignore is None else ~np.asarray(ignore, bool)
     if truth[kept].all() or not truth[kept].any():
-        raise ValueError("a calibration needs a positive and a negative; the split has not both")
+        raise ValueError(
+            "calibration needs positives and negatives; the split has only one of them"
+        )
     fit = _fit_platt if kind == "platt" else _fit_isotonic
     fitted, of_all = [], None
     for c in range(scores.shape[1]):
@@ -47,21 +50,21 @@ def fit_calibration(
 
 def _fit_platt(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     positives = int(truth.sum())
-    # Platt's targets: what a uniform prior makes of so many positives and negatives.
+    # Platt's smoothed targets, which follow from a uniform prior.
     high, low = (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2)
     target = np.where(truth, high, low)
-    share = target.mean()
-    base_rate = np.array([0.0]), np.array([np.log(share / (1 - share))])
+    rate = target.mean()
+    base_rate = np.array([0.0]), np.array([np.log(rate / (1 - rate))])
     mean, spread = scores.mean(), np.ptp(scores) and scores.std()
     if not spread:
         return base_rate
-    # Cosines lie within a few hundredths: standardised, the fit is well conditioned.
+    # Cosines differ by a few hundredths; standardising makes the fit well conditioned.
     rows = np.tile((scores - mean) / spread, 2)[:, None]
     classes = np.repeat([True, False], len(scores))
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000, solver="newton-cholesky")
     model.fit(rows, classes, sample_weight=np.concatenate([target, 1 - target]))
     slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
-    if slope <= 0:  # The score tells nothing: what is left is how frequent the class is.
+    if slope <= 0:  # The score is uninformative: predict the base rate.
         return base_rate
     return np.array([slope / spread]), np.array([intercept - slope * mean / spread])
 
@@ -72,6 +75,6 @@ def _fit_isotonic(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _padded(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of one length, the last number of each repeated."""
+    """Pad rows to one length by repeating their last number."""
     longest = max(map(len, columns))
     return np.stack([np.pad(column, (0, longest - len(column)), "edge") for column in columns])

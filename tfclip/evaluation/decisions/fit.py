@@ -1,4 +1,4 @@
-"""All that is fitted before pictures are decided upon: thresholds, probabilities."""
+"""Fits thresholds and calibrations on a calibration split."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from tfclip.evaluation.decisions.thresholds import (
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a calibration split decided.
+    """Everything that is fitted on a calibration split.
 
     Attributes:
         thresholds: those in use.
-        unshrunk: those that are best for each class by itself.
+        unshrunk: thresholds fitted to each class alone.
         strength: of the shrinkage.
-        softmax: thresholds on the softmax over the classes, fitted alike.
+        softmax: thresholds on the softmax over the classes, fitted in the same way.
         calibrations: by kind; empty without labelled pictures.
-        softmax_of: from scores (N,C) to their softmax over the classes, at the model's temperature.
+        softmax_of: function that returns the softmax over the classes of scores (N,C), at the
+            model's temperature.
     """
 
     thresholds: Thresholds
@@ -46,13 +47,13 @@ def fit_all(calibration: ScoredPictures, options: MultilabelOptions, logit_scale
     """Fit thresholds and probabilities on a calibration split, or on pictures without labels.
 
     Args:
-        calibration: with its fusion. Where `options.false_positives` is given, its classes are
-            unknown, and `difficult` marks those that a picture may show.
-        options: what was asked.
-        logit_scale: temperature of the softmax that stands beside the cosine.
+        calibration: with its fusion. With `options.false_positives` its labels are unknown, and
+            `difficult` marks the classes that a picture may show.
+        options: of the measurement.
+        logit_scale: the temperature of the softmax.
 
     Raises:
-        ValueError: the split fixes no threshold.
+        ValueError: the split has no positive or no negative.
     """
 
     def softmax_of(scores: np.ndarray) -> np.ndarray:
@@ -65,45 +66,45 @@ def fit_all(calibration: ScoredPictures, options: MultilabelOptions, logit_scale
             for each in (scores, softmax_of(scores))
         )
         return Fitted(fitted, fitted, 0.0, of_softmax, {}, softmax_of)
-    objective, known = parse_objective(options.objective), calibration.known
+    objective, truth = parse_objective(options.objective), calibration.truth
     seed = options.seed if options.shrink else None
-    used, alone, strength = shrunk_thresholds(scores, known, objective, ignore, seed)
+    used, alone, strength = shrunk_thresholds(scores, truth, objective, ignore, seed)
     return Fitted(
         used,
         alone,
         strength,
-        fit_thresholds(softmax_of(scores), known, objective, ignore),
-        {kind: fit_calibration(kind, scores, known, ignore) for kind in CALIBRATIONS},
+        fit_thresholds(softmax_of(scores), truth, objective, ignore),
+        {kind: fit_calibration(kind, scores, truth, ignore) for kind in CALIBRATIONS},
         softmax_of,
     )
 
 
 def shrunk_thresholds(
     scores: np.ndarray,
-    known: np.ndarray,
+    truth: np.ndarray,
     objective: Objective,
     ignore: np.ndarray,
     seed: int | None,
 ) -> tuple[Thresholds, Thresholds, float]:
-    """Fit thresholds for an objective, and draw those of rare classes towards a shared one.
+    """Fit thresholds for an objective, and shrink those of rare classes towards a shared one.
 
     Args:
-        scores, known, ignore: (N,C) of a calibration split.
+        scores, truth, ignore: (N,C) of a calibration split.
         objective: of the thresholds.
         seed: of the folds that choose the strength; None does not shrink.
 
     Returns:
-        The thresholds in use, those of each class by itself, and the strength.
+        The thresholds in use, those fitted to each class alone, and the strength.
     """
-    alone = fit_thresholds(scores, known, objective, ignore)
+    alone = fit_thresholds(scores, truth, objective, ignore)
     if seed is None:
         return alone, alone, 0.0
-    shared = shared_thresholds(scores, known, objective, ignore)
-    strength = choose_strength(scores, known, objective, ignore, seed)
-    return shrink(alone, shared, known.sum(axis=0), strength), alone, strength
+    shared = shared_thresholds(scores, truth, objective, ignore)
+    strength = choose_strength(scores, truth, objective, ignore, seed)
+    return shrink(alone, shared, truth.sum(axis=0), strength), alone, strength
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64."""
+    """Return the softmax over the last axis, in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)

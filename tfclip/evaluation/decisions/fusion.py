@@ -1,6 +1,6 @@
-"""From one score per view of a picture to one score per picture, in NumPy.
+"""Fuses the scores of a picture's views into one score. NumPy.
 
-`serving.scoring` says the same in the served graph; a test holds the two together.
+`serving.scoring` does the same in the served graph; a test compares the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,21 @@ import numpy as np
 from tfclip.naming import unknown
 
 FUSIONS = ("max", "logsumexp")
-"""What can be chosen."""
-# Read from the thresholds and exports of earlier versions.
+"""The names that can be chosen."""
+# Still read from thresholds and exports of earlier versions.
 _RETIRED = ("mean", "learnt")
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """How the views of a tile layout become one score.
+    """The function that makes one score of the scores of all views.
 
     Attributes:
-        name: "max" (the best view) or "logsumexp" (the soft maximum log mean exp(sharpness score)
-            / sharpness); of earlier versions also "mean" (of all views) or "learnt" (a weighted
-            sum of the best view of each group of tiles).
+        name: "max" (the best view) or "logsumexp" (the soft maximum log(mean(exp(sharpness *
+            score))) / sharpness); from earlier versions also "mean" (of all views) and "learnt" (a
+            weighted sum of the best views of the groups of tiles).
         sharpness: of "logsumexp", above 0; the temperature of the model.
-        weights: of "learnt", one per group, 0 or more, 1 in all.
+        weights: of "learnt", one per group, 0 or more, with sum 1.
     """
 
     name: str = "max"
@@ -42,11 +42,11 @@ class Fusion:
             min(self.weights, default=-1) < 0 or abs(sum(self.weights) - 1) > 1e-6
         ):
             raise ValueError(
-                f"learnt weights must be 0 or more and 1 in all; received {self.weights}"
+                f"learnt weights must be 0 or more with sum 1; received {self.weights}"
             )
 
     def to_dict(self) -> dict:
-        """The same as JSON types."""
+        """Return the settings as JSON types."""
         content: dict[str, Any] = {"name": self.name}
         if self.name == "logsumexp":
             content["sharpness"] = self.sharpness
@@ -54,7 +54,7 @@ class Fusion:
 
     @classmethod
     def from_dict(cls, content: Mapping) -> "Fusion":
-        """Read what `to_dict` gives."""
+        """Return the fusion that `to_dict` described."""
         return cls(
             str(content["name"]),
             float(content.get("sharpness", 0)),
@@ -66,7 +66,7 @@ def check_fusion(name: str) -> None:
     """Raise ValueError for a fusion that cannot be chosen."""
     if name in _RETIRED:
         raise ValueError(
-            f"fusion {name} is no longer offered, it measured worse than the others; "
+            f"fusion {name} is no longer available because it measured worse than the others; "
             f"allowed: {', '.join(FUSIONS)}"
         )
     if name not in FUSIONS:
@@ -78,14 +78,19 @@ def fuse(view_scores: np.ndarray, fusion: Fusion, groups: Sequence[int]) -> np.n
 
     Args:
         view_scores: cosines, the views in the order of `groups`.
-        fusion: how.
-        groups: tiles in each group, T in all, see `inputs.tiles.tile_groups`.
+        fusion: the function.
+        groups: the number of tiles in each group, T in all, see `inputs.tiles.tile_groups`.
 
     Raises:
-        ValueError: the groups, or the learnt weights, do not fit.
+        ValueError: the groups or the learnt weights do not match the views.
+
+    >>> fuse(np.array([[[0.1], [0.3], [0.2]]]), Fusion("max"), groups=(1, 2))
+    array([[0.3]])
     """
     if sum(groups) != view_scores.shape[1]:
-        raise ValueError(f"received {view_scores.shape[1]} views; groups {groups} need another")
+        raise ValueError(
+            f"received {view_scores.shape[1]} views; groups {groups} need {sum(groups)}"
+        )
     if fusion.name == "max":
         return view_scores.max(axis=1)
     if fusion.name == "mean":
@@ -101,5 +106,5 @@ def fuse(view_scores: np.ndarray, fusion: Fusion, groups: Sequence[int]) -> np.n
 
 
 def group_maxima(view_scores: np.ndarray, groups: Sequence[int]) -> np.ndarray:
-    """The best score within each group of tiles: (N,T,C) to (N,G,C)."""
+    """Return the best score (N,G,C) within each group of tiles of (N,T,C)."""
     return np.maximum.reduceat(view_scores, np.cumsum([0, *groups[:-1]]), axis=1)

@@ -1,4 +1,4 @@
-"""What can be asked of a multi-label measurement, checked before anything is computed."""
+"""Options of a multi-label measurement, checked before anything is computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ from tfclip.naming import unknown
 
 @dataclass(frozen=True)
 class MultilabelOptions:
-    """What can be asked of a multi-label measurement.
+    """Options of a multi-label measurement.
 
     Attributes:
-        templates: of the prompts, by name.
-        synonyms: by class name, words to take in its place; their prompts are averaged.
+        templates: of the prompts, a name or a file.
+        synonyms: by class name, words that replace it; their prompts are averaged.
         tiles: layout of the views.
-        fusion: of the views' scores, one of `fusion.FUSIONS`.
+        fusion: of the scores of the views, one of `fusion.FUSIONS`.
         objective: of the thresholds, see `thresholds.parse_objective`.
-        shrink: draw thresholds per class towards the global one, cross-validated.
-        probabilities: of the export, "platt" or "isotonic".
-        false_positives: the rate that thresholds from negatives alone promise; None fits
-            them on positives and negatives.
-        all_templates: also measure the mean average precision with every known set of templates.
+        shrink: shrink thresholds per class towards a shared one, cross-validated.
+        probabilities: calibration of `predict` and exports, "platt" or "isotonic".
+        false_positives: the bound of the false-positive rate of thresholds from negatives alone;
+            None fits thresholds on positives and negatives.
+        all_templates: also measure the mean average precision with every named set of templates.
         seed: of the folds and the bootstrap resamples.
     """
 

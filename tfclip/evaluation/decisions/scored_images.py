@@ -1,4 +1,4 @@
-"""Pictures of a split with the score of every class, view by view and fused. NumPy."""
+"""The scores of every class for the pictures of a split, by view and fused. NumPy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfclip.inputs.tiles import tile_groups
 
 @dataclass(frozen=True)
 class ScoredPictures:
-    """The pictures of a split that could be read, and the cosine of each view with each class.
+    """The readable pictures of a split and the cosine of each view with each class.
 
     `view_scores` is (N,T,C) float32, the whole picture first, in the order of the layout `tiles`;
-    the rest as in `LabelledPictures`.
+    the other attributes are those of `LabelledPictures`.
     """
 
     split: str
@@ -33,7 +33,7 @@ class ScoredPictures:
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """The fused cosine of all views: (N,C) float32."""
+        """The fused cosines of all views: (N,C) float32."""
         return fuse(self.view_scores, self.fusion, tile_groups(self.tiles))
 
     @property
@@ -42,16 +42,16 @@ class ScoredPictures:
         return self.view_scores[:, 0]
 
     @property
-    def known(self) -> np.ndarray:
-        """The classes that are present and count: (N,C) bool."""
+    def truth(self) -> np.ndarray:
+        """The classes that are present and not only difficult: (N,C) bool."""
         return self.present & ~self.difficult
 
 
 @dataclass(frozen=True)
 class EmbeddedPictures:
-    """The pictures of a split that could be read, embedded; what they show, they may be asked.
+    """The readable pictures of a split, embedded, to be scored against any classes.
 
-    `rows` (N,) are their places in `pictures`, `views` (N,T,D) float32 of unit norm.
+    `rows` (N,) are their indices in `pictures`; `views` (N,T,D) is float32 of unit norm.
     """
 
     pictures: LabelledPictures
@@ -82,5 +82,5 @@ def embed_labelled(
 
 
 def with_fusion(scored: ScoredPictures, fusion: Fusion) -> ScoredPictures:
-    """The same pictures, their views fused in this way."""
+    """Return the same pictures with another fusion of their views."""
     return replace(scored, fusion=fusion)

@@ -1,10 +1,10 @@
-"""Thresholds of classes with few positives are drawn towards one that all classes share.
+"""Shrinks the thresholds of classes with few positives towards one shared by all classes.
 
-A class with n positives gets (n own + k shared) / (n + k): the fewer positives, the nearer to what
-all classes say together (James and Stein's idea, for one number per class). Cosines of one class
-lie higher than those of another, so what is shared is a threshold on standardised scores, brought
-back to each class's own mean and spread, which need no label. How strong k is, cross-validation on
-the calibration split decides: 0, no shrinking, is tried too.
+A class with n positives gets (n own + k shared) / (n + k): the fewer positives, the closer it is to
+the shared threshold (the idea of James and Stein's estimator). The cosines of classes differ in
+mean and spread, so the shared threshold is fitted on standardised scores and transformed back with
+each class's mean and spread, which need no labels. Cross-validation on the calibration split
+chooses the strength k; 0, no shrinkage, is among the candidates.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ FOLDS = 5
 def shared_thresholds(
     scores: np.ndarray, truth: np.ndarray, objective: Objective, ignore: np.ndarray
 ) -> np.ndarray:
-    """One threshold on standardised scores, as a cosine of each class: (C,) float64.
+    """Fit one threshold on standardised scores; return it as a cosine of each class: (C,) float64.
 
     Args:
         scores: (N,C).
@@ -45,19 +45,19 @@ def shared_thresholds(
 def shrink(
     thresholds: Thresholds, shared: np.ndarray, positives: np.ndarray, strength: float
 ) -> Thresholds:
-    """Draw the thresholds per class towards `shared` (C,), the more the fewer positives (C,) are.
+    """Shrink the thresholds per class towards `shared` (C,), more where positives (C,) are few.
 
     Args:
         thresholds: as fitted.
         shared: from `shared_thresholds`.
-        positives: positives of each class that they were fitted on.
+        positives: the number of positives that each was fitted on.
         strength: k, 0 or more; 0 changes nothing.
     """
     if not strength:
         return thresholds
     own = positives / (positives + strength)
-    drawn = own * thresholds.per_class + (1 - own) * shared
-    return dataclasses.replace(thresholds, per_class=drawn)
+    shrunk = own * thresholds.per_class + (1 - own) * shared
+    return dataclasses.replace(thresholds, per_class=shrunk)
 
 
 def choose_strength(
@@ -67,10 +67,10 @@ def choose_strength(
     ignore: np.ndarray,
     seed: int = 0,
 ) -> float:
-    """Return the strength of `STRENGTHS` whose thresholds decide best on pictures left out.
+    """Return the strength of `STRENGTHS` with the best decisions on held-out pictures.
 
-    Counts of all folds are added before the shares are taken: a class that is rare is absent from
-    many folds. Of strengths that are equal the weakest is taken.
+    The counts of all folds are added before rates are computed, because rare classes are absent
+    from many folds. Ties go to the weakest strength.
 
     Args:
         scores: (N,C), of the calibration split.
@@ -100,19 +100,19 @@ def choose_strength(
                 for strength in STRENGTHS
             ]
         )
-    summed = [
+    totals = [
         Confusion(*(np.sum(count, axis=0) for count in zip(*folds, strict=True)))
         for folds in zip(*counts, strict=True)
     ]
-    reached = [_reached(macro(confused), objective) for confused in summed]
-    return STRENGTHS[int(np.argmax(np.nan_to_num(reached, nan=-np.inf)))]
+    values = [_objective_value(macro(confused), objective) for confused in totals]
+    return STRENGTHS[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
 
 
-def _reached(shares: dict[str, np.ndarray], objective: Objective) -> float:
-    """How well the objective is met; what misses a bound stands below all that keep it."""
+def _objective_value(rates: dict[str, np.ndarray], objective: Objective) -> float:
+    """Return the value of the objective; missing a bound is worse than any value that keeps it."""
     if objective.bound is not None:
-        kept = float(shares[objective.share])
-        return float(shares[BOUNDED[objective.share]]) if kept >= objective.bound else kept - 2
+        kept = float(rates[objective.share])
+        return float(rates[BOUNDED[objective.share]]) if kept >= objective.bound else kept - 2
     if objective.share == "youden":
-        return float(shares["sensitivity"] + shares["specificity"] - 1)
-    return float(shares[objective.share])
+        return float(rates["sensitivity"] + rates["specificity"] - 1)
+    return float(rates[objective.share])

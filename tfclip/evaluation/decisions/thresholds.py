@@ -1,10 +1,10 @@
-"""Decision thresholds: from scores and truth on a calibration split to one number per class.
+"""Fits decision thresholds, one per class, to the scores and labels of a calibration split.
 
-The rule everywhere is: predicted = score >= threshold. The candidates are the midpoints between
-neighbouring distinct scores, so that rounding noise in a score does not flip a decision, and one
-below and one above all scores: everything or nothing is predicted. No other threshold decides
-otherwise, so the fit is exact. A candidate is a number of the scores' own type: of float32 scores
-it decides the same in float32 and in float64.
+A class is predicted when score >= threshold. The candidates are the midpoints between neighbouring
+distinct scores, so that rounding does not change a decision, and one below and one above all
+scores, which predict everything or nothing. Every other threshold decides like one of them, so the
+fit is exact. A candidate has the dtype of the scores: for float32 scores it decides the same in
+float32 and in float64.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ BOUNDED = {
     "specificity": "sensitivity",
     "precision": "sensitivity",
 }
-"""What is held at or above a bound, and what is maximised under that."""
+"""The rate that is held at or above a bound, and the rate that is maximised under it."""
 ALLOWED = (*PLAIN, *(f"{share}:0.9" for share in BOUNDED))
 ROUNDING = 1e-12
-"""Sums of shares that differ by less are equal."""
+"""Sums of rates that differ by less count as equal."""
 MARGIN = 2.0
-"""How far the outermost candidates lie out: two cosines, or two probabilities, differ by no more,
-so that "everything" and "nothing" hold for other pictures too."""
+"""Distance of the outermost candidates from the scores. Cosines and probabilities differ by at most
+2, so these candidates predict everything or nothing for other pictures too."""
 
 
 class Objective(NamedTuple):
-    """What a threshold is chosen for: `share` itself, or the best other share at share >= bound."""
+    """What a threshold maximises: `share`, or with a bound the other rate under share >= bound."""
 
     share: str
     bound: float | None = None
@@ -40,12 +40,12 @@ class Objective(NamedTuple):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What was fitted on a calibration split.
+    """Thresholds fitted on a calibration split.
 
     Attributes:
         per_class: (C,) float64.
         overall: one threshold for all classes, fitted on all cells together ("global").
-        from_overall: indices of the classes without a positive or a negative, that got `overall`.
+        from_overall: indices of classes without positives or negatives, which use `overall`.
     """
 
     per_class: np.ndarray
@@ -54,12 +54,15 @@ class Thresholds:
 
 
 def parse_objective(text: str) -> Objective:
-    """Read "f1", "accuracy", "youden", or "sensitivity:0.9" (specificity and precision alike).
+    """Parse "f1", "accuracy", "youden" or "sensitivity:0.9" (also specificity and precision).
 
     "sensitivity>=0.9" is the same; in a shell it needs quotes.
 
     Raises:
-        ValueError: anything else, or a bound outside 0..1.
+        ValueError: another objective, or a bound outside 0..1.
+
+    >>> parse_objective("sensitivity:0.9")
+    Objective(share='sensitivity', bound=0.9)
     """
     sign = ">=" if ">=" in text else ":"
     share, bounded, bound = (part.strip() for part in text.partition(sign))
@@ -77,11 +80,11 @@ def parse_objective(text: str) -> Objective:
 
 
 class Candidates(NamedTuple):
-    """Every threshold that decides differently, rising, and what each one does.
+    """All thresholds with different decisions, ascending, and their counts.
 
     Attributes:
-        thresholds: (K,) from "everything" to "nothing predicted", K = distinct scores + 1.
-        gaps: (K,) distance between the two scores around each; 0 at both ends.
+        thresholds: (K,) from "everything" to "nothing predicted"; K = distinct scores + 1.
+        gaps: (K,) distance between the scores on both sides; 0 at both ends.
         counts: Confusion of (K,) counts.
     """
 
@@ -93,7 +96,7 @@ class Candidates(NamedTuple):
 def candidates(
     scores: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None = None
 ) -> Candidates:
-    """List the thresholds that `scores` (N,) can be cut at, for `truth` (N,) bool.
+    """List the candidate thresholds for `scores` (N,) and `truth` (N,) bool.
 
     Args:
         scores: (N,) finite.
@@ -101,7 +104,7 @@ def candidates(
         ignore: (N,) bool, cells left out.
 
     Raises:
-        ValueError: shapes differ, no cell is left, or a score is not finite.
+        ValueError: shapes differ, all cells are ignored, or a score is not finite.
     """
     shapes = [np.shape(cells) for cells in (scores, truth, ignore) if cells is not None]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
@@ -114,7 +117,7 @@ def candidates(
     distinct, place = np.unique(scores, return_inverse=True)
     between = np.diff(distinct)
     middle = distinct[:-1] + between / 2
-    # Between neighbouring floats there is none: the middle may round down to the lower score.
+    # Between adjacent floats there is no midpoint: it may round down to the lower score.
     middle = np.where(middle > distinct[:-1], middle, distinct[1:])
     thresholds = np.concatenate([distinct[:1] - MARGIN, middle, distinct[-1:] + MARGIN])
     fn = np.append(0, np.cumsum(np.bincount(place, truth, len(distinct))))
@@ -129,18 +132,21 @@ def fit_threshold(
     objective: Objective | str = "f1",
     ignore: np.ndarray | None = None,
 ) -> float:
-    """Choose the threshold that is best for `objective` on the given cells.
+    """Return the best threshold for `objective` on the given cells.
 
-    Ties go to the candidate in the widest gap between scores, then to the lowest. Under a bound the
-    other share decides first, then the bounded one. Where no threshold reaches a precision, the
-    one that predicts nothing is taken: it makes no false alarm.
+    Ties go to the candidate in the widest gap between scores, then to the lowest. Under a bound,
+    the other rate decides first, then the bounded one. If no threshold reaches the bound, the one
+    that predicts nothing is returned.
 
     Args:
         scores, truth, ignore: (N,), see `candidates`.
         objective: parsed, or as text.
 
     Returns:
-        The threshold; NaN when the cells hold no positive or no negative, which fix none.
+        The threshold; NaN when the cells have no positive or no negative.
+
+    >>> fit_threshold(np.array([0.1, 0.2, 0.6, 0.8]), np.array([False, False, True, True]))
+    0.4
     """
     objective = parse_objective(objective) if isinstance(objective, str) else objective
     kept = np.asarray(truth, bool)
@@ -148,17 +154,17 @@ def fit_threshold(
     if kept.all() or not kept.any():
         return float("nan")
     thresholds, gaps, counts = candidates(scores, truth, ignore)
-    shares = rates(counts)
+    values = rates(counts)
     best = np.ones(len(thresholds), bool)
     if objective.bound is not None:
-        best = shares[objective.share] >= objective.bound
+        best = values[objective.share] >= objective.bound
         if not best.any():
             return float(thresholds[-1])
-        order = [shares[BOUNDED[objective.share]], shares[objective.share]]
+        order = [values[BOUNDED[objective.share]], values[objective.share]]
     elif objective.share == "youden":
-        order = [shares["sensitivity"] + shares["specificity"]]
+        order = [values["sensitivity"] + values["specificity"]]
     else:
-        order = [shares[objective.share]]
+        order = [values[objective.share]]
     for value in [*order, gaps]:
         best &= value >= value[best].max() - ROUNDING
     return float(thresholds[np.argmax(best)])
@@ -172,14 +178,14 @@ def fit_thresholds(
 ) -> Thresholds:
     """Fit one threshold per class, and one for all cells (N,C) together.
 
-    A class whose cells fix no threshold gets the one for all, and is named.
+    Classes without positives or negatives get the one for all and are listed in `from_overall`.
 
     Args:
         scores, truth, ignore: (N,C), see `candidates`.
         objective: parsed, or as text.
 
     Raises:
-        ValueError: not even all cells together fix one.
+        ValueError: the cells of all classes together have no positive or no negative.
     """
     ignored = np.zeros(np.shape(truth), bool) if ignore is None else np.asarray(ignore, bool)
     overall = fit_threshold(scores.ravel(), truth.ravel(), objective, ignored.ravel())

@@ -1,8 +1,8 @@
-"""The embeddings of a trained model, computed once for a run and kept beside it.
+"""The embeddings of a trained model, cached in its run directory.
 
-`runs/x/embeddings/<model>/` holds one file for each group of tiles of each set of pictures, one
-for all texts that were asked, and one with the labels of each set. A model trained anew has another
-name, and what was kept of the one before is removed.
+`runs/x/embeddings/<model>/` holds one file for each group of tiles of each set of pictures, one for
+all texts embedded so far, and one with the labels of each set. `<model>` is the model's
+fingerprint: after further training the cache of the former model is removed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tfclip.inputs.tiles import group_boxes, tile_groups
 from tfclip.inputs.view_sets import PIXELS_VERSION
 from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fingerprint
 
-# TensorFlow is imported where something is not cached: without it tables are there in seconds.
+# TensorFlow is imported only when something is not cached: without it, results take seconds.
 if TYPE_CHECKING:
     from tfclip.models.saving import TrainedModel
 
@@ -33,11 +33,11 @@ FOLDER = "embeddings"
 
 
 class Embeddings(Protocol):
-    """What measuring asks of a model."""
+    """The interface of a model that is measured."""
 
     @property
     def logit_scale(self) -> float:
-        """The temperature that the model learnt."""
+        """The model's learnt temperature."""
 
     @property
     def trained_on(self) -> Mapping:
@@ -51,7 +51,7 @@ class Embeddings(Protocol):
 
 
 class ModelEmbeddings:
-    """The embeddings of a model in memory; nothing is kept."""
+    """The embeddings of a model in memory, without a cache."""
 
     def __init__(self, model: TrainedModel):
         self._model = model
@@ -59,7 +59,7 @@ class ModelEmbeddings:
 
     @property
     def logit_scale(self) -> float:
-        """The temperature of the moment."""
+        """The model's present temperature."""
         return float(self._model.dual_encoder.temperature())
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -84,7 +84,7 @@ class ModelEmbeddings:
 
 
 class RunEmbeddings:
-    """The embeddings of the model of a run; the model is loaded when something is not kept yet.
+    """The embeddings of a run's model, cached; the model is loaded when one is missing.
 
     `fingerprint` is that of `models.model_directory`.
 
@@ -92,7 +92,7 @@ class RunEmbeddings:
         run: a run directory or a model folder.
 
     Raises:
-        FileNotFoundError: when it holds no model.
+        FileNotFoundError: the directory holds no model.
     """
 
     def __init__(self, run: Path):
@@ -113,21 +113,21 @@ class RunEmbeddings:
 
     @cached_property
     def trained_on(self) -> Mapping:
-        """What the model says it was trained on."""
+        """The training data that the model's configuration records."""
         path = model_directory(self._run) / CONFIG_FILE
         return json.loads(path.read_text(encoding="utf-8")).get("trained_on", {})
 
     @cached_property
     def logit_scale(self) -> float:
-        """The temperature that the model learnt."""
+        """The model's learnt temperature."""
         kept = self._kept("logit_scale", lambda: {"scale": ModelEmbeddings(self.model).logit_scale})
         return float(kept["scale"])
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed M texts; those that were asked before are read."""
+        """Embed M texts; those in the cache are read from it."""
         kept = _read(self._folder / "texts.npz")
-        known = () if kept is None else map(str, kept["texts"])
-        place = {text: row for row, text in enumerate(known)}
+        cached = () if kept is None else map(str, kept["texts"])
+        place = {text: row for row, text in enumerate(cached)}
         missing = [text for text in dict.fromkeys(texts) if text not in place]
         parts = [] if kept is None else [kept["embeddings"]]
         if missing:
@@ -138,7 +138,7 @@ class RunEmbeddings:
         return np.concatenate(parts)[[place[text] for text in texts]]
 
     def _new_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts; a refusal is kept too, so that it needs no model the next time."""
+        """Embed texts; an error is cached too, so that it is raised again without the model."""
         path = self._folder / f"{_name('refused', *texts)}.npz"
         if refused := _read(path):
             raise ValueError(str(refused["reason"]))
@@ -149,8 +149,8 @@ class RunEmbeddings:
             raise
 
     def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
-        """Embed every view of every picture that decodes; groups that are kept are read."""
-        if not pictures.reference:  # Nobody can say whether they are those of before.
+        """Embed every view of every picture that decodes; cached groups are read."""
+        if not pictures.reference:  # Without a reference they cannot be recognised in the cache.
             return ModelEmbeddings(self.model).views(pictures, tiles)
         parts = []
         for group in tile_groups(tiles):
@@ -166,11 +166,11 @@ class RunEmbeddings:
     def labels(
         self, reference: str, read: Callable[[], LabelledPictures], views: Callable
     ) -> LabelledPictures:
-        """Return labelled pictures; their labels are read once.
+        """Return labelled pictures; their labels are read once and cached.
 
         Args:
-            reference: names exactly these pictures and labels.
-            read: reads them.
+            reference: identifies the content of the pictures and labels.
+            read: function that reads them.
             views: as in `LabelledPictures`.
         """
         fields = ("split", "class_names", "keys", "present", "difficult", "skipped")
@@ -192,7 +192,7 @@ class RunEmbeddings:
         )
 
     def arrays(self, reference: str, compute: Callable[[], dict]) -> dict[str, np.ndarray]:
-        """Return arrays that follow from the model and `reference`, computed once."""
+        """Return arrays that depend on the model and `reference`, computed once and cached."""
         return self._kept(_name("other", reference), compute)
 
     def _kept(self, name: str, compute: Callable[[], dict]) -> dict[str, np.ndarray]:
@@ -201,13 +201,13 @@ class RunEmbeddings:
         if arrays is None:
             computed = compute()
             _write(path, computed)
-            # As they are read back: text and numbers become arrays too.
+            # As if read back: text and numbers become arrays too.
             arrays = _read(path) or {name: np.asarray(value) for name, value in computed.items()}
         return arrays
 
 
 def class_embeddings_of(embeddings: Embeddings, texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Embed C classes as the means of their texts' embeddings: (C,D) float32, unit norm."""
+    """Embed each of C classes as the mean of its texts' embeddings: (C,D) float32, unit norm."""
     every = embeddings.texts([text for listed in texts for text in listed])
     return mean_embeddings(every, [len(listed) for listed in texts])
 
@@ -217,7 +217,7 @@ def _name(kind: str, *parts: object) -> str:
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """What was kept, or None when it is not there or damaged: then it is computed anew."""
+    """Return the cached arrays, or None when the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}

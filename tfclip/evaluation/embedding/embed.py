@@ -1,4 +1,4 @@
-"""Pictures and prompts to embeddings, by a trained model: the part that every benchmark shares."""
+"""Embeds pictures and texts with a trained model; every benchmark uses it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIEWS_AT_ONCE = 64
 
 @lru_cache(maxsize=2)
 def _graphs(dual_encoder: DualEncoder):
-    """The two encoders as graphs that any batch size fits: a model is traced once, not per use."""
+    """Return both encoders as graphs for any batch size, traced once for each model."""
     size = dual_encoder.config.image_size
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)])
@@ -49,7 +49,7 @@ def embed_texts(model: TrainedModel, texts: Sequence[str | bytes]) -> np.ndarray
 def class_embeddings(
     model: TrainedModel, class_names: Sequence[str], templates: Sequence[str]
 ) -> np.ndarray:
-    """Embed C classes by the prompts of their templates: (C,D) float32, unit norm."""
+    """Embed C classes by their prompts in every template: (C,D) float32, unit norm."""
     return embed_classes(model, [prompts(name, templates) for name in class_names])
 
 
@@ -62,18 +62,18 @@ def embed_classes(model: TrainedModel, texts: Sequence[Sequence[str]]) -> np.nda
 def embed_pictures(
     model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embed every view of every picture; only the embeddings stay in memory.
+    """Embed every view of every picture; only embeddings are kept in memory.
 
     Args:
-        model: whose image size the views have.
+        model: a trained model; the views have its image size.
         views: (row, views (T,S,S,3) uint8) from `record_views` or `file_views`.
-        total: how many pictures there are, for the progress bar.
+        total: the number of pictures, for the progress bar.
 
     Returns:
         rows (N,) int64, and embeddings (N,T,D) float32, unit norm.
 
     Raises:
-        ValueError: there is no picture.
+        ValueError: no picture could be decoded.
     """
     batches = list(embed_batches(model, views, total=total))
     if not batches:
@@ -85,18 +85,18 @@ def embed_pictures(
 def embed_batches(
     model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Embed as `embed_pictures`, a batch at a time: rows (B,) and embeddings (B,T,D)."""
+    """Embed like `embed_pictures`, yielding batches: rows (B,) and embeddings (B,T,D)."""
     encode, _ = _graphs(model.dual_encoder)
-    number = None if total is None else -(-total // _at_once(views))
-    for row, batch in progress(view_batches(views), total=number, what="embedding pictures"):
+    batches = None if total is None else -(-total // _at_once(views))
+    for row, batch in progress(view_batches(views), total=batches, what="embedding pictures"):
         yield row.numpy(), encode(batch).numpy()
 
 
 def view_batches(views: tf.data.Dataset) -> tf.data.Dataset:
-    """The rows and views of pictures, (B,) and (B,T,S,S,3), read while others are embedded.
+    """Batch rows (B,) and views (B,T,S,S,3), read ahead while others are embedded.
 
-    One thread a core reads, and tf.data tunes nothing on the way: its tuning halved the speed of
-    every second pass over the pictures.
+    One thread per core reads, and tf.data's autotuning is off: it halved the speed of every second
+    pass over the pictures.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -105,5 +105,5 @@ def view_batches(views: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _at_once(views: tf.data.Dataset) -> int:
-    """How many pictures make about `VIEWS_AT_ONCE` views."""
+    """Return the number of pictures that have about `VIEWS_AT_ONCE` views together."""
     return max(1, VIEWS_AT_ONCE // views.element_spec[1].shape[0])

@@ -1,7 +1,7 @@
-"""The 80 templates that CLIP's authors ensemble for ImageNet, in their order.
+"""The 80 templates that the authors of CLIP ensemble for ImageNet, in their order.
 
-They are listed in the notebook "Prompt Engineering for ImageNet" of OpenAI's CLIP repository, and
-measured in Radford et al. 2021, section 3.1.4.
+Source: the notebook "Prompt Engineering for ImageNet" of OpenAI's CLIP repository; measured in
+Radford et al. 2021, section 3.1.4.
 """
 
 IMAGENET_TEMPLATES = tuple(

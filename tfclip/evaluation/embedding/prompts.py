@@ -1,4 +1,4 @@
-"""Class names as sentences: templates by name, readable names for Pascal VOC, synonyms of users."""
+"""Makes prompts of class names: named templates, readable VOC names, synonyms from a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "region": ("the {}",),
 }
 OFFICIAL_NAMES = ("voc",)
-"""Templates that are filled with the names as the data set writes them, and with no other."""
+"""Templates that are filled with the data set's own class names, never with readable ones."""
 
 READABLE = {
     "aeroplane": "airplane",
@@ -28,15 +28,14 @@ READABLE = {
     "sofa": "couch",
     "tvmonitor": "television",
 }
-"""Official names of VOC that captions rarely use, and the words that they do use."""
+"""VOC's official names that captions rarely use, and the usual words."""
 
 
 def templates_by_name(name: str) -> tuple[str, ...]:
-    """Return the templates of that name, or those in a text file, one a line, each with one {} for
-    the class.
+    """Return the templates of that name, or those of a text file with one template per line.
 
     Raises:
-        ValueError: an unknown name, for which the known ones are listed; or a line without {}.
+        ValueError: the name is unknown and no file, or a line has not exactly one {}.
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
@@ -54,10 +53,13 @@ def templates_by_name(name: str) -> tuple[str, ...]:
 
 
 def prompts(class_name: str, templates: Sequence[str]) -> list[str]:
-    """Return the class name in every template, in their order; nothing else is changed.
+    """Return every template filled with the class name, in their order.
+
+    >>> prompts("dog", ["a photo of a {}.", "the {}"])
+    ['a photo of a dog.', 'the dog']
 
     Raises:
-        ValueError: a template without {}, which would say the same of every class.
+        ValueError: a template has no {}.
     """
     for template in templates:
         if "{}" not in template:
@@ -66,20 +68,20 @@ def prompts(class_name: str, templates: Sequence[str]) -> list[str]:
 
 
 def readable_names(class_names: Sequence[str]) -> list[str]:
-    """Return the names as captions have them; names that are not VOC's stay as they are."""
+    """Return the usual words for VOC's official names; other names are unchanged."""
     return [READABLE.get(name, name) for name in class_names]
 
 
 def class_prompts(
     class_names: Sequence[str], templates: str, synonyms: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, ...]]:
-    """Return all texts whose embeddings are averaged, for each class.
+    """Return, for each class, all prompts whose embeddings are averaged.
 
     Args:
-        class_names: as the data set writes them.
-        templates: by name; `OFFICIAL_NAMES` are filled with these names, the others with readable
-            ones.
-        synonyms: by class name, the words to take in place of the name, from `read_synonyms`.
+        class_names: as the data set spells them.
+        templates: a name or a file, see `templates_by_name`; those of `OFFICIAL_NAMES` are filled
+            with the names as given, others with readable ones.
+        synonyms: words that replace a class name, by class name, see `read_synonyms`.
 
     Raises:
         ValueError: unknown templates.
@@ -94,14 +96,14 @@ def class_prompts(
 
 
 def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read a file of synonyms: UTF-8, a class a line, "sofa: couch, sofa, settee".
+    """Read a file of synonyms: UTF-8, one class per line, "sofa: couch, sofa, settee".
 
-    Empty lines and those that begin with # are left out. Whether the classes exist,
-    `check_synonyms` says.
+    Empty lines and lines that begin with # are ignored. `check_synonyms` checks that the classes
+    exist.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: not UTF-8, a line without a colon or a word, or a class twice.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not UTF-8, a line has no colon or no word, or a class occurs twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -110,34 +112,34 @@ def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    found: dict[str, tuple[str, ...]] = {}
+    synonyms: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, _, listed = (part.strip() for part in line.partition(":"))
-        words = tuple(word.strip() for word in listed.split(",") if word.strip())
-        if not name or not words or name in found:
+        name, _, word_list = (part.strip() for part in line.partition(":"))
+        words = tuple(word.strip() for word in word_list.split(",") if word.strip())
+        if not name or not words or name in synonyms:
             raise ValueError(
                 f"{path}, line {number}: received {line.strip()[:60]!r}; allowed: CLASS: word, "
                 "word; each class once"
             )
-        found[name] = words
-    return found
+        synonyms[name] = words
+    return synonyms
 
 
 def check_synonyms(synonyms: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> None:
-    """Raise ValueError when synonyms are given for what is no class."""
+    """Raise ValueError when synonyms are given for an unknown class."""
     for name in synonyms:
         if name not in class_names:
             raise unknown("class in the synonyms", name, class_names)
 
 
 def mean_embeddings(embeddings: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """The mean of each class's rows, brought back to length one (Radford et al. 2021, 3.1.4).
+    """Return the normalised mean of the rows of each class (Radford et al. 2021, 3.1.4).
 
     Args:
-        embeddings: (M,D), the rows of one class after those of another.
-        counts: rows of each of C classes, M in all.
+        embeddings: (M,D), sorted by class.
+        counts: the number of rows of each of C classes, M in all.
 
     Returns:
         (C,D) of the same dtype.

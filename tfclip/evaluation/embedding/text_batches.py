@@ -1,4 +1,4 @@
-"""Texts in batches of like length: what is padded is computed as well."""
+"""Embeds texts in batches of similar length, which saves the computation of padding."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def embed_by_length(
     texts: Sequence[str | bytes],
     width: int,
 ) -> np.ndarray:
-    """Embed M texts, the longest first, each batch cut to its longest: (M,width) float32.
+    """Embed M texts, the longest first, each batch padded to its longest text: (M,width) float32.
 
     Args:
-        encode: from `token_ids` and `text_mask`, both (N,L), to (N,width); L is at most the
-            context length, and what it answers must not depend on the padding.
-        tokenizer: cuts what is longer than its context.
-        texts: in any order; the rows come back in theirs.
+        encode: function of `token_ids` and `text_mask`, both (N,L), that returns (N,width). L is at
+            most the context length; the result must not depend on the padding.
+        tokenizer: truncates texts that are longer than its context.
+        texts: in any order; the rows of the result have the same order.
         width: of an embedding.
     """
     embeddings = np.zeros((len(texts), width), np.float32)
@@ -49,7 +49,7 @@ def embed_by_length(
 
 
 def _cut(order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Cut rows, the longest first, into batches of bounded size."""
+    """Split rows, the longest first, into batches of bounded size."""
     batches, start = [], 0
     while start < len(order):
         at_once = max(1, min(TEXTS_AT_ONCE, TOKENS_AT_ONCE // lengths[order[start]]))

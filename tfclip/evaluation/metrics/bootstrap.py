@@ -1,4 +1,4 @@
-"""Bootstrap resamples of pictures, and the intervals that they give."""
+"""Bootstrap resamples of pictures, and confidence intervals from them."""
 
 import numpy as np
 
@@ -6,9 +6,12 @@ from tfclip.evaluation.metrics.multilabel import mean_defined
 
 
 def bootstrap_weights(pictures: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each picture is drawn in each of R resamples with replacement: (N,R) int16.
+    """Return how often each picture occurs in each of R resamples with replacement: (N,R) int16.
 
-    The same seed gives the same resamples, so two measurements on them are paired.
+    The same seed gives the same resamples, so that two measurements can be paired.
+
+    >>> bootstrap_weights(pictures=5, resamples=3, seed=0).sum(axis=0).tolist()
+    [5, 5, 5]
     """
     rng = np.random.default_rng(seed)
     weights = np.empty((pictures, resamples), np.int16)
@@ -19,7 +22,13 @@ def bootstrap_weights(pictures: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def interval(samples: np.ndarray) -> list[float]:
-    """The 95 % percentile interval [low, high] of samples (R,); NaNs where none is defined."""
+    """Return the 95 % percentile interval [low, high] of samples (R,); NaNs are left out.
+
+    Both ends are NaN when no sample is defined.
+
+    >>> interval(np.arange(101.0))
+    [2.5, 97.5]
+    """
     defined = samples[~np.isnan(samples)]
     if not defined.size:
         return [float("nan"), float("nan")]
@@ -28,9 +37,12 @@ def interval(samples: np.ndarray) -> list[float]:
 
 
 def recentred_bootstrap_interval(figure: float, resampled: np.ndarray) -> list[float]:
-    """The 95 % interval of resamples (R,), moved so that their mean is the figure.
+    """Return the 95 % interval of resamples (R,), shifted so that their mean is `figure`.
 
-    A resample holds pictures twice, which lifts average precision where positives are few: left
-    where it is, the interval may not even hold the figure.
+    Resamples hold some pictures twice, which biases average precision upwards where positives are
+    few: without the shift the interval may not even contain the figure.
+
+    >>> recentred_bootstrap_interval(0.5, np.linspace(0.5, 0.7, 101))
+    [0.405, 0.595]
     """
     return interval(resampled - mean_defined(resampled) + figure)

@@ -1,4 +1,4 @@
-"""Correlation of similarities with people's scores, as SciPy computes it."""
+"""Correlation of similarities with human scores, computed by SciPy."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from scipy import stats
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Linear correlation of x (N,) and y (N,), in -1..1; NaN where one of them is constant."""
+    """Return the linear correlation of x (N,) and y (N,), -1..1; NaN where one is constant.
+
+    >>> round(pearson(np.array([1, 2, 3]), np.array([2, 4, 6])), 6)
+    1.0
+    """
     return _statistic(stats.pearsonr, x, y)
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation of x (N,) and y (N,), in -1..1; equal values share the mean of their ranks.
+    """Return the rank correlation of x (N,) and y (N,), -1..1; ties have their mean rank.
 
     NaN where one of them is constant.
+
+    >>> spearman(np.array([1, 2, 3]), np.array([30, 20, 10]))
+    -1.0
     """
     return _statistic(stats.spearmanr, x, y)
 
 
 def _statistic(correlate: Callable, x: np.ndarray, y: np.ndarray) -> float:
-    with warnings.catch_warnings():  # of constant input, for which the result is NaN
+    with warnings.catch_warnings():  # constant input gives NaN
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
         return float(correlate(np.asarray(x, np.float64), np.asarray(y, np.float64)).statistic)

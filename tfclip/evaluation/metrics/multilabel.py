@@ -1,11 +1,12 @@
-"""Multi-label metrics in plain NumPy: average precision both ways, confusion rates, bootstrap.
+"""Multi-label metrics in NumPy: average precision in both definitions, confusion counts and rates.
 
-Everywhere: `scores` (N,C) are one number per picture and class, `truth` (N,C) says which classes
-are present, `ignore` (N,C) marks cells that count neither way (VOC's "difficult" objects). A share
-that is undefined (nothing to find, nothing predicted) is NaN, never 0, and no mean includes it.
+In all functions `scores` (N,C) are one number per picture and class, `truth` (N,C) marks the
+classes that are present, and `ignore` (N,C) marks cells that are not counted (VOC's "difficult"
+objects). An undefined rate (no positive, nothing predicted) is NaN, never 0, and means leave it
+out.
 
-`weights` (N,R) repeats a measurement R times, picture n counted weights[n, r] times: that is the
-bootstrap, and it costs one sort for all R.
+`weights` (N,R) evaluates R bootstrap resamples at once, in which picture n counts weights[n, r]
+times; one sort serves all R.
 """
 
 import os
@@ -19,7 +20,7 @@ RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
 
 
 class Confusion(NamedTuple):
-    """Counts of true and false positives and negatives, per class (C,) or (C,R)."""
+    """Numbers of true and false positives and negatives, by class (C,) or (C,R)."""
 
     tp: np.ndarray
     fp: np.ndarray
@@ -33,13 +34,16 @@ def average_precision(
     ignore: np.ndarray | None = None,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """All-points average precision per class: the sum of recall gained times precision there.
+    """Return the all-points average precision of each class: sum of recall increments x precision.
 
-    Equal scores enter together, as in scikit-learn's `average_precision_score`, so the order of the
+    Tied scores form one point, as in scikit-learn's `average_precision_score`, so the order of the
     pictures does not matter.
 
     Returns:
         (C,) float64, or (C,R) with `weights`; NaN for a class without positives.
+
+    >>> average_precision(np.array([[3], [2], [1]]), np.array([[True], [False], [True]]))
+    array([0.83333333])
 
     Raises:
         ValueError: shapes differ, or a score is not finite.
@@ -53,11 +57,14 @@ def average_precision_voc07(
     ignore: np.ndarray | None = None,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """VOC2007's 11-point average precision per class.
+    """Return VOC2007's 11-point average precision of each class.
 
-    The mean, over the recalls 0, 0.1, ... 1, of the best precision reached at that recall or a
-    higher one (Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010).
-    Shapes, NaN and errors as in `average_precision`.
+    The mean over the recalls 0, 0.1, ... 1 of the best precision at that recall or a higher one
+    (Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", 2010). Shapes, NaN and
+    errors as in `average_precision`.
+
+    >>> average_precision_voc07(np.array([[3], [2], [1]]), np.array([[True], [False], [True]]))
+    array([0.84848485])
     """
     return _per_class(_eleven_points, scores, truth, ignore, weights)
 
@@ -68,10 +75,15 @@ def confusion(
     ignore: np.ndarray | None = None,
     weights: np.ndarray | None = None,
 ) -> Confusion:
-    """Counts, per class, of what was predicted (N,C) bool against the truth (N,C) bool.
+    """Count, for each class, predictions (N,C) bool against the truth (N,C) bool.
 
     Returns:
         Confusion of (C,) counts, or (C,R) with `weights` (N,R).
+
+    >>> predicted, truth = np.array([[1], [1], [0]]), np.array([[1], [0], [0]])
+    >>> counts = confusion(predicted, truth)
+    >>> [int(count[0]) for count in counts]  # tp, fp, tn, fn
+    [1, 1, 1, 0]
 
     Raises:
         ValueError: shapes differ.
@@ -82,7 +94,7 @@ def confusion(
     weights = None if weights is None else weights.astype(np.float64)
 
     def count(cells: np.ndarray) -> np.ndarray:
-        # Through float64 because integer matrix products bypass BLAS; counts stay exact to 2**53.
+        # In float64, because integer matrix products do not use BLAS; exact up to 2**53.
         cells = (cells & counted).astype(np.float64)
         return cells.sum(axis=0) if weights is None else cells.T @ weights
 
@@ -95,10 +107,13 @@ def confusion(
 
 
 def rates(counts: Confusion) -> dict[str, np.ndarray]:
-    """The shares of `RATES`, 0..1, from counts of any shape; NaN where undefined.
+    """Return the rates of `RATES`, 0..1, from counts of any shape; NaN where undefined.
 
-    Sensitivity and F1 need a positive, specificity a negative, precision a prediction. F1 with
-    positives and no hit is 0.
+    Sensitivity and F1 need a positive, specificity a negative, precision a prediction. F1 is 0 when
+    there are positives and none is predicted.
+
+    >>> float(rates(Confusion(*np.array([3, 1, 5, 1])))["f1"])
+    0.75
     """
     tp, fp, tn, fn = counts
     f1 = _share(2 * tp, 2 * tp + fp + fn)
@@ -112,17 +127,21 @@ def rates(counts: Confusion) -> dict[str, np.ndarray]:
 
 
 def macro(counts: Confusion) -> dict[str, np.ndarray]:
-    """The mean over classes (axis 0) of each share, over the classes where it is defined."""
+    """Return the mean of each rate over the classes (axis 0) for which it is defined."""
     return {name: mean_defined(values) for name, values in rates(counts).items()}
 
 
 def micro(counts: Confusion) -> dict[str, np.ndarray]:
-    """Each share of all cells pooled over classes (axis 0)."""
+    """Return each rate of the counts summed over the classes (axis 0)."""
     return rates(Confusion(*(count.sum(axis=0) for count in counts)))
 
 
 def mean_defined(values: np.ndarray) -> np.ndarray:
-    """Mean over axis 0 without the NaNs; NaN (and no warning) where nothing is left."""
+    """Return the mean over axis 0 without NaNs; NaN, without a warning, where nothing is left.
+
+    >>> float(mean_defined(np.array([0.25, np.nan, 0.75])))
+    0.5
+    """
     values = np.asarray(values, np.float64)
     defined = ~np.isnan(values)
     return _share(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
@@ -151,7 +170,7 @@ def _per_class(
         if truth[kept, c].any():
             result[c] = measure(*_ranked(scores[kept, c], truth[kept, c], repeated[kept]))
 
-    # NumPy lets go of the interpreter: resamples keep all cores busy.
+    # NumPy releases the interpreter lock: resamples use all cores.
     with ThreadPoolExecutor(1 if weights is None else os.cpu_count()) as threads:
         list(threads.map(measure_class, range(classes)))
     return result[:, 0] if weights is None else result
@@ -160,10 +179,10 @@ def _per_class(
 def _ranked(
     scores: np.ndarray, truth: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positives (G,R) and pictures (G,R) seen, from the top, at each distinct score of a positive.
+    """Return cumulative positives (G,R) and pictures (G,R) at each distinct score of a positive.
 
-    The scores between hold only negatives: there recall stands still and precision falls, so
-    neither definition of average precision needs them.
+    Other scores belong to negatives only: there recall is constant and precision falls, so neither
+    definition of average precision needs them.
     """
     order = np.argsort(-scores, kind="stable")
     scores, truth, weights = scores[order], truth[order], weights[order]
@@ -185,7 +204,7 @@ def _all_points(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 def _eleven_points(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
     precision = hits / np.maximum(seen, 1)
-    # Whole numbers on both sides: 3/10 of the positives is a recall of 0.3, whatever floats say.
+    # Compared in integers: 3 of 10 positives is a recall of 0.3 exactly, which floats are not.
     best = [
         np.where(10 * hits >= tenth * hits[-1], precision, 0).max(axis=0) for tenth in range(11)
     ]

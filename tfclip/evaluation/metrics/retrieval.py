@@ -1,10 +1,10 @@
-"""Retrieval in both directions with several captions to a picture; exact, bounded in memory."""
+"""Retrieval metrics in both directions with several captions per picture, in bounded memory."""
 
 import numpy as np
 
 RECALLS = (1, 5, 10)
 TIE = 1e-12
-"""Similarities that differ by less are equal; rounding in float64 stays a thousand times below."""
+"""Similarities that differ by less count as equal; float64 rounding is a thousand times smaller."""
 
 
 def retrieval_metrics(
@@ -15,12 +15,12 @@ def retrieval_metrics(
     *,
     chunk: int = 1024,
 ) -> dict:
-    """Recall@1/5/10 and median rank of N pictures and M captions (Hodosh et al. 2013).
+    """Return recall@1/5/10 and median rank of N pictures and M captions (Hodosh et al. 2013).
 
-    Image to text: the rank of the best of a picture's own captions among the captions of others.
-    Text to image: the rank of the caption's picture. Ranks start at 1, and what ties with the right
-    answer stands before it, so constant embeddings find nothing. A picture without captions can
-    be found in the place of another, but asks for none itself.
+    Image to text: the rank of a picture's best own caption among the captions of other pictures.
+    Text to image: the rank of the caption's picture. Ranks start at 1, and ties rank ahead of the
+    correct answer, so constant embeddings retrieve nothing. A picture without captions is a
+    candidate, but no query.
 
     Captions with one `text_id` are one text, such as "a photo of a dog." of all dogs: each of its
     pictures is right for it, it is right for each of them, and among the wrong texts of a picture
@@ -30,16 +30,20 @@ def retrieval_metrics(
         image_embeddings: (N,D) float, unit norm.
         text_embeddings: (M,D) float, unit norm.
         image_of_text: (M,) int, the picture of each caption.
-        text_id: (M,) int, equal for captions that say the same; by default no two do.
-        chunk: at most chunk x chunk similarities are in memory; the result does not depend on it.
+        text_id: (M,) int, equal for identical captions; by default all captions differ.
+        chunk: at most chunk x chunk similarities are held in memory; the result is the same.
 
     Returns:
         `image_to_text` and `text_to_image`, each with `r1`, `r5`, `r10` (0..1) and `median_rank`;
         `images` and `captions`.
 
     Raises:
-        ValueError: nothing to retrieve, shapes or indices that do not fit, or embeddings that are
+        ValueError: there is nothing to retrieve, shapes or indices do not match, or embeddings are
             not finite.
+
+    >>> figures = retrieval_metrics(np.eye(2), np.eye(2), np.array([0, 1]))
+    >>> figures["text_to_image"]["r1"], figures["text_to_image"]["median_rank"]
+    (1.0, 1.0)
     """
     images, texts = np.asarray(image_embeddings), np.asarray(text_embeddings)
     owner = np.asarray(image_of_text)
@@ -73,7 +77,7 @@ def retrieval_metrics(
         open_text = np.full(len(some_images), -np.inf)
         for columns in _parts(len(texts), chunk):
             similar = some_images @ texts[columns].astype(np.float64).T
-            # A picture's own texts compete neither with one another nor with themselves.
+            # The captions of the same picture do not compete with one another.
             similar[_right(ranges, rows, columns)] = -np.inf
             text_ranks[columns] += np.sum(similar >= own[columns] - TIE, axis=0)
             if shared:
@@ -168,7 +172,7 @@ def _check(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, chunk: int)
     if chunk < 1:
         raise ValueError(f"received chunk {chunk}; allowed: 1 or more")
     if not all(np.isfinite(part).all() for part in (images, texts)):
-        # NaN loses every comparison: each answer would come out as rank 1.
+        # Comparisons with NaN are false: every answer would get rank 1.
         raise ValueError("embeddings must be finite; received NaN or infinity: the model diverged")
 
 

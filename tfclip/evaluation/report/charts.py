@@ -36,7 +36,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tfclip",
 }
 _STEPS = (1, 2, 5, 10)
-# A page says what the colours are in the light and in the dark; alone, a chart has those above.
+# CSS variables of the page, which change them in dark mode; without a page the colours above hold.
 _VARIABLES = {INK: "ink", GRID: "grid", MARK: "mark"} | {
     colour: f"line-{number}" for number, colour in enumerate(COLOURS)
 }
@@ -74,8 +74,8 @@ def line_chart(
         y_label: beside the axis.
         y_range: of the axis; that of the values when None.
         x_range: of the axis; that of the values when None.
-        marked_x: x of a vertical line.
-        x_counts: only whole numbers stand at the x axis.
+        marked_x: position of a vertical line.
+        x_counts: whether the x axis has only whole numbers.
         legend: whether to name the curves.
         size: width and height, in points of the SVG.
     """
@@ -118,13 +118,13 @@ def line_chart(
 
 
 def to_svg(figure: Figure, description: str) -> str:
-    """Return a figure as an SVG element to stand in HTML.
+    """Return a figure as an SVG element for HTML.
 
-    Its colours are CSS variables (`--ink`, `--line-0`, ...) that fall back on those drawn with.
+    Its colours are CSS variables (`--ink`, `--line-0`, ...) with the drawn colours as fallback.
 
     Args:
         figure: of `line_chart`.
-        description: what a screen reader says in its place.
+        description: text for screen readers.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE):
@@ -132,7 +132,7 @@ def to_svg(figure: Figure, description: str) -> str:
         figure.savefig(buffer, format="svg", metadata=nothing)
     drawn = buffer.getvalue()
     body = drawn[drawn.index(">", drawn.index("<svg")) + 1 :]
-    # This rule of matplotlib's would hold for the whole page, which has one of its own.
+    # matplotlib's style rule would apply to the whole page, whose CSS contains it.
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     body = body.replace("xlink:href", "href").replace("'DejaVu Sans'", "system-ui, sans-serif")
     body = _unique_identifiers(_shorter(body))
@@ -154,7 +154,7 @@ def to_png(figure: Figure, dots_per_inch: int = 160) -> bytes:
 
 
 def _shorter(body: str) -> str:
-    """Cut coordinates after two digits, and indentation."""
+    """Truncate coordinates to two decimals and remove indentation."""
 
     def cut(attribute: re.Match) -> str:
         return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
@@ -164,7 +164,7 @@ def _shorter(body: str) -> str:
 
 
 def _unique_identifiers(body: str) -> str:
-    """Drop identifiers that nothing refers to; the others differ from chart to chart of a page."""
+    """Remove unused identifiers and make the others unique within a page."""
     used = set(re.findall(r'(?:url\(|href=")#(\w+)', body))
     prefix = "c" + hashlib.sha256(body.encode()).hexdigest()[:10]
     body = re.sub(
@@ -185,6 +185,6 @@ def _range(columns: Sequence[Sequence[float] | np.ndarray]) -> tuple[float, floa
 
 
 def _with_room(low: float, high: float) -> tuple[float, float]:
-    """A little more than the range, so that lines at its ends are seen whole."""
+    """Return a slightly larger range, so that lines at its ends are fully visible."""
     room = 0.02 * (high - low)
     return low - room, high + room

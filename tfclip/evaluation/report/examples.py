@@ -1,4 +1,4 @@
-"""Pictures that the report page shows: small JPEGs with what was decided, in a JSON file."""
+"""Example pictures of the report page: small JPEGs with their decisions, in a JSON file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tfclip.evaluation.report.json_files import write_json
 
 
 def examples_file(benchmark: str) -> Path:
-    """Return where in a run the pictures of a multi-label measurement are, with decisions."""
+    """Return the path, within a run, of the examples of a multi-label measurement."""
     return Path("metrics") / f"{benchmark}_examples.json"
 
 
 RETRIEVAL_EXAMPLES = Path("metrics") / "retrieval_examples.json"
 SIDE = 160
-"""Of an example, in pixels: as large as it is shown."""
+"""Side length of an example in pixels, as displayed."""
 
 
 def jpeg_of(pixels: np.ndarray) -> bytes:
@@ -32,13 +32,13 @@ def jpeg_of(pixels: np.ndarray) -> bytes:
 
 
 def write_examples(path: Path, examples: Iterable[Mapping]) -> None:
-    """Write examples; the bytes under "jpeg" as base64 text."""
+    """Write examples; the bytes under "jpeg" become base64 text."""
     rows = [{**example, "jpeg": base64.b64encode(example["jpeg"]).decode()} for example in examples]
     write_json(path, {"examples": rows})
 
 
 def read_examples(path: Path) -> list[dict]:
-    """Read what `write_examples` wrote; an empty list where there is none."""
+    """Read the file of `write_examples`; an empty list if there is none."""
     if not path.is_file():
         return []
     rows = json.loads(path.read_text(encoding="utf-8"))["examples"]
@@ -48,17 +48,17 @@ def read_examples(path: Path) -> list[dict]:
 def decisions_of(
     names: Sequence[str], present: np.ndarray, difficult: np.ndarray, predicted: np.ndarray
 ) -> dict[str, list[str]]:
-    """What one picture shows, and which of it was found: names by kind.
+    """Return the class names of one picture by the kind of decision.
 
     Args:
         names: C classes.
         present, difficult, predicted: (C,) bool.
     """
-    known = present & ~difficult
+    truth = present & ~difficult
     kinds = {
-        "shown": known,
-        "found": known & predicted,
-        "missed": known & ~predicted,
+        "shown": truth,
+        "found": truth & predicted,
+        "missed": truth & ~predicted,
         "wrong": predicted & ~present,
         "difficult": difficult,
     }

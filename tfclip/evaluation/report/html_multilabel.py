@@ -13,14 +13,14 @@ from tfclip.evaluation.report.charts import SMALL, Line, line_chart, to_svg
 from tfclip.evaluation.report.examples import examples_file, read_examples
 from tfclip.evaluation.report.glossary import TERMS
 from tfclip.evaluation.report.html_sliders import slider_data
-from tfclip.evaluation.report.text_tables import SHARES, remarks, threshold_kinds
+from tfclip.evaluation.report.text_tables import DECISION_RATES, remarks, threshold_kinds
 
 _MOST_CLASSES = 40
-"""More classes than this have no curve of their own, and no matrix."""
+"""With more classes, curves per class and the confusion matrix are left out."""
 
 
 def multilabel_section(run: Path, figures: Mapping, benchmark: str = "voc") -> dict:
-    """What `templates/multilabel.html` shows of a measurement that a run directory holds."""
+    """Return the content of `templates/multilabel.html` for a measurement of a run."""
     names = list(figures["per_class"])
     few = len(names) <= _MOST_CLASSES
     arrays = _scores(run / "metrics" / f"{benchmark}_scores.npz")
@@ -47,7 +47,7 @@ def multilabel_section(run: Path, figures: Mapping, benchmark: str = "voc") -> d
 
 
 def _scores(path: Path) -> dict[str, np.ndarray]:
-    """What is kept of every picture; nothing where it was not kept."""
+    """Return the stored scores and labels of every picture; empty if there are none."""
     if not path.is_file():
         return {}
     with np.load(path, allow_pickle=False) as content:
@@ -55,7 +55,7 @@ def _scores(path: Path) -> dict[str, np.ndarray]:
 
 
 def _key_figures(figures: Mapping) -> list[tuple]:
-    """The cards: ranking, the shares that thresholds were fitted for, probabilities."""
+    """Return the cards: ranking, the rates of the objective, calibration errors."""
     intervals, oracle = figures["intervals"], figures.get("oracle")
     shown = [("map", "mAP (all points)", figures["map"], intervals["map"])]
     shown += [
@@ -82,7 +82,7 @@ def _key_figures(figures: Mapping) -> list[tuple]:
 
 
 def _objective_shares(objective: str | None) -> tuple[str, ...]:
-    """The shares that tell whether thresholds do what they were fitted for."""
+    """Return the rates of the objective that thresholds were fitted for."""
     if objective is None:
         return ("specificity", "sensitivity")
     share, bound = parse_objective(objective)
@@ -93,14 +93,14 @@ def _objective_shares(objective: str | None) -> tuple[str, ...]:
 
 def _kinds(figures: Mapping) -> dict:
     rows = [
-        [kind, *(decided["macro"][share] for share in SHARES)]
+        [kind, *(decided["macro"][share] for share in DECISION_RATES)]
         for kind, decided in threshold_kinds(figures).items()
     ]
-    return {"columns": ["thresholds", *SHARES], "rows": rows}
+    return {"columns": ["thresholds", *DECISION_RATES], "rows": rows}
 
 
 def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """One threshold for all classes, and the calibration: captions and charts."""
+    """Return the charts of one threshold for all classes and of calibration, with captions."""
     scores, present, ignore = (
         arrays[f"test_{name}"] for name in ("scores", "present", "difficult")
     )
@@ -135,7 +135,7 @@ def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
 
 
 def _curves(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
-    """Precision against recall of every class with positives: captions and charts."""
+    """Return the precision-recall charts of all classes with positives, with captions."""
     scores, present = arrays["test_scores"], arrays["test_present"]
     charts = []
     for c, name in enumerate(map(str, arrays["class_names"])):
@@ -151,7 +151,7 @@ def _curves(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
 def precision_recall_chart(scores: np.ndarray, present: np.ndarray):
     """Draw precision against recall of one class, whose scores and truth are (N,)."""
     recall, precision = precision_recall_curve(scores, present)
-    # Steps: the precision at a recall holds back to the recall before.
+    # Steps: each precision extends back to the previous recall.
     line = Line("", np.repeat(np.append(0, recall), 2)[1:-1], np.repeat(precision, 2))
     return line_chart(
         [line], x_label="recall", y_label="precision", x_range=(0, 1), legend=False, size=SMALL
@@ -163,7 +163,7 @@ def _numbers(values: Sequence[float | None]) -> np.ndarray:
 
 
 def _classes(figures: Mapping) -> dict:
-    columns = ("positives", "ap", "ap_voc07", "threshold", *SHARES)
+    columns = ("positives", "ap", "ap_voc07", "threshold", *DECISION_RATES)
     rows = [
         [name + (" *" if name in figures["never_trained"] else ""), *(row[c] for c in columns)]
         for name, row in figures["per_class"].items()

@@ -1,4 +1,4 @@
-"""report.html of a run: every table, chart and picture of what was measured, in one file."""
+"""Writes report.html of a run: all tables, charts and pictures of its measurements in one file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tfclip.evaluation.report.html_sections import (
 )
 
 PAGE_FILE = "report.html"
-# Columns of log.csv that share a chart, by what their names hold.
+# Columns of log.csv in one chart, by caption.
 _CURVES = {
     "loss": ("loss", "val_loss"),
     "recall of pictures by their captions and back": ("val_recall", "val_i2t_r10", "val_t2i_r10"),
@@ -41,7 +41,7 @@ _MULTILABEL = "Zero-shot, several labels to a picture"
 
 
 class _Section(NamedTuple):
-    """A kind of measurement: its title, what its template shows, and its result in words."""
+    """A kind of measurement: title, content of its template, and the result in words."""
 
     title: str
     content: Callable[..., dict]
@@ -79,7 +79,7 @@ def write_page(run: Path) -> Path:
 
 
 def _sections(run: Path) -> list[dict[str, Any]]:
-    """What the templates show of each measurement, with the template's name and a title."""
+    """Return the content of each measurement, with the name of its template and a title."""
     own = sorted(path.stem for path in (run / "metrics").glob("multilabel-*.json"))
     own = [name for name in own if not name.endswith(("_examples", ".clip_benchmark"))]
     kinds = _SECTIONS | {
@@ -100,7 +100,7 @@ def _sections(run: Path) -> list[dict[str, Any]]:
 
 
 def _origin(figures: Mapping) -> dict[str, str]:
-    """When, with which version and by which command it was measured; empty if not recorded."""
+    """Return date, version and command of a measurement; empty if not recorded."""
     if "date" not in figures:
         return {"measured": "", "command": ""}
     date = datetime.fromisoformat(figures["date"]).strftime("%Y-%m-%d %H:%M UTC")
@@ -113,7 +113,7 @@ def _read(path: Path) -> dict:
 
 
 def _training(run: Path) -> list[tuple[str, str]]:
-    """The curves of log.csv: captions and charts."""
+    """Return the charts of log.csv with captions."""
     path = run / "log.csv"
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""Renders pages from the templates of this package, everything in one file, with autoescape."""
+"""Renders pages from the Jinja2 templates of this package, with autoescape."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tfclip.evaluation.report.glossary import TERMS
 
 
 def number(value: object, digits: int = 3) -> str:
-    """A figure as text; a dash where it is not defined."""
+    """Return a figure as text; a dash if it is undefined."""
     if value is None or value != value:
         return "–"
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
 def label(name: str) -> str:
-    """How a column is named: the term's label, or its own name."""
+    """Return the label of a term, or the name itself if it is no term."""
     return TERMS[name].label if name in TERMS else name
 
 
 def term(name: str | None, text: str = "") -> Markup:
-    """A term with its explanation on hover, linked to the glossary; other words as they are.
+    """Return a link to the glossary with the explanation on hover; plain text for other words.
 
     Args:
-        name: a key of `TERMS`, or a word that is none.
-        text: to stand there; the label when not given.
+        name: a key of `TERMS`, or another word.
+        text: the text of the link; default: the label.
     """
     if name not in TERMS:
         return Markup.escape(text or name)
@@ -43,7 +43,7 @@ def render(template: str, **content: Any) -> str:
 
     Args:
         template: a file of `templates/`.
-        content: what the template names; text in it is escaped.
+        content: the variables of the template; text is escaped.
     """
     return _environment().get_template(template).render(**content)
 

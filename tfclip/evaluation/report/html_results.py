@@ -1,4 +1,4 @@
-"""The results of a measurement in two plain sentences, for the head of the report page."""
+"""Describes the result of a measurement in two plain sentences for the report page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfclip.evaluation.report.glossary import TERMS
 
 
 def multilabel_result(figures: Mapping) -> str:
-    """How well the classes are ranked, and what the decisions are worth."""
+    """Describe mean average precision, sensitivity and precision."""
     low, high = figures["intervals"]["map"]
     classes, images = figures["per_class"], figures["images"]
     prevalences = [row["positives"] / images for row in classes.values() if row["positives"]]
@@ -33,14 +33,14 @@ def multilabel_result(figures: Mapping) -> str:
 
 
 def objective_name(objective: str) -> str:
-    """An objective in words, for example "the highest specificity at sensitivity >= 0.9"."""
+    """Return an objective in words, for example "sensitivity of at least 0.9"."""
     share, bound = parse_objective(objective)
     label = TERMS[share].label
     return f"the best {label}" if bound is None else f"{label} of at least {bound:g}"
 
 
 def retrieval_result(figures: Mapping) -> str:
-    """How often the other half of a pair is among the first ten."""
+    """Describe recall at 10 in both directions."""
     images, captions = figures["images"], figures["captions"]
     to_image, to_text = (
         _of_hundred(figures[direction]["r10"]) for direction in ("text_to_image", "image_to_text")
@@ -53,7 +53,7 @@ def retrieval_result(figures: Mapping) -> str:
 
 
 def classification_result(figures: Mapping) -> str:
-    """How often the right class comes first, and among the first five."""
+    """Describe top-1 and top-5 accuracy."""
     first, five = (_of_hundred(figures[key]) for key in ("top1", "top5"))
     return (
         f"Of 100 pictures, {first} get the right one of {figures['classes']} classes; by chance it "
@@ -63,7 +63,7 @@ def classification_result(figures: Mapping) -> str:
 
 
 def sentences_result(figures: Mapping) -> str:
-    """How well the similarity of sentences agrees with people."""
+    """Describe the mean rank correlation with human scores."""
     spearman = figures["mean_spearman"]
     if spearman is None or spearman != spearman:
         return "No complete set of sentence pairs was measured. The table shows what there is."

@@ -10,7 +10,7 @@ from tfclip.evaluation.report.text_tables import sts_table
 
 
 def retrieval_section(run: Path, figures: Mapping) -> dict:
-    """Recalls of both directions, and captions with the pictures nearest to each."""
+    """Return the recalls of both directions, and captions with their nearest pictures."""
     keys = ("r1", "r5", "r10", "median_rank")
     rows = [
         [direction.replace("_", " "), *(figures[direction][key] for key in keys)]
@@ -36,7 +36,7 @@ def retrieval_section(run: Path, figures: Mapping) -> dict:
 
 
 def classification_section(run: Path, figures: Mapping) -> dict:
-    """The top-k accuracies."""
+    """Return the top-k accuracies."""
     return {
         "template": "classification.html",
         "key_figures": [
@@ -48,5 +48,5 @@ def classification_section(run: Path, figures: Mapping) -> dict:
 
 
 def sentences_section(run: Path, figures: Mapping) -> dict:
-    """The correlations, as the command prints them."""
+    """Return the table of correlations that the command prints."""
     return {"template": "sentences.html", "table": sts_table(figures)}

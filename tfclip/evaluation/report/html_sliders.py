@@ -1,6 +1,6 @@
-"""The data behind the threshold sliders of the report page: scores and truth of each picture.
+"""Prepares the scores and labels behind the threshold sliders of the report page.
 
-Scores stay single precision, so that the page counts exactly what `score >= threshold` decides.
+Scores are kept in float32, so that the page counts exactly what `score >= threshold` decides.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from tfclip.evaluation.report.json_files import own_thresholds_file
 
 MOST_CELLS = 600_000
-"""Pictures times classes; of more, pictures at even distances are taken, and the page says so."""
+"""Limit of pictures times classes; above it every k-th picture is used, and the page says so."""
 
 
 def slider_data(
@@ -32,7 +32,7 @@ def slider_data(
         benchmark: of the measurement.
         figures: as measured.
         arrays: what was kept of every picture, `test_scores` (N,C) and so on.
-        example_keys: the pictures that are shown, in their order.
+        example_keys: the keys of the example pictures on the page.
     """
     scores, present, difficult, keys = (
         arrays[f"test_{name}"] for name in ("scores", "present", "difficult", "keys")
@@ -60,7 +60,7 @@ def slider_data(
 
 
 def _thresholds_of(run: Path, benchmark: str, figures: Mapping) -> dict | None:
-    """The file that an export takes, of this measurement; None where it was replaced since."""
+    """Return the thresholds file of this measurement; None if it was replaced since."""
     for path in (run / own_thresholds_file(benchmark), run / "thresholds.json"):
         if path.is_file():
             content = json.loads(path.read_text(encoding="utf-8"))

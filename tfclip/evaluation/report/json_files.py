@@ -1,4 +1,4 @@
-"""Writes what was measured: JSON files of a run, also in the form of CLIP_benchmark."""
+"""Writes measurements as JSON files of a run, also in the format of CLIP_benchmark."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ from tfclip.version import __version__
 
 CLIP_BENCHMARK = "clip-benchmark"
 FORMATS = ("tfclip", CLIP_BENCHMARK)
-# CLIP_benchmark's names: of the task, and of each figure by the key it has here.
+# CLIP_benchmark's names of the task and of each figure, with the figure's keys in tfclip.
 _CLIP_BENCHMARK: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
     "voc": ("zeroshot_classification", {"mean_average_precision": ("map",)}),
     "classification": (
@@ -73,7 +73,7 @@ def write_clip_benchmark(run: Path, benchmark: str, figures: Mapping) -> Path:
     """Write metrics/<benchmark>.clip_benchmark.json: an object as CLIP_benchmark's `eval` writes.
 
     Args:
-        run: the run directory; its name stands as the model.
+        run: the run directory; its name is written as the model.
         benchmark: "voc", "multilabel-NAME", "classification" or "retrieval".
         figures: as measured.
     """

@@ -1,18 +1,18 @@
-"""What was measured, for people: tables as lines of text."""
+"""Formats measurements as text tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-SHARES = ("f1", "sensitivity", "specificity", "precision", "accuracy")
+DECISION_RATES = ("f1", "sensitivity", "specificity", "precision", "accuracy")
 
 
 def multilabel_table(figures: Mapping) -> str:
-    """The figures of `multilabel.evaluate_multilabel` as lines of text."""
+    """Return the table of `multilabel.evaluate_multilabel`."""
     per_class, unseen = figures["per_class"], figures["never_trained"]
     shown = {name: f"{name} *" if name in unseen else name for name in per_class}
     width = max(map(len, shown.values()))
-    columns = ("positives", "ap", "ap_voc07", "threshold", *SHARES)
+    columns = ("positives", "ap", "ap_voc07", "threshold", *DECISION_RATES)
     lines = [f"{'class':{width}}" + "".join(f"{column:>12}" for column in columns)]
     for name, row in per_class.items():
         cells = "".join(_cell(row[column]) for column in columns)
@@ -21,35 +21,35 @@ def multilabel_table(figures: Mapping) -> str:
         lines.append("* never trained")
     lines.append("")
     intervals = figures["intervals"]
-    explained = {
+    descriptions = {
         "map": "mAP, all points, difficult objects count (CLIP_benchmark)",
         "map_voc07": "mAP, VOC2007 11 points, difficult objects ignored",
-        "map_one_view": "mAP, whole picture alone",
+        "map_one_view": "mAP, whole picture only",
         "map_gain_by_tiles": f"mAP gained by tiles {figures['tiles']}",
         "map_seen": "mAP, trained classes",
         "map_unseen": f"mAP, the {len(unseen)} never-trained classes",
     }
-    for name, what in explained.items():
+    for name, description in descriptions.items():
         if name in figures:
-            lines.append(f"{what:58}{_with_interval(figures[name], intervals[name])}")
+            lines.append(f"{description:58}{_with_interval(figures[name], intervals[name])}")
     lines.append("")
-    lines.append(f"{'thresholds':26}{'mean':8}" + "".join(f"{share:>12}" for share in SHARES))
-    for what, decided in threshold_kinds(figures).items():
+    lines.append(f"{'thresholds':26}{'mean':8}" + "".join(f"{rate:>12}" for rate in DECISION_RATES))
+    for kind, decided in threshold_kinds(figures).items():
         for mean in ("macro", "micro"):
-            cells = "".join(_cell(decided[mean][share]) for share in SHARES)
-            lines.append(f"{what:26}{mean:8}{cells}")
+            cells = "".join(_cell(decided[mean][rate]) for rate in DECISION_RATES)
+            lines.append(f"{kind:26}{mean:8}{cells}")
     f1 = _with_interval(figures["macro"]["f1"], intervals["macro_f1"])
     lines += ["", f"{'macro F1 with the thresholds in use':58}{f1}"]
     if "oracle" in figures:
         gap = figures["oracle"]
         gap_text = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
-        lines.append(f"{'macro F1, the oracle stands above by':58}{gap_text}")
+        lines.append(f"{'macro F1, gap to the oracle':58}{gap_text}")
     lines += ["", *_probability_lines(figures), *_template_lines(figures), *remarks(figures)]
     return "\n".join(lines)
 
 
 def threshold_kinds(figures: Mapping) -> dict[str, Mapping]:
-    """What stands side by side in every table of decisions: name to `macro` and `micro` shares."""
+    """Return the kinds of thresholds that tables compare: name to `macro` and `micro` rates."""
     softmax = figures["softmax"]
     kinds = {"cosine, per class": figures}
     if figures["shrinkage"]:
@@ -60,7 +60,7 @@ def threshold_kinds(figures: Mapping) -> dict[str, Mapping]:
         "softmax, global": softmax["global"],
     }
     if "oracle" in figures:
-        kinds["oracle (saw the answers)"] = figures["oracle"]
+        kinds["oracle (fitted on test)"] = figures["oracle"]
     return kinds
 
 
@@ -83,29 +83,32 @@ def _template_lines(figures: Mapping) -> list[str]:
 
 
 def remarks(figures: Mapping) -> list[str]:
-    """What a reader has to know about how the figures came about."""
+    """Return sentences on how the figures were measured."""
     occurring = figures["never_trained_in_calibration"]
-    remarks = [
+    sentences = [
         f"{figures['images']} pictures of split {figures['split']}; templates "
         f"{figures['templates']}; tiles {figures['tiles']}; fusion {_fusion(figures['fusion'])}; "
         "[95 % bootstrap intervals]",
         _fitted_on(figures)
         + (
-            f", in which {len(occurring)} of the {len(figures['never_trained'])} never-trained "
-            "classes occur: they were not trained on, but calibrated"
+            f"; {len(occurring)} of the {len(figures['never_trained'])} never-trained classes "
+            "occur there: not trained on, but calibrated"
             if occurring
             else ""
         ),
     ]
     for key, text in (
-        ("without_positives", f"no AP (no positive in {figures['split']}, left out of means)"),
-        ("global_threshold_for", f"the global threshold (too little in {figures['calibrate']})"),
+        ("without_positives", f"no AP, left out of means (no positive in {figures['split']})"),
+        (
+            "global_threshold_for",
+            f"global threshold used (no positive or no negative in {figures['calibrate']})",
+        ),
     ):
         if figures[key]:
-            remarks.append(f"{text}: {', '.join(figures[key])}")
+            sentences.append(f"{text}: {', '.join(figures[key])}")
     if figures["skipped"]:
-        remarks.append(f"{figures['skipped']} pictures could not be read and are left out")
-    return remarks
+        sentences.append(f"{figures['skipped']} pictures could not be read and are left out")
+    return sentences
 
 
 def _fitted_on(figures: Mapping) -> str:
@@ -116,19 +119,18 @@ def _fitted_on(figures: Mapping) -> str:
             f"{figures['calibration_images']} other pictures{shrunk}"
         )
     negatives = figures["negatives"]
-    promised, measured = (negatives[f"{k}_false_positive_rate"] for k in ("promised", "measured"))
+    bound, measured = (negatives[f"{k}_false_positive_rate"] for k in ("promised", "measured"))
     interval = negatives["measured_interval"]
     text = (
         f"thresholds from negatives alone, {figures['calibration_images']} pictures of "
-        f"{negatives['split']}: on pictures like these at most {promised:.3f} of what lacks a "
-        f"class is predicted to show it; measured on {figures['split']}: "
-        f"{_with_interval(measured, interval)} in the mean over classes, "
-        f"{negatives['highest_measured']:.3f} at most. What is found, they do not promise"
+        f"{negatives['split']}, for a false-positive rate of at most {bound:.3f} on pictures like "
+        f"these; measured on {figures['split']}: {_with_interval(measured, interval)} in the mean "
+        f"over classes, {negatives['highest_measured']:.3f} at most. Recall is not guaranteed"
     )
-    if interval[0] > promised:
+    if interval[0] > bound:
         text += (
-            f". That is more than promised: the pictures of {figures['split']} are not like these; "
-            "take --negatives from where the model is used"
+            ". The measured rate exceeds the bound: the pictures of "
+            f"{figures['split']} differ from these. Take --negatives from where the model is used"
         )
     return text
 
@@ -142,19 +144,18 @@ def _fusion(fusion: Mapping) -> str:
 
 
 def retrieval_table(figures: Mapping) -> str:
-    """The figures of `retrieval_run.evaluate_retrieval` as lines of text."""
+    """Return the table of `retrieval.evaluate_retrieval`."""
     keys = ("r1", "r5", "r10", "median_rank")
     lines = [f"{'':16}" + "".join(f"{key:>12}" for key in keys)]
-    for side in ("image_to_text", "text_to_image"):
-        lines.append(
-            f"{side.replace('_', ' '):16}" + "".join(_cell(figures[side][k]) for k in keys)
-        )
+    for direction in ("image_to_text", "text_to_image"):
+        cells = "".join(_cell(figures[direction][key]) for key in keys)
+        lines.append(f"{direction.replace('_', ' '):16}{cells}")
     counted = f"{figures['images']} pictures, {figures['captions']} captions"
     return "\n".join([*lines, f"{counted} of {figures['records']}:{figures['split']}"])
 
 
 def classification_table(figures: Mapping) -> str:
-    """The figures of `classification_run.evaluate_classification` as lines of text."""
+    """Return the table of `classification.evaluate_classification`."""
     keys = ("top1", "top5", "top10")
     return "\n".join(
         [
@@ -177,12 +178,12 @@ def _with_interval(value: float, interval: Sequence[float]) -> str:
 
 
 def sts_table(figures: Mapping) -> str:
-    """The figures of `sts_run.evaluate_sts` as lines of text; correlations in percent."""
+    """Return the table of `sts.evaluate_sts`; correlations in percent."""
     lines = [f"{'':8}{'Spearman':>10}{'Pearson':>10}{'pairs':>8}{'unscored':>10}"]
     for name, row in figures.items():
         if isinstance(row, Mapping) and "spearman" in row:
-            spearman_, pearson_ = (_percent(row[key]) for key in ("spearman", "pearson"))
-            lines.append(f"{name:8}{spearman_}{pearson_}{row['pairs']:>8}{row['unscored']:>10}")
+            correlations = "".join(_percent(row[key]) for key in ("spearman", "pearson"))
+            lines.append(f"{name:8}{correlations}{row['pairs']:>8}{row['unscored']:>10}")
     lines.append(f"{'mean':8}{_percent(figures['mean_spearman'])}  (STS12 to STS16 and STS-B)")
     return "\n".join([*lines, f"cosine of {figures['text']}"])
 

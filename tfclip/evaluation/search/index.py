@@ -1,9 +1,9 @@
-"""An index of picture embeddings in one file that is mapped into memory, and exact search in it.
+"""A memory-mapped index of picture embeddings, and exact nearest-neighbour search in it.
 
-`NAME.npy` is a plain NumPy file of N rows: the embedding (D float32), the shard and the byte where
-the picture's record begins. `NAME.json` beside it names the model and the records. Nothing is
-approximated: every row is compared, `chunk` rows at a time; those that may be among the nearest
-are compared in float64.
+`NAME.npy` is a NumPy file of N rows: the embedding (D float32), the shard, and the byte offset of
+the picture's record. `NAME.json` describes the model and the records. The search is exact: every
+row is compared, `chunk` rows at a time, and rows that may be among the nearest are compared in
+float64.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tfclip.evaluation.report.json_files import write_json
 
 INDEX_FILE = "search.npy"
 CHUNK = 65_536
-# Similarities are compared as this many decimals: rounding in float64 stays far below, and copies
-# of one picture tie wherever they lie.
+# Similarities are rounded to this many decimals, far above float64 rounding, so that copies of one
+# picture tie wherever they are.
 DECIMALS = 12
-# Rows whose CRC-32 the description holds: it ties the two files together.
+# The CRC-32 of this many first rows is in the description, to detect files that do not match.
 _FIRST = 16
 _LENGTH = struct.Struct("<Q")
-# Of a TFRecord: the length and its checksum before the data, a checksum after it.
+# A TFRecord has its length and a checksum before the data, and a checksum after it.
 _BEFORE, _AFTER = 12, 4
 
 
@@ -39,12 +39,13 @@ class SearchIndex:
     """An opened index.
 
     Attributes:
-        rows: (N,) structured: `embedding` (D,) float32, `shard` int32, `offset` int64; mapped.
-        run: of the model.
-        model: its fingerprint.
-        records: the packed directory.
+        rows: (N,) structured and memory-mapped: `embedding` (D,) float32, `shard` int32, `offset`
+            int64.
+        run: the run directory of the model.
+        model: the model's fingerprint.
+        records: the directory of packed records.
         fingerprint: of its manifest.
-        shards: file names, by number.
+        shards: file names by shard number.
     """
 
     rows: np.ndarray
@@ -56,12 +57,12 @@ class SearchIndex:
 
 
 def row_type(embed_dim: int) -> np.dtype:
-    """The type of a row of the index."""
+    """Return the dtype of a row of the index."""
     return np.dtype([("embedding", "<f4", (embed_dim,)), ("shard", "<i4"), ("offset", "<i8")])
 
 
 def record_offsets(path: Path) -> Iterator[int]:
-    """Yield the byte at which each record of a TFRecord file begins."""
+    """Yield the byte offset of each record of a TFRecord file."""
     with path.open("rb") as file:
         size, at = path.stat().st_size, 0
         while at < size:
@@ -72,7 +73,7 @@ def record_offsets(path: Path) -> Iterator[int]:
 
 
 def read_record(path: Path, offset: int) -> bytes:
-    """Read the data of the one record that begins at `offset`."""
+    """Read the data of the record at `offset`."""
     with path.open("rb") as file:
         file.seek(offset)
         (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
@@ -92,17 +93,17 @@ def write_index(
     fingerprint: str,
     shards: tuple[str, ...],
 ) -> None:
-    """Write an index, batch by batch; no more than a batch is in memory.
+    """Write an index batch by batch, with one batch in memory.
 
     Args:
-        out: NAME.npy; it is replaced when all is written.
+        out: NAME.npy; it is replaced when everything is written.
         embeddings: batches (B,D) of unit norm, in the order of the records.
         embed_dim: D.
         total: N.
         run, model, records, fingerprint, shards: see `SearchIndex`.
 
     Raises:
-        ValueError: there are not as many embeddings as records.
+        ValueError: the numbers of embeddings and records differ.
     """
     places = (
         (number, offset)
@@ -136,10 +137,10 @@ def write_index(
 
 
 def open_index(path: Path) -> SearchIndex:
-    """Map an index into memory.
+    """Open an index, memory-mapped.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: there is none.
         ValueError: it is damaged.
     """
     path = Path(path)
@@ -155,7 +156,7 @@ def open_index(path: Path) -> SearchIndex:
             raise ValueError(f"rows of {rows.dtype}")
         if len(rows) != content["pictures"]:
             raise ValueError(f"{len(rows)} rows, {content['pictures']} described")
-        # Indexes of earlier versions do not say it.
+        # Indexes of earlier versions have no checksum.
         first = zlib.crc32(rows[:_FIRST].tobytes())
         if content.get("first_rows", first) != first:
             raise ValueError(
@@ -177,22 +178,22 @@ def open_index(path: Path) -> SearchIndex:
 def nearest_rows(
     embeddings: np.ndarray, query: np.ndarray, top: int, chunk: int = CHUNK
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `top` rows most similar to a query, the most similar first; of ties, the lower row.
+    """Return the `top` rows most similar to a query, the most similar first; ties by row number.
 
-    A product in float32 says which rows cannot be among them: it is off by (D + 2) roundings at
-    most (Higham 2002, 3.5). The others are compared in float64.
+    A float32 product, whose error is at most (D + 2) roundings (Higham 2002, 3.5), excludes rows
+    that cannot be among them. The remaining rows are compared in float64.
 
     Args:
-        embeddings: (N,D) of unit norm, may be mapped.
+        embeddings: (N,D) of unit norm, may be memory-mapped.
         query: (D,) of unit norm.
-        top: how many; all N where there are fewer.
-        chunk: rows that are in memory at a time; the answer does not depend on it.
+        top: the number of rows; all N if there are fewer.
+        chunk: rows in memory at a time; the result does not depend on it.
 
     Returns:
         rows (K,) int64, and cosines (K,) float64.
 
     Raises:
-        ValueError: a query of another size or not finite, or top or chunk below 1.
+        ValueError: the query has another size or is not finite, or top or chunk is below 1.
     """
     query = np.asarray(query, np.float64)
     if query.shape != embeddings.shape[1:] or not np.isfinite(query).all():

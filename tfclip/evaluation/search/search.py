@@ -1,4 +1,4 @@
-"""Fills a search index with the pictures of packed records, and answers queries from it."""
+"""Indexes the pictures of packed records, and searches them by text or picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfclip.records.manifest import load_manifest, records_reference
 
 
 def index_records(run: Path, reference: str, out: Path) -> int:
-    """Write the index of every picture of "DIR" or "DIR:SPLIT"; return how many there are.
+    """Index all pictures of "DIR" or "DIR:SPLIT"; return their number.
 
     Raises:
         FileNotFoundError, ValueError: no model, no records, or no such split.
@@ -52,13 +52,14 @@ def index_records(run: Path, reference: str, out: Path) -> int:
 
 
 def search(index: SearchIndex, query: str, *, top: int, chunk: int) -> list[dict]:
-    """Find the pictures nearest to a text, or to the picture in a file.
+    """Return the pictures nearest to a text, or to the picture in a file.
 
     Returns:
         The hits, the nearest first: `key`, `cosine`, `captions`, `labels` and the `record`.
 
     Raises:
-        ValueError: the records were packed anew, the text is too long, or the file is no picture.
+        ValueError: the records changed since indexing, the text is too long, or the file is no
+            picture.
     """
     if load_manifest(index.records).fingerprint() != index.fingerprint:
         raise ValueError(
@@ -66,7 +67,7 @@ def search(index: SearchIndex, query: str, *, top: int, chunk: int) -> list[dict
             f"python -m tfclip.search index {index.run} {index.records}"
         )
     model = load_model(index.run)
-    if os.path.isfile(query):  # Path's own is_file raises for a long text.
+    if os.path.isfile(query):  # Path.is_file raises for a long text.
         _, embedded = embed_pictures(model, file_views([Path(query)], model.config.picture_size))
         embedding = embedded[0, 0]
     else:
@@ -91,5 +92,5 @@ def search(index: SearchIndex, query: str, *, top: int, chunk: int) -> list[dict
 
 
 def draw_hits(index: SearchIndex, hits: list[dict], out: Path) -> None:
-    """Draw the hits into a picture file, the nearest first."""
+    """Draw a contact sheet of the hits, the nearest first."""
     draw_sheet([hit["record"] for hit in hits], out, [f"{hit['cosine']:.3f}" for hit in hits])

@@ -1,4 +1,4 @@
-"""Zero-shot classification of pictures that show one class each."""
+"""Measures zero-shot classification of single-label pictures."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def evaluate_classification(
     templates: str = "single",
     class_names: Path | None = None,
 ) -> dict:
-    """Measure how often the right class is among the most similar ones.
+    """Measure top-1, top-5 and top-10 accuracy.
 
     Args:
         model: a trained model.
-        data: a folder of class folders, or what `labelled_tfds` opened.
-        templates: of the prompts, by name.
-        class_names: a file with a name per line, to use instead of the data's.
+        data: a folder of class folders, or the result of `labelled_tfds`.
+        templates: of the prompts, a name or a file.
+        class_names: a file with one name per line, used instead of the data's names.
 
     Returns:
-        `top1`, `top5`, `top10` (with k classes or fewer the top k are always right), `classes` and
-        `images`, and what was asked for.
+        `top1`, `top5`, `top10` (1 with k classes or fewer), `mean_per_class_recall`, `classes`,
+        `images`, and the arguments.
 
     Raises:
         FileNotFoundError, ValueError: see `labelled_folders` and `named_classes`; or no picture
-            could be read.
+            could be decoded.
     """
     if not isinstance(data, LabelledClasses):
         data = labelled_folders(data)

@@ -1,4 +1,4 @@
-"""The zero-shot mAP of one labelled split, to be asked again while a model learns."""
+"""Measures the zero-shot mAP of one labelled split repeatedly during training."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from tfclip.evaluation.embedding.prompts import class_prompts
 from tfclip.evaluation.metrics.multilabel import average_precision, mean_defined
 from tfclip.models.saving import TrainedModel
 
-# Decoded pictures that are kept in memory between two measurements.
+# The limit for decoded pictures that are kept in memory between measurements.
 KEPT_BYTES = 512 * 2**20
 
 
 class SplitScorer:
-    """The zero-shot mAP of a split of records, one view.
+    """The zero-shot mAP of a split of records with one view per picture.
 
-    The pictures are decoded once and kept, where they are few enough.
+    The pictures are decoded once and kept in memory if they fit into `KEPT_BYTES`.
     """
 
     def __init__(self, model: TrainedModel, directory: Path, split: str, templates: str = "single"):
@@ -31,7 +31,7 @@ class SplitScorer:
             self._views = self._views.cache()
 
     def map(self) -> float:
-        """Measure the mean of all-points average precision, `map` of `evaluate_multilabel`."""
+        """Return the mean all-points average precision, `map` of `evaluate_multilabel`."""
         classes = embed_classes(self._model, self._prompts)
         _, embeddings = embed_pictures(self._model, self._views, total=len(self._pictures.keys))
         scores: np.ndarray = embeddings[:, 0] @ classes.T

@@ -1,8 +1,8 @@
-"""Zero-shot multi-label classification, Pascal VOC's way: average precision, fitted thresholds.
+"""Measures zero-shot multi-label classification: average precision and fitted thresholds.
 
-Average precision comes both ways. `map` is CLIP_benchmark's: all points, and a difficult object is
-an object. `map_voc07` is VOC2007's own: 11 points, difficult objects ignored. Thresholds and all
-shares of decisions ignore difficult objects. NumPy.
+Average precision is reported in two definitions. `map` is CLIP_benchmark's: all points, difficult
+objects count as positives. `map_voc07` is VOC2007's: 11 points, difficult objects ignored.
+Thresholds and all decision rates ignore difficult objects. NumPy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tfclip.evaluation.tasks.multilabel_map import RESAMPLES, map_by_templates, 
 
 @dataclass(frozen=True)
 class MultilabelResult:
-    """What was measured: `figures` for metrics/voc.json, `thresholds` for thresholds.json."""
+    """The result: `figures` for metrics/voc.json, `thresholds` for thresholds.json."""
 
     figures: dict
     thresholds: dict
@@ -52,24 +52,25 @@ def evaluate_multilabel(
 
     Args:
         embeddings: of a trained model.
-        test: what is measured on.
-        calibration: what the thresholds are fitted on; it shares no picture with `test`. With
-            `options.false_positives` its labels are unknown, and `difficult` marks the classes
-            that a picture may show, see `negatives`.
-        options: what is asked.
-        never_trained: classes that did not occur in training; by default those the model names.
+        test: the pictures to measure on.
+        calibration: the pictures to fit thresholds on, none of them in `test`. With
+            `options.false_positives` its labels are unknown, and `difficult` marks the classes that
+            a picture may show, see `false_positive_rate`.
+        options: of the measurement.
+        never_trained: classes that did not occur in training; by default those that the model's
+            configuration lists.
 
     Returns:
-        The figures; all shares are 0..1, a share that is undefined is NaN. `macro` and `micro` are
-        with the thresholds per class in use, `unshrunk` with those that are best for each class by
-        itself, `global` with one for all, `softmax` with the softmax over the classes in place of
-        the cosine, fitted alike. `oracle` is with thresholds fitted on `test` itself: a bound, and
-        used for nothing. `intervals` are 95 % bootstrap intervals over the pictures of `test`, the
-        thresholds as they are.
+        The figures; all rates are 0..1, undefined ones NaN. `macro` and `micro` are for the
+        thresholds in use, `unshrunk` for thresholds fitted to each class alone, `global` for one
+        threshold for all classes, `softmax` for thresholds on the softmax over the classes instead
+        of the cosine. `oracle` is for thresholds fitted on `test` itself: an upper bound that is
+        used for nothing. `intervals` are 95 % bootstrap intervals over the pictures of `test` with
+        fixed thresholds.
 
     Raises:
-        ValueError: both splits are the same or share pictures, their classes differ, or a prompt
-            is too long for the model.
+        ValueError: the splits share pictures, their classes differ, or a prompt is too long for
+            the model.
     """
     _check_apart(test, calibration)
     names = test.class_names
@@ -87,7 +88,7 @@ def evaluate_multilabel(
     if never_trained is None:
         never_trained = embeddings.trained_on.get("never_trained", ())
     unseen = [name for name in names if name in set(never_trained)]
-    labelled = options.false_positives is None
+    is_labelled = options.false_positives is None
     figures, intervals = rankings(on_test, unseen, weights)
     decided, of_decisions = all_decisions(on_test, fitted, options, weights)
     figures |= decided
@@ -105,16 +106,16 @@ def evaluate_multilabel(
         "never_trained_in_calibration": [
             name
             for name in unseen
-            if labelled and on_calibration.present[:, names.index(name)].any()
+            if is_labelled and on_calibration.present[:, names.index(name)].any()
         ],
         "split": on_test.split,
-        "calibrate": on_calibration.split if labelled else "none",
+        "calibrate": on_calibration.split if is_labelled else "none",
         "images": len(on_test.keys),
         "calibration_images": len(on_calibration.keys),
         "skipped": on_test.skipped + on_calibration.skipped,
         "tiles": options.tiles,
         "fusion": fusion.to_dict(),
-        "objective": options.objective if labelled else None,
+        "objective": options.objective if is_labelled else None,
         "templates": options.templates,
         "synonyms": {name: list(words) for name, words in options.synonyms.items()},
         "seed": options.seed,
@@ -123,7 +124,7 @@ def evaluate_multilabel(
         figures["by_templates"] = map_by_templates(
             embeddings, embedded, fusion, options, weights, chosen
         )
-    if not labelled:
+    if not is_labelled:
         figures["negatives"] = promised(on_test, on_calibration, fitted.thresholds, options)
         low, high = of_decisions["macro_specificity"]
         figures["negatives"]["measured_interval"] = [1 - high, 1 - low]
@@ -150,7 +151,7 @@ def _thresholds(
     options: MultilabelOptions,
     figures: Mapping,
 ) -> dict:
-    """What an export and `predict` need to decide alike."""
+    """Return everything that `predict` and exports need to make the same decisions."""
     calibration = fitted.calibrations.get(options.probabilities)
     return {
         "class_names": list(names),

@@ -1,4 +1,4 @@
-"""What thresholds decide on a test split, and what that is worth: tables of shares. NumPy."""
+"""Measures the decisions of thresholds on a test split: rates, confusion, calibration. NumPy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tfclip.evaluation.metrics.multilabel import (
 def all_decisions(
     test: ScoredPictures, fitted: Fitted, options: MultilabelOptions, weights: np.ndarray
 ) -> tuple[dict, dict]:
-    """What every kind of threshold decides on the test split; and intervals of those in use."""
+    """Return the rates of every kind of threshold, and the intervals of those in use."""
     cosine, softmax = test.scores, fitted.softmax_of(test.scores)
     used = _decisions(cosine, fitted.thresholds.per_class, test, weights)
     intervals = used.pop("intervals")
@@ -43,66 +43,66 @@ def all_decisions(
         },
     }
     counted = ~test.difficult
-    has_both = test.known.any() and (counted & ~test.present).any()
+    has_both = test.truth.any() and (counted & ~test.present).any()
     if options.false_positives is None and has_both:
         kinds["oracle"] = _oracle(test, fitted.thresholds, options.objective, weights)
     return kinds, intervals
 
 
 def _oracle(test: ScoredPictures, fitted: Thresholds, objective: str, weights: np.ndarray) -> dict:
-    """The decisions of thresholds that saw the answers, and how far macro F1 stays behind them."""
-    best = fit_thresholds(test.scores, test.known, objective, test.difficult).per_class
-    reached = [
-        macro(confusion(test.scores >= thresholds, test.known, test.difficult, weights))["f1"]
+    """Return the rates of thresholds fitted on the test split, and the gap in macro F1 to them."""
+    best = fit_thresholds(test.scores, test.truth, objective, test.difficult).per_class
+    resampled = [
+        macro(confusion(test.scores >= thresholds, test.truth, test.difficult, weights))["f1"]
         for thresholds in (best, fitted.per_class)
     ]
     decided = _decisions(test.scores, best, test)
-    f1 = macro(confusion(test.scores >= fitted.per_class, test.known, test.difficult))["f1"]
+    f1 = macro(confusion(test.scores >= fitted.per_class, test.truth, test.difficult))["f1"]
     gap = decided["macro"]["f1"] - float(f1)
-    # Both on the same resamples, as the gain by tiles.
+    # Paired: both on the same resamples, like the gain by tiles.
     return {
         **decided,
         "macro_f1_gap": gap,
-        "macro_f1_gap_interval": recentred_bootstrap_interval(gap, reached[0] - reached[1]),
+        "macro_f1_gap_interval": recentred_bootstrap_interval(gap, resampled[0] - resampled[1]),
     }
 
 
 def probability_errors(test: ScoredPictures, fitted: Fitted, options: MultilabelOptions) -> dict:
-    """The expected calibration error on the test split, before and after calibration."""
+    """Return the expected calibration error on the test split, before and after calibration."""
     kinds = {"softmax": fitted.softmax_of(test.scores)} | {
         kind: calibration.probabilities(test.scores)
         for kind, calibration in fitted.calibrations.items()
     }
     errors = {
-        kind: expected_calibration_error(probabilities, test.known, test.difficult)
+        kind: expected_calibration_error(probabilities, test.truth, test.difficult)
         for kind, probabilities in kinds.items()
     }
     bins = {
         kind: dict(
             zip(
                 ("count", "mean", "share"),
-                (part.tolist() for part in reliability(promised, test.known, test.difficult)),
+                (part.tolist() for part in reliability(probabilities, test.truth, test.difficult)),
                 strict=True,
             )
         )
-        for kind, promised in kinds.items()
+        for kind, probabilities in kinds.items()
     }
     used = options.probabilities if fitted.calibrations else "softmax"
     return {"used": used, "expected_calibration_error": errors, "reliability": bins}
 
 
 def confusion_of_classes(test: ScoredPictures, fitted: Thresholds, most: int = 12) -> dict:
-    """Which class is predicted for pictures that show another and not it.
+    """Return how often a class is predicted for pictures that show another class and not it.
 
     Returns:
         `shares` (C,C): of the pictures that show the class of the row and not that of the column,
-        the share for which the column is predicted, NaN without such a picture. `most`: the pairs
-        of the highest shares that concern five pictures or more.
+        the fraction for which the column is predicted; NaN without such pictures. `most`: the pairs
+        with the highest fractions over five or more pictures.
     """
     predicted = test.scores >= fitted.per_class
     absent = ~test.present
-    pictures = test.known.T.astype(np.float64) @ absent
-    wrong = test.known.T.astype(np.float64) @ (predicted & absent)
+    pictures = test.truth.T.astype(np.float64) @ absent
+    wrong = test.truth.T.astype(np.float64) @ (predicted & absent)
     shares = np.divide(wrong, pictures, out=np.full_like(wrong, np.nan), where=pictures > 0)
     names, ranked = test.class_names, np.where(pictures >= 5, shares, -1.0)
     np.fill_diagonal(ranked, -1.0)
@@ -126,9 +126,9 @@ def confusion_of_classes(test: ScoredPictures, fitted: Thresholds, most: int = 1
 def promised(
     test: ScoredPictures, negatives: ScoredPictures, fitted: Thresholds, options: MultilabelOptions
 ) -> dict:
-    """What thresholds from negatives promise, and the false-positive rate that was measured."""
-    shares = rates(confusion(test.scores >= fitted.per_class, test.known, test.difficult))
-    measured = 1 - shares["specificity"]
+    """Return the bound of the false-positive rate, and the rate that was measured."""
+    values = rates(confusion(test.scores >= fitted.per_class, test.truth, test.difficult))
+    measured = 1 - values["specificity"]
     return {
         "promised_false_positive_rate": options.false_positives,
         "measured_false_positive_rate": float(mean_defined(measured)),
@@ -145,16 +145,16 @@ def _decisions(
     scored: ScoredPictures,
     weights: np.ndarray | None = None,
 ) -> dict:
-    """`macro` and `micro` shares of the decisions score >= threshold; with weights `intervals`."""
-    known, predicted = scored.known, scores >= thresholds
-    counts = confusion(predicted, known, scored.difficult)
+    """Return `macro` and `micro` rates of score >= threshold; with weights also `intervals`."""
+    predicted = scores >= thresholds
+    counts = confusion(predicted, scored.truth, scored.difficult)
     means = {
         name: {share: float(value) for share, value in mean(counts).items()}
         for name, mean in (("macro", macro), ("micro", micro))
     }
     if weights is None:
         return means
-    resampled = confusion(predicted, known, scored.difficult, weights)
+    resampled = confusion(predicted, scored.truth, scored.difficult, weights)
     intervals = {
         f"{name}_{share}": recentred_bootstrap_interval(means[name][share], values)
         for name, mean in (("macro", macro), ("micro", micro))
@@ -164,15 +164,15 @@ def _decisions(
 
 
 def per_class(scored: ScoredPictures, fitted: Thresholds) -> dict[str, dict]:
-    """Average precision and the shares of the decisions for each class, by its name."""
-    known = scored.known
+    """Return average precision and decision rates by class name."""
+    truth = scored.truth
     columns = {
         "ap": average_precision(scored.scores, scored.present),
-        "ap_voc07": average_precision_voc07(scored.scores, known, scored.difficult),
+        "ap_voc07": average_precision_voc07(scored.scores, truth, scored.difficult),
         "positives": scored.present.sum(axis=0),
         "difficult": scored.difficult.sum(axis=0),
         "threshold": fitted.per_class,
-        **rates(confusion(scored.scores >= fitted.per_class, known, scored.difficult)),
+        **rates(confusion(scored.scores >= fitted.per_class, truth, scored.difficult)),
     }
     return {
         name: {key: column[c].item() for key, column in columns.items()}
@@ -181,5 +181,5 @@ def per_class(scored: ScoredPictures, fitted: Thresholds) -> dict[str, dict]:
 
 
 def named(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
-    """The numbers (C,) by class name."""
+    """Return values (C,) by class name."""
     return dict(zip(names, values.tolist(), strict=True))

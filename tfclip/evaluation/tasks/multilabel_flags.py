@@ -1,4 +1,4 @@
-"""The flags of `tfclip.evaluate RUN voc`, checked before TensorFlow starts."""
+"""The flags of `tfclip.evaluate RUN voc|multilabel`, checked before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ class VocFlags:
     records: Path | None = None
     """A directory of packed records with labels; or else --data."""
     split: str = "test"
-    """What is measured on; several as train+val."""
+    """The split to measure on; several as train+val."""
     calibrate: str = "trainval"
-    """The split that thresholds and probabilities are fitted on; it shares no picture with --split.
-    none: thresholds come from --negatives, and promise a false-positive rate and nothing else."""
+    """The split to fit thresholds and probabilities on; it must share no picture with --split.
+    none: thresholds come from --negatives and bound the false-positive rate only."""
     negatives: str | None = None
-    """With --calibrate none: captioned records, DIR:SPLIT, whose pictures count as negatives of
-    every class that their captions do not name; those the run was validated on when not given."""
+    """With --calibrate none: captioned records, DIR:SPLIT, whose pictures are negatives of every
+    class that their captions do not name; default: the validation records of the run."""
     false_positives: float = 0.05
-    """With --calibrate none: the false-positive rate that the thresholds promise."""
+    """With --calibrate none: the bound of the false-positive rate."""
     tiles: str = "1"
-    """The views of a picture: 1 (all of it), 1+4, 1+9 or 1+4+9 (and overlapping crops)."""
+    """The views of a picture: 1 (the whole picture), or 1+4, 1+9, 1+4+9 with overlapping crops."""
     fusion: str = "max"
-    """How the scores of the views become one: max, or logsumexp (as sharp as the model's
-    temperature)."""
+    """How the scores of the views are combined: max, or logsumexp with the model's temperature as
+    sharpness."""
     objective: str = "f1"
-    """What a threshold is fitted for: f1, accuracy, youden, sensitivity:0.9 (or another bound;
-    specificity and precision alike)."""
+    """What thresholds are fitted for: f1, accuracy, youden, or a bound such as sensitivity:0.9
+    (also specificity and precision)."""
     shrink: bool = True
-    """Draw thresholds of classes with few positives towards the global one, as far as
-    cross-validation on --calibrate says."""
+    """Shrink the thresholds of classes with few positives towards a shared one; cross-validation on
+    --calibrate chooses the strength."""
     probabilities: str = "platt"
-    """What makes a cosine a probability in predict and exports: platt or isotonic."""
+    """The calibration of probabilities in predict and exports: platt or isotonic."""
     templates: str = "single"
     """The prompts, by name: single, voc (CLIP_benchmark's, official names), openai (80), short,
-    region; or a text file with one prompt a line, {} for the class."""
+    region; or a text file with one prompt per line, {} for the class."""
     all_templates: bool = False
-    """Also measure the mean average precision with every set of prompts known by name."""
+    """Also measure the mean average precision with every named set of prompts."""
     synonyms: Path | None = None
-    """A text file with lines CLASS: word, word; the words take the place of the class name, and
-    their prompts are averaged."""
+    """A text file with lines CLASS: word, word; the words replace the class name, and their prompts
+    are averaged."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
     seed: int = 0
@@ -90,7 +90,7 @@ class VocFlags:
 
     @property
     def benchmark(self) -> str:
-        """What the files of the results are called."""
+        """The name of the result files."""
         return "voc"
 
     def classes(self) -> tuple[str, ...] | None:
@@ -98,7 +98,7 @@ class VocFlags:
         return None
 
     def options(self) -> MultilabelOptions:
-        """Return what is asked of the measurement; ValueError for what is not known."""
+        """Return the options of the measurement; ValueError for an invalid one."""
         return MultilabelOptions(
             templates=self.templates,
             synonyms={} if self.synonyms is None else read_synonyms(self.synonyms),
@@ -113,7 +113,7 @@ class VocFlags:
         )
 
     def splits(self) -> tuple[str, ...]:
-        """Return the splits to read, each once."""
+        """Return the splits to read, without duplicates."""
         used = [self.split] + ([] if self.calibrate == NONE else [self.calibrate])
         return tuple(dict.fromkeys(part for split in used for part in split.split("+")))
 
@@ -121,7 +121,8 @@ class VocFlags:
         """Return the records and the split that negatives come from.
 
         Raises:
-            ValueError: no such flag, and the run names no validation records; or no split.
+            ValueError: the flag is missing and the run has no validation records; or no split is
+                given where there are several.
         """
         reference = self.negatives or _validated_on(self.run)
         if reference is None:
@@ -137,17 +138,17 @@ class VocFlags:
 
 @dataclass(frozen=True)
 class MultilabelFlags(VocFlags):
-    """Multi-label with classes of one's own: as voc, from any packed records with labels."""
+    """Multi-label with your own classes: like voc, for any packed records with labels."""
 
     calibrate: str = "val"
-    """The split that thresholds and probabilities are fitted on; it shares no picture with --split.
-    none: thresholds come from --negatives, and promise a false-positive rate and nothing else."""
+    """The split to fit thresholds and probabilities on; it must share no picture with --split.
+    none: thresholds come from --negatives and bound the false-positive rate only."""
     class_names: Path | None = None
-    """A text file with the classes to measure, one a line, in the order of tables and exports; by
-    default all of the records, in their order."""
+    """A text file with the classes to measure, one per line, in the order of tables and exports;
+    default: all classes of the records in their order."""
     name: str | None = None
-    """What the results are called, metrics/multilabel-NAME.json; by default as the data's folder
-    is."""
+    """The name of the results, metrics/multilabel-NAME.json; default: the name of the data's
+    folder."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -158,7 +159,7 @@ class MultilabelFlags(VocFlags):
 
     @property
     def benchmark(self) -> str:
-        """What the files of the results are called."""
+        """The name of the result files."""
         folder = self.records or self.data or Path()
         return f"multilabel-{self.name or folder.resolve().name}"
 
@@ -169,7 +170,7 @@ class MultilabelFlags(VocFlags):
         lines = self.class_names.read_text(encoding="utf-8-sig").splitlines()
         names = tuple(line.strip() for line in lines if line.strip())
         if len(set(names)) < len(names) or not names:
-            raise ValueError(f"{self.class_names} names no class, or one twice")
+            raise ValueError(f"{self.class_names} has no class, or one more than once")
         return names
 
 
@@ -182,7 +183,7 @@ def check_run(path: Path) -> None:
 
 
 def _validated_on(run: Path) -> str | None:
-    """The validation records that a run's configuration names, where they still are."""
+    """Return the validation records of a run's configuration, if they still exist."""
     config = run / "config.json"
     if not config.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Mean average precision with its intervals: by tiles, by classes seen or not, by templates."""
+"""Mean average precision with intervals, also by tiles, by trained classes and by templates."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ RESAMPLES = 500
 def rankings(
     scored: ScoredPictures, unseen: Sequence[str], weights: np.ndarray
 ) -> tuple[dict, dict]:
-    """The means of average precision over the classes, and their 95 % bootstrap intervals.
+    """Return mean average precisions and their 95 % bootstrap intervals.
 
     Args:
         scored: the pictures.
-        unseen: classes that did not occur in training, told apart.
-        weights: (N,R) resamples, from `multilabel.bootstrap_weights`.
+        unseen: classes that did not occur in training, which are reported separately.
+        weights: (N,R) resamples, from `bootstrap.bootstrap_weights`.
 
     Returns:
-        `map`, `map_voc07` and, where there is cause, the one-view and unseen figures; and the
+        `map`, `map_voc07` and, with tiles or untrained classes, the figures for them; and the
         intervals by the same names.
     """
     figures: dict[str, Any] = {}
     intervals: dict[str, list[float]] = {}
 
-    def tell(name: str, once: np.ndarray, resampled: np.ndarray) -> None:
+    def report(name: str, once: np.ndarray, resampled: np.ndarray) -> None:
         figures[name] = float(mean_defined(once))
         intervals[name] = recentred_bootstrap_interval(figures[name], mean_defined(resampled))
 
     ap = average_precision(scored.scores, scored.present)
     resampled = average_precision(scored.scores, scored.present, weights=weights)
-    tell("map", ap, resampled)
-    eleven = average_precision_voc07(scored.scores, scored.known, scored.difficult)
-    tell(
+    report("map", ap, resampled)
+    eleven = average_precision_voc07(scored.scores, scored.truth, scored.difficult)
+    report(
         "map_voc07",
         eleven,
-        average_precision_voc07(scored.scores, scored.known, scored.difficult, weights),
+        average_precision_voc07(scored.scores, scored.truth, scored.difficult, weights),
     )
     if scored.view_scores.shape[1] > 1:
         one = average_precision(scored.one_view, scored.present)
         one_resampled = average_precision(scored.one_view, scored.present, weights=weights)
-        tell("map_one_view", one, one_resampled)
-        # Both on the same resamples: the interval of the gain, not of two separate figures.
+        report("map_one_view", one, one_resampled)
+        # Paired: both on the same resamples.
         gain = mean_defined(resampled) - mean_defined(one_resampled)
         figures["map_gain_by_tiles"] = figures["map"] - figures["map_one_view"]
         intervals["map_gain_by_tiles"] = recentred_bootstrap_interval(
@@ -65,8 +65,8 @@ def rankings(
     figures["never_trained"] = list(unseen)
     if unseen:
         of_unseen = np.isin(scored.class_names, unseen)
-        tell("map_seen", ap[~of_unseen], resampled[~of_unseen])
-        tell("map_unseen", ap[of_unseen], resampled[of_unseen])
+        report("map_seen", ap[~of_unseen], resampled[~of_unseen])
+        report("map_unseen", ap[of_unseen], resampled[of_unseen])
     return figures, intervals
 
 
@@ -78,20 +78,20 @@ def map_by_templates(
     weights: np.ndarray,
     chosen: Mapping,
 ) -> dict[str, Mapping | None]:
-    """The mean average precision with every known set of templates, the rest as it was asked.
+    """Return the mean average precision with every named set of templates.
 
     Args:
         embeddings: of the model.
         embedded: the pictures.
         fusion: of their views.
-        options: what was asked.
+        options: of the measurement, which apply apart from the templates.
         weights: (N,R) resamples.
-        chosen: what is returned for the templates that were asked for; templates that make the same
+        chosen: the result for the templates of `options`; sets of templates that make the same
             prompts are measured once.
 
     Returns:
-        By name of the templates `map` and its 95 % `interval`, or None where a prompt is longer
-        than the model's context.
+        `map` and its 95 % `interval` by name of the templates; None where a prompt is longer than
+        the model's context.
     """
     names, synonyms = embedded.pictures.class_names, options.synonyms
     measured: dict[tuple, Mapping | None] = {
@@ -113,7 +113,7 @@ def _measured(
     texts: Sequence[Sequence[str]],
     weights: np.ndarray,
 ) -> dict | None:
-    """The mean average precision with these texts, or None where one is too long."""
+    """Return the mean average precision with these texts, or None where one is too long."""
     try:
         classes = class_embeddings_of(embeddings, texts)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`tfclip.evaluate RUN voc`: opens labelled pictures, measures, and writes what was measured."""
+"""Runs `tfclip.evaluate RUN voc|multilabel`: opens the data, measures, writes the results."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ from tfclip.sources.registry import open_source
 from tfclip.sources.sample import SourceOptions
 
 EXAMPLES = 24
-"""Pictures on the page."""
+"""The number of pictures on the report page."""
 
 
 def measure_multilabel(flags: VocFlags, started: float) -> dict:
     """Measure, print the table, and write metrics/voc.json and thresholds.json.
 
     Args:
-        flags: as given.
+        flags: of the command.
         started: `time.monotonic()` at the beginning of the command.
 
     Returns:
@@ -60,7 +60,7 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     """
     embeddings = RunEmbeddings(flags.run)
     test, calibration = _open(flags, embeddings)
-    # The products are small: threads of BLAS would spin beside those that resample.
+    # The products are small: BLAS threads would compete with those of the bootstrap.
     with threadpool_limits(1, user_api="blas"):
         result = evaluate_multilabel(embeddings, test, calibration, flags.options())
     figures = result.figures | {"data": str(flags.records or flags.data)}
@@ -90,28 +90,28 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
 
 
 def _open(flags: VocFlags, embeddings: RunEmbeddings) -> tuple[LabelledPictures, LabelledPictures]:
-    """The pictures to measure on, and those to fit on."""
+    """Return the pictures to measure on and those to fit on."""
     records = flags.records
     if records is not None:
 
-        def opened(split: str) -> LabelledPictures:
+        def open_split(split: str) -> LabelledPictures:
             parts = [_kept(records, part, embeddings) for part in split.split("+")]
             return with_classes(joined(parts), flags.classes())
     else:
-        # The flags have made sure that one of the two is given.
+        # The flags check that one of the two is given.
         source = open_source("voc", flags.data or Path(), SourceOptions(splits=flags.splits()))
 
-        def opened(split: str) -> LabelledPictures:
+        def open_split(split: str) -> LabelledPictures:
             return with_classes(labelled_source(source, split), flags.classes())
 
-    test = opened(flags.split)
+    test = open_split(flags.split)
     if flags.calibrate != NONE:
-        return test, opened(flags.calibrate)
+        return test, open_split(flags.calibrate)
     return test, _negatives(flags, test.class_names, embeddings)
 
 
 def _kept(directory: Path, split: str, embeddings: RunEmbeddings) -> LabelledPictures:
-    """A split of records; its labels are read once for a run."""
+    """Return a split of records; its labels are read once and cached in the run."""
     return embeddings.labels(
         f"{load_manifest(directory).fingerprint()}:{split}",
         lambda: labelled_records(directory, split),
@@ -122,7 +122,7 @@ def _kept(directory: Path, split: str, embeddings: RunEmbeddings) -> LabelledPic
 def _negatives(
     flags: VocFlags, class_names: tuple[str, ...], embeddings: RunEmbeddings
 ) -> LabelledPictures:
-    """Captioned pictures, `difficult` where a caption names the class."""
+    """Return captioned pictures, marked `difficult` for classes that their captions name."""
     directory, split = flags.negatives_reference()
     synonyms = flags.options().synonyms
     names = [
@@ -135,14 +135,14 @@ def _negatives(
         lambda: unlabelled_records(directory, split, class_names, names),
         record_pictures(directory, split),
     )
-    # Their embeddings do not depend on the names.
+    # The embeddings do not depend on the class names.
     return dataclasses.replace(pictures, split=f"{directory}:{split}", reference=reference)
 
 
 def _write_examples(
     path: Path, embeddings: RunEmbeddings, test: LabelledPictures, result: MultilabelResult
 ) -> None:
-    """The first pictures of the test split with their decisions, for the page."""
+    """Write the first pictures of the test split with their decisions for the report page."""
 
     def small() -> dict[str, np.ndarray]:
         views = test.views(SIDE, group_boxes(1)).take(EXAMPLES)

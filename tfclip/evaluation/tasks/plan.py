@@ -1,4 +1,4 @@
-"""What `evaluate --dry-run` tells: the flags as resolved, what is read, and what is written."""
+"""The output of `evaluate --dry-run`: resolved flags, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FILES = {
 
 
 def plan(benchmark: str, flags: Any) -> dict:
-    """Return what would be done; nothing is written and TensorFlow is not loaded.
+    """Return what the command would do; nothing is written and TensorFlow is not imported.
 
     Args:
         benchmark: a key of `FILES`, or multilabel.
-        flags: of that benchmark, which have checked themselves.
+        flags: of that benchmark, validated.
     """
     return {
         "benchmark": benchmark,
@@ -39,7 +39,7 @@ def _files(benchmark: str, flags: Any) -> tuple[str, ...]:
 
 
 def _pictures(flags: Any) -> dict[str, Any]:
-    """How many pictures of packed records are read, by split; else where the data is."""
+    """Return the number of pictures by split for packed records, else the path of the data."""
     records = getattr(flags, "records", None)
     if records is None:
         return {"data": getattr(flags, "data", None) or getattr(flags, "tfds", None)}

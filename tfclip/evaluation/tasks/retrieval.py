@@ -1,4 +1,4 @@
-"""Retrieval between the pictures and the captions of packed records."""
+"""Measures retrieval between the pictures and captions of packed records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tfclip.records.manifest import load_manifest, records_reference
 from tfclip.records.reader import read_split
 
 QUERIES, HITS = 6, 4
-"""Captions that stand as examples on the report page, and pictures for each."""
+"""The number of example captions on the report page, and of pictures for each."""
 
 
 def evaluate_retrieval(
@@ -38,17 +38,17 @@ def evaluate_retrieval(
     """Measure both directions over every picture and all captions of a split.
 
     Args:
-        model: a trained model, or that of a run, whose embeddings are kept beside it.
-        reference: "DIR:SPLIT"; the split may be left out where there is only one.
-        chunk: rows of the similarity matrix that stand at a time; the figures do not depend on it.
-        examples: a file for some captions with the pictures nearest to each.
+        model: a trained model, or a run, whose embeddings are cached in it.
+        reference: "DIR:SPLIT"; the split may be omitted if there is only one.
+        chunk: rows of the similarity matrix in memory at a time; the figures do not depend on it.
+        examples: a file to write some captions with their nearest pictures to.
 
     Returns:
-        See `retrieval.retrieval_metrics`; beside it `records` and `split`.
+        The figures of `retrieval.retrieval_metrics`, with `records` and `split`.
 
     Raises:
-        ValueError: no captions, an unknown split, or several and none given.
-        FileNotFoundError: no records there.
+        ValueError: no captions, an unknown split, or several splits and none given.
+        FileNotFoundError: no records at the path.
     """
     directory, split = records_reference(reference)
     manifest = load_manifest(directory)
@@ -107,15 +107,17 @@ def _shared(image_of_text: np.ndarray, text_id: np.ndarray) -> int:
 def _embed(
     model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes], total: int
 ) -> dict[str, np.ndarray]:
-    """The `total` pictures of a split and its captions: `images` (N,D) and `texts` (M,D)."""
+    """Embed the `total` pictures and the captions of a split: `images` (N,D), `texts` (M,D)."""
     views = record_views(directory, split, model.config.picture_size)
     _, images = embed_pictures(model, views, total=total)
     return {"images": images[:, 0], "texts": embed_texts(model, captions)}
 
 
 def _hits(images: np.ndarray, text: np.ndarray, right: np.ndarray, caption: str) -> list[dict]:
-    """The pictures nearest to a caption, and the nearest of its own, rows `right`, where none of
-    them is among these."""
+    """Return the nearest pictures of a caption, and its nearest own picture if it is not there.
+
+    `right` are the rows of the caption's own pictures.
+    """
     right = np.atleast_1d(right)
     rows, cosines = nearest_rows(images, text, HITS)
     hits = [
@@ -126,7 +128,7 @@ def _hits(images: np.ndarray, text: np.ndarray, right: np.ndarray, caption: str)
         every = images @ text
         nearest = right[np.argmax(every[right])]
         own = float(every[nearest])
-        # As in the recalls, it ranks behind all others of the same score.
+        # As in the recalls, ties rank ahead of it.
         rank = int((np.delete(every, right) >= own).sum()) + 1
         hits.append(
             {"query": caption, "row": int(nearest), "score": own, "right": True, "rank": rank}
@@ -135,7 +137,7 @@ def _hits(images: np.ndarray, text: np.ndarray, right: np.ndarray, caption: str)
 
 
 def _drawn(hits: Sequence[dict], directory: Path, split: str) -> Iterator[dict]:
-    """Examples with their pictures, which are read in one pass."""
+    """Yield the examples with their pictures, which are read in one pass."""
     wanted, pictures = {hit["row"] for hit in hits}, {}
     records = read_split(directory, split, features=(schema.KEY, schema.IMAGE))
     for row, record in enumerate(records.as_numpy_iterator()):

@@ -1,4 +1,4 @@
-"""Semantic textual similarity of a model's texts, or of a pretrained text folder alone."""
+"""Measures semantic textual similarity of a model's text tower or of a pretrained text folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tfclip.models.weights.convert_texts import CLIP
 from tfclip.models.weights.text_folders import read_json
 from tfclip.models.weights.text_weights import read_folder
 
-# As the sentence-transformers name what their models do.
+# Files of sentence-transformers folders.
 POOLING_FILE = "1_Pooling/config.json"
 LENGTH_FILE = "sentence_bert_config.json"
 
 
 @dataclass(frozen=True)
 class TextSide:
-    """What embeds texts: a graph from `token_ids` and `text_mask` to (N,width); its tokenizer."""
+    """A text encoder: a graph from `token_ids` and `text_mask` to (N,width), and its tokenizer."""
 
     encode: Callable[..., tf.Tensor]
     tokenizer: Tokenizer
@@ -36,20 +36,20 @@ class TextSide:
 
 
 def text_side_of_model(model: TrainedModel) -> TextSide:
-    """The text tower and head of a trained model."""
+    """Return the text tower and head of a trained model."""
     encode = _graph(model.dual_encoder.encode_text)
     return TextSide(encode, model.tokenizer, model.config.embed_dim, model.config.text_tower)
 
 
 def text_side_of_folder(path: Path) -> TextSide:
-    """The tower of a pretrained text folder alone.
+    """Return the tower of a pretrained text folder.
 
-    BERT is pooled as a sentence-transformers folder says, else by the mean; CLIP at the end, before
-    its projection.
+    BERT is pooled as the files of a sentence-transformers folder say, otherwise by the mean; CLIP
+    is pooled at the end-of-text token, before its projection.
 
     Raises:
-        FileNotFoundError, ValueError: see `text_weights.read_folder`; or a pooling that no tower
-            here has, or CLIP without its merges.
+        FileNotFoundError, ValueError: see `text_weights.read_folder`; or an unsupported pooling, or
+            CLIP without merges.txt.
     """
     path = Path(path)
     pretrained = read_folder(path)
@@ -65,7 +65,7 @@ def text_side_of_folder(path: Path) -> TextSide:
             if isinstance(max_length, int) and max_length >= 3:
                 length = min(max_length, length)
         if pooling == "cls":
-            # Sentence models take the first token as it is, without BERT's pooler.
+            # Sentence models use the first token without BERT's pooler.
             options["pooler"] = False
     tokenizer = pretrained.make_tokenizer(length)
     if tokenizer is None:
@@ -86,14 +86,14 @@ def text_side_of_folder(path: Path) -> TextSide:
 
 
 def evaluate_sts(side: TextSide, data: Path) -> dict:
-    """Correlate the cosine of sentence pairs with people's scores, on every set below `data`.
+    """Correlate the cosines of sentence pairs with human scores, for every set below `data`.
 
     Returns:
         For each set `spearman`, `pearson`, `pairs` and `unscored`; `mean_spearman` over STS12 to
-        STS16 and STS-B, None where one of them is absent; and what was measured.
+        STS16 and STS-B, None if one of them is missing; and the arguments.
 
     Raises:
-        FileNotFoundError, ValueError: see `sts_sets`.
+        FileNotFoundError, ValueError: see `sentence_pairs`.
     """
     sets = {name: read_pairs(paths) for name, paths in find_sets(data).items()}
     texts = sorted({text for pairs in sets.values() for text in pairs.first + pairs.second})
@@ -121,7 +121,7 @@ def evaluate_sts(side: TextSide, data: Path) -> dict:
 
 
 def _graph(encode: Callable) -> Callable:
-    """`encode` as one graph for batches of any size and length."""
+    """Return `encode` as one graph for batches of any size and length."""
     return tf.function(
         encode,
         input_signature=[
@@ -132,7 +132,7 @@ def _graph(encode: Callable) -> Callable:
 
 
 def _pooling(path: Path) -> str:
-    """How a sentence-transformers folder pools; the mean where it does not say."""
+    """Return the pooling of a sentence-transformers folder, "mean" by default."""
     if not (path / POOLING_FILE).is_file():
         return "mean"
     settings = read_json(path / POOLING_FILE)
