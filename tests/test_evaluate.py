@@ -318,7 +318,7 @@ def test_without_calibration_data_a_false_positive_rate_is_promised(place, capsy
     assert evaluate.main([str(word) for word in (run, "voc", *words)]) == 0
     told = capsys.readouterr().err
     assert "thresholds from negatives alone, 8 pictures of" in told
-    assert "What is found, they do not promise" in told
+    assert "Recall is not guaranteed" in told
     figures = json.loads((run / "metrics" / "voc.json").read_text())
     assert figures["negatives"]["promised_false_positive_rate"] == 0.4
     specificity = [row["specificity"] for row in figures["per_class"].values()]

@@ -61,7 +61,7 @@ def test_a_class_that_fixes_nothing_gets_the_curve_of_all(drawn, kind):
     np.testing.assert_allclose(found[:, 1], pooled.probabilities(scores[:, 1:2])[:, 0], atol=1e-9)
     assert (np.diff(found[np.argsort(scores[:, 1]), 1]) >= 0).all()
     truth[:] = False
-    with pytest.raises(ValueError, match="needs a positive and a negative"):
+    with pytest.raises(ValueError, match="needs positives and negatives"):
         fit_calibration(kind, scores, truth)
 
 

@@ -1,4 +1,4 @@
-"""Thresholds for another objective, from the calibration scores that a measurement kept. NumPy."""
+"""Fits thresholds for another objective to the stored calibration scores of a run. NumPy."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _REMEDY = (
 
 
 def refitted_thresholds(run: Path, content: Mapping, objective: str) -> dict[str, float]:
-    """Fit the thresholds of a thresholds file anew, as `evaluate --objective` would have done.
+    """Refit the thresholds of a thresholds file, with the result of `evaluate --objective`.
 
     Args:
-        run: the run directory, which keeps the scores of its calibration split.
+        run: the run directory, which holds the scores of the calibration split.
         content: of the thresholds file.
         objective: see `thresholds.parse_objective`.
 
     Returns:
-        The threshold of each class by its name.
+        The thresholds by class name.
 
     Raises:
-        ValueError: the thresholds were fitted without labels, or no scores are kept that give them.
+        ValueError: the thresholds were fitted without labels, or the run has no scores for them.
     """
     if content.get("objective") is None:
         raise ValueError(
@@ -36,15 +36,17 @@ def refitted_thresholds(run: Path, content: Mapping, objective: str) -> dict[str
             f"for a false-positive rate; {_REMEDY}"
         )
     names = list(content["class_names"])
-    scores, known, ignore = _kept(Path(run), content, names)
+    scores, truth, ignore = _kept(Path(run), content, names)
     seed = int(content.get("seed", 0)) if content.get("shrink", True) else None
-    used, _, _ = shrunk_thresholds(scores, known, parse_objective(objective), ignore, seed)
+    used, _, _ = shrunk_thresholds(scores, truth, parse_objective(objective), ignore, seed)
     return dict(zip(names, used.per_class.tolist(), strict=True))
 
 
 def _kept(run: Path, content: Mapping, names: list[str]) -> tuple[np.ndarray, ...]:
-    """Scores, positives that count and cells that do not (N,C), of the measurement that these
-    thresholds come from: fitted for the same objective, they must give the same ones."""
+    """Return scores, truth and ignored cells (N,C) of the measurement that the thresholds are from.
+
+    It is recognised by fitting for the same objective, which must give the same thresholds.
+    """
     folder = run / "metrics"
     named = folder / f"{content.get('set', 'voc')}_scores.npz"
     for path in dict.fromkeys([named, *sorted(folder.glob("*_scores.npz"))]):
@@ -53,13 +55,13 @@ def _kept(run: Path, content: Mapping, names: list[str]) -> tuple[np.ndarray, ..
                 if [str(name) for name in kept["class_names"]] != names:
                     continue
                 scores, difficult = kept["calibration_scores"], kept["calibration_difficult"] != 0
-                known = (kept["calibration_present"] != 0) & ~difficult
-            alone = fit_thresholds(scores, known, content["objective"], difficult).per_class
+                truth = (kept["calibration_present"] != 0) & ~difficult
+            alone = fit_thresholds(scores, truth, content["objective"], difficult).per_class
         except (OSError, ValueError, KeyError):
             continue
         written = [content["unshrunk_per_class"][name] for name in names]
         if np.array_equal(alone, written):
-            return scores, known, difficult
+            return scores, truth, difficult
     raise ValueError(
         f"{run} keeps no calibration scores that give these thresholds, so they cannot be fitted "
         f"for another objective; {_REMEDY}"

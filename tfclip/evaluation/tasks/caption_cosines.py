@@ -1,4 +1,4 @@
-"""The cosine of every caption of packed records with its own picture, in one pass."""
+"""Computes the cosine of every caption of packed records with its own picture in one pass."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def caption_cosines(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare each caption of a split with its picture.
 
-    Only the cosines and some thousand embeddings are in memory.
+    Only the cosines and a few thousand embeddings are held in memory.
 
     Args:
         model: a trained model.
-        records: a packed set.
+        records: a directory of packed records.
         split: one of its splits.
 
     Returns:
-        How many captions each of the N records has, (N,) int64, and the cosines of all M captions
-        in order, (M,) float32.
+        The number of captions of each record, (N,) int64, and the cosines of all captions in order,
+        (M,) float32.
 
     Raises:
-        ValueError: an unknown split, or a model whose embeddings are not finite.
+        ValueError: an unknown split, or embeddings that are not finite.
         FileNotFoundError: see `reader.split_files`.
     """
     total = load_manifest(records).splits[split].images
@@ -49,10 +49,10 @@ def caption_cosines(
     def compare() -> None:
         embedded = embed_texts(model, captions)
         pictures = np.stack(images)[owners]
-        found = np.einsum("md,md->m", pictures, embedded, dtype=np.float64)
-        if not np.isfinite(found).all():
+        similarities = np.einsum("md,md->m", pictures, embedded, dtype=np.float64)
+        if not np.isfinite(similarities).all():
             raise ValueError("the embeddings are not finite: the model diverged")
-        cosines.append(np.clip(found, -1, 1).astype(np.float32))
+        cosines.append(np.clip(similarities, -1, 1).astype(np.float32))
         images.clear(), captions.clear(), owners.clear()
 
     for _, batch in embed_batches(model, views, total=total):

@@ -249,10 +249,7 @@ class Sliders {
     const names = this.data.classes;
     const chosen = { ...this.data.thresholds };
     chosen.per_class = Object.fromEntries(names.map((name, at) => [name, this.thresholds[at]]));
-    if (moved) {
-      chosen.objective = null;
-      chosen.chosen_on = `${this.data.benchmark}, split ${this.data.split}, by hand`;
-    }
+    if (moved) chosen.chosen_by_hand_on = `${this.data.benchmark}, split ${this.data.split}`;
     return `${JSON.stringify(chosen, null, 2)}\n`;
   }
 
