@@ -317,7 +317,8 @@ def test_stopped_in_the_middle_the_same_command_packs_the_rest(
     before = {path.name: path.stat().st_ino for path in tmp_path.glob("out.partial/*.tfrecord")}
     assert main(long_command[3:]) == 0
     after = {path.name: path.stat().st_ino for path in tmp_path.glob("out/*.tfrecord")}
-    assert len(before) > 2 and before.items() < after.items()
+    del before[max(before)]  # the kill may come between its last byte and its line in the journal
+    assert len(before) > 1 and before.items() < after.items()
     assert made(tmp_path) == ["out"]
     command = [str(tmp_path / "whole") if word.endswith("/out") else word for word in long_command]
     assert main(command[3:]) == 0

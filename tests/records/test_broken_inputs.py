@@ -61,7 +61,7 @@ def kinds(made):
         ("link out", "/etc/passwd", said, "a link out of the data folder"),
         ("empty caption", jpeg, "  ", "no caption; caption 1: empty"),
         ("long caption", jpeg, "word " * 3000, "characters, more than 10,000"),
-        ("no utf-8", jpeg, "a w\udcffll", "not Unicode"),
+        ("no utf-8", jpeg, "a w\udcffll", "invalid Unicode"),
         ("no caption", jpeg, None, "no caption"),
         ("../../etc/passwd", None, said, "not a plain file name"),
         ("/etc/hostname", None, said, "not a plain file name"),

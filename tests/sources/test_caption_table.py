@@ -72,7 +72,7 @@ def test_the_tables_of_a_folder_are_splits_and_pictures_may_lie_elsewhere(folder
         (tables / f"{split}.csv").write_text(f"file,text\n{name}.jpg,said\n")
     source = open_caption_table(tables, SourceOptions(images=folder / "pictures"))
     assert source.counts == {"dev": 1, "train": 1}
-    with pytest.raises(FileNotFoundError, match="comes without pictures"):
+    with pytest.raises(FileNotFoundError, match="none of the pictures"):
         open_caption_table(tables, SourceOptions())
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_used_is_listed_with_the_reason(folder, tmp_path, draw):
         (b"out.jpg,x", "a link out of the data folder"),
         (b"pictures/none.jpg,x", "no such file"),
         (b"pictures,x", "not a file"),
-        (b"pictures/b.jpg", "1 fields, the first line names 2"),
+        (b"pictures/b.jpg", "1 fields, but the first line names 2 columns"),
         (b"a,b,c", "3 fields"),
         (b",x", "no path"),
         (b'"a"b,x', "damaged row"),
@@ -101,7 +101,7 @@ def test_what_cannot_be_used_is_listed_with_the_reason(folder, tmp_path, draw):
     assert sample.captions == ("ok",)
     assert [reason.split(":")[1].strip() for reason in sample.dropped] == [
         "empty",
-        "not Unicode",
+        "invalid Unicode",
     ]
     assert all(isinstance(item, Rejected) for item in rejected)
     assert len(rejected) == len(bad)
@@ -116,7 +116,14 @@ def test_lines_of_jsonl_that_are_no_objects_are_listed(folder):
     (folder / "t.jsonl").write_text("\n".join([good, *lines]))
     sample, *rejected = open_caption_table(folder / "t.jsonl", SourceOptions()).read("train")
     assert sample.captions == ("good",) and len(sample.dropped) == 1
-    told = ["no JSON", "no JSON object", "no path", "no path", "nested too deeply", "no text"]
+    told = [
+        "malformed JSON",
+        "not a JSON object",
+        "no path",
+        "no path",
+        "nested too deeply",
+        "not a string",
+    ]
     for item, reason in zip(rejected, told, strict=True):
         assert reason in item.reason
 
@@ -124,13 +131,13 @@ def test_lines_of_jsonl_that_are_no_objects_are_listed(folder):
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("t.csv", "", "names of its columns"),
-        ("t.csv", "path,path\na,b\n", "stands twice"),
+        ("t.csv", "", "must name the columns"),
+        ("t.csv", "path,path\na,b\n", "occurs twice"),
         ("t.csv", "a,b\npictures/a.jpg,c\n", "--path-column"),
         ("t.csv", "path,b\npictures/a.jpg,c\n", "--caption-columns"),
-        ("t.csv", "path,text\n", "holds no row"),
+        ("t.csv", "path,text\n", "has no rows"),
         ("t.jsonl", "", "--path-column"),
-        ("t.txt", "path,text\n", "no .csv, .tsv or .jsonl"),
+        ("t.txt", "path,text\n", "allowed: a .csv, .tsv or .jsonl"),
         ("t.csv", "path,text\na," + "x" * (1 << 20), "line of more than"),
     ],
 )

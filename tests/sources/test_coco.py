@@ -82,7 +82,7 @@ def test_the_splits_are_the_files_there_are(official, draw):
     assert open_coco(official, SourceOptions()).counts == counts
     # Annotations of train2017 alone, without its pictures, do not stop who asks for others.
     write_official(official, "train2017", [image(7)], annotations([(7, "Rain.")]))
-    with pytest.raises(FileNotFoundError, match=r"captions_train2017\.json comes without pictures"):
+    with pytest.raises(FileNotFoundError, match=r"captions_train2017\.json lists is in"):
         open_coco(official, SourceOptions())
     assert open_coco(official, SourceOptions(splits=("val2014",))).counts == {"val2014": 1}
 
@@ -109,17 +109,19 @@ def test_what_is_wrong_with_a_picture_is_told(official, draw):
     path = write_official(official, "val2017", images, [*captions, {"caption": "Whose?"}])
     sample, *rejected = read(official, "val2017")
     assert sample.captions == ("A dog.",)
-    assert sample.dropped == ("caption 2: not Unicode: invalid UTF-8, or half of a surrogate pair",)
+    assert sample.dropped == (
+        "caption 2: invalid Unicode: bytes that are not UTF-8, or half of a surrogate pair",
+    )
     text = path.read_text()
     places = [text.index('{"file_name": "nameless'), text.index('"no object"')]
     nameless = [
-        f"an image entry whose id is no whole number but {told}, at byte {p:,} of {path.name}"
+        f"the id of an image is not a whole number: {told}, at byte {p:,} of {path.name}"
         for p, told in zip(places, ("None", "'no object'"), strict=True)
     ]
     unnamed = text.index('{"caption": "Whose?"}')
     assert [(item.key, item.reason) for item in rejected] == [
         ("coco/5", "no caption"),
-        ("coco/6", "no caption; caption 1: empty; caption 2: no text but None"),
+        ("coco/6", "no caption; caption 1: empty; caption 2: not a string: None"),
         ("coco/404", "no such file: '000000000404.jpg'"),
         ("coco/8", "not a plain file name: '../secret.jpg'"),
         ("coco/10", "no such file: 'passwd'"),
@@ -128,7 +130,10 @@ def test_what_is_wrong_with_a_picture_is_told(official, draw):
         ("coco/-1", nameless[1]),
         ("coco/11", "not a plain file name: 11"),
         ("coco/12", "captions of an image that is not listed"),
-        (f"coco/caption at byte {unnamed}", "a caption whose image_id is no whole number: None"),
+        (
+            f"coco/caption at byte {unnamed}",
+            "the image_id of a caption is not a whole number: None",
+        ),
     ]
     assert all(isinstance(item, Rejected) and item.split == "val2017" for item in rejected)
 
@@ -178,7 +183,7 @@ def test_karpathys_file(tmp_path, draw):
     assert [(item.key, item.reason) for item in rejected] == [
         ("coco/1", f"duplicate id: {name} and {name}"),
         ("coco/5", "not a plain file name: '..'"),
-        ("coco/6", "no caption; caption 1: no text but None"),
+        ("coco/6", "no caption; caption 1: not a string: None"),
         ("coco/7", "no caption"),
     ]
     assert read(tmp_path / "dataset_coco.json", "test")[0].key == "coco/1"
@@ -188,7 +193,7 @@ def test_both_kinds_of_annotations_want_a_choice(official, draw):
     path = official / "annotations/dataset_coco.json"
     write_karpathy(path, [karpathy(1, "test")])
     draw(official / "val2014/COCO_val2014_000000000001.jpg")
-    with pytest.raises(ValueError, match=f"two kinds of annotations; give {path} .*annotations"):
+    with pytest.raises(ValueError, match=f"two kinds of annotations; name {path} .*annotations"):
         open_coco(official, SourceOptions())
     assert open_coco(path, SourceOptions()).counts == {"test": 1}
     assert open_coco(official / "annotations", SourceOptions()).counts == {"val2017": 2}
@@ -196,20 +201,22 @@ def test_both_kinds_of_annotations_want_a_choice(official, draw):
 
 def test_an_unknown_split_in_karpathys_file_is_refused(tmp_path):
     write_karpathy(tmp_path / "dataset_coco.json", [karpathy(1, "dev")])
-    with pytest.raises(ValueError, match="byte 12: no image with one of the splits train, restval"):
+    with pytest.raises(
+        ValueError, match="byte 12: an image whose split is 'dev'; allowed: train, restval"
+    ):
         open_coco(tmp_path, SourceOptions())
 
 
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        (lambda text: text[:-30], ValueError, "the file stops in the middle"),
+        (lambda text: text[:-30], ValueError, "the file is truncated"),
         (lambda text: "{}", ValueError, "lists no image"),
         (lambda text: '{"images": [], "annotations": []}', ValueError, "lists no image"),
         (
             lambda text: text.replace(".jpg", ".gif"),
             FileNotFoundError,
-            "comes without pictures: the first that it names: no such file",
+            "lists is in .*the first: no such file",
         ),
     ],
 )

@@ -136,11 +136,11 @@ def test_bad_records_are_listed_with_the_reason(tmp_path):
     for item, reason in zip(
         items[1:-1],
         [
-            "not Unicode",
+            "invalid Unicode",
             "10,001",
             "no picture",
             "duplicate id",
-            "no tf.train.Example",
+            "not a tf.train.Example",
             "no picture",
         ],
         strict=True,

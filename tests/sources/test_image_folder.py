@@ -67,7 +67,7 @@ def test_no_picture_in_class_folders(tmp_path, draw, make):
 
 def test_a_template_needs_a_place_for_the_class(tmp_path, draw):
     draw(tmp_path / "cat/1.jpg")
-    with pytest.raises(ValueError, match="a text with one {}"):
+    with pytest.raises(ValueError, match="a text with exactly one {}"):
         open_image_folder(tmp_path, SourceOptions(caption_template="a photo"))
 
 

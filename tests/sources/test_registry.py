@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tfclip.sources.registry import OF_ALL, SOURCES, TAKES, TFDS, open_source
+from tfclip.sources.registry import COMMON_OPTIONS, SOURCE_OPTIONS, SOURCES, TFDS, open_source
 from tfclip.sources.sample import Sample, SourceOptions
 from tfclip.sources.shapes import CLASS_NAMES, draw_shapes
 
@@ -63,15 +63,18 @@ def test_an_unknown_split_lists_the_known_ones(shapes, name):
 @pytest.mark.parametrize("options", [{"phrases_as_captions": True}, {"id_lists": {"train": "x"}}])
 def test_an_option_of_another_source_is_refused(shapes, options):
     with pytest.raises(
-        ValueError, match=f"coco takes no {next(iter(options))}; visual_genome does"
+        ValueError,
+        match=f"coco takes no {next(iter(options))}; sources that take it: visual_genome",
     ):
         open_source("coco", shapes / "coco", SourceOptions(**options))
 
 
 def test_every_option_is_taken_by_some_source():
     options = {field.name for field in dataclasses.fields(SourceOptions)}
-    assert {name for takes in TAKES.values() for name in takes} == options - set(OF_ALL)
-    assert set(TAKES) <= {*SOURCES, TFDS}
+    assert {name for takes in SOURCE_OPTIONS.values() for name in takes} == options - set(
+        COMMON_OPTIONS
+    )
+    assert set(SOURCE_OPTIONS) <= {*SOURCES, TFDS}
 
 
 def test_sources_need_neither_tensorflow_nor_keras():

@@ -324,7 +324,7 @@ def test_a_finished_folder_is_kept_and_another_refused(drawn, tmp_path):
     before = (drawn / "drawn.json").stat().st_mtime_ns
     draw_shapes(drawn, **SMALL, workers=2)
     assert (drawn / "drawn.json").stat().st_mtime_ns == before
-    with pytest.raises(FileExistsError, match="seed 0 there, 3 asked for"):
+    with pytest.raises(FileExistsError, match="seed 0 instead of 3"):
         draw_shapes(drawn, **SMALL, seed=3)
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(FileExistsError, match="drawn.json"):
@@ -347,8 +347,8 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     "wrong, message",
     [
         ({"visual_genome": 0}, "1 to 99999"),
-        ({"voc": (1, 1)}, "voc takes 3 numbers"),
-        ({"image_size": 16}, "image_size is 64 to 512"),
+        ({"voc": (1, 1)}, "voc .1, 1.; allowed: 3 numbers"),
+        ({"image_size": 16}, "image_size 16; allowed: 64 to 512"),
         ({"workers": 0}, "workers"),
     ],
 )

@@ -3,11 +3,11 @@ import random
 import pytest
 
 from tfclip.sources.index import Index
-from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits
+from tfclip.sources.splits import SplitLists, choose_splits, count_lines, sample_splits
 
 
 def test_drawn_splits_have_their_sizes_and_share_nothing():
-    drawn = draw_splits(range(100), {"train": 70, "val": 20, "none": 0}, seed=1)
+    drawn = sample_splits(range(100), {"train": 70, "val": 20, "none": 0}, seed=1)
     assert {split: len(chosen) for split, chosen in drawn.items()} == {"train": 70, "val": 20}
     everything = [*drawn["train"], *drawn["val"]]
     assert len(set(everything)) == 90
@@ -19,12 +19,12 @@ def test_the_seed_and_the_name_alone_decide():
     shuffled = random.Random(0).sample(names, 500)
 
     def train(order, seed):
-        return {order[p] for p in draw_splits(order, {"train": 250, "val": 250}, seed)["train"]}
+        return {order[p] for p in sample_splits(order, {"train": 250, "val": 250}, seed)["train"]}
 
     assert train(names, 3) == train(shuffled, 3) != train(names, 4)
     # Half of another half: 125 expected, 99 % of draws within 125 +- 15.
     assert 100 < len(train(names, 3) & train(names, 4)) < 150
-    assert draw_splits("abcdef", {"a": 2, "b": 4}, 0)["a"].tolist() == [3, 5]  # on every machine
+    assert sample_splits("abcdef", {"a": 2, "b": 4}, 0)["a"].tolist() == [3, 5]  # on every machine
 
 
 def test_splits_are_chosen_by_name():
@@ -38,7 +38,7 @@ def test_a_name_that_is_listed_twice_is_told_with_both_places(tmp_path):
     one, two = tmp_path / "one.txt", tmp_path / "two.txt"
     one.write_text("a\n\n b \r\na\n")
     two.write_text("c\nb")
-    listed = Listed({"one": one, "two": two})
+    listed = SplitLists({"one": one, "two": two})
     again = "listed twice: one.txt line"
     assert list(listed.of("one")) == [("a", ""), ("b", ""), ("a", f"{again} 1 and one.txt line 4")]
     assert list(listed.of("two")) == [("c", ""), ("b", f"{again} 3 and two.txt line 2")]

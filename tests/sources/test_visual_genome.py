@@ -84,7 +84,7 @@ def test_what_is_wrong_is_told(genome, draw):
     assert first.regions == (Region("sky", 1, 2, 3, 4),)
     assert first.dropped == (
         "region 1: empty",
-        "region 2: no text but None",
+        "region 2: not a string: None",
         "region 3: no area: 0 x 4",
         "region 4: no area: 3 x -1",
         "region 5: box ['1', 2, 3, 4]",
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_told(genome, draw):
         "region 9: not an object",
     )
     assert [(item.key, item.reason) for item in rejected] == [
-        ("visual_genome/2", "no region; region 1: empty; region 2: no text but None"),
+        ("visual_genome/2", "no region; region 1: empty; region 2: not a string: None"),
         ("visual_genome/3", "no list of regions"),
         ("visual_genome/404", "no such file: '404.jpg'"),
         ("visual_genome/5", "no such id in the descriptions"),
@@ -146,7 +146,7 @@ def test_of_a_large_set_80000_and_8000_are_drawn(tmp_path, draw):
 
 def test_descriptions_without_pictures_are_one_error(genome):
     write(genome, [(number, [region("x")]) for number in range(100, 200)])
-    message = r"region_descriptions\.json comes without pictures: .*VG_100K_2; expected: DIR/region"
+    message = r"region_descriptions\.json lists is in .*VG_100K_2 .*; expected: DIR/region"
     with pytest.raises(FileNotFoundError, match=message):
         open_visual_genome(genome, SourceOptions())
 
@@ -154,13 +154,13 @@ def test_descriptions_without_pictures_are_one_error(genome):
 def test_damaged_descriptions_are_one_error(genome):
     path = genome / "region_descriptions.json"
     text = path.read_text()
-    for damaged, message in [(text[:-40], "stops in the middle"), ("[]", "lists no image")]:
+    for damaged, message in [(text[:-40], "is truncated"), ("[]", "lists no image")]:
         path.write_text(damaged)
         with pytest.raises(ValueError, match=rf"region_descriptions\.json.*{message}"):
             open_visual_genome(genome, SourceOptions())
     path.write_text(text)
     (genome / "image_data.json").write_text("[{")
-    with pytest.raises(ValueError, match=r"image_data\.json, byte 1: the file stops"):
+    with pytest.raises(ValueError, match=r"image_data\.json, byte 1: the file is truncated"):
         open_visual_genome(genome, SourceOptions())
 
 
@@ -171,7 +171,7 @@ def test_a_missing_file_is_told_with_the_expected_tree(tmp_path):
 
 
 def test_the_real_descriptions_without_a_picture_are_one_error(real_data):
-    with pytest.raises(FileNotFoundError, match="comes without pictures"):
+    with pytest.raises(FileNotFoundError, match="none of the pictures"):
         open_visual_genome(real_data / "vg", SourceOptions())
 
 

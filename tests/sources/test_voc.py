@@ -105,8 +105,8 @@ def test_what_is_wrong_with_a_picture_is_told(devkit, draw, tmp_path):
         ("000005", "listed twice: lines 1 and 4 of train.txt"),
         ("../../escape", "not a plain file name: '../../escape.jpg'"),
         ("laughs", "XML with a document type (entities) is refused"),
-        ("nameless", "an object named '', difficult '0'"),
-        ("odd", "an object named 'dog', difficult 'perhaps'"),
+        ("nameless", "an object with name '' and difficult '0'"),
+        ("odd", "an object with name 'dog' and difficult 'perhaps'"),
     ]
     assert all(isinstance(item, Rejected) and item.split == "train" for item in rejected)
 
@@ -126,7 +126,7 @@ def test_a_split_without_annotations_is_refused(devkit, draw):
         (
             "000404\n",
             FileNotFoundError,
-            r"test\.txt comes without pictures: .* expected: VOCdevkit",
+            r"test\.txt lists is in .* expected: VOCdevkit",
         ),
     ],
 )

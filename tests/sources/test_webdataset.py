@@ -71,10 +71,10 @@ def test_bad_samples_are_listed_with_the_reason(tmp_path):
     assert told == [
         " kept as found ",
         "no caption",
-        "no picture, but 'txt'",
+        "no picture among the files 'txt'",
         "only a name: nothing is unpacked",
         "no caption; caption 1",
-        "damaged JSON",
+        "malformed JSON",
         "duplicate id",
     ]
     assert items[0].captions == (" kept as found ",)

@@ -1,4 +1,4 @@
-"""COCO captions: the official files of 2014 and 2017, and Karpathy's dataset_coco.json."""
+"""COCO captions (Chen et al. 2015): the official files, and Karpathy's dataset_coco.json."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -7,15 +7,16 @@ from typing import BinaryIO
 
 from tfclip.console import say
 from tfclip.sources.annotations.coco_instances import Instances
+from tfclip.sources.annotations.karpathy import raw_sentences
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import id_of, read_value, walk_arrays
 from tfclip.sources.safe_paths import (
+    cache_blobs,
     find_below,
     find_file,
     keep_captions,
     missing,
     no_pictures,
-    own_store,
     plain_name,
 )
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
@@ -31,44 +32,49 @@ KARPATHY_SPLITS = ("train", "restval", "val", "test")
 
 
 def open_coco(data: Path, options: SourceOptions) -> Source:
-    """Open `data`: a folder with the official annotations or with Karpathy's, or Karpathy's file.
+    """Open `data`: a folder with the official or Karpathy's annotations, or Karpathy's file.
 
-    The official splits are named by their files (train2017 for captions_train2017.json),
-    Karpathy's are train, restval, val and test. Where both are in a folder, give its folder
-    annotations, or the file dataset_coco.json.
+    The official splits are named after their files (train2017 for captions_train2017.json);
+    Karpathy's are train, restval, val and test. For a folder with both, give its subfolder
+    `annotations` or the file `dataset_coco.json`.
 
-    An image whose file_name holds folders is looked for there, then by its last part; one without
-    (LVIS) by the last part of its coco_url. Ids may be whole numbers in any form, "42" and 42.0
-    too. Width and height in the annotations are not read: the files may have been resized.
+    With `options.labels`, or where there are no captions, the classes of instances_<split>.json are
+    the labels.
+
+    A file_name with folders is tried as it is, then by its last part alone; an image without a
+    file_name (LVIS) is found by the last part of its coco_url. Ids may be whole numbers in any
+    form, also "42" and 42.0. Width and height in the annotations are ignored, because the files may
+    have been resized.
 
     Raises:
-        FileNotFoundError: no annotations, or a split without any picture.
-        ValueError: damaged annotations, a split without images, or both kinds in `data`.
+        FileNotFoundError: no annotations, or a split none of whose pictures exist.
+        ValueError: malformed annotations, a split that lists no image, or both kinds in `data`.
     """
     official, karpathy = _official_files(data), _karpathy_file(data)
     instances = _official_files(data, "instances_")
     has_labels = bool(options.labels or (instances and not official and not karpathy))
     if official and karpathy:
         raise ValueError(
-            f"{data} holds two kinds of annotations; give {karpathy} for Karpathy's splits or "
+            f"{data} holds two kinds of annotations; name {karpathy} for Karpathy's splits or "
             f"{data / 'annotations'} for the official ones"
         )
     if karpathy:
-        found = _open_karpathy(karpathy)
-        opened = {name: found[name] for name in choose_splits(found, options.splits)}
-    elif official or has_labels:
-        found = instances if has_labels else official
-        names = choose_splits(found, options.splits)
+        karpathys = _open_karpathy(karpathy)
+        opened = {name: karpathys[name] for name in choose_splits(karpathys, options.splits)}
+    elif has_labels:
         opened = {
-            name: _open_official(
-                official.get(name), name, instances.get(name) if has_labels else None
-            )
-            for name in names
+            name: _open_labelled(_open_instances(instances[name]), name, official.get(name))
+            for name in choose_splits(instances, options.splits)
+        }
+    elif official:
+        opened = {
+            name: _open_captions(official[name], name)
+            for name in choose_splits(official, options.splits)
         }
     else:
         raise missing(data / "annotations/captions_*.json" if data.is_dir() else data, TREE)
     for split in opened.values():
-        split.stores = own_store(split.root) if options.follow_links else ()
+        split.stores = cache_blobs(split.root) if options.follow_links else ()
         split.check()
     counts = {name: len(split) for name, split in opened.items()}
     classes = dict.fromkeys(
@@ -89,20 +95,29 @@ def _karpathy_file(data: Path) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _open_official(path: Path | None, split: str, instances: Path | None) -> "_Split":
-    """Open the captions of a split, its instances, or both."""
-    labels = None if instances is None else Instances(instances)
-    if labels and labels.unusable:
-        say(f"{instances}: {labels.unusable:,} objects name no image or category, and are not used")
-    if path is None:
-        return _Split(instances, split, labels.images, range(len(labels.images)), Index(), labels)
-    indexes = {"images": Index(), "annotations": Index()}
-    fields = {"images": "id", "annotations": "image_id"}
+def _open_instances(path: Path) -> Instances:
+    instances = Instances(path)
+    if instances.unusable:
+        say(f"{path}: {instances.unusable:,} objects without an image or category are ignored")
+    return instances
+
+
+def _open_labelled(instances: Instances, split: str, captions: Path | None) -> "_Split":
+    """Open the labels of a split, with its captions where it has some."""
+    if captions is not None:
+        return _open_captions(captions, split, instances)
+    images = instances.images
+    return _Split(instances.path, split, images, range(len(images)), Index(), instances)
+
+
+def _open_captions(path: Path, split: str, instances: Instances | None = None) -> "_Split":
+    images, captions = Index(), Index()
     for name, offset, length, value in walk_arrays(path):
-        if name in fields:
-            indexes[name].add(id_of(value, fields[name]), offset, length)
-    images, captions = indexes.values()
-    return _Split(path, split, images, range(len(images)), captions, labels)
+        if name == "images":
+            images.add(id_of(value, "id"), offset, length)
+        elif name == "annotations":
+            captions.add(id_of(value, "image_id"), offset, length)
+    return _Split(path, split, images, range(len(images)), captions, instances)
 
 
 def _open_karpathy(path: Path) -> dict[str, "_Split"]:
@@ -112,7 +127,7 @@ def _open_karpathy(path: Path) -> dict[str, "_Split"]:
             split = value.get("split") if isinstance(value, dict) else None
             if split not in KARPATHY_SPLITS:
                 raise ValueError(
-                    f"{path}, byte {offset:,}: no image with one of the splits "
+                    f"{path}, byte {offset:,}: an image whose split is {split!a:.50}; allowed: "
                     f"{', '.join(KARPATHY_SPLITS)}"
                 )
             positions[split].append(len(images))
@@ -121,14 +136,14 @@ def _open_karpathy(path: Path) -> dict[str, "_Split"]:
         raise ValueError(f"{path} lists no image")
     if all(images[at][0] < 0 for at in range(len(images))):
         raise ValueError(
-            f"{path} lists no image with a cocoid; Karpathy's files for Flickr8k and Flickr30k are "
-            "read by the sources flickr8k and flickr30k"
+            f"{path} lists no image with a cocoid; for Karpathy's files of Flickr8k and Flickr30k "
+            "use the sources flickr8k and flickr30k"
         )
     return {name: _Split(path, name, images, at) for name, at in positions.items() if at}
 
 
 class _Split:
-    """The image entries of one split, in a JSON file that is read again entry by entry."""
+    """The image entries of one split; the JSON file is read again entry by entry."""
 
     def __init__(
         self,
@@ -139,26 +154,21 @@ class _Split:
         captions: Index | None = None,
         instances: Instances | None = None,
     ):
-        """Without `captions` (by image id) an image entry holds its own; `instances` are labels."""
+        """Take the images at `positions`; `captions` are by image id, None when images hold their
+        own."""
         self.instances = instances
         self.path, self.name, self.images, self.positions = path, name, images, positions
         self.captions = captions
         self.root = path.parents[1] if path.parent.name == "annotations" else path.parent
         self.stores: tuple[Path, ...] = ()
-        self.told_folders = False
-        mentioned = () if captions is None else captions.first_positions(each=-1)
-        # Every caption without a usable id counts: they may be of as many pictures.
-        self.unlisted = [
-            position
-            for position in mentioned
-            if (number := captions[position][0]) < 0 or not images.positions(number)
-        ]
+        self.reported_folders = False
+        self.unlisted = [] if captions is None else _captions_without_image(captions, images)
 
     def __len__(self) -> int:
         return len(self.positions) + len(self.unlisted)
 
     def check(self) -> None:
-        """Refuse a split without image entries, or without any of their pictures."""
+        """Raise when the split lists no image, or none of its pictures exists."""
         if not len(self.positions):
             raise ValueError(f"{self.path} lists no image")
         problem = None
@@ -172,7 +182,7 @@ class _Split:
         raise no_pictures(self.path, [self.root / self.name], TREE, problem)
 
     def read(self) -> Iterator[Sample | Rejected]:
-        """Yield the samples in the order of the file, then the ids that only captions mention."""
+        """Yield the samples in the order of the file, then the captions of unlisted images."""
         with self.path.open("rb") as file:
             for position in self.positions:
                 number = self.images[position][0]
@@ -185,10 +195,11 @@ class _Split:
                         raise ValueError("duplicate id: {!a:.100} and {!a:.100}".format(*names))
                     image = self._picture(entry)
                     labels, difficult = self.instances.of(number) if self.instances else ((), ())
-                    said = self._captions(file, number, entry)
-                    captions, dropped = (), ()
-                    if said or not self.instances:
-                        captions, dropped = keep_captions(said)
+                    texts = self._captions(file, number, entry)
+                    captions: tuple[str, ...] = ()
+                    dropped: tuple[str, ...] = ()
+                    if texts or not self.instances:
+                        captions, dropped = keep_captions(texts)
                 except ValueError as reason:
                     yield Rejected(key, str(reason), self.name)
                     continue
@@ -201,29 +212,28 @@ class _Split:
                     split=self.name,
                     dropped=dropped,
                 )
-            for position in self.unlisted:
-                number, offset, length = self.captions[position]
+            for number, offset, length in self.unlisted:
                 key, reason = f"coco/{number}", "captions of an image that is not listed"
                 if number < 0:
                     key = f"coco/caption at byte {offset}"
-                    told = read_value(file, offset, length)
-                    found = told.get("image_id") if isinstance(told, dict) else told
-                    reason = f"a caption whose image_id is no whole number: {found!a:.100}"
+                    caption = read_value(file, offset, length)
+                    image_id = caption.get("image_id") if isinstance(caption, dict) else caption
+                    reason = f"the image_id of a caption is not a whole number: {image_id!a:.100}"
                 yield Rejected(key, reason, self.name)
 
     def _entry(self, file: BinaryIO, position: int) -> dict:
         number, offset, length = self.images[position]
         entry = read_value(file, offset, length)
         if number < 0:
-            told = entry.get("id", entry.get("cocoid")) if isinstance(entry, dict) else entry
+            image_id = entry.get("id", entry.get("cocoid")) if isinstance(entry, dict) else entry
             raise ValueError(
-                f"an image entry whose id is no whole number but {told!a:.100}, at byte "
+                f"the id of an image is not a whole number: {image_id!a:.100}, at byte "
                 f"{offset:,} of {self.path.name}"
             )
         return entry
 
     def _picture(self, entry: dict) -> Path:
-        folder = plain_name(entry.get("filepath", self.name))  # only Karpathy's has one
+        folder = plain_name(entry.get("filepath", self.name))  # only in Karpathy's file
         folders = [self.root / folder, self.root / "images" / folder]
         name = _name(entry)
         if isinstance(name, str) and "/" in name and ".." not in name.split("/"):
@@ -233,22 +243,27 @@ class _Split:
                 except ValueError:
                     continue
             name = name.rpartition("/")[2]
-            if not self.told_folders:
-                self.told_folders = True
-                say(f"{self.path}: its file names hold folders; only their last parts are used")
+            if not self.reported_folders:
+                self.reported_folders = True
+                say(f"{self.path}: the folders in its file names do not exist and are ignored")
         return find_file(self.root, folders, name, self.stores)
 
     def _captions(self, file: BinaryIO, number: int, entry: dict) -> list:
         if self.captions is None:
-            sentences = entry.get("sentences")
-            sentences = sentences if isinstance(sentences, list) else []
-            return [s.get("raw") if isinstance(s, dict) else None for s in sentences]
+            return raw_sentences(entry)
         places = (self.captions[p] for p in self.captions.positions(number))
         return [read_value(file, offset, length).get("caption") for _, offset, length in places]
 
 
+def _captions_without_image(captions: Index, images: Index) -> list[tuple[int, int, int]]:
+    """Return one caption for every id that is not among the images, and all without a valid id:
+    each of them may be of another picture."""
+    firsts = (captions[position] for position in captions.first_positions(each=-1))
+    return [first for first in firsts if first[0] < 0 or not images.positions(first[0])]
+
+
 def _name(entry: dict) -> object:
-    """Return the name of the file; LVIS has only the address that it was at."""
+    """Return the file name of an image entry; LVIS has only its URL."""
     for field in ("file_name", "filename"):
         if entry.get(field) is not None:
             return entry[field]

@@ -13,15 +13,21 @@ from tfclip.console import say
 from tfclip.sources.annotations.karpathy import karpathy_file, open_karpathy
 from tfclip.sources.index import Index
 from tfclip.sources.safe_paths import (
+    cache_blobs,
     find_file,
     first_problem,
     keep_captions,
     missing,
     no_pictures,
-    own_store,
 )
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
-from tfclip.sources.splits import Listed, choose_splits, count_lines, draw_splits, stable_hash
+from tfclip.sources.splits import (
+    SplitLists,
+    choose_splits,
+    count_lines,
+    sample_splits,
+    stable_hash,
+)
 
 TREE = (
     "DIR/Flicker8k_Dataset/*.jpg (or Images/, flickr30k_images/), DIR/Flickr8k.token.txt (or "
@@ -34,48 +40,49 @@ FOLDERS = (
 )
 SPLITS = ("train", "dev", "test")
 MOST_LINES = 20
-"""Of one quoted sentence."""
+"""The longest quoted sentence."""
 MOST_DAMAGED = 10
+"""More damaged lines in results.csv than these are an error."""
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 def open_flickr8k(data: Path, options: SourceOptions, name: str = "flickr8k") -> Source:
-    """Open `data`, with the official token file, the comma-separated captions.txt, Flickr30k's
-    results.csv, or Karpathy's JSON; or one of these files.
+    """Open `data`: a folder with a file of captions, or the file itself.
 
-    The splits are Karpathy's or those of the official lists, as far as they are there. Without any
-    list, pictures are drawn by seed: an eighth for dev, an eighth for test, the rest for train,
-    about Flickr8k's official 6,000 / 1,000 / 1,000.
+    The captions are in the official token file, Kaggle's comma-separated captions.txt, Flickr30k's
+    results.csv or Karpathy's JSON. The splits are Karpathy's or those of the official lists.
+    Without lists the pictures are split at random by seed: an eighth each for dev and test and the
+    rest for train, close to Flickr8k's official 6,000 / 1,000 / 1,000.
 
     Args:
         data: the folder or file.
-        options: as of all sources.
-        name: flickr8k or flickr30k, which begins the keys.
+        options: `splits`, `seed` and `follow_links` are used.
+        name: flickr8k or flickr30k; the prefix of the keys.
 
     Raises:
-        FileNotFoundError: no captions, or a split without any picture.
+        FileNotFoundError: no captions, or a split none of whose pictures exist.
         ValueError: captions in another format, or an empty split.
     """
     karpathy = karpathy_file(data)
     root = data if data.is_dir() else data.parent
     folders = [*(root / folder for folder in FOLDERS), root]
-    stores = own_store(root) if options.follow_links else ()
+    stores = cache_blobs(root) if options.follow_links else ()
     if karpathy:
         return open_karpathy(karpathy, name, root, folders, stores, options)
     captions = _find_captions(data)
     lists = {split: captions.path.parent / f"Flickr_8k.{split}Images.txt" for split in SPLITS}
     lists = {split: path for split, path in lists.items() if path.is_file()}
     if lists:
-        names_of = Listed(lists).of
+        names_of = SplitLists(lists).of
         splits = choose_splits(lists, options.splits)
         counts = {split: count_lines(lists[split]) for split in splits}
     else:
-        drawn = _draw(captions.index, options.seed)
-        names_of = partial(_drawn_names, captions, drawn)
-        splits = choose_splits(drawn, options.splits)
-        counts = {split: len(drawn[split]) for split in splits}
-        say(f"{captions.path}: no lists of splits beside it; drawn by --seed {options.seed}")
+        sampled = _sample(captions.index, options.seed)
+        names_of = partial(_sampled_names, captions, sampled)
+        splits = choose_splits(sampled, options.splits)
+        counts = {split: len(sampled[split]) for split in splits}
+        say(f"{captions.path}: no split lists beside it; split at random by --seed {options.seed}")
     for split in splits:
         files = (file for file, _ in names_of(split))
         if problem := first_problem(root, folders, files, stores):
@@ -105,15 +112,15 @@ def _parse_token(line: str) -> tuple[str, str]:
     name, tab, caption = line.partition("\t")
     name, _, number = name.rpartition("#")
     if not (tab and number.isdecimal()):
-        raise ValueError(f"no picture.jpg#0, tab, caption: {line!a:.100}")
+        raise ValueError(f"not picture.jpg#0<tab>caption: {line!a:.100}")
     return name, caption
 
 
 def _parse_comma(line: str) -> tuple[str, str]:
-    """Split `picture.jpg,sentence`, whether or not a sentence with commas is in quotes."""
+    """Split `picture.jpg,sentence`. A sentence with commas may be in quotes or not."""
     name, comma, caption = line.partition(",")
     if not comma:
-        raise ValueError(f"no picture.jpg, comma, caption: {line!a:.100}")
+        raise ValueError(f"not picture.jpg,caption: {line!a:.100}")
     if _QUOTED.fullmatch(caption):
         caption = caption[1:-1].replace('""', '"')
     return name, caption
@@ -123,18 +130,19 @@ def _parse_bars(line: str) -> tuple[str, str]:
     """Split `picture.jpg| 0| sentence`."""
     name, *between, caption = line.split("|", 2)
     if not (between and between[0].strip().isdecimal()):
-        raise ValueError(f"no picture.jpg, bar, number, bar, caption: {line!a:.100}")
+        raise ValueError(f"not picture.jpg|number|caption: {line!a:.100}")
     return name.strip(), caption.strip()
 
 
 def _opens_quote(line: bytes) -> bool:
-    """Return whether a line of captions.txt ends within quotes: the sentence goes on."""
+    """Return whether a line of captions.txt ends within quotes, so that the next line belongs to
+    it."""
     caption = line.partition(b",")[2]
     return caption.startswith(b'"') and caption.count(b'"') % 2 == 1
 
 
 class _Captions:
-    """The file of captions, indexed by the hash of the picture's name."""
+    """A file of captions, indexed by the hash of the name of the picture."""
 
     def __init__(self, path: Path, parse: Callable[[str], tuple[str, str]]):
         self.path, self.parse, self.index = path, parse, Index()
@@ -151,11 +159,11 @@ class _Captions:
                     try:
                         name, _ = parse(_text(line))
                     except ValueError as error:
-                        # Flickr30k's own file has one line without its second bar.
+                        # The official file of Flickr30k has one line without its second bar.
                         damaged += 1
                         if parse is not _parse_bars or damaged > MOST_DAMAGED:
                             raise ValueError(f"{path}, byte {offset:,}: {error}") from None
-                        say(f"{path}, byte {offset:,}, is not used: {error}")
+                        say(f"{path}, byte {offset:,}: line ignored: {error}")
                         offset += len(line)
                         continue
                     self.index.add(stable_hash(name), offset, len(line))
@@ -164,7 +172,7 @@ class _Captions:
             raise ValueError(f"{path} holds no caption")
 
     def at(self, file: BinaryIO, position: int) -> tuple[str, str]:
-        """Return the name and the caption of one line."""
+        """Return the picture name and the caption of one line."""
         _, offset, length = self.index[position]
         file.seek(offset)
         return self.parse(_text(file.read(length)))
@@ -172,15 +180,15 @@ class _Captions:
     def of(self, file: BinaryIO, name: str) -> list[str]:
         """Return the captions of one picture."""
         lines = (self.at(file, p) for p in self.index.positions(stable_hash(name)))
-        return [caption for same, caption in lines if same == name]
+        return [caption for line_name, caption in lines if line_name == name]
 
 
 HEADERS = {_parse_comma: "image,caption", _parse_bars: "image_name|comment_number|comment"}
 
 
 def _rest_of_quote(file: BinaryIO) -> bytes:
-    """Read on to the end of a quoted sentence; nothing when there is none within `MOST_LINES`:
-    the quote is a sign of the sentence then."""
+    """Return the lines up to the end of a quoted sentence; b"" when it does not end within
+    `MOST_LINES`, where the quote is taken for a character of the sentence."""
     start, rest = file.tell(), b""
     for line in itertools.islice(iter(file.readline, b""), MOST_LINES):
         rest += line
@@ -191,24 +199,24 @@ def _rest_of_quote(file: BinaryIO) -> bytes:
 
 
 def _text(line: bytes) -> str:
-    # What is not UTF-8 becomes lone surrogates, which no caption may hold.
+    # Invalid UTF-8 becomes lone surrogates, which `check_text` refuses.
     return line.decode("utf-8-sig", errors="surrogateescape").rstrip("\r\n")
 
 
-def _draw(captions: Index, seed: int) -> dict[str, np.ndarray]:
-    """Return for every split the position of the first caption of each of its pictures."""
+def _sample(captions: Index, seed: int) -> dict[str, np.ndarray]:
+    """Return for every split the position of the first caption of each of its pictures, int32."""
     firsts = captions.first_positions()
     eighth = len(firsts) // 8
     sizes = {"train": len(firsts) - 2 * eighth, "dev": eighth, "test": eighth}
-    drawn = draw_splits((captions[p][0] for p in firsts), sizes, seed)
-    return {split: firsts[chosen] for split, chosen in drawn.items()}
+    sampled = sample_splits((captions[p][0] for p in firsts), sizes, seed)
+    return {split: firsts[chosen] for split, chosen in sampled.items()}
 
 
-def _drawn_names(
-    captions: _Captions, drawn: dict[str, np.ndarray], split: str
+def _sampled_names(
+    captions: _Captions, sampled: dict[str, np.ndarray], split: str
 ) -> Iterator[tuple[str, str]]:
     with captions.path.open("rb") as file:
-        for position in drawn[split].tolist():
+        for position in sampled[split].tolist():
             yield captions.at(file, position)[0], ""
 
 

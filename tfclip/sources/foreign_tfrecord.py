@@ -1,4 +1,4 @@
-"""TFRecords that others wrote: img2dataset's, TF Model Garden's COCO, one row for each caption."""
+"""TFRecords of other programs: img2dataset, TF Model Garden's COCO, one record per caption."""
 
 import hashlib
 import re
@@ -6,10 +6,10 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tfclip.naming import nearest
-from tfclip.sources.archives.gzip_copy import Unzipped
+from tfclip.sources.archives.gzip_copy import GunzippedFile
 from tfclip.sources.index import Index
 from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
 from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
@@ -24,23 +24,24 @@ CLASS, DIFFICULT, BOX = "image/object/class/text", "image/object/difficult", "im
 
 _NAME = re.compile(r"\.(tfrecords?|record)(-\d+-of-\d+)?(\.gz)?$")
 _HEADER = 12
-"""Bytes before the content of a record: its length and that number's checksum."""
+"""Bytes before the content of a record: its length (8) and the checksum of the length (4)."""
 _FRAME = _HEADER + 4
+"""Bytes of a record apart from its content."""
 
 
 def open_foreign_tfrecord(data: Path, options: SourceOptions) -> Source:
-    """Open `data`: a file of `tf.train.Example`s, or a folder of them. Those that are compressed
-    with GZIP are read from temporary copies, uncompressed.
+    """Open `data`: a TFRecord file of `tf.train.Example`s, or a folder of such files.
 
     The picture, its captions and its id are in the features `options.image_field`,
-    `caption_fields` and `key_field`, or in the first one there is of `IMAGES`, `CAPTIONS` and
-    `KEYS`. Records of the same id and picture make one sample with all their captions; without any
-    id, those of the same picture. Names of objects (image/object/class/text) are labels; with
-    `options.boxes_as_regions` their boxes are regions too. Checksums are verified.
+    `caption_fields` and `key_field`, or in the first present one of `IMAGES`, `CAPTIONS` and
+    `KEYS`. Records with the same id and picture make one sample with all their captions; without
+    ids, records with the same picture. The classes of objects (image/object/class/text) are labels;
+    with `options.boxes_as_regions` their boxes are also regions. Checksums are verified. Files
+    compressed with GZIP are read from temporary uncompressed copies.
 
     Raises:
         FileNotFoundError: no such files.
-        ValueError: no picture can be found in a split; lists the features there are.
+        ValueError: no picture in a split; the message lists its features.
     """
     shards = files_by_split(data, _NAME)
     if not shards:
@@ -53,17 +54,17 @@ def open_foreign_tfrecord(data: Path, options: SourceOptions) -> Source:
 
 
 def _parse(serialized: bytes) -> dict[str, list]:
-    """Return the values by feature.
+    """Return the values of every feature.
 
-    Raises ValueError for bytes that are no `tf.train.Example`.
+    Raises ValueError for bytes that are not a `tf.train.Example`.
     """
-    # Half a second to import: only when there are records to read.
+    # Imported here because the import is slow, and other sources do not need it.
     import tensorflow as tf
 
     try:
         features = tf.train.Example.FromString(serialized).features.feature
-    except Exception as error:  # protobuf's DecodeError, which no public module names
-        raise ValueError(f"no tf.train.Example: {error}") from None
+    except Exception as error:  # protobuf's DecodeError, which is not public
+        raise ValueError(f"not a tf.train.Example: {error}") from None
     return {
         name: list(getattr(feature, feature.WhichOneof("kind")).value)
         for name, feature in features.items()
@@ -72,20 +73,24 @@ def _parse(serialized: bytes) -> dict[str, list]:
 
 
 def _text(value: object) -> object:
-    # What is not UTF-8 becomes lone surrogates, which no caption may hold.
+    # Invalid UTF-8 becomes lone surrogates, which `check_text` refuses.
     return value.decode(errors="surrogateescape") if isinstance(value, bytes) else value
 
 
 class _Split:
-    """The records of one split: which of them make a sample, and where they lie."""
+    """The records of one split, indexed by sample and id."""
 
     def __init__(self, files: list[Path], split: str, options: SourceOptions):
-        self.files, self.split, self.options = [Unzipped(file) for file in files], split, options
+        self.files, self.split, self.options = (
+            [GunzippedFile(file) for file in files],
+            split,
+            options,
+        )
         self.image = (options.image_field,) if options.image_field else IMAGES
         self.captions = options.caption_fields or CAPTIONS
         self.key = (options.key_field,) if options.key_field else KEYS
         self.starts = array("q")
-        # By id and picture: the rows of one sample. By id: the first row that has it.
+        # groups: the records of one sample, by id and picture. ids: by id alone, for duplicates.
         self.groups, self.ids = Index(), Index()
         self.damage: dict[int, str] = {}
         self.class_names: set[str] = set()
@@ -97,15 +102,15 @@ class _Split:
                 pictures += self._note(offset + place, serialized, damage, seen)
             offset += file.path.stat().st_size
         if not pictures:
-            known = ", ".join(f"{n!a:.40}" for n in nearest(self.image[0], seen)[:20]) or "none"
+            names = ", ".join(f"{n!a:.40}" for n in nearest(self.image[0], seen)[:20]) or "none"
             raise ValueError(
-                f"no picture found in {files[0]}; name its feature with --image-feature; the "
-                f"features are, nearest first: {known}"
+                f"no picture in {files[0]}; name its feature with --image-feature; the "
+                f"features are, nearest first: {names}"
             )
         self.items = self.groups.first_positions(each=-1)
 
     def _note(self, offset: int, serialized: bytes, damage: str, seen: dict[str, None]) -> bool:
-        """Put a record into the indexes; return whether it holds a picture."""
+        """Add a record to the indexes; return whether it holds a picture."""
         group, number = -1, -1
         picture = None
         if damage:
@@ -123,7 +128,7 @@ class _Split:
                     number = stable_hash(key) if key else stable_hash(digest)
                     group = stable_hash(f"{number}/{digest}")
             except ValueError:
-                pass  # told when it is read again
+                pass  # reported when the record is read
         self.groups.add(group, offset, len(serialized))
         self.ids.add(number, offset, 0)
         return group >= 0
@@ -152,14 +157,15 @@ class _Split:
                 yield Rejected(key, str(reason), self.split)
 
     def _sample(self, key: str, item: int, picture: bytes, values: dict[str, list]) -> Sample:
-        said = self._said(values)
+        texts = self._texts(values)
         for other in self.groups.positions(self.groups[item][0])[1:]:
-            said += self._said(self._values(other))
+            texts += self._texts(self._values(other))
         labels, difficult = _classes(values)
-        regions, dropped = (), ()
+        regions: tuple[Region, ...] = ()
+        dropped: tuple[str, ...] = ()
         if self.options.boxes_as_regions:
             regions, dropped = _regions(values)
-        captions, lost = keep_captions(said) if said or not (labels or difficult) else ((), ())
+        captions, lost = keep_captions(texts) if texts or not (labels or difficult) else ((), ())
         return Sample(
             key,
             picture,
@@ -172,11 +178,11 @@ class _Split:
             dropped=(*lost, *dropped),
         )
 
-    def _said(self, values: dict[str, list]) -> list:
-        named = [name for name in self.captions if name in values]
-        # Several that were asked for; of the usual names the first one.
-        named = named if self.options.caption_fields else named[:1]
-        return [_text(value) for name in named for value in values[name]]
+    def _texts(self, values: dict[str, list]) -> list:
+        present = [name for name in self.captions if name in values]
+        # All features that the user named; of the usual names only the first.
+        names = present if self.options.caption_fields else present[:1]
+        return [_text(value) for name in names for value in values[name]]
 
     def _key(self, values: dict[str, list]) -> str:
         key = _text(_first(values, self.key))
@@ -191,7 +197,8 @@ class _Split:
 
 
 def _records(file: Path) -> Iterator[tuple[int, bytes, str]]:
-    """Yield place and content of every record, and last what damage ends the file, if any."""
+    """Yield offset, content and problem ("") of every record; of a damaged file at last its
+    problem."""
     import tensorflow as tf
 
     offset, number = 0, 0
@@ -202,39 +209,40 @@ def _records(file: Path) -> Iterator[tuple[int, bytes, str]]:
             number += 1
     except tf.errors.OpError:
         lost = file.stat().st_size - offset
-        yield offset, b"", f"record {number} is damaged: the last {lost:,} bytes are not read"
+        yield offset, b"", f"record {number} is damaged; the last {lost:,} bytes are not read"
 
 
 def _first(values: dict[str, list], names: Sequence[str]) -> Any:
-    """Return the first value of the first of the features that has one."""
+    """Return the first value of the first feature in `names` that has one, or None."""
     return next((values[name][0] for name in names if values.get(name)), None)
 
 
 def _classes(values: dict[str, list]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classes that are present, and those present only as difficult, sorted."""
+    """Return the present classes, and those of which all objects are difficult, sorted."""
     names = [_text(name) for name in values.get(CLASS, ())]
     flags = values.get(DIFFICULT, ())
     flags = flags if len(flags) == len(names) else [0] * len(names)
-    named = [(name, flag) for name, flag in zip(names, flags, strict=True) if _usable(name)]
-    present = {name for name, flag in named if not flag}
-    return tuple(sorted(present)), tuple(sorted({name for name, _ in named} - present))
+    objects = [(name, flag) for name, flag in zip(names, flags, strict=True) if _is_class(name)]
+    present = {name for name, flag in objects if not flag}
+    return tuple(sorted(present)), tuple(sorted({name for name, _ in objects} - present))
 
 
-def _usable(name: object) -> bool:
+def _is_class(name: object) -> TypeGuard[str]:
     return isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= 200
 
 
 def _regions(values: dict[str, list]) -> tuple[tuple[Region, ...], tuple[str, ...]]:
-    """Return the boxes with their class names, in shares of the sides, and what is dropped."""
+    """Return the boxes with their class names, as fractions of the sides, and the reasons for the
+    objects that are dropped."""
     names = [_text(name) for name in values.get(CLASS, ())]
     sides = [values.get(f"{BOX}{side}", ()) for side in ("xmin", "ymin", "xmax", "ymax")]
     if any(len(side) != len(names) for side in sides):
-        return (), ("objects: not as many boxes as names",)
+        return (), ("objects: the numbers of boxes and names differ",)
     kept, dropped = [], []
     for number, (name, *box) in enumerate(zip(names, *sides, strict=True), 1):
         xmin, ymin, xmax, ymax = box
         fit = all(isinstance(side, float) and -1 <= side <= 2 for side in box)
-        if _usable(name) and fit and xmin < xmax and ymin < ymax:
+        if _is_class(name) and fit and xmin < xmax and ymin < ymax:
             kept.append(Region(name, xmin, ymin, xmax - xmin, ymax - ymin))
         else:
             dropped.append(f"object {number}: {name!a:.50} {box!a:.100}")

@@ -1,4 +1,4 @@
-"""Where in a file the entries about each number lie: 24 bytes an entry, whatever they hold."""
+"""Index of the entries of a large file by number: 24 bytes per entry, whatever its size."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -8,16 +8,17 @@ import numpy as np
 
 
 class Index:
-    """Entries (number, offset, length) in the order they were added; complete before it is asked.
+    """Entries (number, offset, length) in the order they were added.
 
-    A number is an image id, or the hash of a name; several entries may have the same.
+    The number is an image id or the hash of a name; several entries may have the same number. Add
+    all entries before the first look-up.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._numbers, self._offsets, self._lengths = array("q"), array("q"), array("i")
 
     def add(self, number: int, offset: int, length: int) -> None:
-        """Append an entry: two integers of at most 63 bits, and one of 31."""
+        """Append an entry. `number` and `offset` fit in 63 bits, `length` in 31."""
         self._numbers.append(number)
         self._offsets.append(offset)
         self._lengths.append(length)
@@ -38,7 +39,8 @@ class Index:
     def first_positions(self, each: int | None = None) -> np.ndarray:
         """Return the position of the first entry of every number, ascending: (n,) int32.
 
-        Entries with the number `each` all count: they have no name that could be the same.
+        Every entry with the number `each` is returned: it stands for "no name", so that no two of
+        these entries belong together.
         """
         numbers = np.asarray(self._numbers)[self._order]
         first = np.ones(len(numbers), bool)

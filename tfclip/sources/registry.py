@@ -1,8 +1,8 @@
-"""The data sets by name.
+"""Registry of the data sets by name.
 
-Further ones come from outside the package: a function of the entry point group `tfclip.sources`, by
-the name of its entry point, or any function by `package.module:function`. Both take a folder and
-`SourceOptions`, and return a `Source`.
+Other packages add sources in two ways: by an entry point of the group `tfclip.sources`, under the
+name of the entry point, or by any function given as `package.module:function`. The function takes a
+folder and `SourceOptions` and returns a `Source`.
 """
 
 import dataclasses
@@ -42,8 +42,8 @@ SOURCES: dict[str, Callable[[Path, SourceOptions], Source]] = {
     "image_text": open_image_text,
 }
 TFDS = "tfds:"
-"""What stands before the name of any data set of TensorFlow Datasets."""
-TAKES = {
+"""The prefix of the names of TensorFlow Datasets' data sets."""
+SOURCE_OPTIONS = {
     "visual_genome": ("id_lists", "phrases_as_captions", "follow_links"),
     "image_folder": ("caption_template", "follow_links"),
     "caption_table": (
@@ -65,26 +65,25 @@ TAKES = {
     "image_text": ("caption_fields", "follow_links"),
     TFDS: ("image_field", "caption_fields", "caption_template", "boxes_as_regions"),
 }
-"""The options that only some sources take."""
-OF_ALL = (
+"""The options that a source accepts in addition to `COMMON_OPTIONS`."""
+COMMON_OPTIONS = (
     *("seed", "splits", "val_fraction", "test_fraction"),
     *("exclude_ids", "exclude_images", "deduplicate"),
 )
-
+"""The options that every source accepts."""
 
 ENTRY_POINTS = "tfclip.sources"
-"""The group of entry points that name sources of other packages."""
-NOT_GIVEN = (None, (), False, {}, 0.0)
+"""The group of entry points through which other packages register sources."""
+_UNSET: tuple[object, ...] = (None, (), False, {}, 0.0)
 
 
 def open_source(name: str, data: Path, options: SourceOptions | None = None) -> Source:
-    """Open the data set `name` that lies in the folder `data`.
+    """Open the data set `name` in the folder `data`.
 
-    Annotations are read once, so that every split is counted; pictures are not opened.
+    Annotations are read once to count the items of every split; pictures are not opened.
 
     Raises:
-        ValueError: an unknown name or split, an option for another source, or annotations that are
-            not in their format.
+        ValueError: an unknown name or split, an option of another source, or malformed annotations.
         FileNotFoundError: a missing file or folder; the message shows the expected tree.
     """
     kind = TFDS if name.startswith(TFDS) else name
@@ -94,18 +93,14 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
         raise unknown("source", name, [*names, "package.module:function"])
     options = options or SourceOptions()
     if options.val_fraction or options.test_fraction:
-        options = dataclasses.replace(options, splits=())  # those that will be drawn
-    takes = (*OF_ALL, *TAKES.get(kind, ()))
+        options = dataclasses.replace(
+            options, splits=()
+        )  # the splits named are made later, from all pictures
+    accepted = (*COMMON_OPTIONS, *SOURCE_OPTIONS.get(kind, ()))
     for field in dataclasses.fields(options):
-        if field.name not in takes and getattr(options, field.name) not in (
-            None,
-            (),
-            False,
-            {},
-            0.0,
-        ):
-            able = ", ".join(other for other, known in TAKES.items() if field.name in known)
-            raise ValueError(f"{name} takes no {field.name}; {able} does")
+        if field.name not in accepted and getattr(options, field.name) not in _UNSET:
+            others = ", ".join(o for o, names in SOURCE_OPTIONS.items() if field.name in names)
+            raise ValueError(f"{name} takes no {field.name}; sources that take it: {others}")
     if kind == TFDS:
         return open_tfds(name.removeprefix(TFDS), Path(data), options)
     if outside:
@@ -115,20 +110,21 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
 
 @cache
 def installed_sources() -> dict[str, EntryPoint]:
-    """The sources that installed packages bring, by name; none of them is imported."""
-    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}
+    """Return the entry points of the sources of other installed packages; imports none of them."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def _open_outside(name: str, data: Path, options: SourceOptions) -> Source:
-    """Open a source that is not in this package; it gets the name that opens it again.
+    """Open a source of another package, and give it the name by which it was opened.
 
     Raises:
-        ValueError: its module is missing, or it is no function that returns a `Source`.
+        ValueError: the module is missing, or the function does not return a `Source`.
     """
     if name in SOURCES:
         raise ValueError(
-            f"{installed_sources()[name].value} of {_package(name)} has the name of tfclip's own "
-            f"source {name}; remove one, or write {installed_sources()[name].value}"
+            f"{installed_sources()[name].value} of {_package(name)} has the same name as tfclip's "
+            f"own source {name}; uninstall that package, or name its source as "
+            f"{installed_sources()[name].value}"
         )
     reference = name if plugins.is_reference(name) else installed_sources()[name].value
     function = plugins.load("source", reference)
@@ -142,5 +138,5 @@ def _open_outside(name: str, data: Path, options: SourceOptions) -> Source:
 
 
 def _package(name: str) -> str:
-    found = installed_sources()[name].dist
-    return found.name if found else "another package"
+    distribution = installed_sources()[name].dist
+    return distribution.name if distribution else "another package"

@@ -1,48 +1,52 @@
-"""Annotations come from anywhere: what may be taken from them, and what is refused."""
+"""Checks on untrusted annotations: file names, links, texts and XML."""
 
 import os
 import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeGuard
 from xml.etree import ElementTree
 
 MAX_CHARACTERS = 10_000
-"""Of one caption or phrase; what is longer is no sentence."""
+"""The longest caption or phrase; longer text is not a sentence."""
 MAX_XML_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 100_000_000
-"""Of a picture inside a larger file; a file of its own is measured when it is checked."""
+"""The largest picture within an archive or table. A picture file is limited in `records.check`."""
 
 _REFUSED = ("Cc", "Cs")
-"""Unicode's categories that no name may hold: control characters, and bytes that are no UTF-8."""
+"""Unicode categories not allowed in a name: control characters, and surrogates (invalid UTF-8)."""
 
 
 def missing(path: Path, tree: str) -> FileNotFoundError:
-    """Return (not raise) the error for a missing `path`, with the `tree` that was expected."""
+    """Return (not raise) the error for a missing `path`; `tree` describes the expected layout."""
     return FileNotFoundError(f"missing: {path}; expected: {tree}")
 
 
 def no_pictures(
     annotations: Path, folders: Sequence[Path], tree: str, reason: object = None
 ) -> FileNotFoundError:
-    """Return (not raise) the error for annotations none of whose pictures exists.
+    """Return (not raise) the error for annotations none of whose pictures exist.
 
     Args:
         annotations: the file that names the pictures.
-        folders: where they were looked for.
-        tree: what was expected.
-        reason: why the first of them could not be used.
+        folders: the folders that were searched.
+        tree: the expected layout.
+        reason: why the first picture could not be used.
     """
     places = " or ".join(map(str, folders))
-    why = "none that it names" if reason is None else f"the first that it names: {reason}; none"
+    first = "" if reason is None else f" (the first: {reason})"
     return FileNotFoundError(
-        f"{annotations} comes without pictures: {why} is in {places}; expected: {tree}"
+        f"none of the pictures that {annotations} lists is in {places}{first}; expected: {tree}"
     )
 
 
-def own_store(data: Path) -> tuple[Path, ...]:
-    """Return the folder that a Hugging Face cache keeps its files in, for `data` within a snapshot
-    of it: the links of `snapshots/` lead to `blobs/` beside it. Nothing for any other folder."""
+def cache_blobs(data: Path) -> tuple[Path, ...]:
+    """Return the `blobs/` folder of the Hugging Face cache that `data` is a snapshot in.
+
+    The files in `snapshots/` of such a cache are links to `blobs/` beside it. Returns () when
+    `data` is not part of a cache.
+    """
     data = Path(os.path.abspath(data))
     for folder in (data, *data.parents):
         if folder.name == "snapshots" and (folder.parent / "blobs").is_dir():
@@ -50,10 +54,15 @@ def own_store(data: Path) -> tuple[Path, ...]:
     return ()
 
 
-def is_name(name: object) -> bool:
-    """Return whether a file may have this name or path: text without control characters. Unicode's
-    invisible signs belong to names: joiners in Persian, Hindi and emoji, narrow spaces in the
-    names of screenshots."""
+def is_name(name: object) -> TypeGuard[str]:
+    """Return whether `name` is allowed as a file name or path: text without control characters.
+
+    Invisible Unicode characters are allowed, because real names contain them: joiners in Persian,
+    Hindi and emoji, narrow spaces in the names of screenshots.
+
+    >>> is_name("Bildschirmfoto 12.30\\u202fUhr.png"), is_name("a\\nb.jpg"), is_name(7)
+    (True, False, False)
+    """
     return (
         isinstance(name, str)
         and name != ""
@@ -62,9 +71,9 @@ def is_name(name: object) -> bool:
 
 
 def plain_name(name: object) -> str:
-    """Return the name of a file or folder.
+    """Return `name` when it is the name of a file or folder without any path.
 
-    Raises ValueError when it could lead elsewhere (../x, /etc/passwd) or is no readable text.
+    Raises ValueError for a path (../x, /etc/passwd) or anything that `is_name` refuses.
     """
     if not is_name(name) or "/" in name or name in (".", ".."):
         raise ValueError(f"not a plain file name: {name!a:.100}")
@@ -76,10 +85,11 @@ def find_file(
 ) -> Path:
     """Return the file `name` in the first of the `folders` that has it.
 
-    A link inside these folders may lead anywhere in them, in `data` or in one of the `stores` (see
-    `own_store`), and nowhere else. The folders themselves are the user's own and may be links.
+    A link inside these folders may point into them, into `data` or into one of the `stores` (see
+    `cache_blobs`), and nowhere else. The folders themselves may be links: the user named them.
 
-    Raises ValueError with the reason: not a plain file name, a link out, no such file.
+    Raises ValueError with the reason: not a plain file name, a link out of these folders, no such
+    file.
     """
     name = plain_name(name)
     for folder in folders:
@@ -98,12 +108,13 @@ def find_file(
 
 
 def find_below(root: Path, name: object, stores: Sequence[Path] = ()) -> Path:
-    """Return the file that the relative path `name`, with "/" between folders, has in `root`.
+    """Return the file at the relative path `name` ("/" between folders) below `root`.
 
-    A link may lead anywhere in `root` or in one of the `stores` (see `own_store`), and nowhere
-    else; `root` itself may be one.
+    A link may point into `root` or into one of the `stores` (see `cache_blobs`), and nowhere else;
+    `root` itself may be a link.
 
-    Raises ValueError with the reason: not a plain relative path, a link out, no such file.
+    Raises ValueError with the reason: not a plain relative path, a link out of these folders,
+    no such file.
     """
     if isinstance(name, str) and name and not is_name(name):
         raise ValueError(f"a name with a control character or invalid UTF-8: {name!a:.100}")
@@ -122,18 +133,18 @@ def find_below(root: Path, name: object, stores: Sequence[Path] = ()) -> Path:
 
 
 def _linked(path: Path, roots: Sequence[Path], stores: Sequence[Path], name: str) -> str:
-    """Return where the path leads; ValueError when that is outside, OSError when nothing is."""
+    """Resolve the links in `path`; ValueError for a target outside, OSError when there is none."""
     real = os.path.realpath(path, strict=True)
     allowed = (os.path.realpath(folder) for folder in (*roots, *stores))
     if not any(Path(real).is_relative_to(folder) for folder in allowed):
         cache = any(parent.name == "blobs" for parent in Path(real).parents)
-        hint = "; --follow-links follows those of a Hugging Face cache" if cache else ""
+        hint = "; add --follow-links for a Hugging Face cache" if cache else ""
         raise ValueError(f"a link out of the data folder: {name!a:.100}{hint}")
     return real
 
 
 def _spellings(name: str) -> Iterable[str]:
-    """The name as it is, then composed and decomposed: macOS writes an accent as a second sign."""
+    """Yield the name as given, then in NFC and NFD: macOS stores accented letters decomposed."""
     yield name
     if not name.isascii():
         yield from {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name}
@@ -142,7 +153,7 @@ def _spellings(name: str) -> Iterable[str]:
 def first_problem(
     data: Path, folders: Sequence[Path], names: Iterable[object], stores: Sequence[Path] = ()
 ) -> ValueError | None:
-    """Return why the first of the names is no file, or None when `find_file` finds one of them."""
+    """Return why the first of the names cannot be read, or None when `find_file` finds any."""
     problem = None
     for name in names:
         try:
@@ -150,16 +161,16 @@ def first_problem(
             return None
         except ValueError as reason:
             problem = problem or reason
-    return problem or ValueError("it names none")
+    return problem or ValueError("it lists no file")
 
 
 def check_text(text: object) -> str:
-    """Return a caption or phrase exactly as it is.
+    """Return a caption or phrase unchanged.
 
-    Raises ValueError with the reason: not text, empty, too long, not Unicode.
+    Raises ValueError with the reason: not a string, empty, too long, invalid Unicode.
     """
     if not isinstance(text, str):
-        raise ValueError(f"no text but {text!a:.100}")
+        raise ValueError(f"not a string: {text!a:.100}")
     if not text.strip():
         raise ValueError("empty")
     if len(text) > MAX_CHARACTERS:
@@ -167,14 +178,19 @@ def check_text(text: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("not Unicode: invalid UTF-8, or half of a surrogate pair") from None
+        raise ValueError(
+            "invalid Unicode: bytes that are not UTF-8, or half of a surrogate pair"
+        ) from None
     return text
 
 
 def keep_captions(captions: Iterable[object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the usable captions, and for each of the others why it is dropped.
+    """Return the valid captions, and the reason for each caption that is dropped.
 
-    Raises ValueError with the reasons when none is left.
+    Raises ValueError with the reasons when no caption is valid.
+
+    >>> keep_captions(["a dog", "", 7])
+    (('a dog',), ('caption 2: empty', 'caption 3: not a string: 7'))
     """
     kept, dropped = [], []
     for number, caption in enumerate(captions, 1):
@@ -188,16 +204,16 @@ def keep_captions(captions: Iterable[object]) -> tuple[tuple[str, ...], tuple[st
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """A document type can define entities that expand without end, or name other files."""
+    """Refuses a document type: it can define entities that expand exponentially or read files."""
 
-    def doctype(self, name, public, system):
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise ValueError("XML with a document type (entities) is refused")
 
 
 def parse_xml(path: Path) -> ElementTree.Element:
-    """Return the root element.
+    """Return the root element of an XML file.
 
-    Raises ValueError with the reason: damaged, too large, or with a document type.
+    Raises ValueError with the reason: malformed, too large, or with a document type.
     """
     with path.open("rb") as file:
         text = file.read(MAX_XML_BYTES + 1)
@@ -206,4 +222,4 @@ def parse_xml(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(text, ElementTree.XMLParser(target=_NoDoctype()))
     except (ElementTree.ParseError, LookupError) as error:
-        raise ValueError(f"damaged XML: {error}") from None
+        raise ValueError(f"malformed XML: {error}") from None

@@ -1,4 +1,4 @@
-"""Splits: chosen by name, read from lists, drawn by seed."""
+"""Splits of a data set: named by files, read from lists, or sampled by seed."""
 
 import hashlib
 import re
@@ -16,16 +16,20 @@ _WORD = re.compile(
 
 
 def split_in(name: str) -> str | None:
-    """Return the split that a file's or folder's name speaks of, coco_val2017-00000 of val2017."""
-    found = _WORD.search(name.lower())
-    return found[1] if found else None
+    """Return the split named in the name of a file or folder, or None.
+
+    >>> split_in("coco_val2017-00000-of-00004.tar"), split_in("Training"), split_in("test_set")
+    ('val2017', None, 'test')
+    """
+    match = _WORD.search(name.lower())
+    return match[1] if match else None
 
 
 def files_by_split(data: Path, pattern: re.Pattern[str]) -> dict[str, list[Path]]:
-    """Return the files at or below `data` whose names match, in alphabetical order, by split.
+    """Return the files at or below `data` whose name matches `pattern`, sorted, by split.
 
-    The split is what the file's name or a folder's above it speaks of, else train. Linked folders
-    are not entered.
+    The split is named by the file or else by the nearest folder above it that names one; without
+    any it is train. Linked folders are not entered.
     """
     splits: dict[str, list[Path]] = {}
     for path in [data] if data.is_file() else sorted(data.rglob("*")):
@@ -36,31 +40,38 @@ def files_by_split(data: Path, pattern: re.Pattern[str]) -> dict[str, list[Path]
     return splits
 
 
-def choose_splits(found: Iterable[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the `wanted` splits, or all that were `found` when none is asked for.
+def choose_splits(available: Iterable[str], requested: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the `requested` splits, each once, or all `available` ones when none is requested.
 
-    Raises ValueError, naming the splits there are, when a wanted one is not among them.
+    Raises ValueError, listing the available splits, for a requested one that is not among them.
     """
-    found = tuple(found)
-    for split in wanted:
-        if split not in found:
-            raise unknown("split", split, found)
-    return tuple(dict.fromkeys(wanted)) or found
+    available = tuple(available)
+    for split in requested:
+        if split not in available:
+            raise unknown("split", split, available)
+    return tuple(dict.fromkeys(requested)) or available
 
 
 def stable_hash(text: str) -> int:
-    """Return 63 bits that depend on the text alone, not on the process or the platform."""
+    """Return a 63-bit hash of the text that is the same in every process and on every platform."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
 
-def draw_splits(
+def sample_splits(
     names: Iterable[object], sizes: Mapping[str, int], seed: int
 ) -> dict[str, np.ndarray]:
-    """Return for every split the positions of its names, ascending, as int64 arrays.
+    """Assign names to splits of the given sizes at random.
 
-    Names are ranked by a hash of seed and name, so that the same name lands in the same place in
-    any order of the file. Splits of size 0 are left out, and so are names beyond the sizes.
+    The names are ranked by a hash of seed and name, so the split of a name does not depend on the
+    order of the names. Splits of size 0 are omitted; names beyond the sum of the sizes are unused.
+
+    Returns:
+        The positions of the names of each split, ascending, as int64 arrays.
+
+    >>> splits = sample_splits("abcdef", {"train": 4, "val": 2}, seed=0)
+    >>> splits["train"].tolist(), splits["val"].tolist()
+    ([2, 3, 4, 5], [0, 1])
     """
     ranks = np.fromiter((stable_hash(f"{seed}/{name}") for name in names), np.int64)
     order, start, splits = np.argsort(ranks, kind="stable"), 0, {}
@@ -72,7 +83,7 @@ def draw_splits(
 
 
 def list_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number (from 1) and the stripped text of every line that is not blank."""
+    """Yield the line number (from 1) and the stripped text of every line that is not blank."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line := line.strip():
@@ -80,9 +91,9 @@ def list_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def count_lines(path: Path) -> int:
-    """Return how many lines are not blank.
+    """Return the number of lines that are not blank.
 
-    Raises ValueError when there is none: an empty split is a mistake.
+    Raises ValueError when there are none, because an empty split is a mistake.
     """
     count = sum(1 for _ in list_lines(path))
     if not count:
@@ -90,8 +101,8 @@ def count_lines(path: Path) -> int:
     return count
 
 
-class Listed:
-    """Splits that are given as files of names, one name per line."""
+class SplitLists:
+    """Splits given as text files, with one name per line."""
 
     def __init__(self, lists: Mapping[str, Path]):
         self.lists = lists
@@ -101,11 +112,11 @@ class Listed:
                 self._index.add(stable_hash(name), which, line)
 
     def of(self, split: str) -> Iterator[tuple[str, str]]:
-        """Yield every name of a split, and what is wrong: that it is listed a second time."""
+        """Yield each name of a split with its problem: a second listing, or "" for none."""
         path = self.lists[split]
         for line, name in list_lines(path):
             _, which, first = self._index[self._index.positions(stable_hash(name))[0]]
             where = self._paths[which]
-            again = (where, first) != (path, line)
+            is_repeated = (where, first) != (path, line)
             places = f"{where.name} line {first} and {path.name} line {line}"
-            yield name, f"listed twice: {places}" if again else ""
+            yield name, f"listed twice: {places}" if is_repeated else ""

@@ -1,4 +1,4 @@
-"""Pascal VOC, the devkits of 2007 and 2012: pictures with the classes they show."""
+"""Pascal VOC (Everingham et al. 2010), the devkits of 2007 and 2012: multi-label pictures."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -8,11 +8,11 @@ from pathlib import Path
 from tfclip.console import say
 from tfclip.naming import unknown
 from tfclip.sources.safe_paths import (
+    cache_blobs,
     find_file,
     first_problem,
     missing,
     no_pictures,
-    own_store,
     parse_xml,
 )
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
@@ -27,11 +27,11 @@ CLASS_NAMES = tuple(
 ENDINGS = tuple(
     ending for kind in (".jpg", ".jpeg", ".png", ".bmp", ".webp") for ending in (kind, kind.upper())
 )
-"""Of a picture, in the order they are looked for."""
+"""Extensions of pictures, in the order of the search."""
 YES, NO = ("1", "true", "yes"), ("", "0", "false", "no", "unspecified")
-"""What the element "difficult" may say, in any case of letters; labelling tools differ."""
+"""Values of the element "difficult", in lower case; labelling tools write different ones."""
 SAMPLED = 200
-"""Annotations that are looked at for classes that are not Pascal's."""
+"""The number of annotations searched for class names other than Pascal's."""
 
 TREE = (
     "VOCdevkit/VOC2007 (or VOC2012) with JPEGImages/<id>.jpg, Annotations/<id>.xml and "
@@ -42,15 +42,19 @@ TREE = (
 def open_voc(data: Path, options: SourceOptions) -> Source:
     """Open `data`: a devkit's VOC2007 or VOC2012, or a folder above that holds exactly one.
 
-    The splits are the lists in ImageSets/Main, trainval (train and val together) among them. The
-    classes are `options.class_names`; without, the 20 of Pascal, those of the files per class there
-    (<class>_<split>.txt) when these name others, or what the annotations of the splits name when
-    the first of them name others.
+    The splits are the lists in ImageSets/Main, including trainval. The classes are
+    `options.class_names` or, without it, the first of these that applies:
+
+    - the classes of the files <class>_<split>.txt beside the lists, if these name others than
+      Pascal's;
+    - all classes in the annotations, if at least half of the names in the first annotations are not
+      Pascal's;
+    - Pascal's 20.
 
     Raises:
-        FileNotFoundError: no devkit, or a split without any picture.
-        ValueError: several devkits, an empty split, or one without annotations: it would pass for
-            pictures that show nothing.
+        FileNotFoundError: no devkit, or a split none of whose pictures exist.
+        ValueError: several devkits, an empty split, or a split without annotations, whose pictures
+            would otherwise count as showing none of the classes.
     """
     root = _find_devkit(data)
     main = root / "ImageSets/Main"
@@ -59,53 +63,53 @@ def open_voc(data: Path, options: SourceOptions) -> Source:
         raise missing(main / "<split>.txt", TREE)
     splits = choose_splits(lists, options.splits)
     counts = {split: count_lines(lists[split]) for split in splits}
-    stores = own_store(data) if options.follow_links else ()
+    stores = cache_blobs(data) if options.follow_links else ()
     for split in splits:
         _check_split(root, lists[split], stores)
     class_names = options.class_names or _class_names(main, lists)
     if class_names == CLASS_NAMES and not options.class_names:
-        class_names = _found_classes(root, [lists[split] for split in splits]) or class_names
+        class_names = _annotated_classes(root, [lists[split] for split in splits]) or class_names
     return Source("voc", counts, partial(_read, root, class_names, stores), class_names)
 
 
 def _find_devkit(data: Path) -> Path:
     for level in ("", "*/", "*/*/"):
-        found = sorted(path.parents[1] for path in data.glob(f"{level}ImageSets/Main"))
-        if len(found) > 1:
-            names = ", ".join(map(str, found))
-            raise ValueError(f"{data} holds {len(found)} devkits; give one of them: {names}")
-        if found:
-            return found[0]
+        devkits = sorted(path.parents[1] for path in data.glob(f"{level}ImageSets/Main"))
+        if len(devkits) > 1:
+            names = ", ".join(map(str, devkits))
+            raise ValueError(f"{data} holds {len(devkits)} devkits; give one of them: {names}")
+        if devkits:
+            return devkits[0]
     raise missing(data / "ImageSets/Main" if data.is_dir() else data, TREE)
 
 
 def _class_names(main: Path, lists: Mapping[str, Path]) -> tuple[str, ...]:
-    named = {
+    names = {
         path.stem.removesuffix(f"_{split}")
         for split in lists
         for path in main.glob(f"*_{split}.txt")
     }
-    return CLASS_NAMES if named <= set(CLASS_NAMES) else tuple(sorted(named))
+    return CLASS_NAMES if names <= set(CLASS_NAMES) else tuple(sorted(names))
 
 
-def _found_classes(root: Path, lists: list[Path]) -> tuple[str, ...]:
-    """Return the classes of all annotations, sorted, when half of those that the first annotations
-    name are not Pascal's; () otherwise: a single other name may be a mistake."""
-    first = {name for path in lists for name in _named(root, path, SAMPLED)}
+def _annotated_classes(root: Path, lists: list[Path]) -> tuple[str, ...]:
+    """Return the classes in all annotations, sorted, when at least half of those in the first
+    annotations are not Pascal's; otherwise (), because a single other name may be a mistake."""
+    first = {name for path in lists for name in _object_names(root, path, SAMPLED)}
     if not first or 2 * len(first - set(CLASS_NAMES)) < len(first):
         return ()
-    found = tuple(sorted({name for path in lists for name in _named(root, path)}))
-    say(f"{root}: its annotations name {len(found)} classes of their own: {', '.join(found)[:300]}")
-    return found
+    names = tuple(sorted({name for path in lists for name in _object_names(root, path)}))
+    say(f"{root}: {len(names)} classes, from the annotations: {', '.join(names)[:300]}")
+    return names
 
 
-def _named(root: Path, ids: Path, most: int | None = None) -> Iterator[str]:
-    """Yield the class of every object in the annotations of a list that can be read."""
+def _object_names(root: Path, ids: Path, most: int | None = None) -> Iterator[str]:
+    """Yield the class of every object in the readable annotations of a list."""
     for _, name in itertools.islice(_entries(ids), most):
         try:
             yield from _objects(find_file(root, [root / "Annotations"], f"{name}.xml"))
         except (ValueError, OSError):
-            continue  # told when it is read again
+            continue  # reported when the split is read
 
 
 def _find_picture(root: Path, name: str, stores: tuple[Path, ...]) -> Path:
@@ -132,8 +136,8 @@ def _check_split(root: Path, ids: Path, stores: tuple[Path, ...]) -> None:
     names = (f"{name}.xml" for _, name in _entries(ids))
     if first_problem(root, folders, names):
         raise ValueError(
-            f"the split {ids.stem} has no annotations (none of its pictures is in {folders[0]}); "
-            "name the others with --splits"
+            f"the split {ids.stem} has no annotations in {folders[0]}; "
+            "choose the other splits with --splits"
         )
 
 
@@ -163,7 +167,9 @@ def _read(
         for class_name in difficult:
             if class_name not in class_names:
                 error = unknown("class", class_name[:100], class_names)
-                raise ValueError(f"{annotation}: {error}; --class-names takes a set's own")
+                raise ValueError(
+                    f"{annotation}: {error}; other classes are given with --class-names"
+                )
         present = [class_name for class_name in class_names if class_name in difficult]
         yield Sample(
             key,
@@ -175,12 +181,12 @@ def _read(
 
 
 def _objects(annotation: Path) -> dict[str, bool]:
-    """Return the classes of the objects, and whether all objects of a class are difficult."""
-    found: dict[str, bool] = {}
+    """Return the class of each object, and whether all objects of that class are difficult."""
+    difficult: dict[str, bool] = {}
     for thing in parse_xml(annotation).iterfind("object"):
         name = thing.findtext("name", "").strip()
-        said = thing.findtext("difficult", "0").strip().lower().removesuffix(".0")
-        if not name or said not in YES + NO:
-            raise ValueError(f"an object named {name!a:.100}, difficult {said!a:.100}")
-        found[name] = found.get(name, True) and said in YES
-    return found
+        value = thing.findtext("difficult", "0").strip().lower().removesuffix(".0")
+        if not name or value not in YES + NO:
+            raise ValueError(f"an object with name {name!a:.100} and difficult {value!a:.100}")
+        difficult[name] = difficult.get(name, True) and value in YES
+    return difficult

@@ -1,12 +1,13 @@
-"""webdataset shards: tar files in which the files of one sample share a name and stand together."""
+"""WebDataset shards: tar files in which the files of a sample are adjacent and share a name."""
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from tfclip.sources.annotations.caption_json import MAX_TEXT_BYTES, json_captions
+from tfclip.sources.archives.members import tar_entries
 from tfclip.sources.index import Index
 from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
@@ -15,31 +16,29 @@ from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
 TREE = "a .tar file, or DIR/*.tar, holding NAME.jpg with NAME.txt or NAME.json"
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
 TEXTS = ("txt", "caption", "text")
-FIELDS = ("caption", "captions", "text")
-MAX_TEXT_BYTES = 1_000_000
 
 _TAR = re.compile(r"\.tar$")
-# What a damaged tar makes tarfile raise, beside its own errors.
+# The errors that tarfile raises for damaged archives.
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, EOFError, OSError)
 
 
 def open_webdataset(data: Path, options: SourceOptions) -> Source:
     """Open `data`: a .tar file, or a folder of them, at any depth.
 
-    A sample is a run of files whose names are equal up to the first dot of the last part. Captions
-    are the text of NAME.txt (one), or a text or list of texts in NAME.json, in the fields
-    `options.caption_fields` (caption, captions or text by default). The split is what the name of
-    a shard or a folder speaks of, else train. Nothing is unpacked.
+    A sample is a sequence of files whose paths are equal up to the first dot of the file name. The
+    caption is the text of NAME.txt; or the captions are a text or list of texts in NAME.json, in
+    the fields `options.caption_fields` (by default caption, captions or text). The split is named
+    by the shard or a folder above it, and is train otherwise. Nothing is unpacked.
 
     Raises:
-        FileNotFoundError: no shard, or no picture in the shards of a split.
+        FileNotFoundError: no shards, or no picture in the shards of a split.
         ValueError: an unknown split.
     """
     shards = files_by_split(data, _TAR)
     if not shards:
         raise missing(data / "*.tar" if data.is_dir() else data, TREE)
     splits = {
-        split: _Split(data, shards[split], split, options.caption_fields or FIELDS)
+        split: _Split(shards[split], split, options.caption_fields)
         for split in choose_splits(shards, options.splits)
     }
     return Source(
@@ -53,16 +52,16 @@ class _File(NamedTuple):
 
 
 class _Split:
-    """The shards of one split, gone through once to count what is there."""
+    """The shards of one split, read once to count the samples."""
 
-    def __init__(self, data: Path, shards: list[Path], split: str, fields: tuple[str, ...]):
-        self.data, self.shards, self.split, self.fields = data, shards, split, fields
+    def __init__(self, shards: list[Path], split: str, fields: tuple[str, ...]):
+        self.shards, self.split, self.fields = shards, split, fields
         self.index, self.count, pictures = Index(), 0, 0
         for shard in shards:
-            for name, found in _groups(shard):
+            for name, files in _groups(shard):
                 self.index.add(stable_hash(name), self.count, 0)
                 self.count += 1
-                pictures += isinstance(found, list) and _picture(found) is not None
+                pictures += isinstance(files, list) and _picture(files) is not None
         if not pictures:
             places = ", ".join(map(str, shards[:3]))
             raise FileNotFoundError(f"no picture in {places}; expected: {TREE}")
@@ -71,59 +70,45 @@ class _Split:
         number = -1
         for shard in self.shards:
             with open(shard, "rb") as file:
-                for name, found in _groups(shard):
+                for name, files in _groups(shard):
                     number += 1
                     key = f"webdataset/{name}"
                     try:
-                        if isinstance(found, str):
+                        if isinstance(files, str):
                             key = f"webdataset/{shard.name}"
-                            raise ValueError(found)
+                            raise ValueError(files)
                         if self.index.positions(stable_hash(name))[0] != number:
                             raise ValueError("duplicate id: an earlier sample has the same name")
-                        yield self._sample(key, file, found)
+                        yield self._sample(key, file, files)
                     except ValueError as reason:
                         yield Rejected(key, str(reason), self.split)
 
-    def _sample(self, key: str, file, found: list[_File]) -> Sample:
-        picture = _picture(found)
+    def _sample(self, key: str, tar: BinaryIO, files: list[_File]) -> Sample:
+        picture = _picture(files)
         if picture is None:
-            raise ValueError(f"no picture, but {', '.join(f.ending for f in found)!a:.100}")
-        captions, dropped = keep_captions(self._captions(file, found))
-        image = _content(file, picture, MAX_PICTURE_BYTES)
+            endings = ", ".join(file.ending for file in files)
+            raise ValueError(f"no picture among the files {endings!a:.100}")
+        captions, dropped = keep_captions(self._captions(tar, files))
+        image = _content(tar, picture, MAX_PICTURE_BYTES)
         return Sample(key, image, captions, split=self.split, dropped=dropped)
 
-    def _captions(self, file, found: list[_File]) -> list:
-        for one in found:
-            if one.ending in TEXTS and not self.fields_asked:
-                return [_content(file, one, MAX_TEXT_BYTES).decode(errors="surrogateescape")]
-        for one in found:
-            if one.ending == "json":
-                return self._of_json(_content(file, one, MAX_TEXT_BYTES))
+    def _captions(self, tar: BinaryIO, files: list[_File]) -> list:
+        for file in files:
+            if file.ending in TEXTS and not self.fields:
+                return [_content(tar, file, MAX_TEXT_BYTES).decode(errors="surrogateescape")]
+        for file in files:
+            if file.ending == "json":
+                return json_captions(_content(tar, file, MAX_TEXT_BYTES), self.fields)
         return []
-
-    @property
-    def fields_asked(self) -> bool:
-        return self.fields is not FIELDS
-
-    def _of_json(self, content: bytes) -> list:
-        try:
-            value = json.loads(content.decode(errors="surrogateescape"))
-        except RecursionError:
-            raise ValueError("JSON nested too deeply") from None
-        except ValueError as error:
-            raise ValueError(f"damaged JSON: {error}") from None
-        said = [value[f] for f in self.fields if f in value] if isinstance(value, dict) else []
-        said = said if self.fields_asked else said[:1]
-        return [text for one in said for text in (one if isinstance(one, list) else [one])]
 
 
 def _groups(shard: Path) -> Iterator[tuple[str, list[_File] | str]]:
-    """Yield the name and the files of every sample, and last what damage ends the shard, if any."""
+    """Yield the name and the files of every sample; where a shard is damaged, at last its
+    problem."""
     name, files = "", []
     try:
-        with tarfile.open(shard, "r:") as tar:
-            while member := tar.next():
-                tar.members.clear()  # tarfile keeps them all
+        with open(shard, "rb") as tar:
+            for member in tar_entries(tar):
                 if not member.isreg() or member.issparse():
                     continue
                 folder, slash, last = member.name.rpartition("/")
@@ -135,14 +120,9 @@ def _groups(shard: Path) -> Iterator[tuple[str, list[_File] | str]]:
                     files = []
                 name = folder + slash + stem
                 files.append(_File(ending.lower(), member))
-            # In the middle tarfile takes what is no header for the end.
-            with open(shard, "rb") as file:
-                file.seek(tar.offset)
-                if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                    raise ValueError("no end of the archive")
     except _DAMAGE as error:
-        told = " ".join(str(error).split())[:100]
-        problem = f"{shard.name} is damaged, and what follows is not read: {told}"
+        reason = " ".join(str(error).split())[:100]
+        problem = f"{shard.name} is damaged; the rest of it is not read: {reason}"
         if files:
             yield name, files
         yield f"{shard.name}, damaged", problem
@@ -152,15 +132,15 @@ def _groups(shard: Path) -> Iterator[tuple[str, list[_File] | str]]:
 
 
 def _picture(files: list[_File]) -> _File | None:
-    return next((one for one in files if one.ending in PICTURES), None)
+    return next((file for file in files if file.ending in PICTURES), None)
 
 
-def _content(file, one: _File, most: int) -> bytes:
-    """Return the bytes of a file within the tar."""
-    if one.member.size > most:
-        raise ValueError(f".{one.ending} of more than {most:,} bytes")
-    file.seek(one.member.offset_data)
-    content = file.read(one.member.size)
-    if len(content) < one.member.size:
-        raise ValueError(f".{one.ending} is cut off: the tar ends within it")
+def _content(tar: BinaryIO, file: _File, most: int) -> bytes:
+    """Return the bytes of a file in the tar archive; ValueError for more than `most` bytes."""
+    if file.member.size > most:
+        raise ValueError(f".{file.ending} of more than {most:,} bytes")
+    tar.seek(file.member.offset_data)
+    content = tar.read(file.member.size)
+    if len(content) < file.member.size:
+        raise ValueError(f".{file.ending} is truncated: the archive ends within it")
     return content

@@ -40,8 +40,8 @@ def test_instances_are_labels_and_crowds_difficult(coco, capsys):
         (("car",), ("person",)),
         ((), ()),
     ]
-    assert found[3].reason == "an object of the unnamed category 99"
-    assert "1 objects name no image or category" in capsys.readouterr().err
+    assert found[3].reason == "an object of the undefined category 99"
+    assert "1 objects without an image or category" in capsys.readouterr().err
 
 
 def test_captions_and_labels_together_when_asked_for(coco):
@@ -79,6 +79,6 @@ def test_open_images(tmp_path, draw, capsys):
     assert found["open_images/bb"].labels == ("Dog, small",)
     assert found["open_images/cc"].reason == "no such file: 'cc.jpg'"
     told = capsys.readouterr().err
-    assert "nobody verified" in told and "1 classes have no name" in told
+    assert "was not verified" in told and "1 classes have no name" in told
     given = SourceOptions(class_names=("Dog, small", "Cat", "/m/3"))
     assert open_source("open_images", tmp_path, given).class_names == given.class_names

@@ -24,7 +24,7 @@ def test_the_layout_files_of_img2dataset(tmp_path, draw, capsys):
     found = list(source.read("train"))
     assert [item.captions for item in found[:2]] == [("a dog",), ("a cat",)]
     reasons = [item.reason for item in found[2:] if isinstance(item, Rejected)]
-    for reason, told in zip(reasons, ("neither NAME.txt", "empty", "not Unicode"), strict=True):
+    for reason, told in zip(reasons, ("neither NAME.txt", "empty", "invalid Unicode"), strict=True):
         assert told in reason
     assert list(source.read("val"))[0].captions == ("x", "y")
     assert "1 .parquet" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""Annotations in other formats than the data set's first ones."""
+"""Readers of annotation formats: COCO instances, Karpathy's JSON, Open Images, caption JSON."""

@@ -1,4 +1,4 @@
-"""COCO's instances_*.json: the classes of each picture; crowds alone are difficult."""
+"""Labels from COCO's instances_*.json; a class with crowd annotations only is difficult."""
 
 from pathlib import Path
 
@@ -7,12 +7,15 @@ from tfclip.sources.json_arrays import id_of, walk_arrays
 
 
 class Instances:
-    """The objects in one file, by image: 20 bytes for each object, whatever it holds.
+    """The objects of one file, indexed by image: 20 bytes per object.
 
     Attributes:
-        images: the ids, places and lengths of the file's own image entries.
-        class_names: the names of the categories, by their ids.
-        unusable: objects without a usable image or category, which are not counted.
+        path: the file.
+        images: id, offset and length of the image entries in the file.
+        class_names: the names of the categories, in the order of their ids.
+        unusable: the number of objects without a valid image or category id; they are ignored.
+
+    Raises ValueError when two categories have the same name, or none has one.
     """
 
     def __init__(self, path: Path):
@@ -35,21 +38,21 @@ class Instances:
                 self._objects.add(image, category, id_of(value, "iscrowd") == 1)
         names.pop(-1, None)
         if len(set(names.values())) < len(names) or not names:
-            raise ValueError(f"{path} names no category, or two alike")
+            raise ValueError(f"{path} has no named category, or two categories of the same name")
         self._names = dict(sorted(names.items()))
         self.class_names = tuple(self._names.values())
 
     def of(self, image: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the classes of a picture, and those of which there are crowds alone.
+        """Return the classes of a picture, and the classes of which it shows only crowds.
 
         Raises:
-            ValueError: an object of a category that the file does not name.
+            ValueError: an object whose category has no entry in the file.
         """
         present, crowds = set(), set()
         for position in self._objects.positions(image):
             _, category, is_crowd = self._objects[position]
             if category not in self._names:
-                raise ValueError(f"an object of the unnamed category {category}")
+                raise ValueError(f"an object of the undefined category {category}")
             (crowds if is_crowd else present).add(category)
         return (
             tuple(name for number, name in self._names.items() if number in present),

@@ -1,4 +1,4 @@
-"""Karpathy's JSON of Flickr8k and Flickr30k (2015): pictures by file name, with splits."""
+"""Flickr8k and Flickr30k in the JSON of Karpathy and Fei-Fei (2015), with their splits."""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ TREE = "DIR/dataset_flickr8k.json (or dataset_flickr30k.json) with DIR/Images/*.
 
 
 def karpathy_file(data: Path) -> Path | None:
-    """Return the file in `data`, or `data` itself, None when there is none."""
+    """Return the JSON file that `data` is or contains, or None."""
     if data.is_file():
         return data if data.suffix == ".json" else None
     return next((path for path in sorted(data.glob("dataset_flickr*.json"))), None)
@@ -29,11 +29,19 @@ def open_karpathy(
     stores: Sequence[Path],
     options: SourceOptions,
 ) -> Source:
-    """Open the file: `images`, each with a filename, a split and sentences.
+    """Open Karpathy's file at `path`, whose images have a filename, a split and sentences.
+
+    Args:
+        path: the JSON file.
+        name: the name of the source, which is the prefix of the keys.
+        root: the data folder; links in `folders` may point into it.
+        folders: the folders of the pictures, in the order of the search.
+        stores: further folders that links may point into, see `safe_paths.cache_blobs`.
+        options: `splits` is used.
 
     Raises:
         FileNotFoundError: none of the pictures of a split is in the folders.
-        ValueError: no image, or one without a split.
+        ValueError: no image, or an image without one of the splits.
     """
     images, positions = Index(), {split: array("q") for split in SPLITS}
     for array_name, offset, length, value in walk_arrays(path):
@@ -41,15 +49,17 @@ def open_karpathy(
             continue
         split = value.get("split") if isinstance(value, dict) else None
         if split not in SPLITS:
-            told = ", ".join(SPLITS)
-            raise ValueError(f"{path}, byte {offset:,}: no image with one of the splits {told}")
+            raise ValueError(
+                f"{path}, byte {offset:,}: an image whose split is {split!a:.50}; allowed: "
+                f"{', '.join(SPLITS)}"
+            )
         positions[split].append(len(images))
-        named = value.get("filename")
-        images.add(stable_hash(named) if isinstance(named, str) else -1, offset, length)
-    found = [split for split in SPLITS if positions[split]]
-    if not found:
+        file_name = value.get("filename")
+        images.add(stable_hash(file_name) if isinstance(file_name, str) else -1, offset, length)
+    available = [split for split in SPLITS if positions[split]]
+    if not available:
         raise ValueError(f"{path} lists no image")
-    splits = choose_splits(found, options.splits)
+    splits = choose_splits(available, options.splits)
 
     def entries(split: str) -> Iterator[tuple[int, dict]]:
         with path.open("rb") as file:
@@ -72,7 +82,7 @@ def open_karpathy(
                 if first != position:
                     raise ValueError(f"duplicate name: entries {first} and {position}")
                 image = find_file(root, folders, file_name, stores)
-                captions, dropped = keep_captions(_sentences(entry))
+                captions, dropped = keep_captions(raw_sentences(entry))
             except ValueError as reason:
                 yield Rejected(key, str(reason), split)
                 continue
@@ -82,7 +92,8 @@ def open_karpathy(
     return Source(name, counts, read)
 
 
-def _sentences(entry: dict) -> list:
+def raw_sentences(entry: dict) -> list:
+    """Return the sentences of an image entry, not yet checked; None for each malformed one."""
     sentences = entry.get("sentences")
     sentences = sentences if isinstance(sentences, list) else []
     return [one.get("raw") if isinstance(one, dict) else None for one in sentences]

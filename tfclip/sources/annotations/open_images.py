@@ -1,12 +1,12 @@
-"""Open Images (Kuznetsova et al. 2020): pictures with the classes that people verified."""
+"""Open Images (Kuznetsova et al. 2020): multi-label pictures with human-verified labels."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tfclip.console import say
 from tfclip.sources.index import Index
-from tfclip.sources.safe_paths import find_file, first_problem, missing, no_pictures, own_store
+from tfclip.sources.safe_paths import cache_blobs, find_file, first_problem, missing, no_pictures
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, split_in, stable_hash
 from tfclip.sources.tables.delimited import Table
@@ -24,13 +24,14 @@ _DESCRIPTIONS = re.compile(r"class-descriptions.*\.csv")
 def open_open_images(data: Path, options: SourceOptions) -> Source:
     """Open `data`: a folder with tables of ImageID and LabelName, one or more for each split.
 
-    A label of Confidence 0 is verified to be absent. In tables of boxes, what is IsGroupOf alone
-    is difficult. Classes are named by class-descriptions*.csv, and by their codes without. A class
-    that nobody verified for a picture counts as absent there, which is said.
+    A label of Confidence 0 is verified as absent. In tables of boxes, a class of which all boxes of
+    a picture are IsGroupOf is difficult. Class names come from class-descriptions*.csv; without
+    that file the codes are the names. A class that was not verified for a picture counts as absent,
+    which is reported.
 
     Raises:
-        FileNotFoundError: no tables, or none of the pictures of a split.
-        ValueError: a table without these columns.
+        FileNotFoundError: no table with these columns, or a split none of whose pictures exist.
+        ValueError: a malformed table, or more than 50,000 classes.
     """
     tables: dict[str, list[Table]] = {}
     for path in sorted(data.glob("*.csv")):
@@ -41,34 +42,37 @@ def open_open_images(data: Path, options: SourceOptions) -> Source:
     if not tables:
         raise missing(data / "<split>-annotations-human-imagelabels.csv", TREE)
     names = _descriptions(data)
-    stores = own_store(data) if options.follow_links else ()
+    stores = cache_blobs(data) if options.follow_links else ()
     splits = {
         split: _Split(data, split, tables[split], names, stores)
         for split in choose_splits(tables, options.splits)
     }
     used = dict.fromkeys(code for split in splits.values() for code in split.codes)
     classes = options.class_names or tuple(sorted({names.get(code, code) for code in used}))
-    say(f"{data}: a class that nobody verified for a picture counts as absent in it")
+    say(f"{data}: a class that was not verified for a picture counts as absent")
     if unnamed := [code for code in used if code not in names]:
-        say(f"{data}: {len(unnamed):,} classes have no name in class-descriptions*.csv")
+        say(
+            f"{data}: {len(unnamed):,} classes have no name in class-descriptions*.csv and keep "
+            "their codes"
+        )
     counts = {name: len(split.firsts) for name, split in splits.items()}
     return Source("open_images", counts, lambda split: splits[split].read(classes), classes)
 
 
 def _descriptions(data: Path) -> dict[str, str]:
-    """Return the names by their codes; some of these files begin with names of columns."""
-    found: dict[str, str] = {}
+    """Return the class names by code. Some of these files begin with a header line."""
+    names: dict[str, str] = {}
     for path in sorted(path for path in data.glob("*.csv") if _DESCRIPTIONS.search(path.name)):
         with path.open(encoding="utf-8-sig", errors="replace") as lines:
             for line in lines:
                 code, comma, name = line.strip().partition(",")
-                if comma and code.startswith("/") and len(found) < MOST_CLASSES:
-                    found.setdefault(code, name.strip().strip('"'))
-    return found
+                if comma and code.startswith("/") and len(names) < MOST_CLASSES:
+                    names.setdefault(code, name.strip().strip('"'))
+    return names
 
 
 class _Split:
-    """The rows of one split, those of one picture in any places."""
+    """The rows of one split; the rows of one picture need not be adjacent."""
 
     def __init__(
         self,
@@ -85,14 +89,12 @@ class _Split:
         for table in tables:
             end = self.starts[-1]
             for offset, length, row in table.rows():
-                good = isinstance(row, dict)
-                self.index.add(
-                    stable_hash(row["ImageID"]) if good else -1, self.starts[-1] + offset, length
-                )
-                if good and row["LabelName"]:
+                number = stable_hash(row["ImageID"]) if isinstance(row, dict) else -1
+                self.index.add(number, self.starts[-1] + offset, length)
+                if isinstance(row, dict) and row["LabelName"]:
                     self.codes[row["LabelName"]] = None
                     if len(self.codes) > MOST_CLASSES:
-                        raise ValueError(f"{table.path} names more than {MOST_CLASSES:,} classes")
+                        raise ValueError(f"{table.path} has more than {MOST_CLASSES:,} classes")
                 end = self.starts[-1] + offset + length
             self.starts.append(end)
         self.firsts = self.index.first_positions(each=-1)
@@ -137,7 +139,7 @@ class _Split:
             (groups if row.get("IsGroupOf", "0").strip() == "1" else present).add(name)
         return present, groups
 
-    def _rows(self, positions) -> Iterator[dict | str]:
+    def _rows(self, positions: Iterable[int]) -> Iterator[dict | str]:
         files = [table.open() for table in self.tables]
         try:
             for position in positions:

@@ -1,18 +1,18 @@
-"""Class folders within a zip or tar archive, read without unpacking it."""
+"""Pictures in class folders within a zip or tar archive, read without unpacking it."""
 
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfclip.sources.archives.gzip_copy import Unzipped
+from tfclip.sources.archives.gzip_copy import GunzippedFile
 from tfclip.sources.archives.members import Member, archive_members, is_archive
 from tfclip.sources.image_folder import (
     ENDINGS,
     check_template,
     class_caption,
     open_image_folder,
-    tell_passed_over,
+    report_ignored,
 )
 from tfclip.sources.index import Index
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
@@ -22,18 +22,20 @@ TREE = "an archive of <class name>/<picture>.jpg, or of <split>/<class name>/<pi
 HIDDEN = "__MACOSX"
 MOST_FOLDERS = 100_000
 DEEPEST = 4
-"""Folders of a path that can matter: two around everything, the split and the class."""
+"""The number of leading folders of a path that are used: up to two common ones, split and class."""
 
 
 def open_class_images(data: Path, options: SourceOptions) -> Source:
-    """Open `data`: a folder, see `open_image_folder`, or an archive of such a folder.
+    """Open `data`: a folder as `open_image_folder` takes it, or an archive of such a folder.
 
-    A .zip, .tar, .tar.gz or .tgz; one that is compressed as a whole is read from a temporary copy.
-    A folder around everything is passed by. What cannot be used (a path out of the archive, a link,
-    an encrypted member, a second one of a name) is rejected with the reason.
+    The archive is a .zip, .tar, .tar.gz or .tgz; a compressed tar is read from a temporary
+    uncompressed copy. Folders that contain everything else are skipped. A member that cannot be
+    used (a path out of the archive, a link, an encrypted member, a duplicate name) is rejected with
+    the reason.
 
     Raises:
-        FileNotFoundError, ValueError: see `open_image_folder`; or no picture in class folders.
+        FileNotFoundError: no such file, or no picture in class folders.
+        ValueError: an unknown split, or a template without {}.
     """
     if not (data.is_file() and is_archive(data)):
         return open_image_folder(data, options)
@@ -44,19 +46,19 @@ def open_class_images(data: Path, options: SourceOptions) -> Source:
 
 
 class _Archive:
-    """An archive, gone through once to see its folders and to count."""
+    """An archive, read once to find its folders and count the pictures."""
 
     def __init__(self, path: Path, template: str | None):
-        # A tar that is compressed cannot be read from the middle.
-        self._file = Unzipped(path) if path.name.lower().endswith(("gz", ".tar")) else None
+        # A compressed tar has no random access.
+        self._file = GunzippedFile(path) if path.name.lower().endswith(("gz", ".tar")) else None
         self.name, self.path, self.template = path.name, path, template
         if self._file is not None:
             self.path = self._file.path
         self.index = Index()
         self.folders: Counter[tuple[str, ...]] = Counter()
         self.loose = rejected = 0
-        passed: Counter[str] = Counter()
-        for member in self._members(passed):
+        ignored: Counter[str] = Counter()
+        for member in self._members(ignored):
             self.index.add(stable_hash(member.name), len(self.index), 0)
             if member.problem:
                 rejected += 1
@@ -66,14 +68,14 @@ class _Archive:
                 self.folders[folder] += 1
                 if len(self.folders) > MOST_FOLDERS:
                     raise ValueError(f"{path} has more than {MOST_FOLDERS:,} folders of pictures")
-        tell_passed_over(path, passed)
+        report_ignored(path, ignored)
         if not self.folders:
             raise FileNotFoundError(f"no picture in class folders in {path}; expected: {TREE}")
-        self.around = self._around()
-        firsts = {folder[self.around] for folder in self.folders if len(folder) > self.around}
-        named = [split_in(name) for name in firsts]
-        deep = all(len(folder) > self.around + 1 for folder in self.folders)
-        self.has_splits = bool(firsts) and deep and None not in named
+        self.common = self._common_folders()
+        firsts = {folder[self.common] for folder in self.folders if len(folder) > self.common}
+        self.splits = {name: split for name in firsts if (split := split_in(name))}
+        deep = all(len(folder) > self.common + 1 for folder in self.folders)
+        self.has_splits = bool(firsts) and deep and len(self.splits) == len(firsts)
         self.counts: Counter[str] = Counter()
         for folder, count in self.folders.items():
             self.counts[self._place(folder)[0]] += count
@@ -82,14 +84,14 @@ class _Archive:
 
     def class_names(self, splits: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the class folders of these splits, sorted."""
-        at = self.around + self.has_splits
+        at = self.common + self.has_splits
         return tuple(
             sorted(
                 {
                     folder[at]
                     for folder in self.folders
                     if len(folder) > at
-                    and (not self.has_splits or split_in(folder[self.around]) in splits)
+                    and (not self.has_splits or self.splits[folder[self.common]] in splits)
                 }
             )
         )
@@ -97,8 +99,8 @@ class _Archive:
     def read(self, split: str) -> Iterator[Sample | Rejected]:
         """Yield the pictures of a split, in the order of the archive."""
         for number, member in enumerate(self._members()):
-            place, class_name = self._place(() if member.problem else _folder(member))
-            if place != split:
+            own_split, class_name = self._place(() if member.problem else _folder(member))
+            if own_split != split:
                 continue
             key = f"image_folder/{member.name}"
             try:
@@ -115,7 +117,7 @@ class _Archive:
             captions = () if self.template is None else (class_caption(self.template, class_name),)
             yield Sample(key, image, captions, labels=(class_name,), split=split)
 
-    def _members(self, passed: Counter[str] | None = None) -> Iterator[Member]:
+    def _members(self, ignored: Counter[str] | None = None) -> Iterator[Member]:
         for member in archive_members(self.path):
             parts = member.name.split("/")
             ending = os.path.splitext(parts[-1])[1].lower()
@@ -126,27 +128,28 @@ class _Archive:
             if ending in ENDINGS or damage:
                 name = member.name.removeprefix("./")
                 yield Member(self.name if damage else name, member.problem, member.read)
-            elif passed is not None:
-                passed[ending or "without an ending"] += 1
+            elif ignored is not None:
+                ignored[ending or "without an extension"] += 1
 
-    def _around(self) -> int:
-        """Return how many folders are around the class folders or splits."""
-        around = 0
-        while around < DEEPEST - 2 and all(len(folder) > around + 1 for folder in self.folders):
-            names = {folder[around] for folder in self.folders}
+    def _common_folders(self) -> int:
+        """Return the number of leading folders that all paths share, splits and classes apart."""
+        common = 0
+        while common < DEEPEST - 2 and all(len(folder) > common + 1 for folder in self.folders):
+            names = {folder[common] for folder in self.folders}
             if len(names) > 1 or split_in(next(iter(names))):
                 break
-            around += 1
-        return around
+            common += 1
+        return common
 
     def _place(self, folder: tuple[str, ...]) -> tuple[str, str]:
-        """Return the split and the class of a folder; what has none stands with the first split."""
-        inner = folder[self.around :]
+        """Return the split and class of a folder; one without a split is counted in the first
+        split, in which it is rejected."""
+        inner = folder[self.common :]
         if not self.has_splits:
             return "train", inner[0] if inner else ""
         if len(inner) < 2:
-            return min(split_in(other[self.around]) for other in self.folders), ""
-        return split_in(inner[0]), inner[1]
+            return min(self.splits.values()), ""
+        return self.splits[inner[0]], inner[1]
 
 
 def _folder(member: Member) -> tuple[str, ...]:

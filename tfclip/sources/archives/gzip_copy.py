@@ -1,4 +1,4 @@
-"""A file that may be compressed with GZIP, to be read at any place."""
+"""Random access to a file that may be compressed with GZIP."""
 
 import gzip
 import tempfile
@@ -9,17 +9,20 @@ from tfclip.console import say
 
 _CHUNK = 1 << 20
 MAX_RATIO = 200
-"""A file that grows more than this is taken for a bomb; TFRecords of JPEGs hardly grow."""
+"""A file that expands more than this is refused as a decompression bomb; JPEGs hardly compress."""
 
 
-class Unzipped:
-    """A file, and a temporary copy of its content where it is compressed; both have its name.
+class GunzippedFile:
+    """A file, or an uncompressed temporary copy of it if it is compressed with GZIP.
 
-    A copy of a damaged file ends where the damage begins: whoever reads it finds that out.
+    The copy of a damaged file ends where the damage begins, which its reader has to detect. The
+    copy exists as long as this object.
 
     Attributes:
-        name: the file's own.
-        path: what to read.
+        name: the name of the original file.
+        path: the file to read.
+
+    Raises ValueError when the file expands more than `MAX_RATIO` times.
     """
 
     def __init__(self, file: Path):
@@ -27,7 +30,6 @@ class Unzipped:
         with file.open("rb") as content:
             if content.read(2) != b"\x1f\x8b":
                 return
-        # It lives as long as this object.
         self._copy = tempfile.NamedTemporaryFile(prefix="tfclip-", suffix=f"-{file.name}")
         self.path = Path(self._copy.name)
         most = max(_CHUNK, MAX_RATIO * file.stat().st_size)
@@ -36,8 +38,10 @@ class Unzipped:
                 while chunk := content.read(_CHUNK):
                     self._copy.write(chunk)
                     if (most := most - len(chunk)) < 0:
-                        raise ValueError(f"{file} grows more than {MAX_RATIO} times: refused")
+                        raise ValueError(
+                            f"{file} expands more than {MAX_RATIO} times and is refused"
+                        )
         except (EOFError, OSError, zlib.error) as error:
-            say(f"{file} is damaged, and what follows is not read: {error}")
+            say(f"{file} is damaged; the rest of it is not read: {error}")
         self._copy.flush()
         say(f"{file}: compressed with GZIP, read from a temporary copy")

@@ -1,4 +1,4 @@
-"""The files within zip and tar archives, one after the other, each read when it is asked for."""
+"""The files within zip and tar archives, in order, each read on demand."""
 
 import os
 import stat
@@ -25,8 +25,13 @@ _DAMAGE = (tarfile.TarError, ValueError, OverflowError, EOFError, OSError)
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: its path, what forbids its use (or ""), and what reads it, which
-    raises ValueError with the reason."""
+    """A file in an archive.
+
+    Attributes:
+        name: its path in the archive.
+        problem: why it must not be used, or "".
+        read: returns its content; raises ValueError with the reason when it is damaged.
+    """
 
     name: str
     problem: str
@@ -34,24 +39,26 @@ class Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether the name is that of an archive that can be read."""
+    """Return whether the extension is that of a supported archive."""
     return path.name.lower().endswith(ENDINGS)
 
 
 def archive_members(path: Path) -> Iterator[Member]:
-    """Yield the files of an archive, in its order, and last what damage ends it, if any.
+    """Yield the files of an archive in order; where it is damaged, at last a member with the
+    problem.
 
-    A member whose path leads elsewhere, a link, an encrypted one and one that is no plain file has
-    a `problem`; folders are passed over. Only what `read` asks for is read, and never more than
-    `MAX_PICTURE_BYTES`, whatever a header says. Memory does not grow with the members.
+    A member has a `problem` when its path leads out of the archive, or when it is a link, encrypted
+    or not a regular file. Folders are skipped. Contents are read by `Member.read` only, and never
+    more than `MAX_PICTURE_BYTES`, whatever the headers say. Memory does not grow with the number of
+    members.
     """
     with path.open("rb") as file:
         read = _zip_members if path.name.lower().endswith(".zip") else _tar_members
         try:
             yield from read(file)
         except (*_DAMAGE, struct.error) as error:
-            told = " ".join(str(error).split())[:100]
-            problem = f"{path.name} is damaged, and what follows is not read: {told}"
+            reason = " ".join(str(error).split())[:100]
+            problem = f"{path.name} is damaged; the rest of it is not read: {reason}"
             yield Member(path.name, problem, bytes)
 
 
@@ -67,49 +74,60 @@ def _path_problem(name: str) -> str:
     return ""
 
 
-def _tar_members(file: BinaryIO) -> Iterator[Member]:
+def tar_entries(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of an uncompressed tar archive in order, in constant memory.
+
+    The caller may move the position of `file` between two entries.
+
+    Raises ValueError or `tarfile.TarError` when the archive is damaged or truncated.
+    """
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        while one := tar.next():
-            tar.members.clear()  # tarfile keeps them all
-            if one.isdir():
-                continue
-            problem = _path_problem(one.name)
-            if one.issym() or one.islnk():
-                problem = problem or "a link"
-            elif not one.isreg() or one.issparse():
-                problem = problem or "no plain file"
-            elif one.size > MAX_PICTURE_BYTES:
-                problem = problem or f"more than {MAX_PICTURE_BYTES:,} bytes"
-            start, size, place = one.offset_data, one.size, file.tell()
-
-            def read(start: int = start, size: int = size) -> bytes:
-                back = file.tell()
-                file.seek(start)
-                content = file.read(size)
-                file.seek(back)
-                if len(content) < size:
-                    raise ValueError("cut off: the archive ends within it")
-                return content
-
-            yield Member(one.name, problem, read)
-            file.seek(place)
-        file.seek(tar.offset)  # in the middle tarfile takes what is no header for the end
+        while entry := tar.next():
+            # tarfile keeps every header in this list, which its type stubs do not declare.
+            tar.members.clear()  # type: ignore[attr-defined]
+            yield entry
+        # tarfile takes an invalid header in the middle of the archive for its end.
+        file.seek(tar.offset)
         if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-            raise ValueError("no end of the archive")
+            raise ValueError("the end-of-archive marker is missing")
+
+
+def _tar_members(file: BinaryIO) -> Iterator[Member]:
+    for entry in tar_entries(file):
+        if entry.isdir():
+            continue
+        problem = _path_problem(entry.name)
+        if entry.issym() or entry.islnk():
+            problem = problem or "a link"
+        elif not entry.isreg() or entry.issparse():
+            problem = problem or "not a regular file"
+        elif entry.size > MAX_PICTURE_BYTES:
+            problem = problem or f"more than {MAX_PICTURE_BYTES:,} bytes"
+
+        def read(start: int = entry.offset_data, size: int = entry.size) -> bytes:
+            file.seek(start)
+            content = file.read(size)
+            if len(content) < size:
+                raise ValueError("truncated: the archive ends within it")
+            return content
+
+        yield Member(entry.name, problem, read)
 
 
 def _zip_members(file: BinaryIO) -> Iterator[Member]:
-    """PKWARE's APPNOTE 6.3, sections 4.3.12 to 4.3.16: the central directory, entry by entry."""
+    """Read the central directory entry by entry (PKWARE APPNOTE 6.3, sections 4.3.12 to 4.3.16)."""
     at, count = _directory(file)
     for _ in range(count):
         file.seek(at)
         header = file.read(_CENTRAL.size)
         if len(header) < _CENTRAL.size:
-            raise ValueError("the directory ends too early")
-        sign, made, _, flags, method, _, _, crc, packed, size, *rest = _CENTRAL.unpack(header)
+            raise ValueError("the central directory is truncated")
+        signature, made_by, _, flags, method, _, _, crc, packed, size, *rest = _CENTRAL.unpack(
+            header
+        )
         name_length, extra_length, comment_length, _, _, attributes, offset = rest
-        if sign != _ENTRY:
-            raise ValueError("no entry of the directory")
+        if signature != _ENTRY:
+            raise ValueError("an invalid entry in the central directory")
         raw = file.read(name_length)
         extra = file.read(extra_length)
         at += _CENTRAL.size + name_length + extra_length + comment_length
@@ -118,15 +136,15 @@ def _zip_members(file: BinaryIO) -> Iterator[Member]:
             name = raw.decode("cp437")
         if name.endswith("/"):
             continue
-        size, packed, offset = _wide(extra, size, packed, offset)
-        mode = attributes >> 16 if made >> 8 == 3 else 0
+        size, packed, offset = _zip64_sizes(extra, size, packed, offset)
+        mode = attributes >> 16 if made_by >> 8 == 3 else 0
         problem = _path_problem(name)
         if flags & _ENCRYPTED:
             problem = problem or "encrypted"
         elif mode and stat.S_ISLNK(mode):
             problem = problem or "a link"
         elif method not in (_STORED, _DEFLATED):
-            problem = problem or f"compressed by method {method}, allowed are stored and deflated"
+            problem = problem or f"compression method {method}; allowed: stored (0), deflated (8)"
         elif max(size, packed) > MAX_PICTURE_BYTES:
             problem = problem or f"more than {MAX_PICTURE_BYTES:,} bytes"
 
@@ -146,7 +164,7 @@ def _unpacked(file: BinaryIO, offset: int, packed: int, size: int, crc: int, met
     file.seek(offset)
     header = file.read(30)
     if header[:4] != _LOCAL or len(header) < 30:
-        raise ValueError("damaged: no header where the directory says")
+        raise ValueError("damaged: no local header where the central directory points")
     name_length, extra_length = struct.unpack("<2H", header[26:])
     file.seek(offset + 30 + name_length + extra_length)
     content = file.read(packed)
@@ -156,44 +174,45 @@ def _unpacked(file: BinaryIO, offset: int, packed: int, size: int, crc: int, met
         except zlib.error as error:
             raise ValueError(f"damaged: {error}") from None
     if len(content) != size:
-        told = "more" if len(content) > size else "less"
-        raise ValueError(f"damaged: {told} than the {size:,} bytes that the directory says")
+        relation = "more" if len(content) > size else "fewer"
+        raise ValueError(f"damaged: {relation} than the {size:,} bytes in the central directory")
     if zlib.crc32(content) != crc:
-        raise ValueError("damaged: its checksum is another")
+        raise ValueError("damaged: wrong checksum")
     return content
 
 
 def _directory(file: BinaryIO) -> tuple[int, int]:
-    """Return where the directory begins, and how many entries it has."""
+    """Return the offset of the central directory and the number of its entries."""
     length = file.seek(0, os.SEEK_END)
     file.seek(max(0, length - (1 << 16) - 22))
     start, tail = file.tell(), file.read()
-    found = tail.rfind(_END)
-    if found < 0 or len(tail) < found + 22:
-        raise ValueError("no end of the archive")
-    count, _, at = struct.unpack("<H2L", tail[found + 10 : found + 20])
-    locator = tail[found - 20 : found] if found >= 20 else b""
+    end_at = tail.rfind(_END)
+    if end_at < 0 or len(tail) < end_at + 22:
+        raise ValueError("the end of the central directory is missing")
+    count, _, at = struct.unpack("<H2L", tail[end_at + 10 : end_at + 20])
+    locator = tail[end_at - 20 : end_at] if end_at >= 20 else b""
     if locator[:4] == _LOCATOR_64:
         file.seek(struct.unpack("<Q", locator[8:16])[0])
         end = file.read(56)
         if end[:4] != _END_64 or len(end) < 56:
-            raise ValueError("no end of the archive")
+            raise ValueError("the end of the central directory is missing")
         count, _, at = struct.unpack("<3Q", end[32:56])
-    if at > start + found:
-        raise ValueError("the directory lies outside the archive")
+    if at > start + end_at:
+        raise ValueError("the central directory is outside the archive")
     return at, count
 
 
-def _wide(extra: bytes, *values: int) -> list[int]:
-    """Return size, packed size and offset, where they are full from the extra field of Zip64."""
-    place, found = 0, list(values)
+def _zip64_sizes(extra: bytes, *values: int) -> list[int]:
+    """Return size, packed size and offset; the Zip64 extra field replaces those that are 2^32 -
+    1."""
+    place, sizes = 0, list(values)
     while place + 4 <= len(extra):
         kind, length = struct.unpack("<2H", extra[place : place + 4])
         if kind == 1:
             numbers = extra[place + 4 : place + 4 + length]
             for at, value in enumerate(values):
                 if value == _FULL and len(numbers) >= 8:
-                    found[at], numbers = int.from_bytes(numbers[:8], "little"), numbers[8:]
+                    sizes[at], numbers = int.from_bytes(numbers[:8], "little"), numbers[8:]
             break
         place += 4 + length
-    return found
+    return sizes

@@ -1,4 +1,4 @@
-"""Drawn scenes of coloured shapes, written in the formats of the real data sets."""
+"""Synthetic scenes of coloured shapes, written in the formats of the real data sets."""
 
 from tfclip.sources.shapes.source import (
     CLASS_NAMES,

@@ -1,7 +1,7 @@
-"""The genuine file formats of the four real data sets, written for drawn pictures."""
+"""Writers of drawn pictures in the file formats of the four real data sets."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ VOC_DEVKIT = "voc/VOCdevkit/VOC2007"
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One picture on disk: its path under the root, what it shows and what is said about it."""
+    """A drawn picture: its path below the root, its scene, captions and regions."""
 
     path: str
     scene: Scene
@@ -21,7 +21,7 @@ class Drawn:
 
     @property
     def stem(self) -> str:
-        """The file name without its ending."""
+        """The file name without its extension."""
         return Path(self.path).stem
 
 
@@ -68,8 +68,8 @@ def write_visual_genome(root: Path, pictures: Sequence[Drawn]) -> None:
     _write_json(root / "visual_genome/image_data.json", images)
 
 
-def write_flickr8k(root: Path, splits: dict[str, Sequence[Drawn]]) -> None:
-    """Write the token file and the lists of the splits train, dev and test."""
+def write_flickr8k(root: Path, splits: Mapping[str, Sequence[Drawn]]) -> None:
+    """Write the token file of all captions, and the lists of the splits train, dev and test."""
     folder, tokens = root / "flickr8k", []
     for split, pictures in splits.items():
         names = [f"{picture.stem}.jpg" for picture in pictures]
@@ -79,7 +79,7 @@ def write_flickr8k(root: Path, splits: dict[str, Sequence[Drawn]]) -> None:
     _write_lines(folder / "Flickr8k.token.txt", sorted(tokens))
 
 
-def write_coco(root: Path, splits: dict[str, Sequence[Drawn]]) -> None:
+def write_coco(root: Path, splits: Mapping[str, Sequence[Drawn]]) -> None:
     """Write `captions_<split>.json` for the splits train2017 and val2017."""
     annotation_id = 0
     for split, pictures in splits.items():
@@ -104,12 +104,12 @@ def write_coco(root: Path, splits: dict[str, Sequence[Drawn]]) -> None:
 
 
 def write_voc(
-    root: Path, splits: dict[str, Sequence[Drawn]], class_names: Sequence[str], database: str
+    root: Path, splits: Mapping[str, Sequence[Drawn]], class_names: Sequence[str], database: str
 ) -> None:
     """Write annotations and image sets of train, val, their union trainval, and test.
 
-    Items outside `class_names` are drawn but not annotated, like everything outside the 20
-    classes in the real set. In the files per class 1 is present, -1 absent, 0 only difficult.
+    Items outside `class_names` are drawn but not annotated, like the objects outside the 20 classes
+    of the real data set. In the files per class, 1 means present, -1 absent, 0 only difficult.
     """
     devkit = root / VOC_DEVKIT
     (devkit / "Annotations").mkdir(parents=True)
@@ -145,7 +145,7 @@ def _annotation(picture: Drawn, items: Sequence[Item], database: str) -> str:
         "\t<segmented>0</segmented>",
     ]
     for item in items:
-        # VOC counts pixels from 1 and both ends belong to the box.
+        # VOC counts pixels from 1, and the box includes both ends.
         left, top, right, bottom = item.box
         lines += [
             f"\t<object>\n\t\t<name>{item.name}</name>",

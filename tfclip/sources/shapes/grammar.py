@@ -1,12 +1,13 @@
-"""The small grammar that describes a drawn scene: captions and region phrases, always true."""
+"""Grammar of true captions and region phrases of a drawn scene."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 from tfclip.sources.shapes.scene import Item, Scene
 
-# The first word of a row is the class name's and the most frequent one.
+# The first word of a row is that of the class name, and the most frequent one.
 COLOUR_WORDS = {
     "red": ("red", "crimson", "scarlet"),
     "green": ("green", "emerald"),
@@ -23,7 +24,7 @@ SHAPE_WORDS = {
     "cross": ("cross", "plus sign"),
     "ring": ("ring", "hoop"),
 }
-# Largest diameter, or smallest, as a share of the side, for which the words are true.
+# The largest and smallest diameter, as fractions of the side, for which the words are true.
 SMALL_WORDS, SMALL = ("small", "little", "tiny"), 0.26
 LARGE_WORDS, LARGE = ("large", "big"), 0.42
 NUMBERS = ("no", "one", "two", "three", "four")
@@ -68,13 +69,14 @@ def _noun(rng: Random, item: Item, size_word: float = 0.25) -> str:
 
 def _single(rng: Random, item: Item) -> str:
     noun = _noun(rng, item)
-    # Framed ones too: a tower that never read "a photo of" is lost at the usual prompt.
+    # Some are framed: a tower that has never seen "a photo of" fails on the usual prompts.
     framed = rng.choice(FRAMES).format(_article(noun))
     return rng.choices((_article(noun), f"the {noun}", noun, framed), (4, 2, 2, 3))[0]
 
 
 def relation(first: Item, second: Item, size: int) -> str | None:
-    """Where `first` lies seen from `second`: left, right, above, below, or None if undecided."""
+    """Return the position of `first` relative to `second`: left, right, above or below; None when
+    it is ambiguous."""
     across, down = (
         (first.box[k] + first.box[k + 2] - second.box[k] - second.box[k + 2]) / (2 * size)
         for k in (0, 1)
@@ -119,7 +121,7 @@ def _listing(rng: Random, scene: Scene) -> str:
 
 
 def _count(rng: Random, scene: Scene) -> str | None:
-    """Count the items of one shape or of one colour, where there are several."""
+    """Return a text that counts the items of one shape or colour; None when all are different."""
     shapes = Counter(item.shape for item in scene.items)
     colours = Counter(item.colour for item in scene.items)
     counts = [(n, _plural(_word(rng, SHAPE_WORDS[shape]))) for shape, n in shapes.items()]
@@ -132,7 +134,8 @@ def _count(rng: Random, scene: Scene) -> str | None:
 
 
 def _distinct(rng: Random, number: int, write: Callable[[], str]) -> list[str]:
-    """Write `number` texts, repeating one only where the grammar finds no other in 20 attempts."""
+    """Return `number` texts. One is repeated only when `20 * number` attempts give too few
+    distinct."""
     texts: list[str] = []
     for _ in range(20 * number):
         text = write()
@@ -144,14 +147,14 @@ def _distinct(rng: Random, number: int, write: Callable[[], str]) -> list[str]:
 
 
 def write_captions(rng: Random, scene: Scene, number: int = 5) -> list[str]:
-    """Describe a scene `number` times: listings of all or some items, relations, counts."""
+    """Return `number` captions of a scene: listings of all or some items, relations, counts."""
 
     def write() -> str:
         kind = rng.random()
         text = None
         if kind < 0.25:
-            found = _relational(rng, scene)
-            text = found and rng.choice(FRAMES).format(found[0])
+            relational = _relational(rng, scene)
+            text = relational and rng.choice(FRAMES).format(relational[0])
         elif kind < 0.32:
             text = _count(rng, scene)
         text = text or _listing(rng, scene)
@@ -161,16 +164,17 @@ def write_captions(rng: Random, scene: Scene, number: int = 5) -> list[str]:
 
 
 def write_regions(rng: Random, scene: Scene) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Two phrases for every item with its box, and relations of two items with their union."""
-    regions = []
+    """Return regions: two phrases for the box of every item, and relations of two items for the
+    union of their boxes (left, top, right, bottom in pixels)."""
+    regions: list[tuple[str, tuple[int, int, int, int]]] = []
     for item in scene.items:
-        for phrase in _distinct(rng, 2, lambda item=item: _single(rng, item)):
+        for phrase in _distinct(rng, 2, partial(_single, rng, item)):
             regions.append((phrase, item.box))
     for _ in range(len(scene.items) - 1):
-        found = _relational(rng, scene)
-        if found:
-            text, (first, second) = found
-            low = tuple(min(first.box[k], second.box[k]) for k in (0, 1))
-            high = tuple(max(first.box[k], second.box[k]) for k in (2, 3))
-            regions.append((text, low + high))
+        relational = _relational(rng, scene)
+        if relational:
+            text, (first, second) = relational
+            left, top = (min(first.box[k], second.box[k]) for k in (0, 1))
+            right, bottom = (max(first.box[k], second.box[k]) for k in (2, 3))
+            regions.append((text, (left, top, right, bottom)))
     return regions

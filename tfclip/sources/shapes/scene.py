@@ -1,16 +1,16 @@
-"""One drawn scene: which shapes it holds, where they lie, and its pixels."""
+"""A drawn scene: its shapes, their positions, and its pixels."""
 
 import colorsys
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Hue in degrees, saturation, value. Hues lie 45 degrees or more apart, jitter is 6.
-COLOURS = {
+# Hue in degrees, saturation, value. The hues are at least 45 degrees apart; the jitter is 6.
+COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0, 0.90, 0.85),
     "green": (128, 0.80, 0.62),
     "blue": (226, 0.88, 0.85),
@@ -21,7 +21,7 @@ COLOURS = {
 BACKGROUNDS = ("plain", "shaded", "grainy", "striped", "cloudy")
 LARGEST = {1: 0.70, 2: 0.55, 3: 0.48, 4: 0.42}
 SMALLEST = 0.2
-LEAST_VISIBLE = 0.75  # share of an item's pixels
+LEAST_VISIBLE = 0.75  # fraction of an item's pixels
 OVERSAMPLING = 3
 
 _Contours = Sequence[Sequence[tuple[float, float]]]
@@ -43,7 +43,7 @@ def _cross(arm: float, half: float) -> list[tuple[float, float]]:
     return [(x * c - y * s, x * s + y * c) for points, c, s in turned for x, y in points]
 
 
-# Outline and hole of every shape, scaled so that the six look equally big at one diameter (2.0).
+# Outline and hole of every shape, scaled to look equally large at the same diameter (2.0).
 SHAPES: dict[str, _Contours] = {
     "circle": (_regular(40, 1.0),),
     "square": (_regular(4, 1.24, math.pi / 4),),
@@ -58,7 +58,7 @@ SHAPES: dict[str, _Contours] = {
 class Item:
     """One drawn shape.
 
-    `diameter` is a share of the picture's side; `box` holds left, top, right, bottom of the
+    `diameter` is a fraction of the side of the picture; `box` holds left, top, right, bottom of the
     visible pixels (right and bottom exclusive).
     """
 
@@ -76,7 +76,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture of `size` x `size` pixels shows, the lowest item first."""
+    """The content of a picture of `size` x `size` pixels, with the lowest item first."""
 
     items: tuple[Item, ...]
     background: str
@@ -85,7 +85,7 @@ class Scene:
 
 @dataclass(slots=True)
 class _Placed:
-    """A shape at its place; the pixels come with `cut`, after the cheap tests on the geometry."""
+    """A shape at its position. `cut` computes its pixels, after the cheap tests of the geometry."""
 
     pair: str
     x: float
@@ -95,7 +95,7 @@ class _Placed:
     difficult: bool = False
     corner: tuple[int, int] = (0, 0)
     alpha: Image.Image | None = None
-    visible: np.ndarray | None = None
+    visible: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
     area: int = 0
 
     @property
@@ -103,7 +103,7 @@ class _Placed:
         return self.pair.split()[0]
 
     def cut(self, size: int) -> None:
-        """Cut the antialiased outline and the mask of its pixels in the whole picture."""
+        """Compute the antialiased outline, and the mask of its pixels in the whole picture."""
         xs, ys = zip(*self.contours[0], strict=True)
         left, top = int(self.x + min(xs)), int(self.y + min(ys))
         wide, high = int(self.x + max(xs)) + 1 - left, int(self.y + max(ys)) + 1 - top
@@ -119,10 +119,10 @@ class _Placed:
 
 
 def choose_pairs(rng: Random, first: str, number: int, allowed: Sequence[str]) -> list[str]:
-    """Draw the colour-shape pairs of a scene that holds `first`.
+    """Choose the colour-shape pairs of a scene that contains `first`.
 
-    Mostly the colours, the shapes, or both are all different, so that knowing which colours and
-    which shapes are there does not tell which colour goes with which shape.
+    In most scenes the colours, the shapes or both are all different, so that the set of colours and
+    the set of shapes do not determine the pairs.
     """
     pairs = [first]
     kind = rng.choices(("different", "two colours", "two shapes", "free"), (46, 20, 20, 14))[0]
@@ -143,9 +143,9 @@ def choose_pairs(rng: Random, first: str, number: int, allowed: Sequence[str]) -
 def draw_scene(
     rng: Random, pairs: Sequence[str], size: int, difficult: str | None = None
 ) -> tuple[Image.Image, Scene]:
-    """Draw `pairs` at free places, each well visible, and `difficult` tiny or mostly covered.
+    """Draw `pairs` at random positions, each sufficiently visible, and `difficult` tiny or covered.
 
-    Returns the RGB picture of `size` x `size` pixels and what it shows.
+    Returns the RGB picture of `size` x `size` pixels, and its content.
     """
     placed = None
     while placed is None:
@@ -157,15 +157,17 @@ def draw_scene(
     items = []
     for each in placed:
         picture.paste(_shade(rng, each.colour), each.corner, each.alpha)
-        left, right = _extent(each.visible.any(axis=0))
-        top, bottom = _extent(each.visible.any(axis=1))
+        left, right = _extent(each.visible, axis=0)
+        top, bottom = _extent(each.visible, axis=1)
         diameter = 2 * each.radius / size
-        items.append(Item(*each.pair.split(), diameter, (left, top, right, bottom), each.difficult))
+        colour, shape = each.pair.split()
+        box = (left, top, right, bottom)
+        items.append(Item(colour, shape, diameter, box, each.difficult))
     return picture, Scene(tuple(items), background, size)
 
 
-def _extent(line: np.ndarray) -> tuple[int, int]:
-    inside = np.flatnonzero(line)
+def _extent(mask: np.ndarray, axis: int) -> tuple[int, int]:
+    inside = np.flatnonzero(np.any(mask, axis=axis))
     return int(inside[0]), int(inside[-1]) + 1
 
 
@@ -181,7 +183,7 @@ def _place_all(rng: Random, pairs: Sequence[str], size: int) -> list[_Placed] | 
 
 
 def _lay_on_top(placed: list[_Placed], new: _Placed, size: int) -> bool:
-    """Add `new` above the others if all of them stay well visible."""
+    """Add `new` above the others if they stay sufficiently visible; return whether it was added."""
     if not all(_apart(new, old) for old in placed):
         return False
     new.cut(size)
@@ -196,10 +198,10 @@ def _lay_on_top(placed: list[_Placed], new: _Placed, size: int) -> bool:
 
 
 def _apart(new: _Placed, old: _Placed) -> bool:
-    """Whether two items can be told apart where they meet.
+    """Return whether two items stay distinguishable.
 
-    Items of one colour would melt into one outline, so they do not touch. Of others neither holds
-    the other's centre: a disc in the middle of a circle would turn that into a ring.
+    Items of the same colour must not touch, because their outlines would merge. Of two colours,
+    neither may cover the other's centre: a disc in the middle of a circle would look like a ring.
     """
     distance = math.hypot(new.x - old.x, new.y - old.y)
     if new.colour == old.colour:
@@ -208,7 +210,7 @@ def _apart(new: _Placed, old: _Placed) -> bool:
 
 
 def _add_difficult(rng: Random, placed: list[_Placed], pair: str, size: int) -> list[_Placed]:
-    """Add one item below the others, mostly covered, or a tiny one where nothing else is."""
+    """Add one difficult item: mostly covered by the others, or tiny and not covered."""
     covered = np.logical_or.reduce([each.visible for each in placed])
     same = [each for each in placed if each.colour == pair.split()[0]]
     tiny = rng.random() < 0.5
@@ -220,8 +222,8 @@ def _add_difficult(rng: Random, placed: list[_Placed], pair: str, size: int) -> 
             continue
         new.cut(size)
         new.visible, new.difficult = new.visible & ~covered, True
-        share = np.count_nonzero(new.visible) / new.area
-        if share == 1.0 if tiny else 0.12 <= share <= 0.35:
+        fraction = np.count_nonzero(new.visible) / new.area
+        if fraction == 1.0 if tiny else 0.12 <= fraction <= 0.35:
             return [new, *placed]
     return placed
 
@@ -237,7 +239,7 @@ def _turn(rng: Random, pair: str, radius: float) -> _Contours:
 
 
 def _propose(rng: Random, pair: str, radius: float, contours: _Contours, size: int) -> _Placed:
-    """Put a shape anywhere wholly inside the picture."""
+    """Return the shape at a random position wholly inside the picture."""
     xs, ys = zip(*contours[0], strict=True)
     x = rng.uniform(1 - min(xs), size - 1 - max(xs))
     y = rng.uniform(1 - min(ys), size - 1 - max(ys))
@@ -253,7 +255,8 @@ def _shade(rng: Random, colour: str) -> tuple[int, int, int]:
 
 
 def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
-    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _background(rng: Random, kind: str, size: int) -> Image.Image:
@@ -269,7 +272,7 @@ def _background(rng: Random, kind: str, size: int) -> Image.Image:
 
 
 def _mixture(rng: Random, kind: str, size: int) -> Image.Image:
-    """How much of the second shade lies where."""
+    """Return the mask of the second shade, 0 to 255."""
     noise = np.random.default_rng(rng.getrandbits(32))
     if kind == "grainy":
         return Image.fromarray(noise.integers(0, 256, (size, size), np.uint8))

@@ -1,8 +1,9 @@
 """Coloured shapes drawn to disk in the formats of Visual Genome, Flickr8k, COCO and Pascal VOC.
 
-The 36 pairs of six colours and six shapes take the part of objects. Twenty of them are the classes
-of the VOC set; five of these never occur in a picture, caption or phrase of the other three sets,
-so that they measure zero-shot recognition. The other sixteen occur everywhere without annotation.
+The 36 pairs of six colours and six shapes are the objects. Twenty of them are the classes of the
+VOC set. Five of these never occur in the pictures, captions and phrases of the other three sets, so
+that they measure zero-shot recognition. The other sixteen pairs occur everywhere but are not
+annotated in the VOC set.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ CLASS_NAMES = tuple(
 PAIRS = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
 TRAINED = tuple(pair for pair in PAIRS if pair not in NEVER_TRAINED)
 
-# Raise it when the same parameters give other scenes: folders of before are then refused.
+# Raise it when the same parameters give different scenes; folders of older versions are refused.
 DRAWING_VERSION = 3
 
 
@@ -61,23 +62,24 @@ def draw_shapes(
 ) -> None:
     """Draw the four sets below `out`: visual_genome/, flickr8k/, coco/, voc/VOCdevkit/VOC2007/.
 
-    A finished folder of the same parameters is kept; `drawn.json` in it holds them. The folder
-    appears under its name only when everything is drawn. The same parameters give the same bytes
-    (with one version of Pillow), whatever the number of workers.
+    A finished folder with the same parameters (recorded in `drawn.json`) is kept. The folder
+    appears under its name when everything is drawn. The same parameters give the same bytes with
+    the same version of Pillow, whatever the number of workers.
 
     Args:
-        out: the folder to make.
-        seed: decides everything that is drawn and said.
-        visual_genome: how many pictures, with about two phrases per shape.
-        flickr8k: how many for train, dev and test, five captions each.
-        coco: how many for train2017 and val2017, five captions each.
-        voc: how many for train, val and test; trainval is the union of the first two.
+        out: the folder to create.
+        seed: seed of all scenes and texts.
+        visual_genome: the number of pictures, with about two phrases per shape.
+        flickr8k: the numbers of pictures for train, dev and test, with five captions each.
+        coco: the numbers of pictures for train2017 and val2017, with five captions each.
+        voc: the numbers of pictures for train, val and test; trainval is the union of the first
+            two.
         image_size: side of the square JPEG files in pixels.
-        workers: processes; None takes one per core, at most eight.
+        workers: the number of processes; None for one per core, at most eight.
 
     Raises:
         ValueError: a number is out of range.
-        FileExistsError: `out` holds other drawn parameters, or something else.
+        FileExistsError: `out` was drawn with other parameters, or is not such a folder.
     """
     parameters = {
         "version": DRAWING_VERSION,
@@ -102,7 +104,9 @@ def draw_shapes(
     with files.new_folder(out) as root:
         tasks = list(_tasks(root, counts, seed, image_size))
         done = _draw_all(tasks, workers or min(8, os.cpu_count() or 1))
-        drawn = {name: {split: [] for split in splits} for name, splits in counts.items()}
+        drawn: dict[str, dict[str, list[formats.Drawn]]] = {
+            name: {split: [] for split in splits} for name, splits in counts.items()
+        }
         pairs = zip(tasks, done, strict=True)
         for task, picture in progress(pairs, total=len(tasks), what="drawing shapes"):
             name, split = task.split.split("/")
@@ -117,33 +121,33 @@ def draw_shapes(
 def _check(parameters: dict, workers: int | None) -> None:
     for name, length in (("flickr8k", 3), ("coco", 2), ("voc", 3)):
         if len(parameters[name]) != length:
-            raise ValueError(f"{name} takes {length} numbers, received {parameters[name]}.")
+            raise ValueError(f"received {name} {parameters[name]}; allowed: {length} numbers")
     numbers = [parameters["visual_genome"]]
     for name in ("flickr8k", "coco", "voc"):
         numbers += parameters[name]
     if min(numbers) < 1 or max(numbers) > 99_999:
-        raise ValueError(f"Every split takes 1 to 99999 pictures, received {numbers}.")
+        raise ValueError(f"received {numbers} pictures; allowed: 1 to 99999 for each split")
     if not 64 <= parameters["image_size"] <= 512:
-        raise ValueError(f"image_size is 64 to 512, received {parameters['image_size']}.")
+        raise ValueError(f"received image_size {parameters['image_size']}; allowed: 64 to 512")
     if workers is not None and workers < 1:
-        raise ValueError(f"workers is 1 or more, received {workers}.")
+        raise ValueError(f"received workers {workers}; allowed: 1 or more")
 
 
 def _finished(out: Path, parameters: dict) -> bool:
-    """Whether `out` already holds these pictures; anything else in it is refused."""
+    """Return whether `out` already holds these pictures; raise when it holds anything else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    advice = "Choose another folder or remove this one."
+    advice = "choose another folder or remove this one"
     if not (out / "drawn.json").is_file():
-        raise FileExistsError(f"{out} exists and holds no drawn.json of finished shapes. {advice}")
-    found = json.loads((out / "drawn.json").read_text(encoding="utf-8"))
+        raise FileExistsError(f"{out} exists without the drawn.json of drawn shapes; {advice}")
+    existing = json.loads((out / "drawn.json").read_text(encoding="utf-8"))
     differing = [
-        f"{name} {found.get(name)} there, {value} asked for"
+        f"{name} {existing.get(name)} instead of {value}"
         for name, value in parameters.items()
-        if found.get(name) != value
+        if existing.get(name) != value
     ]
     if differing:
-        raise FileExistsError(f"{out} was drawn otherwise: {'; '.join(differing)}. {advice}")
+        raise FileExistsError(f"{out} was drawn with {', '.join(differing)}; {advice}")
     return True
 
 
@@ -173,8 +177,8 @@ def _draw_all(tasks: list[_Task], workers: int) -> Iterator[formats.Drawn]:
     if workers == 1 or len(tasks) < 64:
         yield from map(_draw, tasks)
         return
-    # Spawned, because the calling process may hold TensorFlow's threads, which a fork breaks.
-    # Ctrl-C is the calling process's to answer.
+    # Spawned, because the calling process may have TensorFlow's threads, which a fork breaks.
+    # The calling process handles Ctrl-C.
     pool = ProcessPoolExecutor(
         workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     )
@@ -185,10 +189,11 @@ def _draw_all(tasks: list[_Task], workers: int) -> Iterator[formats.Drawn]:
 
 
 def compose(rng: Random, split: str, index: int) -> tuple[list[str], str | None]:
-    """Draw what picture `index` of a split shows: its pairs, and a difficult one in some of VOC.
+    """Choose the content of picture `index` of a split: its pairs, and for some VOC pictures a
+    difficult one.
 
-    The first pair takes its turn, so that all occur about equally often in every split; in VOC it
-    is one of the classes, so that every picture has a label.
+    The first pair cycles through all pairs, so that they are about equally frequent in every split.
+    In VOC it cycles through the classes, so that every picture has a label.
     """
     number = rng.choices((1, 2, 3, 4), (25, 35, 25, 15))[0]
     if not split.startswith("voc/"):
@@ -200,7 +205,7 @@ def compose(rng: Random, split: str, index: int) -> tuple[list[str], str | None]
 
 
 def _draw(task: _Task) -> formats.Drawn:
-    """Draw one picture; nothing but the task decides what it shows."""
+    """Draw one picture; its content depends on the task alone."""
     rng = Random(f"{task.seed}/{task.split}/{task.index}")
     pairs, difficult = compose(rng, task.split, task.index)
     picture, scene = draw_scene(rng, pairs, task.size, difficult)

@@ -1,1 +1,1 @@
-"""Tables of captions: csv, tsv, jsonl, parquet and Arrow."""
+"""Tables of captions or labels: csv, tsv, jsonl, parquet and Arrow."""

@@ -1,20 +1,24 @@
-"""The rows of parquet and Arrow files, a few at a time. Needs pyarrow, the extra `[parquet]`."""
+"""Rows of parquet and Arrow files, a few at a time. Needs pyarrow, the extra `[parquet]`."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROWS = 32
-"""Rows in memory at a time, with their pictures."""
+"""The number of rows in memory at a time, with their pictures."""
+
+_ReadBatches = Callable[[list[str], int], Iterator[Any]]
 
 
 def pyarrow() -> Any:
-    """Import pyarrow; ValueError that says how to install it when it is not there."""
+    """Import and return pyarrow; ValueError with the command that installs it when it is
+    missing."""
     try:
         import pyarrow
         import pyarrow.ipc
@@ -27,34 +31,37 @@ def pyarrow() -> Any:
 
 
 def schema_of(path: Path) -> Any:
-    """Return the schema of a file; ValueError when it is damaged."""
-    with _opened(path) as (_, schema):
+    """Return the schema of a file; ValueError when the file is damaged."""
+    with _open_batches(path) as (_, schema):
         return schema
 
 
 def rows_of(path: Path, columns: list[str], most: int = ROWS) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file as Python values, a few at a time; ValueError for damage."""
+    """Yield the rows of a file as Python values, reading at most `most` rows at a time.
+
+    Raises ValueError when the file is damaged.
+    """
     arrow = pyarrow()
-    with _opened(path) as (batches, _):
+    with _open_batches(path) as (batches, _):
         try:
             for batch in batches(columns, most):
-                batch.validate(full=True)  # damaged offsets would be read beyond the memory
+                batch.validate(full=True)  # invalid offsets would read out of bounds
                 yield from batch.to_pylist()
         except (arrow.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path.name} is damaged: {_told(error)}") from None
+            raise ValueError(f"{path.name} is damaged: {_one_line(error)}") from None
 
 
 def text_rows(path: Path) -> Any:
-    """Return a temporary file with an object on each line, of all columns that are not bytes.
+    """Return a temporary JSON-lines file of all rows of a table without pictures.
 
     Raises:
-        ValueError: damage, or pictures in the table.
+        ValueError: a damaged file, or a column of bytes.
     """
     schema = schema_of(path)
     kinds = {name: str(schema.field(name).type) for name in schema.names}
     if pictures := [name for name, kind in kinds.items() if "binary" in kind]:
         raise ValueError(
-            f"{path} holds pictures in the column {pictures[0]!r}; the source parquet reads them"
+            f"{path} holds pictures in the column {pictures[0]!r}; read it with the source parquet"
         )
     lines = tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8")
     for row in rows_of(path, schema.names, 1024):
@@ -63,40 +70,41 @@ def text_rows(path: Path) -> Any:
     return lines
 
 
-def _told(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-class _opened:
-    """The batches and the schema of a file, for the time of a `with` block."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self):
-        arrow = pyarrow()
+@contextmanager
+def _open_batches(path: Path) -> Iterator[tuple[_ReadBatches, Any]]:
+    """Give a function that reads record batches (columns, most rows), and the schema of a file."""
+    arrow = pyarrow()
+    with ExitStack() as stack:
         try:
-            if self.path.suffix.lower() == ".parquet":
-                file = arrow.parquet.ParquetFile(self.path, pre_buffer=False)
-                self.close = file.close
-                read = partial(_parquet_batches, file)
-                return read, file.schema_arrow
-            source = arrow.OSFile(str(self.path))
-            self.close = source.close
-            try:
-                reader = arrow.ipc.open_stream(source)
-                return partial(_stream_batches, reader), reader.schema
-            except arrow.ArrowInvalid:
-                source.seek(0)
-                reader = arrow.ipc.open_file(source)
-                return partial(_file_batches, reader), reader.schema
+            if path.suffix.lower() == ".parquet":
+                file = arrow.parquet.ParquetFile(path, pre_buffer=False)
+                stack.callback(file.close)
+                schema = file.schema_arrow
+                read: _ReadBatches = partial(_parquet_batches, file)
+            else:
+                source = arrow.OSFile(str(path))
+                stack.callback(source.close)
+                read, schema = _ipc_batches(arrow, source)
         except (arrow.ArrowException, OSError, OverflowError) as error:
             raise ValueError(
-                f"{self.path} is damaged or of another format: {_told(error)}"
+                f"{path} is damaged or of another format: {_one_line(error)}"
             ) from None
+        yield read, schema
 
-    def __exit__(self, *error):
-        self.close()
+
+def _ipc_batches(arrow: Any, source: Any) -> tuple[_ReadBatches, Any]:
+    """Open an Arrow stream (what `datasets` caches are) or else an Arrow file."""
+    try:
+        reader = arrow.ipc.open_stream(source)
+        return partial(_stream_batches, reader), reader.schema
+    except arrow.ArrowInvalid:
+        source.seek(0)
+        reader = arrow.ipc.open_file(source)
+        return partial(_file_batches, reader), reader.schema
 
 
 def _parquet_batches(file: Any, columns: list[str], most: int) -> Iterator[Any]:

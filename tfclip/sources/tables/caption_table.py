@@ -1,4 +1,4 @@
-"""Tables of captions or labels: csv, tsv or jsonl, with a column of paths."""
+"""Tables of captions or labels with a column of picture paths: csv, tsv, jsonl or parquet."""
 
 from array import array
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from typing import Any, BinaryIO
 from tfclip.console import say
 from tfclip.sources.index import Index
 from tfclip.sources.safe_paths import (
+    cache_blobs,
     find_below,
     keep_captions,
     missing,
     no_pictures,
-    own_store,
     plain_name,
 )
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
@@ -23,38 +23,38 @@ from tfclip.sources.tables.columns import Columns, table_columns
 from tfclip.sources.tables.delimited import Table
 
 TREE = (
-    "a .csv, .tsv, .jsonl or .parquet file, or DIR/<split>.csv and the like; paths start from its "
-    "folder"
+    "a .csv, .tsv, .jsonl or .parquet file, or DIR/<split>.csv and the like; paths are relative "
+    "to its folder"
 )
 METADATA = "metadata"
-"""The name of the table in a Hugging Face imagefolder, which is no split."""
+"""The name of the table of a Hugging Face imagefolder; it does not name a split."""
 MOST_SPLITS = 100
 
 
 def open_caption_table(data: Path, options: SourceOptions) -> Source:
-    """Open `data`: a table, or a folder in which each table is a split of its name.
+    """Open `data`: a table, or a folder of tables, each of which is the split that its name says.
 
-    The columns are `options.image_field` and `options.caption_fields`, or what is named like one.
-    A caption may be a list of strings: in jsonl, as JSON or Python in a cell, or with
-    `options.caption_separator` between them. `options.labels_field` holds the classes of a picture,
-    `options.label_fields` are columns of 0 and 1, one for each class; with either, captions are
-    optional. All rows of a path, in any places of the table, make one sample.
+    The columns are `options.image_field` and `options.caption_fields`, or those with a usual name.
+    A cell may hold a list of captions: a JSON array in jsonl, a list written as JSON or Python, or
+    texts separated by `options.caption_separator`. `options.labels_field` is a column of lists of
+    classes; `options.label_fields` are columns of 0 and 1, one per class; with either, captions are
+    optional. All rows with the same path, adjacent or not, make one sample.
 
-    The split is the table's name as far as it speaks of one (train otherwise), or what
-    `options.split_field` says for each row; a row that says none is rejected. In a Hugging Face
-    imagefolder (metadata.csv or metadata.jsonl beside the pictures or in folders of splits) it is
-    the name of the folder, train without any. Paths are relative to `options.images`, or to the
-    folder of the table, and must not lead out of there.
+    The split of a single table is named by its file name, and is train otherwise; or
+    `options.split_field` is a column of splits, whose blank cells are rejected. In a Hugging Face
+    imagefolder (metadata.csv or metadata.jsonl beside the pictures, or in one folder per split) the
+    folder names the split, and it is train without such folders. Paths are relative to
+    `options.images` or the folder of the table, and must not lead out of it.
 
     Raises:
-        FileNotFoundError: no table, or none of the pictures of a split.
-        ValueError: a column that is not there, a table without rows, lines that are too long.
+        FileNotFoundError: no table, or a split none of whose pictures exist.
+        ValueError: a missing column, a table without rows, or a line that is too long.
     """
     tables = _tables_by_split(data)
     if not options.split_field:
         tables = {split: tables[split] for split in choose_splits(tables, options.splits)}
     elif len(tables) > 1:
-        raise ValueError(f"--split-column is for one table; {data} holds {len(tables)}")
+        raise ValueError(f"--split-column needs a single table; {data} holds {len(tables)}")
     splits: dict[str, _Rows] = {}
     labels = label_reader(options)
     for split, path in tables.items():
@@ -72,13 +72,13 @@ def _tables_by_split(data: Path) -> dict[str, Path]:
         split = "train" if data.stem == METADATA else split_in(data.stem) or "train"
         return {split: data}
     kinds = ("csv", "tsv", "jsonl", "parquet")
-    found = [path for kind in kinds for path in sorted(data.glob(f"*.{kind}"))]
-    if not found:
-        found = [path for kind in kinds for path in sorted(data.glob(f"*/{METADATA}.{kind}"))]
-    if not found:
+    paths = [path for kind in kinds for path in sorted(data.glob(f"*.{kind}"))]
+    if not paths:
+        paths = [path for kind in kinds for path in sorted(data.glob(f"*/{METADATA}.{kind}"))]
+    if not paths:
         raise missing(data / "<split>.csv" if data.is_dir() else data, TREE)
     tables: dict[str, Path] = {}
-    for path in found:
+    for path in paths:
         split = plain_name(path.stem)
         if path.stem == METADATA:
             split = "train" if path.parent == data else plain_name(path.parent.name)
@@ -93,7 +93,7 @@ def _open_table(path: Path, options: SourceOptions) -> Table:
     if path.suffix.lower() not in (".parquet", ".arrow"):
         return Table(path, options.separator)
     lines = text_rows(path)
-    say(f"{path}: its texts are read from a temporary copy")
+    say(f"{path}: read from a temporary copy as JSON lines")
     return Table(path, lines=lines)
 
 
@@ -104,37 +104,40 @@ def _rows_by_split(
     columns = table_columns(table, options, labels)
     index, lists, cells = Index(), 0, 0
     places: dict[str, array] = {} if columns.split else {split: array("q")}
-    homeless = array("q")
+    without_split = array("q")
     for offset, length, row in table.rows():
-        good = isinstance(row, dict)
-        name = row.get(columns.image) if good else None
+        name = row.get(columns.image) if isinstance(row, dict) else None
         number = stable_hash(name) if isinstance(name, str) and name else -1
-        for column in columns.captions if good else ():
-            cells += 1
-            lists += isinstance(row.get(column), str) and len(listed_cell(row[column], None)) != 1
-        if labels and good:
-            labels.note(row)
+        if isinstance(row, dict):
+            for column in columns.captions:
+                cell = row.get(column)
+                cells += 1
+                lists += isinstance(cell, str) and len(listed_cell(cell, None)) != 1
+            if labels:
+                labels.note(row)
         if columns.split and not _split_of(row, columns.split):
-            homeless.append(len(index))
+            without_split.append(len(index))
         elif columns.split:
             split = _split_of(row, columns.split)
             if split not in places and len(places) >= MOST_SPLITS:
-                raise ValueError(f"{path}: {columns.split} names more than {MOST_SPLITS} splits")
+                raise ValueError(
+                    f"{path}: the column {columns.split!r} has more than {MOST_SPLITS} splits"
+                )
             places.setdefault(split, array("q")).append(len(index))
         else:
             places[split].append(len(index))
         index.add(number, offset, length)
     if not len(index):
-        raise ValueError(f"{path} holds no row")
+        raise ValueError(f"{path} has no rows")
     if not places:
-        raise ValueError(f"{path}: no row names a split in the column {columns.split!r}")
+        raise ValueError(f"{path}: the column of splits {columns.split!r} is blank in all rows")
     if lists:
         say(f"{path}: {lists:,} of {cells:,} caption cells are lists of captions")
     roots = (options.images or path.parent, options.follow_links)
     rows = {s: _Rows(table, roots, columns, index, at) for s, at in places.items()}
-    # They have no split of their own, and stand with the training pictures to be rejected.
-    rows["train" if "train" in rows else next(iter(rows))].without_split = homeless
-    _tell_shared(path, rows)
+    # Rows without a split are yielded, as rejected, with the training split.
+    rows["train" if "train" in rows else next(iter(rows))].without_split = without_split
+    _report_leaks(path, rows)
     return rows
 
 
@@ -143,8 +146,8 @@ def _split_of(row: object, column: str) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _tell_shared(path: Path, rows: dict[str, "_Rows"]) -> None:
-    """Say which paths stand in several splits: measured on what was trained on."""
+def _report_leaks(path: Path, rows: dict[str, "_Rows"]) -> None:
+    """Report paths that are in several splits: the evaluation would use training pictures."""
     seen: dict[int, str] = {}
     if len(rows) < 2:
         return
@@ -157,11 +160,11 @@ def _tell_shared(path: Path, rows: dict[str, "_Rows"]) -> None:
                 shared += 1
                 example = example or f"{part.name_at(first)!a:.100} in {other} and {split}"
     if shared:
-        say(f"{path}: {shared:,} paths stand in two splits: {example}")
+        say(f"{path}: {shared:,} paths are in two splits, for example {example}")
 
 
 class _Rows:
-    """The rows of one split; those of one path make one sample."""
+    """The rows of one split; all rows with the same path make one sample."""
 
     def __init__(
         self,
@@ -171,12 +174,15 @@ class _Rows:
         index: Index,
         positions: array,
     ):
-        """Take the rows at `positions` of `index`, which holds the hashes of the paths."""
+        """Take the rows at `positions` of `index`, whose numbers are the hashes of the paths.
+
+        `roots` is the folder of the pictures, and whether links into a cache are followed.
+        """
         self.table, self.columns = table, columns
         self.root = roots[0]
-        self.stores = own_store(self.root) if roots[1] else ()
+        self.stores = cache_blobs(self.root) if roots[1] else ()
         self.all, self.without_split = index, array("q")
-        self.index = Index()
+        self.index = Index()  # of this split alone
         for position in positions:
             self.index.add(*index[position])
         self.firsts = self.index.first_positions(each=-1)
@@ -185,12 +191,12 @@ class _Rows:
         return len(self.firsts) + len(self.without_split)
 
     def name_at(self, position: int) -> str:
-        """Return the path of a row."""
+        """Return the path of the picture in a row, "" without."""
         with self.table.open() as file:
-            return self._row(file, self.index, position).get(self.columns.image)
+            return str(self._row(file, self.index, position).get(self.columns.image) or "")
 
     def check(self) -> None:
-        """Refuse a split none of whose pictures exists."""
+        """Raise FileNotFoundError when none of the pictures of the split exists."""
         problem, name = None, None
         with self.table.open() as file:
             for first in self.firsts:
@@ -202,11 +208,11 @@ class _Rows:
                 except ValueError as reason:
                     problem = problem or reason
         elsewhere = self._elsewhere(name)
-        hint = f" (it is in {elsewhere}: give --images {elsewhere})" if elsewhere else ""
+        hint = f"; it is in {elsewhere}: add --images {elsewhere}" if elsewhere else ""
         raise no_pictures(self.table.path, [self.root], TREE, f"{problem}{hint}")
 
     def _elsewhere(self, name: object) -> Path | None:
-        """Return a folder below or beside the table that holds the first picture."""
+        """Return a folder beside the table from which the path `name` leads to a file."""
         for folder in sorted(path for path in self.root.glob("*") if path.is_dir()):
             try:
                 find_below(folder, name, self.stores)
@@ -225,18 +231,19 @@ class _Rows:
                 try:
                     row = self._row(file, self.index, first)
                     if number < 0:
-                        told = f"{columns.image!a}: {row.get(columns.image)!a:.100}"
-                        raise ValueError(f"no path in {told}")
+                        cell = f"{row.get(columns.image)!a:.100}"
+                        raise ValueError(f"no path in the column {columns.image!a}: {cell}")
                     name = row[columns.image]
                     key = f"caption_table/{name}"
                     image = find_below(self.root, name, self.stores)
                     rows = [self._row(file, self.index, p) for p in self.index.positions(number)]
                     rows = [row for row in rows if row[columns.image] == name]
                     labels = columns.labels.of(rows) if columns.labels else ((), ())
-                    said = [text for row in rows for text in columns.captions_of(row)]
-                    captions, dropped = (), ()
-                    if columns.labels is None or any(said):
-                        captions, dropped = keep_captions(said)
+                    texts = [text for row in rows for text in columns.captions_of(row)]
+                    captions: tuple[str, ...] = ()
+                    dropped: tuple[str, ...] = ()
+                    if columns.labels is None or any(texts):
+                        captions, dropped = keep_captions(texts)
                     group = next(filter(None, map(columns.group_of, rows)), "")
                 except ValueError as reason:
                     yield Rejected(key, str(reason), split)
@@ -259,8 +266,9 @@ class _Rows:
         try:
             row = self._row(file, self.all, position)
             key = f"caption_table/{row.get(self.columns.image)}"
-            said = row.get(self.columns.split)
-            return Rejected(key, f"no split in {self.columns.split!a}: {said!a:.100}", split)
+            cell = row.get(self.columns.split or "")
+            reason = f"no split in the column {self.columns.split!a}: {cell!a:.100}"
+            return Rejected(key, reason, split)
         except ValueError as reason:
             return Rejected(key, str(reason), split)
 

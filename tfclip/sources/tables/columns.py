@@ -1,8 +1,9 @@
-"""Which columns of a table hold paths, captions, classes, splits and groups."""
+"""The columns of a table: paths, captions, labels, splits and groups."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tfclip.naming import nearest
@@ -16,27 +17,40 @@ CAPTIONS = "caption captions text sentence sentences description title comment".
 _NUMBERED = re.compile(r"(caption|text|sentence)[_ ]?\d+", re.IGNORECASE)
 
 
-def _column(table: Table, given: str | None, usual: Iterable[str], flag: str) -> str:
-    names = {column.strip().lower(): column for column in reversed(table.columns)}
-    if given is not None:
-        if given in table.columns:
-            return given
-        known = _told(nearest(given, table.columns))
-        raise ValueError(f"{table.path} has no column {given!r}; it has, nearest first: {known}")
+def find_column(path: Path, columns: Sequence[str], usual: Iterable[str], flag: str) -> str:
+    """Return the first of the `usual` names (in lower case) that a column has.
+
+    Raises ValueError, naming the `flag` that selects a column, when there is none.
+    """
+    names = {column.strip().lower(): column for column in reversed(columns)}
     for name in usual:
         if name in names:
             return names[name]
-    known = _told(table.columns) or "none"
-    raise ValueError(f"{table.path}: name a column with {flag}; its columns are: {known}")
+    listing = list_columns(columns) or "none"
+    raise ValueError(f"{path}: name a column with {flag}; its columns are: {listing}")
 
 
-def _told(columns: Sequence[str]) -> str:
+def check_column(path: Path, columns: Sequence[str], name: str) -> str:
+    """Return `name` when it is one of the columns; ValueError with the nearest names otherwise."""
+    if name in columns:
+        return name
+    listing = list_columns(nearest(name, columns))
+    raise ValueError(f"{path} has no column {name!r}; it has, nearest first: {listing}")
+
+
+def numbered_columns(columns: Iterable[str]) -> list[str]:
+    """Return the columns named like caption_1, "text 2" or sentence3."""
+    return [column for column in columns if _NUMBERED.fullmatch(column.strip())]
+
+
+def list_columns(columns: Sequence[str]) -> str:
+    """Return the first 20 names, quoted, for a message."""
     return ", ".join(f"{column!a:.40}" for column in columns[:20])
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a table hold."""
+    """The columns of a table by purpose, and how their cells are read."""
 
     image: str
     captions: tuple[str, ...]
@@ -46,34 +60,34 @@ class Columns:
     labels: LabelReader | None
 
     def captions_of(self, row: dict[str, Any]) -> list:
-        """Return the captions of a row, not yet checked."""
+        """Return the captions of a row, not yet checked; an entry may be of any type."""
         cells = (row.get(column) for column in self.captions)
         return [text for cell in cells for text in listed_cell(cell, self.caption_separator)]
 
     def group_of(self, row: dict[str, Any]) -> str:
-        """Return what the pictures of one group have in common, "" without."""
+        """Return the group id of a row, or ""."""
         value = row.get(self.group) if self.group else None
         return "" if value in (None, "") else str(value)
 
 
 def table_columns(table: Table, options: SourceOptions, labels: LabelReader | None) -> Columns:
-    """Return the columns that the options name, or that are called like them.
+    """Return the columns that the options name; paths and captions also by their usual names.
 
     Raises:
-        ValueError: one that is not there, or none of paths or captions.
+        ValueError: a named column is missing, or there is none of paths or (without labels)
+            captions.
     """
-    image = _column(table, options.image_field, PATHS, "--path-column")
-    captions = [_column(table, name, (), "") for name in options.caption_fields]
-    if not captions:
-        captions = [column for column in table.columns if _NUMBERED.fullmatch(column.strip())]
+    path, columns = table.path, table.columns
+    image = options.image_field or find_column(path, columns, PATHS, "--path-column")
+    captions = [*options.caption_fields] or numbered_columns(columns)
     if not captions:
         try:
-            captions = [_column(table, None, CAPTIONS, "--caption-columns")]
+            captions = [find_column(path, columns, CAPTIONS, "--caption-columns")]
         except ValueError:
             if labels is None:
                 raise
-    for name in labels.columns if labels else ():
-        _column(table, name, (), "")
-    split = options.split_field and _column(table, options.split_field, (), "")
-    group = options.group_field and _column(table, options.group_field, (), "")
+    split, group = options.split_field, options.group_field
+    selected = (image, *captions, *(labels.columns if labels else ()), split, group)
+    for name in filter(None, selected):
+        check_column(path, columns, name)
     return Columns(image, tuple(captions), options.caption_separator, split, group, labels)

@@ -1,67 +1,73 @@
-"""Rows of csv, tsv and jsonl files, each with its place, so that it can be read again by itself."""
+"""Rows of csv, tsv and jsonl files with their positions, for random access."""
 
 import codecs
 import csv
 import io
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from tfclip.console import say
 
 MAX_ROW = 1 << 20
-"""Bytes of a line, and characters of a field; what is longer is damage."""
+"""The longest line in bytes, and the longest field in characters; more is taken for damage."""
 
 Row = dict[str, Any] | str
-"""The values by column, or what is wrong with the row."""
-
+"""The values by column, or the problem of a malformed row."""
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _QUOTED = (",", ";")
-"""Separators whose fields may be quoted, also in tables of tabs that are called .csv."""
+"""Separators whose fields may be quoted; so may the fields of a .csv file with tabs."""
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 class Table:
-    """A file whose first line names the columns (csv, tsv), or with an object on each line (jsonl).
+    """A csv or tsv file whose first line names the columns, or a jsonl file (one object per line).
 
-    csv quotes as RFC 4180 says, and a quoted field may hold line breaks; tsv knows no quotes, and
-    neither do tables of vertical bars, whose fields are stripped of blanks. UTF-16 is read from a
+    csv is quoted as in RFC 4180, and a quoted field may hold line breaks. tsv has no quotes, nor
+    have tables separated by vertical bars, whose fields are stripped. UTF-16 is read from a
     temporary copy in UTF-8.
+
+    Attributes:
+        path: the file.
+        columns: the names of the columns; of a jsonl file the keys of its first object.
 
     Args:
         path: the file.
-        lines: a temporary file to read in its place, with an object on each line.
-        separator: what stands between the columns of a csv or tsv; None finds it in the first line
-            when the ending is wrong, and says so.
+        separator: the character between the columns of a csv or tsv. None takes that of the
+            extension or, when the first line does not contain it, the most frequent other one,
+            which is reported.
+        lines: a temporary JSON-lines file to read in the place of `path`.
 
-    Raises ValueError for another ending, or a csv or tsv without a line of names.
+    Raises ValueError for another extension, or a csv or tsv without a header line.
     """
 
     def __init__(self, path: Path, separator: str | None = None, lines: Any = None):
         kind = path.suffix.lower() if lines is None else ".jsonl"
         if kind not in (".csv", ".tsv", ".jsonl"):
-            raise ValueError(f"{path} is no .csv, .tsv or .jsonl file")
-        self.path, self.columns = path, ()
+            raise ValueError(f"received {path}; allowed: a .csv, .tsv or .jsonl file")
+        self.path = path
+        self.columns: tuple[str, ...] = ()
         self._copy = _as_utf8(path) if lines is None else lines
-        self._parse = _objects
+        self._parse: Callable[[Iterable[bytes]], Iterator[tuple[int, Row | None]]] = _objects
         self._start = 0
         if kind != ".jsonl":
             usual = "," if kind == ".csv" else "\t"
-            delimiter = separator or self._found_separator(usual)
-            quotes = delimiter in _QUOTED or (kind == ".csv" and delimiter == "\t")
-            quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-            fields = partial(_fields, delimiter=delimiter, quoting=quoting)
+            delimiter = separator or self._detect_separator(usual)
+            quoted = delimiter in _QUOTED or (kind == ".csv" and delimiter == "\t")
+            fields = partial(_fields, delimiter=delimiter, quoted=quoted)
             with self.open() as file:
                 self._start, names = next(fields(_lines(file, path)), (0, "it is empty"))
             if isinstance(names, list) and delimiter == "|":
                 names = [name.strip() for name in names]
             if not isinstance(names, list) or len(set(names)) < len(names):
-                problem = "a name stands twice" if isinstance(names, list) else names or "blank"
-                raise ValueError(f"{path} does not begin with the names of its columns: {problem}")
+                problem = (
+                    "a name occurs twice" if isinstance(names, list) else names or "it is blank"
+                )
+                raise ValueError(f"the first line of {path} must name the columns: {problem}")
             self.columns = tuple(names)
             self._parse = partial(_named, self.columns, fields, delimiter == "|")
         else:
@@ -69,27 +75,27 @@ class Table:
             self.columns = tuple(first)
 
     def open(self) -> BinaryIO:
-        """Open the content, in which `rows` tells the places."""
+        """Open the content; the positions that `rows` yields refer to it."""
         return open(self.path if self._copy is None else self._copy.name, "rb")
 
-    def _found_separator(self, usual: str) -> str:
-        """Return what the first line is separated by: the usual sign where it holds it."""
+    def _detect_separator(self, usual: str) -> str:
+        """Return the separator of the first line: the usual one if the line contains it."""
         with self.open() as file:
             line = _text(next(_lines(file, self.path), b""))
         if usual in line:
             return usual
-        # The sign that makes most columns; a name of a column holds none of them, as a rule.
-        counts = {sign: line.count(sign) for sign in SEPARATORS if sign != usual}
-        found = max(counts, key=lambda sign: counts[sign])
-        if not counts[found]:
+        # The most frequent one: names of columns rarely contain any of them.
+        counts = {other: line.count(other) for other in SEPARATORS if other != usual}
+        separator = max(counts, key=lambda other: counts[other])
+        if not counts[separator]:
             return usual
-        say(f"{self.path}: its columns are separated by {SEPARATORS[found]}")
-        return found
+        say(f"{self.path}: its columns are separated by {SEPARATORS[separator]}")
+        return separator
 
     def rows(self) -> Iterator[tuple[int, int, Row]]:
-        """Yield the place, the length in bytes and the values of every row that is not blank.
+        """Yield the offset, the length in bytes and the values of every row that is not blank.
 
-        Raises ValueError for a line that is too long to be a row.
+        Raises ValueError for a line longer than `MAX_ROW`.
         """
         with self.open() as file:
             file.seek(self._start)
@@ -100,18 +106,19 @@ class Table:
                 offset += length
 
     def at(self, file: BinaryIO, offset: int, length: int) -> Row:
-        """Return one row again, from a file that `open` gave."""
+        """Return the row at a position that `rows` yielded, from a file that `open` returned."""
         file.seek(offset)
-        return next(self._parse(io.BytesIO(file.read(length))))[1]
+        row = next(self._parse(io.BytesIO(file.read(length))))[1]
+        return "the row is blank; the file has changed" if row is None else row
 
 
 def _as_utf8(path: Path) -> Any:
-    """Return a temporary copy in UTF-8 of a file in UTF-16, None for a file of another encoding."""
+    """Return a temporary UTF-8 copy of a UTF-16 file; None for a file in another encoding."""
     with path.open("rb") as file:
         encoding = _UTF16.get(file.read(2))
         if encoding is None:
             return None
-        copy = tempfile.NamedTemporaryFile(suffix=path.suffix)  # noqa: SIM115 it lives with the table
+        copy = tempfile.NamedTemporaryFile(suffix=path.suffix)  # noqa: SIM115 exists as long as the table
         decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
         while chunk := file.read(MAX_ROW):
             copy.write(decoder.decode(chunk).encode("utf-8", "surrogatepass"))
@@ -130,15 +137,17 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def _text(line: bytes) -> str:
-    # What is not UTF-8 becomes lone surrogates, which no caption and no name may hold.
+    # Invalid UTF-8 becomes lone surrogates, which `check_text` and `is_name` refuse.
     return line.decode("utf-8-sig", errors="surrogateescape")
 
 
 def _fields(
-    lines: Iterable[bytes], delimiter: str, quoting: int
+    lines: Iterable[bytes], delimiter: str, quoted: bool
 ) -> Iterator[tuple[int, list[str] | str | None]]:
-    """Yield the bytes that each row took, and its fields, None when it is blank."""
+    """Yield the length of each row in bytes with its fields, its problem, or None for a blank
+    row."""
     taken = 0
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
 
     def counted() -> Iterator[str]:
         nonlocal taken
@@ -162,15 +171,15 @@ def _fields(
 
 def _named(
     columns: tuple[str, ...], fields: Any, stripped: bool, lines: Iterable[bytes]
-) -> Iterator:
+) -> Iterator[tuple[int, Row | None]]:
     for length, row in fields(lines):
-        if isinstance(row, list):
-            if len(row) == len(columns):
-                values = (value.strip() for value in row) if stripped else row
-                row = dict(zip(columns, values, strict=True))
-            else:
-                row = f"{len(row)} fields, the first line names {len(columns)}"
-        yield length, row
+        if not isinstance(row, list):
+            yield length, row
+        elif len(row) == len(columns):
+            values = (value.strip() for value in row) if stripped else row
+            yield length, dict(zip(columns, values, strict=True))
+        else:
+            yield length, f"{len(row)} fields, but the first line names {len(columns)} columns"
 
 
 def _objects(lines: Iterable[bytes]) -> Iterator[tuple[int, Row | None]]:
@@ -178,10 +187,10 @@ def _objects(lines: Iterable[bytes]) -> Iterator[tuple[int, Row | None]]:
         row: Row | None = None
         if line.strip():
             try:
-                found = json.loads(_text(line))
-                row = found if isinstance(found, dict) else "no JSON object"
+                value = json.loads(_text(line))
+                row = value if isinstance(value, dict) else "not a JSON object"
             except RecursionError:
                 row = "nested too deeply"
             except ValueError as error:
-                row = f"no JSON: {error}"
+                row = f"malformed JSON: {error}"
         yield len(line), row
