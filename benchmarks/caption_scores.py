@@ -74,17 +74,37 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_tables(data: Path, work: Path, seed: int) -> set[tuple[str, str]]:
-    """Write clean.csv and shuffled.csv; return the wrong pairs of file name and caption."""
+    """Write clean.csv and shuffled.csv, if they are not there; return the wrong pairs of file name
+    and caption."""
+    if not (work / "shuffled.csv").is_file():
+        rows = rows_of(data)
+        for name, listed in (("clean", rows), ("shuffled", shuffled(rows, seed))):
+            with (work / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("path", "caption", "split"), *listed])
+    pairs = {}
+    for name in ("clean", "shuffled"):
+        with (work / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            pairs[name] = {tuple(row[:2]) for row in csv.reader(file)}
+    return pairs["shuffled"] - pairs["clean"]
+
+
+def rows_of(data: Path) -> list[tuple[str, str, str]]:
+    """Return file name, caption and split of every caption of the train and dev pictures."""
     split_of = {
         name: split
         for split in ("train", "dev")
         for name in (data / f"Flickr_8k.{split}Images.txt").read_text().split()
     }
     lines = (data / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines()
-    pairs = [
+    pairs = (
         (name.partition("#")[0], text.strip()) for name, text in (x.split("\t") for x in lines)
-    ]
-    rows = [(name, text, split_of[name]) for name, text in pairs if name in split_of]
+    )
+    return [(name, text, split_of[name]) for name, text in pairs if name in split_of]
+
+
+def shuffled(rows: list[tuple[str, str, str]], seed: int) -> list[tuple[str, str, str]]:
+    """Return the rows with a fifth of the training captions moved among them, each to another
+    picture."""
     train = [at for at, row in enumerate(rows) if row[2] == "train"]
     rng = random.Random(seed)
     places = rng.sample(train, round(WRONG * len(train)))
@@ -94,13 +114,10 @@ def write_tables(data: Path, work: Path, seed: int) -> set[tuple[str, str]]:
         for k in own:
             other = rng.randrange(len(new))
             new[k], new[other] = new[other], new[k]
-    shuffled = list(rows)
+    moved = list(rows)
     for at, source in zip(places, new, strict=True):
-        shuffled[at] = (rows[at][0], rows[source][1], "train")
-    for name, listed in (("clean", rows), ("shuffled", shuffled)):
-        with (work / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("path", "caption", "split"), *listed])
-    return {shuffled[at][:2] for at in places} - {row[:2] for row in rows}
+        moved[at] = (rows[at][0], rows[source][1], "train")
+    return moved
 
 
 def pack(data: Path, work: Path, name: str, folds: int) -> None:
