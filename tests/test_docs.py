@@ -100,6 +100,7 @@ NEEDS = {
     r"evaluate runs/laptop multilabel": "a table with labels",
     r"make_records caption_table --data captions.csv --val-fraction": "a table with groups",
     r"make_records caption_table --data labels.csv": "a table with labels",
+    r"make_records score ": "several shards and minutes; tests/test_score_records.py",
     r"fit RECIPE": "a pattern, not a command",
     r"fit laptop .*--image-weights": "pretrained weights",
     r"fit visual-genome ": "ImageNet and BERT weights",

@@ -21,6 +21,7 @@ from tfclip.records.manifest import Manifest, load_manifest, records_reference
 from tfclip.records.packing.target import check_target
 
 CONFIG_FILE = "config.json"
+TOWERS = {"image", "text"}
 PERCENTILES = (1, 5, 25, 50, 75)
 
 # What imports TensorFlow is imported by the functions below: mistakes are answered at once.
@@ -142,12 +143,24 @@ def _ids(records: Path, split: str) -> np.ndarray:
 
 
 def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """How many captions each record has, and their cosines; from what the towers gave in training,
+    where that is stored."""
     from tfclip.evaluation.tasks.caption_cosines import caption_cosines
     from tfclip.models.saving import load_model
     from tfclip.records.reader import split_files
     from tfclip.records.verify import damage_named
+    from tfclip.training.data.feature_cache import Storage
+    from tfclip.training.data.part_features import whole_of
+    from tfclip.training.data.stored_cosines import stored_cosines
 
     with damage_named(split_files(records, split)):
+        config = run / CONFIG_FILE
+        trained = read_config(config)[0] if config.is_file() else {}
+        frozen = set(str(trained.get("lock", "")).split(","))
+        if whole_of(records, split) and trained.get("cache_features") and frozen == TOWERS:
+            cache = trained.get("feature_cache")
+            where = Storage(trained["feature_precision"], None if cache is None else Path(cache))
+            return stored_cosines(load_model(run), records, split, trained["views"], where)
         return caption_cosines(load_model(run), records, split)
 
 

@@ -157,6 +157,12 @@ def write_karpathy(path, images):
     path.write_text(json.dumps({"images": images, "dataset": "coco"}))
 
 
+def test_karpathys_file_of_another_set_names_its_source(tmp_path):
+    (tmp_path / "dataset_flickr8k.json").write_text('{"images": []}')
+    with pytest.raises(FileNotFoundError, match="make_records flickr8k --data"):
+        open_coco(tmp_path, SourceOptions())
+
+
 def test_karpathys_file(tmp_path, draw):
     images = [
         karpathy(1, "test"),

@@ -72,6 +72,12 @@ def open_coco(data: Path, options: SourceOptions) -> Source:
             for name in choose_splits(official, options.splits)
         }
     else:
+        for name in ("flickr8k", "flickr30k"):
+            if (data / f"dataset_{name}.json").is_file():
+                raise FileNotFoundError(
+                    f"{data} holds dataset_{name}.json, Karpathy's file of {name}; pack it with: "
+                    f"python -m tfclip.make_records {name} --data {data} --out DIR"
+                )
         raise missing(data / "annotations/captions_*.json" if data.is_dir() else data, TREE)
     for split in opened.values():
         split.stores = cache_blobs(split.root) if options.follow_links else ()

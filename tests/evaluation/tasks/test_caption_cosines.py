@@ -8,6 +8,8 @@ from tfclip.inputs.images import decode_record_jpeg, picture_views
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.records import schema
 from tfclip.records.reader import read_split
+from tfclip.training.data.feature_cache import Storage
+from tfclip.training.data.stored_cosines import stored_cosines
 
 
 def test_each_caption_is_compared_with_its_picture(tiny_model, flickr8k_records, monkeypatch):
@@ -23,3 +25,13 @@ def test_each_caption_is_compared_with_its_picture(tiny_model, flickr8k_records,
             expected.append(image @ text)
     assert counts.tolist() == listed and len(expected) > 14
     np.testing.assert_allclose(cosines, expected, atol=1e-5)
+
+
+def test_stored_features_give_the_same(tiny_model, flickr8k_records, training_records, tmp_path):
+    # The second set has phrases too, which are texts of a record and no captions.
+    for records, split in ((flickr8k_records, "dev"), (training_records, "train")):
+        counts, cosines = caption_cosines(tiny_model, records, split)
+        where = Storage("float32", tmp_path)
+        stored = stored_cosines(tiny_model, records, split, "1", where)
+        assert stored[0].tolist() == counts.tolist()
+        np.testing.assert_allclose(stored[1], cosines, atol=1e-5)

@@ -215,3 +215,16 @@ def test_sets_with_pictures_in_common_are_refused_and_in_val_told(sets, capsys):
 def test_mistakes_are_told_before_anything_starts(given, told, tmp_path):
     with pytest.raises(ValueError, match=told):
         FitFlags(run=tmp_path, **given)
+
+
+def test_the_order_of_an_earlier_pack_is_said(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("tfclip.training.data.training_sets.SHUFFLE_BLOCK", 3)
+    directory = Path(packed(tmp_path / "old", "old", range(4)))
+    open_training_sets([str(directory)])
+    assert "is packed in the order of its data" in capfd.readouterr().err
+    manifest = load_manifest(directory)
+    without = {name: value for name, value in manifest.packing.items() if name != "order"}
+    for packing, notes in ((without, 1), (manifest.packing | {"order": "shuffled"}, 0)):
+        replace(manifest, packing=packing).save(directory)
+        open_training_sets([str(directory)])
+        assert capfd.readouterr().err.count("order of its data") == notes

@@ -14,7 +14,8 @@ from tfclip.console import say
 from tfclip.inputs.mixture import Mixture
 from tfclip.records import schema
 from tfclip.records.manifest import Manifest, load_manifest, records_reference
-from tfclip.records.reader import read_split, split_files
+from tfclip.records.options import IN_ORDER
+from tfclip.records.reader import SHUFFLE_BLOCK, read_split, split_files
 from tfclip.records.salvage import salvage
 
 
@@ -173,6 +174,13 @@ def open_training_sets(
             )
         weight = weights[at] if weights else counts.images
         sets.append(TrainingSet(directory, split, read_from, manifest, files, skipped, weight))
+    for one in sets:
+        # A smaller set is permuted as a whole.
+        if one.manifest.packing.get("order", IN_ORDER) == IN_ORDER and one.images > SHUFFLE_BLOCK:
+            say(
+                f"note: {one} is packed in the order of its data; if that is sorted, batches are "
+                "hardly mixed: pack it again, make_records shuffles"
+            )
     if val is not None and not val_in_training:
         _refuse_validated(sets, val)
     if len(sets) > 1:

@@ -1,0 +1,57 @@
+"""The cosine of every caption with its picture from stored features: only the heads run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfclip.models.saving import TrainedModel
+from tfclip.records import schema
+from tfclip.records.reader import read_split
+from tfclip.training.data.feature_batches import text_rows
+from tfclip.training.data.feature_cache import Storage, image_features, text_features
+
+ROWS_AT_ONCE = 256
+
+
+def stored_cosines(
+    model: TrainedModel, records: Path, split: str, views: str, where: Storage
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare each caption of a split with its picture; see `evaluation.tasks.caption_cosines`.
+
+    Args:
+        model: with frozen towers.
+        records: a packed set.
+        split: one of its splits.
+        views: those that the features are stored of, the first is the whole picture.
+        where: how and where they are stored.
+
+    Returns:
+        How many captions each of the N records has, (N,) int64, and the cosines of all M captions
+        in order, (M,) float32.
+    """
+    encoder = model.dual_encoder
+    image = image_features(model, records, split, views, where)
+    text = text_features(model, records, split, where)
+    listed = read_split(records, split, features=(schema.CAPTION,))
+    counts = np.array([len(one[schema.CAPTION]) for one in listed.as_numpy_iterator()], np.int64)
+    # The texts of a record are its captions, then its phrases.
+    before = np.cumsum(counts) - counts
+    rows = np.repeat(text.text_starts[:-1] - before, counts) + np.arange(int(counts.sum()))
+    owner = np.repeat(np.arange(len(counts)), counts)
+    embed_images = tf.function(encoder.embed_image_features, reduce_retracing=True)
+    embed_texts = tf.function(encoder.embed_text_features, reduce_retracing=True)
+    cosines = np.zeros(len(rows), np.float32)
+    for at in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(at, at + ROWS_AT_ONCE)
+        first, last = owner[part][0], owner[part][-1]
+        pictures = embed_images(tf.constant(image.features[first : last + 1, 0])).numpy()
+        features, mask = text_rows(text, rows[part])
+        texts = embed_texts(tf.constant(features), tf.constant(mask)).numpy()
+        mine = pictures[owner[part] - first]
+        cosines[part] = np.einsum("md,md->m", mine, texts, dtype=np.float64)
+    if not np.isfinite(cosines).all():
+        raise ValueError("the embeddings are not finite: the model diverged")
+    return counts, np.clip(cosines, -1, 1)
