@@ -24,7 +24,7 @@ from tfclip.training.run import train
 
 SMALL = replace(
     RECIPES["shapes"],
-    image_options={"widths": (8, 16), "stem": 2},
+    image_options={"widths": (8,), "stem": 2},
     text_options={"width": 16, "blocks": 1, "heads": 2},
 )
 TINY = {
@@ -88,16 +88,34 @@ def uninterrupted(training_records, flickr8k_records, tmp_path_factory):
     return run
 
 
-# 7: within an epoch, after the checkpoint of step 6. 10: at the end of one, before its evaluation.
-def test_a_run_interrupted_twice_ends_the_same(
-    uninterrupted, training_records, flickr8k_records, tmp_path
+def test_a_run_interrupted_four_ways_ends_the_same(
+    uninterrupted, training_records, flickr8k_records, tmp_path, capfd
 ):
     given = flags(training_records, tmp_path / "run", val=f"{flickr8k_records}:dev")
-    for step in (7, 10):
-        with pytest.raises(Interruption):
-            trained(given, Until(step, interrupt))
+    saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
+
+    def press_twice():
+        press_ctrl_c()
+        assert "Ctrl-C again ends at once" in capfd.readouterr().err
+        press_ctrl_c()
+        raise AssertionError("the run went on")
+
+    # Within an epoch, after the checkpoint of step 6: the second Ctrl-C saves nothing.
+    with pytest.raises(KeyboardInterrupt):
+        trained(given, Until(7, press_twice))
+    assert saved.newest().step == 6
+    # Signals save within a step, also where no checkpoint is due.
+    ended = trained(given, Until(8, terminate))
+    assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 8, "SIGTERM")
+    assert saved.newest().step == 8
+    # At the end of an epoch, before its evaluation; all that was in memory is gone.
+    with pytest.raises(Interruption):
+        trained(given, Until(10, interrupt))
+    assert saved.newest().step == 9
+    ended = trained(given, Until(11, press_ctrl_c))
+    assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 11, "SIGINT")
     ended = trained(given, Until())
-    assert ended["steps"] == 14
+    assert (ended["terminated"], ended["steps"]) == (False, 14)
     assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
     assert shown(tmp_path / "run") == shown(uninterrupted)
 
@@ -121,19 +139,15 @@ def shown(run) -> dict:
     return {**curves, "pictures": pictures}
 
 
-@pytest.mark.parametrize(
-    "step, request_end",
-    [(8, terminate), (8, press_ctrl_c), pytest.param(10, terminate, marks=pytest.mark.slow)],
-)
-def test_a_signal_saves_within_a_step_and_the_run_goes_on(
-    step, request_end, uninterrupted, training_records, flickr8k_records, tmp_path
+@pytest.mark.slow
+def test_a_signal_before_an_evaluation_saves_and_the_run_goes_on(
+    uninterrupted, training_records, flickr8k_records, tmp_path
 ):
     given = flags(
         training_records, tmp_path / "run", val=f"{flickr8k_records}:dev", checkpoint_every="1h"
     )
-    ended = trained(given, Until(step, request_end))
-    assert (ended["terminated"], ended["steps"]) == (True, step)
-    assert ended["signal"] == {terminate: "SIGTERM", press_ctrl_c: "SIGINT"}[request_end]
+    ended = trained(given, Until(10, terminate))
+    assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 10, "SIGTERM")
     ended = trained(given, Until())
     assert (ended["terminated"], ended["steps"]) == (False, 14)
     assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
@@ -155,19 +169,6 @@ def test_the_command_ends_well_after_sigterm_and_goes_on(training_records, tmp_p
         assert running.returncode == 0, said
         assert f"ended by SIGTERM: step {saved.newest().step} is saved" in said
         assert ("going on after step" in said) == (number == 2)
-
-
-def test_a_second_ctrl_c_ends_at_once(training_records, tmp_path, capfd):
-    def press_twice():
-        press_ctrl_c()
-        assert "Ctrl-C again ends at once" in capfd.readouterr().err
-        press_ctrl_c()
-        raise AssertionError("the run went on")
-
-    given = flags(training_records, tmp_path / "run", checkpoint_every="1h")
-    with pytest.raises(KeyboardInterrupt):
-        trained(given, Until(3, press_twice))
-    assert not list((tmp_path / "run" / "checkpoints").glob("step-*.npz"))
 
 
 @pytest.mark.slow
@@ -216,31 +217,23 @@ def test_sigterm_breaks_off_an_evaluation_which_is_made_again(
     assert differences(result_of(tmp_path / "run"), theirs) == []
 
 
-def test_a_run_that_has_ended_is_not_trained_again(
-    uninterrupted, training_records, flickr8k_records, capsys
-):
-    before = result_of(uninterrupted)
-    seen = Until()
-    given = flags(training_records, uninterrupted, val=f"{flickr8k_records}:dev")
-    assert trained(given, seen)["steps"] == 14
-    assert len(seen.losses) == 14, "what the callback remembered, and no step more"
-    assert "has ended after step 14" in capsys.readouterr().err
-    assert differences(result_of(uninterrupted), before) == []
-
-
 def test_another_flag_is_refused_by_name(uninterrupted, training_records, flickr8k_records):
     given = {"val": f"{flickr8k_records}:dev", "learning_rate": 5e-3, "seed": 1}
     with pytest.raises(ValueError, match="--learning-rate 0.001, now 0.005; --seed 0, now 1"):
         trained(flags(training_records, uninterrupted, **given))
 
 
-def test_records_in_another_place_are_the_same_ones(
+def test_a_run_that_has_ended_is_not_trained_again_also_with_its_records_in_another_place(
     uninterrupted, training_records, flickr8k_records, tmp_path, capsys
 ):
+    before = result_of(uninterrupted)
+    seen = Until()
     shutil.copytree(training_records, tmp_path / "moved")
     given = {"val": f"{flickr8k_records}:dev"}
-    assert trained(flags(tmp_path / "moved", uninterrupted, **given), Until())["steps"] == 14
+    assert trained(flags(tmp_path / "moved", uninterrupted, **given), seen)["steps"] == 14
+    assert len(seen.losses) == 14, "what the callback remembered, and no step more"
     assert "has ended after step 14" in capsys.readouterr().err
+    assert differences(result_of(uninterrupted), before) == []
     vocabulary = training_records / "vocab.model"
     with pytest.raises(ValueError, match=f"--records .*{training_records}.*, now .*/f"):
         trained(flags(flickr8k_records, uninterrupted, vocabulary=vocabulary, **given))
