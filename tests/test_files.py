@@ -12,43 +12,68 @@ from tfclip import files
 OLD, NEW = "old\n" * 3000, "new\n" * 5000
 
 
-def killed_at(line: int, write) -> bool:
-    """Run `write` in a child that is killed before the given line of files.py; True when it was."""
+def traced(write, at_line) -> None:
+    """Run `write`, calling `at_line` before each line of files.py."""
 
-    def count(frame, event, _):
-        nonlocal line
+    def trace(frame, event, _):
         if frame.f_code.co_filename != files.__file__:
             return None
         if event == "line":
-            line -= 1
-            if line < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return count
+            at_line()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        write()
+    finally:
+        sys.settrace(before)
+
+
+def lines_that_change_the_disk(root: Path, write) -> list[int]:
+    """The numbers of the lines before which the files under `root` are in another state."""
+    states = []
+
+    def look():
+        found = sorted(root.rglob("*"))
+        states.append([(str(p)[len(str(root)) :], p.is_file() and p.read_bytes()) for p in found])
+
+    traced(write, look)
+    names = [[name.split("/.")[0] for name, _ in state] for state in states]
+    contents = [[content for _, content in state] for state in states]
+    both = list(zip(names, contents, strict=True))
+    return [n for n in range(len(both)) if n == 0 or both[n] != both[n - 1]]
+
+
+def kill_at(line: int, write) -> None:
+    """Run `write` in a child that is killed before the given line of files.py."""
+
+    def count():
+        nonlocal line
+        line -= 1
+        if line < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     child = os.fork()
     if child == 0:
         try:
-            sys.settrace(count)
-            write()
-            sys.settrace(None)
-            os._exit(0)
+            traced(write, count)
         finally:
             os._exit(1)
     status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
-def kills(write, prepare, read) -> list:
-    """What is read after a kill at each line in turn, and last after an undisturbed end."""
-    states = []
-    for line in range(1000):
+def kills(root: Path, write, prepare, read) -> list:
+    """What is read after a kill in each state of the disk, and last after an undisturbed end."""
+    prepare()
+    lines = lines_that_change_the_disk(root, write)
+    states = [read()]
+    for line in reversed(lines):
         prepare()
-        killed = killed_at(line, write)
+        kill_at(line, write)
         states.append(read())
-        if not killed:
-            return states
-    raise AssertionError("it never ends")
+    return states[::-1]
 
 
 def put_folder(path: Path, text: str) -> None:
@@ -75,8 +100,8 @@ def test_a_file_is_old_or_new_at_every_kill(tmp_path, old):
     def read():
         return path.read_text() if path.exists() else None
 
-    states = kills(lambda: files.write_text(path, NEW), prepare, read)
-    assert set(states) == {old, NEW} and len(states) > 15
+    states = kills(tmp_path, lambda: files.write_text(path, NEW), prepare, read)
+    assert set(states) == {old, NEW} and len(states) > 3
     assert states == sorted(states, key=lambda state: state == NEW)
     files.remove_unfinished(path.parent)
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
@@ -95,7 +120,7 @@ def test_a_folder_is_old_or_new_at_every_kill_and_the_next_write_mends_it(tmp_pa
         assert not (tmp_path / "best.before").exists()
         return state["a"] if len(set(state.values())) == 1 and len(state) == 2 else state
 
-    states = kills(lambda: put_folder(path, NEW), lambda: put_folder(path, OLD), read)
+    states = kills(tmp_path, lambda: put_folder(path, NEW), lambda: put_folder(path, OLD), read)
     assert set(states) == {OLD, NEW}
     # Some kills fell between the two renames, or this tests less than it says.
     assert places == {"best", "best.before"}
@@ -109,6 +134,7 @@ def test_two_kills_in_a_row_between_the_renames_lose_nothing(tmp_path):
         path.rename(tmp_path / "best.before")
 
     states = kills(
+        tmp_path,
         lambda: put_folder(path, NEW),
         prepare,
         lambda: content(files.complete_folder(path))["inner/b"],

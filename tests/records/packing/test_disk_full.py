@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tfclip.make_records import main
 from tfclip.records.packing.journal import JOURNAL
 
 CODE = """
@@ -37,9 +38,13 @@ def data(made, tmp_path):
     return tmp_path / "data"
 
 
-def packed(data: Path, out: Path, most: int) -> tuple[int, str]:
-    command = [sys.executable, "-c", CODE, str(most), "flickr8k", "--shards", "4"]
-    command += ["--data", str(data), "--out", str(out), "--workers", "1"]
+def words(data: Path, out: Path) -> list[str]:
+    return ["flickr8k", "--shards=4", f"--data={data}", f"--out={out}", "--workers=1"]
+
+
+def packed_on_a_full_disk(data: Path, out: Path, most: int) -> tuple[int, str]:
+    """In a process of its own, which cannot take its limit back."""
+    command = [sys.executable, "-c", CODE, str(most), *words(data, out)]
     ended = subprocess.run(command, capture_output=True, text=True)
     return ended.returncode, "".join(
         line for line in ended.stderr.splitlines(keepends=True) if line.startswith("error")
@@ -50,7 +55,7 @@ def test_a_full_disk_keeps_what_was_finished(data, tmp_path):
     """A file may have 20,000 bytes: three shards have less, the one with the large picture more."""
     if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
         pytest.skip("files are limited here already")
-    code, told = packed(data, tmp_path / "out", 20_000)
+    code, told = packed_on_a_full_disk(data, tmp_path / "out", 20_000)
     assert code == 2
     assert told.startswith(f"error: File too large: {tmp_path}/out.partial/train-00001-of-00004")
     assert told.count("\n") == 1
@@ -61,8 +66,8 @@ def test_a_full_disk_keeps_what_was_finished(data, tmp_path):
     assert not any(name.endswith(".tmp") for name in kept)
     times = {name: (tmp_path / "out.partial" / name).stat().st_ino for name in kept - {JOURNAL}}
     # There is room again: the same command packs the rest.
-    assert packed(data, tmp_path / "out", -1) == (0, "")
+    assert main(words(data, tmp_path / "out")) == 0
     assert {name: (tmp_path / "out" / name).stat().st_ino for name in times} == times
-    assert packed(data, tmp_path / "whole", -1) == (0, "")
+    assert main(words(data, tmp_path / "whole")) == 0
     for name in os.listdir(tmp_path / "whole"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

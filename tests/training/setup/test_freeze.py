@@ -119,33 +119,42 @@ def test_features_are_reused_where_they_are_sound_and_of_the_same_weights(record
     assert len(folders(records)) == 2
 
 
-def test_freed_towers_train_after_the_heads(records, tmp_path):
-    run = tmp_path / "run"
-    common = {"lock": "image,text", "evaluate_every": 4, "unlocked_learning_rate": 1e-3}
-    losses(run, records, unlock_after=4, **common)
-    locked = tmp_path / "locked"
-    losses(locked, records, steps=4, **common)
-    last = "checkpoints/last"  # which of them is best is chance
-    freed, still = (load_model(one / last).dual_encoder for one in (run, locked))
-    for side in ("image_tower", "text_tower"):
-        after, before = (getattr(model, side).get_weights() for model in (freed, still))
-        assert any((a != b).any() for a, b in zip(after, before, strict=True))
+class SeeTowers(keras.callbacks.Callback):
+    """Keeps the weights of the towers, and the words that are asked for, of every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.towers, self.prompts = [], []
+
+    def on_train_begin(self, logs=None):
+        self.towers.append(weights_of_towers(self.model))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.towers.append(weights_of_towers(self.model))
+        self.prompts.append(self.model.tagging_loss)
 
 
-def test_words_are_asked_of_the_freed_text_tower_itself(records, tmp_path, monkeypatch):
+def weights_of_towers(model):
+    return [tower.get_weights() for tower in (model.image_tower, model.text_tower)]
+
+
+def test_freed_towers_train_after_the_heads_and_words_are_asked_of_the_text_tower_itself(
+    records, tmp_path, monkeypatch
+):
     monkeypatch.setattr(words, "LEAST_PICTURES", 2)
-    run = tmp_path / "run"
-    prompts = []
-
-    class SeePrompts(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            prompts.append(self.model.tagging_loss)
-
+    run, seen = tmp_path / "run", SeeTowers()
     given = {"records": f"{records}:dev", "run": run, "val": f"{records}:dev", **TINY, "steps": 4}
     given |= {"lock": "image,text", "unlock_after": 2, "evaluate_every": 2, "word_weight": 0.5}
-    given |= {"val_in_training": True}
-    train("shapes", SMALL.flags(**given), [SeePrompts()], SMALL)
-    assert len(prompts) == 4
+    given |= {"val_in_training": True, "unlocked_learning_rate": 1e-3}
+    train("shapes", SMALL.flags(**given), [seen], SMALL)
+    begin, *steps = seen.towers
+    assert len(steps) == 4
+    steps.append(weights_of_towers(load_model(run / "checkpoints" / "last").dual_encoder))
+    for number, towers in enumerate(steps):
+        for after, before in zip(towers, begin, strict=True):
+            changed = any((a != b).any() for a, b in zip(after, before, strict=True))
+            assert changed == (number >= 2)
+    prompts = seen.prompts
     assert len(prompts[0].words) > 3
     # The stored outputs are those of the tower as it was; a tower that trains is run.
     assert prompts[0].features.shape[0] == prompts[1].features.shape[0] == len(prompts[0].words)
