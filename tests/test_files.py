@@ -68,12 +68,15 @@ def kills(root: Path, write, prepare, read) -> list:
     """What is read after a kill in each state of the disk, and last after an undisturbed end."""
     prepare()
     lines = lines_that_change_the_disk(root, write)
-    states = [read()]
-    for line in reversed(lines):
+    read()
+    states = []
+    for line in lines:
         prepare()
         kill_at(line, write)
         states.append(read())
-    return states[::-1]
+    prepare()
+    write()
+    return [*states, read()]
 
 
 def put_folder(path: Path, text: str) -> None:
