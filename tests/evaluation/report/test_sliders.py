@@ -145,6 +145,18 @@ def test_numbers_follow_the_sliders_as_scikit_learn_counts(page, run):
         page.keyboard.press(key)
     threshold = float(page.input_value(".every input[type=number]"))
     check_numbers(page, run, np.full(len(names), threshold))
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    line, fitted_line, width, axes = page.evaluate(
+        """() => {
+          const chart = document.querySelector(".charts svg");
+          const x = (selector) => chart.querySelector(selector).getBoundingClientRect().x;
+          const { width } = chart.getBoundingClientRect();
+          return [x(".moved"), x("path[style*='--mark']"), width, chart.dataset.axes];
+        }"""
+    )
+    left, right, low, high = map(float, axes.split()[:4])
+    moved = (threshold - fitted["global"]) / (high - low) * (right - left) * width / 400
+    assert line - fitted_line == pytest.approx(moved, abs=1)
     # One class alone, by its number and then by its slider.
     page.fill(".moving tr:nth-child(3) input[type=number]", "0.123")
     page.keyboard.press("Enter")

@@ -22,9 +22,9 @@ def retrieval_metrics(
     correct answer, so constant embeddings retrieve nothing. A picture without captions is a
     candidate, but no query.
 
-    Captions with one `text_id` are one text, such as "a photo of a dog." of all dogs: each of its
-    pictures is right for it, it is right for each of them, and among the wrong texts of a picture
-    it counts once.
+    Captions with the same `text_id` are one text, such as "a photo of a dog." for all dogs: every
+    one of its pictures is a correct answer, and among the incorrect texts of a picture it counts
+    once.
 
     Args:
         image_embeddings: (N,D) float, unit norm.
@@ -53,7 +53,7 @@ def retrieval_metrics(
     else:
         if np.shape(text_id) != owner.shape:
             raise ValueError(f"received text ids {np.shape(text_id)}; allowed: {owner.shape}")
-        # Captions that say the same stand side by side from here on.
+        # Sort the captions so that identical ones are adjacent.
         text_of = np.unique(text_id, return_inverse=True)[1]
         order = np.argsort(text_of, kind="stable")
         texts, owner, text_of = texts[order], owner[order], text_of[order]
@@ -99,11 +99,11 @@ def _raise_to_best_picture(
     text_of: np.ndarray,
     chunk: int,
 ) -> None:
-    """Set `own` of captions that several pictures share to the similarity of the nearest of them.
+    """Set `own` of captions that several pictures share to the highest similarity among these.
 
     Args:
         own: (M,), changed in place.
-        images, texts, owner, text_of, chunk: captions of one text stand side by side.
+        images, texts, owner, text_of, chunk: with identical captions adjacent.
     """
     starts = np.flatnonzero(np.diff(text_of, prepend=-1))
     ends = np.append(starts[1:], len(text_of))
@@ -120,8 +120,7 @@ def _raise_to_best_picture(
 
 
 def _pairs(owner: np.ndarray, text_of: np.ndarray) -> np.ndarray:
-    """Return (P,3): a picture, and the range [start, end) of captions that say one of its texts; in
-    the order of the pictures."""
+    """Return (P,3), sorted by picture: a picture and the range [start, end) of one of its texts."""
     counts = np.bincount(text_of)
     ends = np.cumsum(counts)
     pairs = np.unique(np.stack([owner, text_of], 1), axis=0)
@@ -130,7 +129,7 @@ def _pairs(owner: np.ndarray, text_of: np.ndarray) -> np.ndarray:
 
 
 def _right(pairs: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of right answers in the block of these rows and columns."""
+    """Return the row and column indices of correct answers in the block."""
     start = np.maximum(pairs[:, 1], columns.start) - columns.start
     lengths = np.maximum(np.minimum(pairs[:, 2], columns.stop) - columns.start - start, 0)
     before = np.cumsum(lengths) - lengths
@@ -141,15 +140,15 @@ def _right(pairs: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, 
 def _once(
     similar: np.ndarray, open_text: np.ndarray, text_of: np.ndarray, columns: slice
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return one column for each text that ends in this block, the nearest of its captions.
+    """Merge the columns of identical captions into one with the highest similarity.
 
     Args:
         similar: (R,C) of the block.
-        open_text: (R,) the nearest so far of a text that began in a block before, -inf without one.
-        text_of, columns: of all captions, and those of the block.
+        open_text: (R,) highest similarity so far of a text that began in an earlier block, or -inf.
+        text_of, columns: the text of every caption, and the columns of the block.
 
     Returns:
-        (R,T), and `open_text` for the next block.
+        (R,T) for the texts that end in this block, and `open_text` for the next block.
     """
     texts = text_of[columns]
     nearest = np.maximum.reduceat(similar, np.flatnonzero(np.diff(texts, prepend=-1)), axis=1)

@@ -139,8 +139,20 @@ def to_svg(figure: Figure, description: str) -> str:
     for colour, name in _VARIABLES.items():
         body = body.replace(colour, f"var(--{name}, {colour})")
     width, height = (72 * inches for inches in figure.get_size_inches())
+    axes = figure.axes[0]
+    box, (low, high) = axes.get_position(), axes.get_xlim()
+    # Left and right in the SVG, the values there, top and bottom: where a script can draw.
+    place = (
+        width * box.x0,
+        width * box.x1,
+        low,
+        high,
+        height * (1 - box.y1),
+        height * (1 - box.y0),
+    )
     return (
         f'<svg role="img" aria-label="{html.escape(description)}" '
+        f'data-axes="{" ".join(f"{number:.7g}" for number in place)}" '
         f'viewBox="0 0 {width:g} {height:g}">{body.strip()}'
     )
 

@@ -105,14 +105,19 @@ def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
         arrays[f"test_{name}"] for name in ("scores", "present", "difficult")
     )
     threshold = figures["global"]["threshold"]
-    grid, shares = threshold_curves(scores, present & ~ignore, ignore, threshold)
+    grid, rates = threshold_curves(scores, present & ~ignore, ignore, threshold)
     lines = [
-        Line(f"{share} {values[-1]:.3f}", grid[:-1], values[:-1], point=(threshold, values[-1]))
-        for share, values in shares.items()
-        if share != "precision"
+        Line(
+            f"{TERMS[rate].label} {values[-1]:.3f}",
+            grid[:-1],
+            values[:-1],
+            point=(threshold, values[-1]),
+        )
+        for rate, values in rates.items()
+        if rate != "precision"
     ]
     decisions = line_chart(
-        lines, x_label="threshold on the cosine", y_label="share", marked_x=threshold
+        lines, x_label="threshold on the cosine", y_label="rate", marked_x=threshold
     )
     lines = [
         Line(kind, _numbers(bins["mean"]), _numbers(bins["share"]), dots=True)
@@ -125,7 +130,7 @@ def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
     return [
         (
             f"One threshold for all classes; {threshold:.3f} was chosen",
-            to_svg(decisions, "shares of decisions against one threshold for all classes"),
+            to_svg(decisions, "rates of decisions against one threshold for all classes"),
         ),
         (
             "Calibration: how often a class is there, by its predicted probability",

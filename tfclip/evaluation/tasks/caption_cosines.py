@@ -53,7 +53,9 @@ def caption_cosines(
         if not np.isfinite(similarities).all():
             raise ValueError("the embeddings are not finite: the model diverged")
         cosines.append(np.clip(similarities, -1, 1).astype(np.float32))
-        images.clear(), captions.clear(), owners.clear()
+        images.clear()
+        captions.clear()
+        owners.clear()
 
     for _, batch in embed_batches(model, views, total=total):
         for embedding, record in zip(batch[:, 0], islice(texts, len(batch)), strict=True):

@@ -83,8 +83,8 @@ def evaluate_retrieval(
     several = _shared(image_of_text, text_id)
     if several:
         say(
-            f"{several:,} of {len(every):,} captions stand at several pictures: each of these is a "
-            "right answer"
+            f"{several:,} of {len(every):,} captions belong to several pictures; each of these "
+            "pictures counts as correct"
         )
     if examples is not None:
         query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))

@@ -228,6 +228,7 @@ class Sliders {
       const picture = this.data.examples[figure.dataset.key];
       if (picture !== undefined) this.relabel(figure, picture);
     }
+    this.mark();
     this.write();
   }
 
@@ -241,6 +242,22 @@ class Sliders {
       );
     const nothing = element("span", {}, "nothing shown, nothing predicted");
     figure.querySelector("figcaption").replaceChildren(...(lines.length ? lines : [nothing]));
+  }
+
+  // A line in the chart of one threshold for all classes, where there is one.
+  mark() {
+    const chart = this.scope.querySelector(".charts svg[data-axes]");
+    if (!chart) return;
+    chart.querySelector(".moved")?.remove();
+    const same = this.thresholds.every((threshold) => threshold === this.thresholds[0]);
+    if (!same) return;
+    const [left, right, low, high, top, bottom] = chart.dataset.axes.split(" ").map(Number);
+    const part = (this.thresholds[0] - low) / (high - low);
+    const x = left + Math.min(1, Math.max(0, part)) * (right - left);
+    const line = document.createElementNS(chart.namespaceURI, "path");
+    line.setAttribute("class", "moved");
+    line.setAttribute("d", `M${x} ${top}V${bottom}`);
+    chart.append(line);
   }
 
   // The file that `export --thresholds` takes: the fitted one with the thresholds chosen here.
