@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate",
     "export",
     "predict",
+    "adapt",
     "serve",
     "quickstart",
     "search",

@@ -120,7 +120,15 @@ def runs_here(command: str) -> bool:
 # What makes a command small enough for a test, by how it begins.
 SMALLER = {"tfclip fit shapes ": ["--steps", "2", "--batch-size", "4", "--overwrite"]}
 # In this order: what packs and trains comes before what reads.
-ORDER = "make_records [a-z_]+ --data", "make_records", "fit", "evaluate", "search index", "export"
+ORDER = (
+    "make_records [a-z_]+ --data",
+    "make_records",
+    "fit",
+    "adapt",
+    "evaluate",
+    "search index",
+    "export",
+)
 
 
 def rank(command: str) -> int:

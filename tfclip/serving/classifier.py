@@ -6,9 +6,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
+from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.decisions.calibration import Calibration, calibration_from_dict
 from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.kept_calibration import refitted_thresholds
@@ -31,7 +34,8 @@ class Classifier:
     each label the least cosine that predicts it, in the order of the labels; without them the label
     with the highest score is predicted, and no other. `tiles` names a layout of `inputs.tiles`, the
     views of which `fusion` makes one score. `calibration` makes a probability of the score of each
-    label by itself; without it the probabilities are a softmax over the labels.
+    label by itself; without it the probabilities are a softmax over the labels. `embeddings` (C,D)
+    stand in place of those of the prompts: classes that `tfclip.adapt` fitted.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +44,7 @@ class Classifier:
     tiles: str = "1"
     fusion: Fusion = Fusion()
     calibration: Calibration | None = None
+    embeddings: np.ndarray | None = field(default=None, compare=False)
 
     def with_threshold(self, threshold: float) -> Classifier:
         """The same labels, all decided at one threshold."""
@@ -61,7 +66,7 @@ class Classifier:
         templates: str | None = None,
     ) -> Classifier:
         """Labels without thresholds, as they are, or in the prompts of `templates`."""
-        each = tuple((text,) for text in texts)
+        each: tuple[tuple[str, ...], ...] = tuple((text,) for text in texts)
         if templates is not None:
             each = tuple(class_prompts(texts, templates, {}))
         return cls(tuple(texts), each, tiles=tiles, fusion=fusion or Fusion())
@@ -114,6 +119,9 @@ class Classifier:
             None
             if content["calibration"] is None
             else calibration_from_dict(content["calibration"], labels),
+            read_adapted(run, content["adapted"], content["model"]).of(labels)
+            if content.get("adapted")
+            else None,
         )
 
 

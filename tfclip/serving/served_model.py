@@ -59,7 +59,10 @@ class ServedModel(tf.Module):
         self._classifier = classifier
         if classifier is not None:
             self._tiles = _decoder(classifier.tiles, size)
-            self._class_embeddings = embed_classes(model, classifier.prompts)
+            classes = classifier.embeddings
+            self._class_embeddings = (
+                embed_classes(model, classifier.prompts) if classes is None else classes
+            )
 
     def signatures(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
         """The concrete functions by signature name; they take tensors by keyword."""

@@ -8,9 +8,10 @@ Thresholds and all decision rates ignore difficult objects. NumPy.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
+from tfclip.evaluation.decisions.adapted_classes import AdaptedClasses
 from tfclip.evaluation.decisions.fit import Fitted, fit_all
 from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.options import MultilabelOptions
@@ -47,6 +48,7 @@ def evaluate_multilabel(
     options: MultilabelOptions = MultilabelOptions(),  # noqa: B008 (frozen)
     *,
     never_trained: Sequence[str] | None = None,
+    adapted: AdaptedClasses | None = None,
 ) -> MultilabelResult:
     """Fit thresholds on one split, and measure on another.
 
@@ -59,6 +61,8 @@ def evaluate_multilabel(
         options: of the measurement.
         never_trained: classes that did not occur in training; by default those that the model's
             configuration lists.
+        adapted: classes fitted on labelled pictures, used instead of texts. None of those pictures
+            may be in `test`; where they are the calibration split, their held-out scores are used.
 
     Returns:
         The figures; all rates are 0..1, undefined ones NaN. `macro` and `micro` are for the
@@ -76,10 +80,16 @@ def evaluate_multilabel(
     names = test.class_names
     check_synonyms(options.synonyms, names)
     texts = class_prompts(names, options.templates, options.synonyms)
-    classes = class_embeddings_of(embeddings, texts)
+    if adapted is None:
+        classes = class_embeddings_of(embeddings, texts)
+    else:
+        _check_not_adapted_on(test, adapted)
+        classes = adapted.of(names)
     embedded = embed_labelled(embeddings, test, options.tiles)
     on_test = embedded.score(classes)
     on_calibration = embed_labelled(embeddings, calibration, options.tiles).score(classes)
+    if adapted is not None:
+        on_calibration = _with_held_out(on_calibration, adapted)
     scale = embeddings.logit_scale
     fusion = Fusion(options.fusion, sharpness=scale)
     on_test, on_calibration = (with_fusion(part, fusion) for part in (on_test, on_calibration))
@@ -128,7 +138,11 @@ def evaluate_multilabel(
         figures["negatives"] = promised(on_test, on_calibration, fitted.thresholds, options)
         low, high = of_decisions["macro_specificity"]
         figures["negatives"]["measured_interval"] = [1 - high, 1 - low]
-    thresholds = _thresholds(names, texts, fitted, options, figures)
+    thresholds = thresholds_content(
+        names, texts, fitted, options, figures["fusion"], figures["calibrate"]
+    )
+    if adapted is not None:
+        thresholds["adapted"] = figures["adapted"] = adapted.name
     return MultilabelResult(figures, thresholds, on_test, on_calibration, fitted)
 
 
@@ -144,14 +158,41 @@ def _check_apart(test: LabelledPictures, calibration: LabelledPictures) -> None:
         )
 
 
-def _thresholds(
+def _check_not_adapted_on(test: LabelledPictures, adapted: AdaptedClasses) -> None:
+    if shared := set(test.keys) & set(adapted.keys):
+        raise ValueError(
+            f"the adapted classes {adapted.name} were fitted on {len(shared)} pictures of split "
+            f"{test.split} ({min(shared)}); measure on others"
+        )
+
+
+def _with_held_out(scored: ScoredPictures, adapted: AdaptedClasses) -> ScoredPictures:
+    """Scores of pictures by classes that were fitted without them, where these were fitted on
+    them: scores of pictures that were learnt from would promise too much."""
+    place = {key: row for row, key in enumerate(adapted.keys)}
+    known = [key in place for key in scored.keys]
+    if not any(known):
+        return scored
+    if not all(known) or scored.view_scores.shape[1] > 1:
+        raise ValueError(
+            f"the adapted classes {adapted.name} were fitted on {sum(known)} of the "
+            f"{len(known)} pictures of split {scored.split}; calibrate on all of those, in one "
+            "view (--tiles 1), or on others"
+        )
+    columns = [adapted.class_names.index(name) for name in scored.class_names]
+    rows = [place[key] for key in scored.keys]
+    return replace(scored, view_scores=adapted.held_out[rows][:, None, columns])
+
+
+def thresholds_content(
     names: Sequence[str],
     texts: Sequence[Sequence[str]],
     fitted: Fitted,
     options: MultilabelOptions,
-    figures: Mapping,
+    fusion: Mapping,
+    calibrate: str,
 ) -> dict:
-    """Return everything that `predict` and exports need to make the same decisions."""
+    """Return the content of thresholds.json: what `predict` and exports decide by."""
     calibration = fitted.calibrations.get(options.probabilities)
     return {
         "class_names": list(names),
@@ -166,9 +207,9 @@ def _thresholds(
         "prompts": {name: list(listed) for name, listed in zip(names, texts, strict=True)},
         "templates": list(templates_by_name(options.templates)),
         "tiles": options.tiles,
-        "fusion": figures["fusion"],
+        "fusion": fusion,
         "calibration": None if calibration is None else calibration.to_dict(names),
-        "objective": figures["objective"],
+        "objective": options.objective if options.false_positives is None else None,
         "false_positives": options.false_positives,
-        "calibrate": figures["calibrate"],
+        "calibrate": calibrate,
     }

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.embedding.prompts import read_synonyms
 from tfclip.evaluation.report.json_files import FORMATS, check_format
-from tfclip.models.model_directory import model_directory
+from tfclip.models.model_directory import model_directory, model_fingerprint
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference
 
@@ -62,6 +63,8 @@ class VocFlags:
     are averaged."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
+    adapted: str | None = None
+    """Measure the classes of RUN/adapted/NAME.npz, which tfclip.adapt fitted, in place of texts."""
     seed: int = 0
     """Of the bootstrap intervals and the folds of the cross-validation."""
 
@@ -77,6 +80,8 @@ class VocFlags:
         check_format(self.format)
         self.options()
         model_directory(self.run)
+        if self.adapted is not None:
+            self._check_adapted(self.adapted)
         if self.records is not None:
             splits = load_manifest(self.records).splits
             for split in self.splits():
@@ -88,10 +93,20 @@ class VocFlags:
         elif self.negatives is not None:
             raise ValueError(f"received --negatives {self.negatives}; it needs --calibrate none")
 
+    def _check_adapted(self, name: str) -> None:
+        for flag in ("templates", "synonyms", "all_templates"):
+            default = VocFlags.__dataclass_fields__[flag].default
+            if getattr(self, flag) != default:
+                raise ValueError(
+                    f"received --adapted {name} and --{flag.replace('_', '-')}, which prompts need "
+                    "and adapted classes do not; leave out one"
+                )
+        read_adapted(self.run, name, model_fingerprint(self.run))
+
     @property
     def benchmark(self) -> str:
         """The name of the result files."""
-        return "voc"
+        return "voc" if self.adapted is None else f"multilabel-voc-{self.adapted}"
 
     def classes(self) -> tuple[str, ...] | None:
         """Return the classes to measure, None for all."""
@@ -161,7 +176,10 @@ class MultilabelFlags(VocFlags):
     def benchmark(self) -> str:
         """The name of the result files."""
         folder = self.records or self.data or Path()
-        return f"multilabel-{self.name or folder.resolve().name}"
+        name = self.name or folder.resolve().name
+        if self.name is None and self.adapted is not None:
+            name += f"-{self.adapted}"
+        return f"multilabel-{name}"
 
     def classes(self) -> tuple[str, ...] | None:
         """Return the classes to measure, None for all."""

@@ -19,6 +19,7 @@ from tfclip.evaluation.datasets.multilabel_images import (
     unlabelled_records,
     with_classes,
 )
+from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.prompts import readable_names
 from tfclip.evaluation.report.examples import (
@@ -62,7 +63,12 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     test, calibration = _open(flags, embeddings)
     # The products are small: BLAS threads would compete with those of the bootstrap.
     with threadpool_limits(1, user_api="blas"):
-        result = evaluate_multilabel(embeddings, test, calibration, flags.options())
+        adapted = None
+        if flags.adapted is not None:
+            adapted = read_adapted(flags.run, flags.adapted, embeddings.fingerprint)
+        result = evaluate_multilabel(
+            embeddings, test, calibration, flags.options(), adapted=adapted
+        )
     figures = result.figures | {"data": str(flags.records or flags.data)}
     benchmark = flags.benchmark
     # The command's word: voc, or multilabel of multilabel-NAME.

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -114,7 +115,7 @@ class AnswerFiles:
         self._open = ExitStack()
 
     def __enter__(self) -> AnswerFiles:
-        opened = []
+        opened: list[TextIO | None] = []
         for path in self._paths:
             if path is None:
                 opened.append(None)

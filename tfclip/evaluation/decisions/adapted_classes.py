@@ -1,0 +1,106 @@
+"""Class embeddings that were fitted on labelled pictures, as a run keeps them. NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from tfclip import files
+from tfclip.naming import unknown
+
+FOLDER = "adapted"
+_FIELDS = ("embeddings", "present", "difficult", "held_out")
+
+
+@dataclass(frozen=True)
+class AdaptedClasses:
+    """C classes, fitted on N labelled pictures.
+
+    Attributes:
+        name: what they are called, in `RUN/adapted/NAME.npz`.
+        model: fingerprint of the model whose embeddings they fit.
+        data: the records and split of the pictures.
+        class_names: C names.
+        keys: of the N pictures.
+        embeddings: (C,D) float32 of unit norm.
+        present, difficult: (N,C) bool, see `LabelledPictures`.
+        held_out: (N,C) float32, the cosines of the pictures with classes fitted without them.
+    """
+
+    name: str
+    model: str
+    data: str
+    class_names: tuple[str, ...]
+    keys: tuple[str, ...]
+    embeddings: np.ndarray
+    present: np.ndarray
+    difficult: np.ndarray
+    held_out: np.ndarray
+
+    def of(self, names: Sequence[str]) -> np.ndarray:
+        """The embeddings of these classes, in this order.
+
+        Raises:
+            ValueError: a class that was not fitted.
+        """
+        for name in names:
+            if name not in self.class_names:
+                raise unknown(f"class of the adapted classes {self.name}", name, self.class_names)
+        return self.embeddings[[self.class_names.index(name) for name in names]]
+
+    def write(self, run: Path) -> Path:
+        """Write them into a run; return the file."""
+        path = adapted_file(run, self.name)
+        arrays = {field: getattr(self, field) for field in _FIELDS}
+        with files.new_file(path) as beside, beside.open("wb") as file:
+            np.savez(
+                file,
+                model=self.model,
+                data=self.data,
+                class_names=self.class_names,
+                keys=self.keys,
+                **arrays,
+            )
+        return path
+
+
+def adapted_file(run: Path, name: str) -> Path:
+    """Where a run keeps adapted classes."""
+    return Path(run) / FOLDER / f"{name}.npz"
+
+
+def read_adapted(run: Path, name: str, model: str) -> AdaptedClasses:
+    """Read the adapted classes of a run.
+
+    Args:
+        run: the run directory.
+        name: theirs.
+        model: fingerprint of the run's model as it is now.
+
+    Raises:
+        FileNotFoundError: there are none of that name.
+        ValueError: the file is damaged, or of another model.
+    """
+    path = adapted_file(run, name)
+    remedy = f"make them with: python -m tfclip.adapt {run} --records DIR --split SPLIT"
+    if not path.is_file():
+        raise FileNotFoundError(f"no adapted classes at {path}; {remedy} --name {name}")
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            found = AdaptedClasses(
+                name,
+                str(kept["model"]),
+                str(kept["data"]),
+                tuple(map(str, kept["class_names"])),
+                tuple(map(str, kept["keys"])),
+                *(kept[field] for field in _FIELDS),
+            )
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is damaged: {error!r}; {remedy}") from None
+    if found.model != model:
+        raise ValueError(f"{path} was fitted for another model than {run} holds now; {remedy}")
+    return found

@@ -1,0 +1,185 @@
+"""Class embeddings from a few labelled pictures: ridge regression that starts from class texts.
+
+For each class the weights are those that minimise ||y - X w||^2 + strength ||w - weight text||^2,
+with y the centred labels and X the centred embeddings of the pictures: in closed form the class
+text, plus a ridge solution of what the text leaves unexplained. With a strength without bound the
+text alone is left, which is zero-shot classification. Which texts, their weight and the strength,
+cross-validation decides, over the classes with a positive in every fold; where those are less than
+half, or no setting is better by more than chance, `TEXT_WEIGHT` and `STRENGTH` stand. NumPy.
+
+Only the direction of the weights is kept, at length one: a score is the cosine of picture and class
+as before, and what is scored, cut and served needs nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from tfclip.evaluation.metrics.multilabel import average_precision, mean_defined
+
+FOLDS = 5
+STRENGTHS = (0.3, 1.0, 3.0, 10.0)
+"""In multiples of the mean eigenvalue of the pictures' covariance, times their number."""
+TEXT_WEIGHTS = (1.0, 2.0, 4.0)
+"""In multiples of the slope with which the texts' scores predict the labels."""
+STRENGTH, TEXT_WEIGHT = 3.0, 2.0
+"""Without a better reason: near the best from 1 to 16 pictures a class, benchmarks.few_labels."""
+ERRORS = 1.0
+"""How many standard errors, over classes, another setting must gain to be taken."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the labels are weighed against the texts.
+
+    Attributes:
+        texts: which texts the classes start from, by name.
+        text_weight: of `TEXT_WEIGHTS`.
+        strength: of `STRENGTHS`; None is zero-shot: the texts alone.
+    """
+
+    texts: str
+    text_weight: float = TEXT_WEIGHT
+    strength: float | None = None
+
+
+@dataclass(frozen=True)
+class FewLabels:
+    """What was learnt.
+
+    Attributes:
+        classes: (C,D) float32 of unit norm, to be used as the embeddings of class texts.
+        setting: what cross-validation chose.
+        held_out: (N,C) float32 cosines of the labelled pictures, each with classes that were fitted
+            without it: for thresholds and calibration.
+        tried: the cross-validated average precision (C,) of every setting, NaN for classes with
+            fewer than `FOLDS` positives.
+    """
+
+    classes: np.ndarray
+    setting: Setting
+    held_out: np.ndarray
+    tried: Mapping[Setting, np.ndarray]
+
+
+def fit_few_labels(
+    images: np.ndarray,
+    present: np.ndarray,
+    difficult: np.ndarray,
+    texts: Mapping[str, np.ndarray],
+    seed: int = 0,
+) -> FewLabels:
+    """Fit one embedding per class.
+
+    Args:
+        images: (N,D) embeddings of labelled pictures.
+        present: (N,C) bool.
+        difficult: (N,C) bool, a subset of `present`: cells that count neither way.
+        texts: by name, (C,D) embeddings of class texts of unit norm; the first is what zero-shot
+            classification would have used.
+        seed: of the folds.
+
+    Raises:
+        ValueError: no picture shows a class, or shapes differ.
+    """
+    images = np.asarray(images, np.float64)
+    if len(images) != len(present) or not (present & ~difficult).any():
+        raise ValueError(
+            f"received {len(images)} embeddings and labels of {len(present)} pictures, "
+            f"{int(present.any(axis=1).sum())} of which show a class; some must"
+        )
+    # Small products: threads of BLAS would only spin.
+    with threadpool_limits(1, user_api="blas"):
+        fold = _folds(present & ~difficult, seed)
+        settings = _settings(texts)
+        held_out = {setting: np.zeros(present.shape) for setting in settings}
+        for part in np.unique(fold):
+            test = fold == part
+            solver = _Solver(images[~test], present[~test], difficult[~test])
+            for setting in settings:
+                classes = solver.classes(texts[setting.texts], setting)
+                held_out[setting][test] = images[test] @ classes.T
+        is_rare = (present & ~difficult).sum(axis=0) < FOLDS
+        tried = {
+            setting: np.where(is_rare, np.nan, average_precision(scores, present, difficult))
+            for setting, scores in held_out.items()
+        }
+        chosen = _choose(tried, Setting(settings[0].texts, TEXT_WEIGHT, STRENGTH))
+        classes = _Solver(images, present, difficult).classes(texts[chosen.texts], chosen)
+    return FewLabels(classes.astype(np.float32), chosen, held_out[chosen].astype(np.float32), tried)
+
+
+def _settings(texts: Mapping[str, np.ndarray]) -> list[Setting]:
+    """Zero-shot with the texts that it would have used first."""
+    return [Setting(name) for name in texts] + [
+        Setting(name, weight, strength)
+        for name in texts
+        for strength in reversed(STRENGTHS)
+        for weight in reversed(TEXT_WEIGHTS)
+    ]
+
+
+def _folds(known: np.ndarray, seed: int) -> np.ndarray:
+    """Folds (N,) in which the pictures of every class, the rarest first, are spread evenly."""
+    rng = np.random.default_rng(seed)
+    fold = np.full(len(known), -1)
+    following = int(rng.integers(FOLDS))
+    for c in [*np.argsort(known.sum(axis=0), kind="stable"), None]:
+        rows = np.flatnonzero((fold < 0) & (True if c is None else known[:, c]))
+        for row in rng.permutation(rows):
+            fold[row] = following % FOLDS
+            following += 1
+    return fold
+
+
+class _Solver:
+    """Solutions for one set of pictures at every strength, from one decomposition."""
+
+    def __init__(self, images: np.ndarray, present: np.ndarray, difficult: np.ndarray):
+        self._centred = images - images.mean(axis=0)
+        counted = ~difficult
+        positives = present & counted
+        rate = positives.sum(axis=0) / np.maximum(counted.sum(axis=0), 1)
+        # What is difficult is neither: it has the mean, and pulls nowhere.
+        self._labels = np.where(counted, positives, rate) - rate
+        self._values, self._vectors = np.linalg.eigh(self._centred @ self._centred.T)
+        self._values = np.maximum(self._values, 0.0)
+        self._unit = self._values.sum() / max(1, min(self._centred.shape))
+
+    def classes(self, texts: np.ndarray, setting: Setting) -> np.ndarray:
+        """The class embeddings (C,D) of unit norm."""
+        texts = np.asarray(texts, np.float64)
+        if setting.strength is None:
+            return _unit_norm(texts)
+        scored = self._centred @ texts.T
+        slope = (scored * self._labels).sum() / max((scored * scored).sum(), 1e-12)
+        weight = setting.text_weight * max(slope, 1e-6)
+        rest = self._labels - weight * scored
+        within = self._vectors.T @ rest / (self._values + setting.strength * self._unit)[:, None]
+        learnt = self._centred.T @ (self._vectors @ within)
+        return _unit_norm(weight * texts + learnt.T)
+
+
+def _unit_norm(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def _choose(tried: Mapping[Setting, np.ndarray], default: Setting) -> Setting:
+    """The best setting where it is better than the default by more than chance; and zero-shot where
+    that is better than both."""
+    best = max(tried, key=lambda setting: np.nan_to_num(mean_defined(tried[setting]), nan=-1.0))
+    chosen = best if _is_better(tried[best], tried[default]) else default
+    zero_shot = Setting(default.texts)
+    return zero_shot if _is_better(tried[zero_shot], tried[chosen]) else chosen
+
+
+def _is_better(one: np.ndarray, other: np.ndarray) -> bool:
+    gains = (one - other)[~np.isnan(one - other)]
+    # A few classes say little of all.
+    if len(gains) < max(2, len(one) / 2):
+        return False
+    return bool(gains.mean() > ERRORS * gains.std(ddof=1) / np.sqrt(len(gains)))
