@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tfclip.console import Command, progress, run, say
 from tfclip.training.options.recipes import RECIPES
-from tfclip.training.recipe_sizes import SIZES, count_parameters, recipe_key
+from tfclip.training.setup.recipe_sizes import SIZES, count_parameters, recipe_key
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ def prepare(system: System, batch_size: int, threads: int) -> dict[str, int]:
     flags = recipe(system.recipe).flags(**system.changes)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=flags.learning_rate,
-        betas=(flags.beta_1, flags.beta_2),
-        eps=flags.epsilon,
-        weight_decay=flags.weight_decay,
+        lr=flags.optimizer.learning_rate,
+        betas=(flags.optimizer.beta_1, flags.optimizer.beta_2),
+        eps=flags.optimizer.epsilon,
+        weight_decay=flags.optimizer.weight_decay,
         fused=True,
     )
     answers = torch.arange(batch_size)
@@ -87,14 +87,14 @@ class TwoTowers(nn.Module):
             width = self._image_features(torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)).shape[1]
         heads = {"linear": _linear, "projection": Projection, "perceptron": _perceptron}
         bias = recipe(system.recipe).image_head_options.get("use_bias", False)
-        extra = {"bias": bias} if flags.image_head == "linear" else {}
-        self.image_head = heads[flags.image_head](width, flags.embed_dim, **extra)
+        extra = {"bias": bias} if flags.model.image_head == "linear" else {}
+        self.image_head = heads[flags.model.image_head](width, flags.model.embed_dim, **extra)
         self.text = self.text_head = None
         if system.tokens:
             self.text = _text(*system.transformers, pooler=self.pooling is None)
             size = self.text.config.hidden_size
-            self.text_head = heads[flags.text_head](size, flags.embed_dim)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(flags.logit_scale)))
+            self.text_head = heads[flags.model.text_head](size, flags.model.embed_dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(flags.objective.logit_scale)))
 
     def forward(self, pixels: torch.Tensor, texts: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits (B,B) of pictures (B,3,S,S) and texts."""

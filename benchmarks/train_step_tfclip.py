@@ -47,10 +47,10 @@ def build(system: System, batch_size: int) -> tuple[DualEncoder, int]:
     chosen = recipe(system.recipe)
     # Clipping is not part of the comparison.
     flags = chosen.flags(**{**system.changes, "batch_size": batch_size, "clip_norm": None})
-    tokens = system.tokens or flags.context_length
+    tokens = system.tokens or flags.model.context_length
     size = chosen.vocabulary_size
     model = DualEncoder(model_config(flags, chosen.options(flags), tokens, size))
-    model.freeze(flags.locked)
+    model.freeze(flags.freeze.towers)
     compile_for_training(model, flags)
     return model, size
 

@@ -15,7 +15,7 @@ SUB_ROOMS = {
     "records": ["", "packing", "scores"],
     "models": ["layers", "towers", "objective", "", "weights"],
     "evaluation": ["metrics", "datasets", "embedding", "decisions", "report", "search", "tasks"],
-    "training": ["interval", "options", "data", "setup", "workers", "loop", "callbacks", ""],
+    "training": ["interval", "options", "data", "workers", "setup", "loop", "callbacks", ""],
 }
 WITHOUT_TENSORFLOW = ("evaluation/metrics", "evaluation/decisions")
 MOST_MODULES = 16

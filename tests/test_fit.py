@@ -14,7 +14,7 @@ import pytest
 from tfclip.fit import main
 from tfclip.models.saving import load_model
 from tfclip.training.options.recipes import RECIPES
-from tfclip.training.recipe_sizes import count_parameters, recipe_sizes
+from tfclip.training.setup.recipe_sizes import count_parameters, recipe_sizes
 
 SMALL = ["--image-size", "16", "--batch-size", "4", "--steps", "6", "--evaluate-every", "4"]
 

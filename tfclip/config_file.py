@@ -13,6 +13,12 @@ OPTION = "--config"
 RECIPE = "recipe"
 # Flags that are given once for each value, in the place of all values behind one.
 REPEATED = {"callback"}
+# Flags of today by the names that files of earlier runs have for them.
+RENAMED = {
+    "lock": "freeze",
+    "unlock_after": "unfreeze_after",
+    "unlocked_learning_rate": "unfrozen_learning_rate",
+}
 
 
 def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -105,7 +111,8 @@ def words_of(flags: Mapping[str, Any], given: Sequence[str], without: Sequence[s
     words = []
     for name, value in flags.items():
         flag = name.replace("_", "-")
-        if {f"--{flag}", f"--no-{flag}"} & named or name in without:
+        names = {flag, f"no-{flag}", *(one.replace("_", "-") for one in _other_names(name))}
+        if {f"--{one}" for one in names} & named or name in without:
             continue
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
@@ -116,3 +123,10 @@ def words_of(flags: Mapping[str, Any], given: Sequence[str], without: Sequence[s
         else:
             words += [f"--{flag}", str(value)]
     return words
+
+
+def _other_names(name: str) -> set[str]:
+    """The names that a flag has in files of other times."""
+    return {new for old, new in RENAMED.items() if old == name} | {
+        old for old, new in RENAMED.items() if new == name
+    }

@@ -8,8 +8,8 @@ from functools import partial
 from tfclip.console import Command, progress, run, say
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import RECIPES, Recipe
-from tfclip.training.preflight import preflight
-from tfclip.training.recipe_sizes import recipe_sizes
+from tfclip.training.setup.preflight import preflight
+from tfclip.training.setup.recipe_sizes import recipe_sizes
 from tfclip.training.workers.cluster import LAUNCHER, VARIABLE
 
 
@@ -22,12 +22,12 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
     """Train the recipe `name` and say where the result lies."""
     flags = RECIPES[name].length_as_given(flags)
     preflight(name, RECIPES[name], flags)
-    if flags.workers > 1 and LAUNCHER not in os.environ:
+    if flags.execution.workers > 1 and LAUNCHER not in os.environ:
         if VARIABLE in os.environ:
             raise ValueError(f"--workers starts workers here, but {VARIABLE} names them already")
         from tfclip.training.workers.launch import train_on_workers
 
-        result = train_on_workers(command, flags.workers)
+        result = train_on_workers(command, flags.execution.workers)
     else:
         from tfclip.training.run import train
 
@@ -42,7 +42,7 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
             raise interrupted
         say(f"ended by SIGTERM: {told}")
         return result
-    if flags.workers > 1 and LAUNCHER not in os.environ:
+    if flags.execution.workers > 1 and LAUNCHER not in os.environ:
         return result  # the chief has said it
     say(
         f"trained {result['steps']} steps in {result['seconds']:.0f} s; best {result['monitor']} "
@@ -55,13 +55,13 @@ def plan(name: str, flags: FitFlags) -> dict:
     """Return what `--dry-run` tells of a run; nothing is written."""
     flags = RECIPES[name].length_as_given(flags)
     preflight(name, RECIPES[name], flags)
-    from tfclip.training.plan import plan_run
+    from tfclip.training.setup.plan import plan_run
 
     return plan_run(name, RECIPES[name], flags)
 
 
 def list_recipes(flags: ListFlags) -> dict:
-    """Say what each recipe is; its parameters were counted before (`training.recipe_sizes`)."""
+    """Say what each recipe is; its parameters were counted before (`setup.recipe_sizes`)."""
     listed = {}
     for name, recipe in progress(RECIPES.items(), total=len(RECIPES), what="counting parameters"):
         listed[name] = described = describe(recipe)
@@ -92,30 +92,32 @@ def _side(side: dict) -> str:
 def describe(recipe: Recipe) -> dict:
     """What a recipe is, as `fit list` tells it: its towers, parameters, loss, optimizer, data."""
     flags, sizes = recipe.flags(), recipe_sizes(recipe)
+    adam = flags.optimizer
     sides = {
         side: {
-            "tower": getattr(flags, f"{side}_tower"),
-            "locked": side in flags.locked,
-            "head": getattr(flags, f"{side}_head"),
+            "tower": getattr(flags.model, f"{side}_tower"),
+            "locked": side in flags.freeze.towers,
+            "head": getattr(flags.model, f"{side}_head"),
             **sizes[side],
         }
         for side in ("image", "text")
     }
-    falls = {"cosine": "cosine to 0", "constant": "constant"}[flags.schedule]
+    falls = {"cosine": "cosine to 0", "constant": "constant"}[adam.schedule]
     return {
         "summary": recipe.summary,
         **sides,
         "parameters": sizes["parameters"],
         "trained_parameters": sizes["trained_parameters"],
         "vocabulary_size": recipe.vocabulary_size,
-        "embed_dim": flags.embed_dim,
-        "image_size": flags.image_size,
-        "context_length": flags.context_length or "as the records need (here 32)",
+        "embed_dim": flags.model.embed_dim,
+        "image_size": flags.model.image_size,
+        "context_length": flags.model.context_length or "as the records need (here 32)",
         "batch_size": flags.batch_size,
         "length": f"{flags.epochs} epochs" if flags.epochs else f"{flags.steps:,} steps",
-        "optimizer": f"AdamW({flags.beta_1:g}, {flags.beta_2:g}, {flags.epsilon:g}), learning rate "
-        f"{flags.learning_rate:g}, {falls}, weight decay {flags.weight_decay:g}",
-        "loss": f"{flags.loss} contrastive, multi-positive, negatives from the global batch",
+        "optimizer": f"AdamW({adam.beta_1:g}, {adam.beta_2:g}, {adam.epsilon:g}), learning rate "
+        f"{adam.learning_rate:g}, {falls}, weight decay {adam.weight_decay:g}",
+        "loss": f"{flags.objective.loss} contrastive, multi-positive, negatives from the global "
+        "batch",
         "data": recipe.data,
         "source": recipe.source,
     }

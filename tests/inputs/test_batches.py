@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfclip.inputs.batches import caption_id, training_batches, validation_batches
-from tfclip.inputs.examples import SamplingOptions, sample_example, several_of, view_of
+from tfclip.inputs.sampling_options import SamplingOptions, sample_example, several_of, view_of
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records import schema
 from tfclip.records.options import PackOptions
@@ -54,7 +54,7 @@ def taken(dataset: tf.data.Dataset, count: int) -> list[dict]:
 
 def test_shapes_and_types(files, tokenizer):
     (batch,) = taken(
-        training_batches(files, tokenizer, SamplingOptions(SIZE), batch_size=4, seed=0), 1
+        training_batches(files, tokenizer, SIZE, SamplingOptions(), batch_size=4, seed=0), 1
     )
     found = {name: (value.shape, str(value.dtype)) for name, value in batch.items()}
     assert found == {
@@ -68,11 +68,11 @@ def test_shapes_and_types(files, tokenizer):
 
 def test_seed_and_step_decide_the_batch(files, tokenizer):
     sampling = SamplingOptions(
-        SIZE, regions="mix", region_share=0.5, region_margin=1.0, crop_scale=(0.5, 1.0), flip=True
+        regions="mix", region_share=0.5, region_margin=1.0, crop_scale=(0.5, 1.0), flip=True
     )
 
     def batches(**options):
-        return training_batches(files, tokenizer, sampling, batch_size=4, **options)
+        return training_batches(files, tokenizer, SIZE, sampling, batch_size=4, **options)
 
     # Eleven records and batches of four: the seventh batch lies in the third epoch.
     whole = taken(batches(seed=3), 7)
@@ -85,7 +85,7 @@ def test_seed_and_step_decide_the_batch(files, tokenizer):
 
 
 def test_an_epoch_holds_every_record_once(files, tokenizer):
-    batches = training_batches(files, tokenizer, SamplingOptions(SIZE), batch_size=11, seed=0)
+    batches = training_batches(files, tokenizer, SIZE, SamplingOptions(), batch_size=11, seed=0)
     first, second = taken(batches, 2)
     assert len(set(first["image_id"])) == 11
     assert set(first["image_id"]) == set(second["image_id"])
@@ -94,10 +94,10 @@ def test_an_epoch_holds_every_record_once(files, tokenizer):
 
 def test_a_region_shows_its_phrase(files):
     record = next(iter(read_shards(files)))
-    sampling = SamplingOptions(SIZE, regions="crop", region_share=1.0)
+    sampling = SamplingOptions(regions="crop", region_share=1.0)
     seen = set()
     for number in range(20):
-        example = sample_example(record, tf.constant([0, number]), sampling)
+        example = sample_example(record, tf.constant([0, number]), SIZE, sampling)
         phrase = example["caption"].numpy()
         mean = tf.reduce_mean(tf.cast(example["image"], tf.float32), axis=(0, 1)).numpy()
         assert np.argmax(mean) == {b"red": 0, b"green": 1}[phrase]
@@ -111,7 +111,7 @@ def test_a_whole_picture_keeps_its_id_and_takes_any_of_its_texts(files):
     record = next(iter(read_shards(files)))
     texts = set()
     for number in range(40):
-        example = sample_example(record, tf.constant([0, number]), SamplingOptions(SIZE))
+        example = sample_example(record, tf.constant([0, number]), SIZE, SamplingOptions())
         assert int(example["image_id"]) == int(record[schema.ID])
         texts.add(example["caption"].numpy())
     assert texts == {*record[schema.CAPTION].numpy(), b"red", b"green"}
@@ -135,21 +135,19 @@ def test_captions_that_say_the_same_have_one_id():
 def drawn(files, sampling, seeds=range(12)):
     """One example of the first record for each seed."""
     record = next(iter(read_shards(files)))
-    return [sample_example(record, tf.constant([0, seed]), sampling) for seed in seeds]
+    return [sample_example(record, tf.constant([0, seed]), SIZE, sampling) for seed in seeds]
 
 
 def test_two_phrases_become_one_text(files):
-    texts = {
-        example["caption"].numpy() for example in drawn(files, SamplingOptions(SIZE, phrases=2))
-    }
+    texts = {example["caption"].numpy() for example in drawn(files, SamplingOptions(phrases=2))}
     assert texts == {b"red and green", b"green and red"}
 
 
 def test_several_captions_are_different_while_there_are_enough(files):
     own = {b"red", b"green", b"a left right 0"}
-    for example in drawn(files, SamplingOptions(SIZE, captions=3)):
+    for example in drawn(files, SamplingOptions(captions=3)):
         assert set(example["caption"].numpy()) == own
-    for example in drawn(files, SamplingOptions(SIZE, captions=5)):
+    for example in drawn(files, SamplingOptions(captions=5)):
         found = example["caption"].numpy().tolist()
         assert len(found) == 5 and set(found) == own
 
@@ -167,16 +165,16 @@ def test_draws_by_number_are_even_and_the_same_for_a_batch():
 
 
 def test_captions_of_one_picture_stand_on_an_axis_of_their_own(files, tokenizer):
-    sampling = SamplingOptions(SIZE, captions=2)
-    (batch,) = taken(training_batches(files, tokenizer, sampling, batch_size=4, seed=0), 1)
+    sampling = SamplingOptions(captions=2)
+    (batch,) = taken(training_batches(files, tokenizer, SIZE, sampling, batch_size=4, seed=0), 1)
     assert batch["token_ids"].shape == batch["text_mask"].shape == (4, 2, 6)
     assert batch["caption_id"].shape == (4, 2)
     assert batch["image"].shape == (4, SIZE, SIZE, 3)
 
 
 def test_views_are_drawn_and_stay_the_same_for_a_picture(files):
-    examples = drawn(files, SamplingOptions(SIZE, views="4"), range(40))
+    examples = drawn(files, SamplingOptions(views="4"), range(40))
     seen = {example["image"].numpy().tobytes() for example in examples}
     assert len(seen) == 4
-    whole = drawn(files, SamplingOptions(SIZE), [0])[0]["image"].numpy()
+    whole = drawn(files, SamplingOptions(), [0])[0]["image"].numpy()
     assert whole.tobytes() in seen and whole[:, ::-1].tobytes() in seen

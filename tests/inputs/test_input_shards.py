@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfclip.inputs.batches import training_batches
-from tfclip.inputs.examples import SamplingOptions
 from tfclip.inputs.input_shards import InputShard
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records.reader import split_files
 
@@ -17,13 +17,13 @@ def test_machines_make_the_rows_of_the_same_batches(training_records, count):
     files = split_files(training_records, "train")
     tokenizer = WordPieceTokenizer(VOCABULARY, 8)
     sampling = SamplingOptions(
-        16, region_share=0.5, region_margin=0.2, crop_scale=(0.5, 1.0), flip=True
+        regions="crop", region_share=0.5, region_margin=0.2, crop_scale=(0.5, 1.0), flip=True
     )
 
     def first(share, start_step):
         # More batches than an epoch has, from the middle of one.
         batches = training_batches(
-            files, tokenizer, sampling, batch_size=6, seed=3, start_step=start_step, share=share
+            files, tokenizer, 16, sampling, batch_size=6, seed=3, start_step=start_step, share=share
         )
         return list(batches.take(5).as_numpy_iterator())
 
@@ -39,7 +39,7 @@ def test_machines_make_the_rows_of_the_same_batches(training_records, count):
 def test_the_share_of_a_batch_that_was_made_as_a_whole(training_records):
     files = split_files(training_records, "train")
     whole = training_batches(
-        files, WordPieceTokenizer(VOCABULARY, 8), SamplingOptions(16), batch_size=4, seed=0
+        files, WordPieceTokenizer(VOCABULARY, 8), 16, SamplingOptions(), batch_size=4, seed=0
     )
     (batch,), (half,) = whole.take(1), InputShard(1, 2).of(whole).take(1)
     assert half["image"].shape == (2, 16, 16, 3)

@@ -8,8 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tfclip.inputs.batches import training_batches
-from tfclip.inputs.examples import SamplingOptions
 from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records.options import PackOptions
 from tfclip.records.packing.writer import pack
@@ -68,8 +68,8 @@ def test_draws_are_as_frequent_as_their_weights_and_counted_without_drawing():
 def test_a_batch_depends_on_seed_and_step_alone(sets, tokenizer):
     def batches(count, **options):
         mixture = Mixture(sets, (1.0, 1.0, 2.0), tuple(SIZES.values()))
-        sampling = SamplingOptions(16, crop_scale=(0.5, 1.0))
-        read = training_batches(mixture, tokenizer, sampling, batch_size=8, **options)
+        sampling = SamplingOptions(crop_scale=(0.5, 1.0))
+        read = training_batches(mixture, tokenizer, 16, sampling, batch_size=8, **options)
         return list(read.take(count).as_numpy_iterator())
 
     whole = batches(7, seed=3)
@@ -81,7 +81,7 @@ def test_a_batch_depends_on_seed_and_step_alone(sets, tokenizer):
 
 def test_every_set_goes_through_its_pictures_at_its_own_pace(sets, tokenizer):
     mixture = Mixture(sets, (1.0, 1.0, 2.0), tuple(SIZES.values()))
-    read = training_batches(mixture, tokenizer, SamplingOptions(16), batch_size=40, seed=0)
+    read = training_batches(mixture, tokenizer, 16, SamplingOptions(), batch_size=40, seed=0)
     (batch,) = read.take(1).as_numpy_iterator()
     brightness = batch["image"].mean(axis=(1, 2, 3)).round().astype(int)
     which, picture = brightness // 80, brightness % 80 // 5

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.inputs.examples import SamplingOptions, sample_example
 from tfclip.inputs.regions import context_box, crop_box, phrases_kept, says_side
+from tfclip.inputs.sampling_options import SamplingOptions, sample_example
 from tfclip.records import schema
 from tfclip.records.check import check_picture
 from tfclip.sources.sample import Region, Sample
@@ -114,7 +114,7 @@ def record():
 
 
 def examples(record, count=60, **sampling):
-    draw = tf.function(lambda seed: sample_example(record, seed, SamplingOptions(18, **sampling)))
+    draw = tf.function(lambda seed: sample_example(record, seed, 18, SamplingOptions(**sampling)))
     found = [draw(tf.constant([0, number])) for number in range(count)]
     return [(e["caption"].numpy().decode(), e["image"].numpy(), int(e["image_id"])) for e in found]
 

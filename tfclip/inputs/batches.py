@@ -9,12 +9,12 @@ import tensorflow as tf
 from tfclip.inputs.examples import (
     FEATURES,
     ID_BUCKETS,
-    SamplingOptions,
     example_seed,
     sample_example,
 )
 from tfclip.inputs.input_shards import ALL, InputShard
 from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.words import RecordWords
 from tfclip.records.reader import ROW, Record, endless_shards, read_shards
@@ -23,6 +23,7 @@ from tfclip.records.reader import ROW, Record, endless_shards, read_shards
 def training_batches(
     files: Sequence[str] | Mixture,
     tokenizer: Tokenizer,
+    image_size: int,
     sampling: SamplingOptions,
     *,
     batch_size: int,
@@ -37,6 +38,8 @@ def training_batches(
     Args:
         files: shards of one split, from `records.reader.split_files`; or of several sets.
         tokenizer: turns captions into ids.
+        image_size: height and width S of the pictures; a `PictureSize` also says how a whole
+            picture is resized.
         sampling: how examples are drawn from records.
         batch_size: examples in a batch, over all replicas and machines.
         seed: of the order of the records and of every draw.
@@ -53,7 +56,7 @@ def training_batches(
     """
 
     def draw(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
-        example = sample_example(record, example_seed(seed, number), sampling)
+        example = sample_example(record, example_seed(seed, number), image_size, sampling)
         return example if words is None else {**example, ROW: record[ROW]}
 
     if isinstance(files, Mixture):
@@ -63,7 +66,9 @@ def training_batches(
             seed,
             start_step * batch_size,
             FEATURES,
-            lambda own, number, record: sample_example(record, example_seed(own, number), sampling),
+            lambda own, number, record: sample_example(
+                record, example_seed(own, number), image_size, sampling
+            ),
         )
         keep = share.keep(batch_size)
         if keep is not None:
@@ -99,7 +104,7 @@ def validation_batches(
         files,
         features=FEATURES,
         then=lambda record: sample_example(
-            record, tf.constant([0, 0]), SamplingOptions(image_size)
+            record, tf.constant([0, 0]), image_size, SamplingOptions()
         ),
     )
     return _batches(examples, tokenizer, batch_size)

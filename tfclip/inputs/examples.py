@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import tensorflow as tf
@@ -15,6 +14,7 @@ from tfclip.inputs.images import (
     picture_view,
 )
 from tfclip.inputs.regions import context_box, crop_box, phrases_kept, says_side
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.view_sets import view_set
 from tfclip.records import schema
 from tfclip.records.reader import Record
@@ -24,46 +24,20 @@ ID_BUCKETS = 2**62
 FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, *schema.BOX)
 
 
-@dataclass(frozen=True)
-class SamplingOptions:
-    """How an example is drawn from a record.
-
-    `region_share` of the examples of records with regions show a region and its phrase, as
-    `regions` says (see `inputs.regions`): cut out with a random margin of up to `region_margin`
-    times its size on each side ("crop"), with at least half of the other regions ("context"), or
-    either ("mix"). The others show the whole picture with one of its captions and phrases, or,
-    where `phrases` is 2, with two of its phrases as one text. At most `max_phrases` phrases of a
-    picture are used, drawn by seed. A whole picture is seen in one of its `views`, by name (see
-    `inputs.view_sets`), and varies by `crop_scale` and `flip`, which mirrors every second picture
-    whose text does not say left or right. With `captions` K above 1 it comes with K of its texts,
-    as different as it has.
-    """
-
-    image_size: int
-    regions: str = "whole"
-    region_share: float = 0.0
-    max_phrases: int | None = None
-    region_margin: float = 0.0
-    crop_scale: tuple[float, float] = (1.0, 1.0)
-    flip: bool = False
-    phrases: int = 1
-    views: str = "1"
-    captions: int = 1
-
-
 def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
     """The seed (2,) int32 of the draws of example `number`, () int64."""
     return tf.stack([seed, tf.cast(number % 2**31, tf.int32)])
 
 
 def sample_example(
-    record: Record, seed: tf.Tensor, sampling: SamplingOptions
+    record: Record, seed: tf.Tensor, image_size: int, sampling: SamplingOptions
 ) -> dict[str, tf.Tensor]:
     """Draw one example from a parsed record: `image`, `caption` and `image_id`.
 
     Args:
         record: from `records.schema.parse`, with `FEATURES`.
         seed: (2,) int32; equal seeds draw equal examples.
+        image_size: height and width S of the picture, in pixels.
         sampling: what may be drawn.
     """
     rng = ExampleRng(seed)
@@ -76,16 +50,16 @@ def sample_example(
 
     def region():
         at = kept[rng.below(tf.size(kept))]
-        image = crop_region(picture, rng.region_box(record, at, sampling), sampling.image_size)
+        image = crop_region(picture, rng.region_box(record, at, sampling), image_size)
         key = tf.strings.join([record[schema.KEY], tf.strings.as_string(at)], "#")
         return image, record[schema.PHRASE][at], tf.strings.to_hash_bucket_fast(key, ID_BUCKETS)
 
     def whole():
-        image = rng.view(picture, record[schema.ID], sampling)
+        image = rng.view(picture, record[schema.ID], image_size, sampling.views)
         return image, rng.text(texts, sampling), record[schema.ID]
 
-    if sampling.region_share > 0:
-        drawn = tf.random.stateless_uniform([], rng.seeds[3]) < sampling.region_share
+    if sampling.share_of_regions > 0:
+        drawn = tf.random.stateless_uniform([], rng.seeds[3]) < sampling.share_of_regions
         image, caption, image_id = tf.cond(drawn & (tf.size(kept) > 0), region, whole)
     else:
         image, caption, image_id = whole()
@@ -131,17 +105,19 @@ class ExampleRng:
         """Which of `count` () int32 texts: () int32 in 0..count-1."""
         return _below(count, self.seeds[0])
 
-    def view_at(self, sampling: SamplingOptions) -> tf.Tensor:
-        """Which of the sampling's views: () int32."""
-        return view_of(self.seed[0], self.seed[1], len(view_set(sampling.views)))
+    def view_at(self, views: str) -> tf.Tensor:
+        """Which of the set of views of that name: () int32."""
+        return view_of(self.seed[0], self.seed[1], len(view_set(views)))
 
-    def view(self, picture: tf.Tensor, image_id: tf.Tensor, sampling: SamplingOptions) -> tf.Tensor:
+    def view(
+        self, picture: tf.Tensor, image_id: tf.Tensor, image_size: int, views: str
+    ) -> tf.Tensor:
         """The drawn view of `picture` (H,W,3) uint8: (S,S,3) uint8."""
         seen = [
-            partial(picture_view, picture, view, sampling.image_size, image_id, number)
-            for number, view in enumerate(view_set(sampling.views))
+            partial(picture_view, picture, view, image_size, image_id, number)
+            for number, view in enumerate(view_set(views))
         ]
-        return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(sampling), seen)
+        return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(views), seen)
 
     def region_box(self, record: Record, at: tf.Tensor, sampling: SamplingOptions) -> tf.Tensor:
         """What of the picture is shown with its region `at` () int32: (4,) y0,x0,y1,x1."""

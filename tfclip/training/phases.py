@@ -8,7 +8,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfclip.inputs.batches import training_batches
-from tfclip.inputs.examples import SamplingOptions
 from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text_lengths import shortened
@@ -43,46 +42,42 @@ def make_phases(
         share: which rows of each batch this machine makes.
     """
     directory, split = records.sets[0].read_from, records.sets[0].split
-    sampling = SamplingOptions(
-        image_size=trained.config.picture_size,
-        regions=flags.regions,
-        region_share=flags.shown_regions,
-        max_phrases=flags.max_phrases,
-        region_margin=flags.region_margin,
-        crop_scale=flags.crop_scale,
-        flip=flags.flip,
-        phrases=flags.phrases,
-        views=flags.views,
-        captions=flags.captions,
-    )
     stored = {"image": None, "text": None}
-    if flags.cache_features:
-        stored = locked_features(flags, trained, directory, split, flags.views)
+    if flags.freeze.cache_features:
+        stored = locked_features(flags, trained, directory, split, flags.sampling.views)
     adapt_heads(trained, directory, split, **stored)
     words = None
-    if flags.word_weight:
-        words = ask_for_words(trained, directory, split, weight=flags.word_weight, seed=flags.seed)
+    if weight := flags.objective.word_weight:
+        words = ask_for_words(trained, directory, split, weight=weight, seed=flags.seed)
     size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words, "share": share}
-    first = flags.unlock_after or flags.steps
+    first = flags.freeze.unfreeze_after or flags.steps
     from_records = partial(
         training_batches,
         records.drawn_from,
         trained.tokenizer,
-        sampling,
+        trained.config.picture_size,
+        flags.sampling,
         epoch_size=records.images,
         **size,
     )
     from_stored = partial(
-        feature_batches, directory, split, trained.tokenizer, sampling, **stored, **size
+        feature_batches,
+        directory,
+        split,
+        trained.tokenizer,
+        trained.config.picture_size,
+        flags.sampling,
+        **stored,
+        **size,
     )
 
     def batches(start: int) -> tf.data.Dataset:
-        uses_stored = flags.locked and flags.cache_features and start < first
+        uses_stored = flags.freeze.stores_features and start < first
         made = (from_stored if uses_stored else from_records)(start_step=start)
         return shortened(made, trained.config.context_length)
 
     phases = [Phase(first, batches)]
-    if flags.unlock_after:
+    if flags.freeze.unfreeze_after:
         begin = partial(compile_unlocked, trained.dual_encoder, flags)
         phases.append(Phase(flags.steps - first, batches, begin))
     return phases
@@ -93,11 +88,11 @@ def locked_features(
 ) -> dict[str, ImageFeatures | TextFeatures | None]:
     """The stored outputs of the frozen towers over a split, `image` and `text`; None where the
     tower is not frozen."""
-    where = Storage(flags.feature_precision, flags.feature_cache)
+    where = Storage(flags.freeze.feature_precision, flags.freeze.feature_cache)
     image = text = None
-    if "image" in flags.locked:
+    if "image" in flags.freeze.towers:
         image = image_features(trained, directory, split, views, where)
-    if "text" in flags.locked:
+    if "text" in flags.freeze.towers:
         text = text_features(trained, directory, split, where)
     return {"image": image, "text": text}
 

@@ -37,8 +37,9 @@ from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import run_steps
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe, recipe
+from tfclip.training.options.saved_flags import begun_config
 from tfclip.training.phases import batch_keys, make_phases
-from tfclip.training.run_directory import begun_config, join_run, run_config, run_directory
+from tfclip.training.run_directory import join_run, run_config, run_directory
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.setup.optimizer import averages
 from tfclip.training.setup.start import open_start
@@ -88,15 +89,15 @@ def _train(
 ) -> dict:
     chosen = variant or recipe(recipe_name)
     # Before anything else uses TensorFlow, whose devices are fixed from then on.
-    strategy = make_strategy(flags.replicas, len(cluster.workers))
-    callbacks = [*callbacks, *named_callbacks(flags.callback)]
+    strategy = make_strategy(flags.execution.replicas, len(cluster.workers))
+    callbacks = [*callbacks, *named_callbacks(flags.execution.callback)]
     records = open_training_sets(
         flags.records,
-        flags.record_weights,
+        flags.data.record_weights,
         flags.val,
         # Beside the run, which --overwrite deletes and which is made only once its model is.
-        salvage_to=Path(f"{flags.run}.salvaged") if flags.skip_damaged else None,
-        val_in_training=flags.val_in_training,
+        salvage_to=Path(f"{flags.run}.salvaged") if flags.data.skip_damaged else None,
+        val_in_training=flags.data.val_in_training,
     )
     files = records.files
     if flags.val:
@@ -104,7 +105,7 @@ def _train(
     given = flags.with_steps(records.images)
     start, flags = open_start(flags, chosen)
     needs = chosen.needs_vocabulary and start is None
-    if needs and not flags.vocabulary and flags.text_weights == "none":
+    if needs and not flags.model.vocabulary and flags.model.text_weights == "none":
         own = vocabulary_file(records.directories[0])
         raise ValueError(
             f"{recipe_name} reads texts by {chosen.needs_vocabulary}; fetch it and give "
@@ -128,7 +129,7 @@ def _train(
                 "records_fingerprint": records.fingerprint(),
                 "steps": flags.steps,
                 "seed": flags.seed,
-                "never_trained": list(flags.never_trained),
+                "never_trained": list(flags.evaluation.never_trained),
             },
             start=start,
             begun=begun_config(flags),
@@ -142,8 +143,8 @@ def _train(
 
     model = trained.dual_encoder
     say(
-        f"{recipe_name}: {flags.image_tower} {model.image_tower.count_params():,} + "
-        f"{flags.text_tower} {model.text_tower.count_params():,} parameters, "
+        f"{recipe_name}: {flags.model.image_tower} {model.image_tower.count_params():,} + "
+        f"{flags.model.text_tower} {model.text_tower.count_params():,} parameters, "
         f"{flags.steps} steps of {flags.batch_size} on {strategy.num_replicas_in_sync} replica(s)"
     )
     with damage_named(files):
@@ -152,7 +153,7 @@ def _train(
     with chief_first(strategy, cluster):
         measures, monitor = make_measures(flags, trained, strategy, cluster.share)
     writes = cluster.is_chief
-    beside = "unaveraged" if flags.measure_average else "averaged"
+    beside = "unaveraged" if flags.evaluation.measure_average else "averaged"
     keep = KeepBest(trained, flags.run / "best", monitor, beside=beside, writes=writes)
     stop = StopOnNaN(
         flags.run / BROKEN_BATCH,
@@ -166,13 +167,13 @@ def _train(
         chance=Chance.of(flags),
         known=_known_faults(flags, model, strategy.num_replicas_in_sync, manifests),
     )
-    interval = Interval.parse(flags.checkpoint_every)
+    interval = Interval.parse(flags.execution.checkpoint_every)
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)
     logs = [
         LogFile(flags.run / "log.csv", clock.told, lambda: clock.step),
         Board(flags.run / "tensorboard", _picture(flags, trained)),
     ]
-    epoch_steps = min(flags.evaluate_every, flags.steps)
+    epoch_steps = min(flags.evaluation.evaluate_every, flags.steps)
     with damage_named(files):
         ended = run_steps(
             model,
@@ -197,7 +198,7 @@ def _train(
             ],
             checkpoints=checkpoints,
             clock=clock,
-            measure_average=flags.measure_average,
+            measure_average=flags.evaluation.measure_average,
         )
     if stop.stopped_at is not None:
         best = keep.best if keep.best_value is not None else None
@@ -205,7 +206,8 @@ def _train(
             f"the loss or its gradient became NaN or infinite at step {stop.stopped_at}; the "
             f"records of its batch are in {stop.path}; the last good checkpoint is "
             f"{checkpoints.newest_path()}, the best model {best}; "
-            f"try a lower --learning-rate (now {flags.learning_rate}) or --precision float32"
+            f"try a lower --learning-rate (now {flags.optimizer.learning_rate}) or "
+            "--precision float32"
         )
     if writes and not ended.terminated:
         save_trained(flags.run / CHECKPOINTS / "last", trained, beside, averages(model))
@@ -248,7 +250,7 @@ def _picture(flags: FitFlags, trained: TrainedModel) -> Callable[[], bytes] | No
 
 
 def _early_stopping(flags: FitFlags, monitor: str) -> list[keras.callbacks.Callback]:
-    if flags.patience is None:
+    if flags.evaluation.patience is None:
         return []
     mode = "min" if monitor.endswith("loss") else "max"
-    return [keras.callbacks.EarlyStopping(monitor, patience=flags.patience, mode=mode)]
+    return [keras.callbacks.EarlyStopping(monitor, patience=flags.evaluation.patience, mode=mode)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +13,11 @@ from typing import TYPE_CHECKING
 from tfclip import files
 from tfclip.console import say
 from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.saved_flags import CONFIG_FILE, differing_flags
 
 if TYPE_CHECKING:
     from tfclip.models.saving import TrainedModel
     from tfclip.training.data.training_sets import TrainingSets
-
-CONFIG_FILE = "config.json"
-# Flags that decide nothing of what is trained.
-FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache", "val_in_training"}
-# A callback of the user's own: another one is said and not refused, since most only watch.
-FREE_TO_CHANGE |= {"callback"}
 
 
 def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
@@ -47,14 +42,6 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
     files.write_text(path, json.dumps(config, indent=2) + "\n")
 
 
-def begun_config(flags: FitFlags) -> dict | None:
-    """The configuration of the run that `flags` go on with, None for a new one."""
-    path = flags.run / CONFIG_FILE
-    if flags.overwrite or not path.is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def join_run(run: Path, config: Mapping) -> None:
     """Find on another machine the run directory that the chief has made.
 
@@ -69,21 +56,6 @@ def join_run(run: Path, config: Mapping) -> None:
             "that all workers share"
         )
     refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
-
-
-def differing_flags(before: Mapping, now: Mapping, free: Set[str] = frozenset()) -> list[str]:
-    """Return "--seed 0, now 1" for each flag that differs and decides what is trained.
-
-    Args:
-        before, now: the flags by name, as JSON types.
-        free: further flags that may differ.
-    """
-    names = (before.keys() | now.keys()) - FREE_TO_CHANGE - free
-    return [
-        f"--{name.replace('_', '-')} {before.get(name)}, now {now.get(name)}"
-        for name in sorted(names)
-        if before.get(name) != now.get(name)
-    ]
 
 
 def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from tfclip.naming import unknown
 from tfclip.training import run as one_run
-from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import recipe as recipe_of_name
-from tfclip.training.preflight import preflight
+from tfclip.training.setup.preflight import preflight
 
 Reference = str | os.PathLike
 
@@ -59,28 +56,11 @@ def train(
     """
     chosen = recipe_of_name(recipe)
     several = (records,) if isinstance(records, str | os.PathLike) else records
-    given = {name: _typed(name, value) for name, value in flags.items()}
-    if given.get("workers", 1) != 1:
+    if flags.get("workers", 1) != 1:
         raise ValueError(
             "workers are processes that the command starts; run python -m tfclip.fit "
-            f"{recipe} --workers {given['workers']}"
+            f"{recipe} --workers {flags['workers']}"
         )
-    made = chosen.flags(records=tuple(map(str, several)), run=Path(run), **given)
+    made = chosen.flags(records=tuple(map(str, several)), run=Path(run), **flags)
     preflight(recipe, chosen, made)
     return one_run.train(recipe, made, callbacks)
-
-
-def _typed(name: str, value: Any) -> Any:
-    """A flag as its field holds it: a path from text, a tuple from a list.
-
-    Raises:
-        ValueError: there is no such flag.
-    """
-    types = {field.name: str(field.type) for field in fields(FitFlags)}
-    if name not in types:
-        raise unknown("flag", name, types)
-    if "Path" in types[name]:
-        return None if value is None else Path(value)
-    if "tuple" in types[name] and not isinstance(value, str):
-        return tuple(value)
-    return str(value) if isinstance(value, os.PathLike) else value

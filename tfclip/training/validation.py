@@ -39,7 +39,8 @@ def make_measures(
     if flags.val:
         directory, split = records_reference(flags.val, "val")
         size = {"batch_size": flags.batch_size}
-        if len(flags.locked) == 2 and flags.cache_features and not flags.unlock_after:
+        freeze = flags.freeze
+        if len(freeze.towers) == 2 and freeze.cache_features and not freeze.unfreeze_after:
             stored = locked_features(flags, trained, directory, split, views="1")
             batches = stored_validation_batches(**stored, **size)
             retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
@@ -56,17 +57,19 @@ def make_measures(
         measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
         measures["recall"] = lambda: _recalls(retrieval())
         monitors.append("val_recall")
-    if flags.class_folders:
+    if flags.evaluation.class_folders:
         measures["top1"] = lambda: {
-            "top1": evaluate_classification(trained, flags.class_folders)["top1"]
+            "top1": evaluate_classification(trained, flags.evaluation.class_folders)["top1"]
         }
         monitors.append("top1")
-    if flags.voc:
-        scorer = SplitScorer(trained, *records_reference(flags.voc, "val"))
+    if flags.evaluation.voc:
+        scorer = SplitScorer(trained, *records_reference(flags.evaluation.voc, "val"))
         measures["voc"] = lambda: {"voc_map": scorer.map()}
         monitors.append("voc_map")
-    monitor = flags.monitor if flags.monitor != "auto" else ["loss", *monitors][-1]
-    if monitor == "loss" and flags.monitor == "auto":
+    monitor = flags.evaluation.monitor
+    if monitor == "auto":
+        monitor = ["loss", *monitors][-1]
+    if monitor == "loss" and flags.evaluation.monitor == "auto":
         say(
             "note: without --val the best model is chosen by the training loss, which falls with "
             "overfitting too; make_records --val-fraction 0.1 holds pictures out"

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfclip.inputs.batches import training_batches
-from tfclip.inputs.examples import SamplingOptions
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import tokenizer_from_file
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
@@ -156,7 +156,7 @@ def test_the_loss_of_chance_is_the_least_of_a_model_whose_embeddings_are_one(los
 
 def test_collapse_is_found_by_the_hits_where_words_are_in_the_loss():
     flags = RECIPES["laptop"].flags()
-    assert flags.word_weight
+    assert flags.objective.word_weight
     chance = Chance.of(flags)
     means = {"batch_loss": 2.0, "logit_scale": 30.0}
     for accuracy, found in ((1.1 * chance.accuracy, 1), (3 * chance.accuracy, 0)):
@@ -217,7 +217,7 @@ def test_the_keys_of_a_batch_are_those_of_its_records(training_records):
     records = open_training_sets([f"{training_records}:train"])
     tokenizer = tokenizer_from_file(training_records / "vocab.model", 8)
     batches = training_batches(
-        records.drawn_from, tokenizer, SamplingOptions(16), batch_size=3, seed=5
+        records.drawn_from, tokenizer, 16, SamplingOptions(), batch_size=3, seed=5
     )
     ids = {
         record[schema.KEY].decode(): record[schema.ID]

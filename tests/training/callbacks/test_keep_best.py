@@ -20,7 +20,7 @@ def trained(tiny_model):
 
 def with_new_optimizer(model, average):
     flags = RECIPES["shapes"].flags(average=average, warmup_steps=0)
-    model.compile(optimizer=make_optimizer(flags, 0.1, 10))
+    model.compile(optimizer=make_optimizer(flags.optimizer, 0.1, 10))
     model.optimizer.build(model.trainable_variables)
 
 

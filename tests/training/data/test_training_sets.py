@@ -22,6 +22,7 @@ from tfclip.records.packing.writer import pack
 from tfclip.sources.sample import Sample, Source
 from tfclip.training.data.training_sets import open_training_sets
 from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.flat import nest
 from tfclip.training.options.recipes import RECIPES
 from tfclip.training.phases import batch_keys
 from tfclip.training.run import train
@@ -214,7 +215,7 @@ def test_sets_with_pictures_in_common_are_refused_and_in_val_told(sets, capsys):
 )
 def test_mistakes_are_told_before_anything_starts(given, told, tmp_path):
     with pytest.raises(ValueError, match=told):
-        FitFlags(run=tmp_path, **given)
+        nest(FitFlags, {"run": tmp_path, **given})
 
 
 def test_the_order_of_an_earlier_pack_is_said(tmp_path, monkeypatch, capfd):

@@ -72,7 +72,7 @@ def test_it_round_trips_through_its_config():
 )
 def test_the_schedule_warms_up_and_ends_as_asked(schedule, expected):
     flags = RECIPES["shapes"].flags(schedule=schedule, warmup_steps=10)
-    rate = make_optimizer(flags, 2.0, 50)._learning_rate
+    rate = make_optimizer(flags.optimizer, 2.0, 50)._learning_rate
     found = [float(rate(step)) / 2 for step in (5, 10, 30, 50)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -105,7 +105,7 @@ def test_lower_layers_have_lower_factors():
 def test_averaged_weights_are_a_moving_average_and_are_exchanged():
     model = tiny()
     flags = RECIPES["shapes"].flags(average=0.5, warmup_steps=0)
-    model.compile(optimizer=make_optimizer(flags, 0.1, 10))
+    model.compile(optimizer=make_optimizer(flags.optimizer, 0.1, 10))
     model.optimizer.build(model.trainable_variables)
     variable = model.trainable_variables[0]
     expected = None

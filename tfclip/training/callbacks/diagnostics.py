@@ -206,10 +206,10 @@ class Chance:
         alone can reach: for each picture and caption that of one positive among the batch, the
         entropy of one in batch, batch times.
         """
-        batch, captions = flags.batch_size, flags.captions
-        if flags.word_weight:
+        batch, captions = flags.batch_size, flags.sampling.captions
+        if flags.objective.word_weight:
             return cls(1 / batch)
-        if flags.loss == "softmax":
+        if flags.objective.loss == "softmax":
             loss = math.log(batch) + 0.5 * math.log(captions)
             return cls(1 / batch, loss, "ln of the batch")
         loss = captions * (math.log(batch) + (batch - 1) * math.log(batch / (batch - 1)))
@@ -272,11 +272,11 @@ def other_preprocessing(
     if val is not None:
         packed["validation"] = val.packing.get("image_size")
     for name, size in packed.items():
-        if size and size < flags.image_size:
+        if size and size < flags.model.image_size:
             found.append(
                 f"the {name} pictures were packed with a short side of {size} pixels and are "
-                f"enlarged to {flags.image_size}: pack them again with --image-size "
-                f"{flags.image_size} or more, or train with --image-size {size}"
+                f"enlarged to {flags.model.image_size}: pack them again with --image-size "
+                f"{flags.model.image_size} or more, or train with --image-size {size}"
             )
     if len(set(packed.values())) > 1:
         told = " and ".join(f"{name} {size or 'as found'}" for name, size in packed.items())

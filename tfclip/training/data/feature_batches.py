@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.inputs.batches import tokenized
-from tfclip.inputs.examples import ExampleRng, SamplingOptions, example_seed, several_of, view_of
+from tfclip.inputs.examples import ExampleRng, example_seed, several_of, view_of
 from tfclip.inputs.images import decode_record_jpeg
 from tfclip.inputs.input_shards import ALL, InputShard
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
@@ -27,6 +28,7 @@ def feature_batches(
     records: Path,
     split: str,
     tokenizer: Tokenizer,
+    image_size: int,
     sampling: SamplingOptions,
     *,
     image: ImageFeatures | None,
@@ -44,7 +46,7 @@ def feature_batches(
 
     Args:
         records, split: what the features were computed from.
-        tokenizer, sampling, batch_size, seed, start_step, words, share: see
+        tokenizer, image_size, sampling, batch_size, seed, start_step, words, share: see
             `inputs.batches.training_batches`.
         image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F).
         text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F).
@@ -66,11 +68,12 @@ def feature_batches(
         if at_once:
             return {ROW: record[ROW], "number": number}
         rng = ExampleRng(example_seed(seed, number))
-        example = {ROW: record[ROW], "view": rng.view_at(sampling)}
+        example = {ROW: record[ROW], "view": rng.view_at(sampling.views)}
         if image is None:
             picture = decode_record_jpeg(record[schema.IMAGE])
             image_id = record[schema.ID]
-            example |= {"image": rng.view(picture, image_id, sampling), "image_id": image_id}
+            seen = rng.view(picture, image_id, image_size, sampling.views)
+            example |= {"image": seen, "image_id": image_id}
         if text is None:
             example["caption"] = rng.text(record, sampling)
         else:

@@ -10,6 +10,7 @@ import tyro
 
 from tfclip.naming import unknown
 from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.flat import by_field, nest
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,23 @@ class Recipe:
     needs_vocabulary: str | None = None
 
     def flags(self, **given) -> FitFlags:
-        """The flags of this recipe: its defaults under what is given."""
-        return self.length_as_given(
-            FitFlags(**{"records": (), "run": Path(), **self.defaults, **given})
-        )
+        """The flags of this recipe, in their groups: its defaults under what is given.
+
+        Raises:
+            ValueError: an unknown name, or values that cannot be trained with.
+        """
+        return self.length_as_given(self._nested(**{**self.defaults, **by_field(given)}))
 
     def length_as_given(self, flags: FitFlags) -> FitFlags:
         """The same flags without the recipe's epochs, where --steps was given and --epochs not."""
-        own = FitFlags(**{"records": (), "run": Path(), **self.defaults})
+        own = self._nested(**self.defaults)
         if flags.steps != own.steps and flags.epochs == own.epochs:
             return replace(flags, epochs=None)
         return flags
+
+    @staticmethod
+    def _nested(**values) -> FitFlags:
+        return nest(FitFlags, {"records": (), "run": Path(), **values})
 
     def defaults_for_command(self) -> FitFlags:
         """The flags with `--records` and `--run` still to be given."""
@@ -52,7 +59,7 @@ class Recipe:
     def options(self, flags: FitFlags) -> dict[str, Mapping]:
         """The options of towers and heads by the names of `ModelConfig`: for those of the recipe,
         not for others that the flags name in their place."""
-        own = self.flags()
+        own, model = self.flags().model, flags.model
         names = {
             "image_options": "image_tower",
             "text_options": "text_tower",
@@ -61,7 +68,7 @@ class Recipe:
         }
         return {
             options: dict(getattr(self, options))
-            if getattr(flags, part) == getattr(own, part)
+            if getattr(model, part) == getattr(own, part)
             else {}
             for options, part in names.items()
         }
@@ -147,7 +154,7 @@ RECIPES: dict[str, Recipe] = {
                 "text_head": "identity",
                 "embed_dim": 384,
                 "context_length": 40,
-                "lock": "text",
+                "freeze": "text",
                 "batch_size": batch,
                 "learning_rate": 1e-3,
                 "weight_decay": 0.05,
@@ -190,7 +197,7 @@ RECIPES: dict[str, Recipe] = {
             "text_head": "residual",
             "embed_dim": 1024,
             "context_length": 40,
-            "lock": "image,text",
+            "freeze": "image,text",
             "views": "4",
             "feature_precision": "float16",
             "captions": 5,

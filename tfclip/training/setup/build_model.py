@@ -59,13 +59,13 @@ def prepare_model(
     Raises:
         ValueError, FileNotFoundError: for a vocabulary or weights that are missing or do not fit.
     """
-    pretrained = load_text_weights(flags.text_tower, flags.text_weights)
+    pretrained = load_text_weights(flags.model.text_tower, flags.model.text_weights)
     if start is not None:
-        tokenizer, options = start.tokenizer(flags.context_length), start.options()
+        tokenizer, options = start.tokenizer(flags.model.context_length), start.options()
     else:
         tokenizer = _tokenizer(flags, directories, files, pretrained, begun)
         tokenizer = tokenizer.with_context_length(
-            flags.context_length or _measured_context(tokenizer, files, pretrained)
+            flags.model.context_length or _measured_context(tokenizer, files, pretrained)
         )
     if pretrained:
         options = {**options, "text_options": {**options["text_options"], **pretrained.options}}
@@ -73,13 +73,13 @@ def prepare_model(
     dual_encoder = DualEncoder(
         model_config(flags, options, tokenizer.context_length, tokenizer.vocabulary_size)
     )
-    load_image_weights(dual_encoder.image_tower, flags.image_tower, flags.image_weights)
+    load_image_weights(dual_encoder.image_tower, flags.model.image_tower, flags.model.image_weights)
     if pretrained:
         pretrained.copy_into(dual_encoder.text_tower)
     if start is not None:
         start.copy_into(dual_encoder)
         trained_on = {**trained_on, **start.described()}
-    dual_encoder.freeze(flags.locked)
+    dual_encoder.freeze(flags.freeze.towers)
     _normalize_together(dual_encoder, flags)
     compile_for_training(dual_encoder, flags)
     return TrainedModel(dual_encoder, tokenizer, trained_on)
@@ -87,17 +87,19 @@ def prepare_model(
 
 def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
     """Let batch normalisation see the batch of all replicas, or say that it sees less."""
-    if flags.micro_batch is None:
+    micro_batch = flags.optimizer.micro_batch
+    if micro_batch is None:
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             synchronize_normalization(model)
         return
     found = batch_normalizations(model)
-    training = found if flags.unlock_after else [layer for layer in found if layer.trainable]
-    if training:
+    if not flags.freeze.unfreeze_after:
+        found = [layer for layer in found if layer.trainable]
+    if found:
         say(
-            f"--micro-batch {flags.micro_batch}: {len(training)} layers of batch normalisation see "
-            f"the {flags.micro_batch} pictures of a micro-batch, not the batch; lock the tower, or "
-            "take one without batch normalisation, for the gradients of the whole batch"
+            f"--micro-batch {micro_batch}: {len(found)} layers of batch normalisation see the "
+            f"{micro_batch} pictures of a micro-batch, not the batch; freeze the tower, or take "
+            "one without batch normalisation, for the gradients of the whole batch"
         )
 
 
@@ -108,20 +110,21 @@ def model_config(
     vocabulary_size: int,
 ) -> ModelConfig:
     """The architecture that the flags and the options of `Recipe.options` name."""
+    model, objective = flags.model, flags.objective
     return ModelConfig(
-        image_tower=flags.image_tower,
-        text_tower=flags.text_tower,
-        image_size=flags.image_size,
-        resize=flags.resize,
-        interpolation=flags.interpolation,
-        embed_dim=flags.embed_dim,
+        image_tower=model.image_tower,
+        text_tower=model.text_tower,
+        image_size=model.image_size,
+        resize=model.resize,
+        interpolation=model.interpolation,
+        embed_dim=model.embed_dim,
         context_length=context_length,
         vocabulary_size=vocabulary_size,
-        image_head=flags.image_head,
-        text_head=flags.text_head,
-        initial_logit_scale=flags.logit_scale,
-        initial_logit_bias=flags.logit_bias if flags.loss == "sigmoid" else None,
-        precision=flags.precision,
+        image_head=model.image_head,
+        text_head=model.text_head,
+        initial_logit_scale=objective.logit_scale,
+        initial_logit_bias=objective.logit_bias if objective.loss == "sigmoid" else None,
+        precision=model.precision,
         **options,
     )
 
@@ -131,8 +134,8 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
 
     Gradients are clipped by the model's own train_step, after the reduce over replicas.
     """
-    steps = flags.unlock_after or flags.steps
-    optimizer = make_optimizer(flags, flags.learning_rate, steps)
+    steps = flags.freeze.unfreeze_after or flags.steps
+    optimizer = make_optimizer(flags.optimizer, flags.optimizer.learning_rate, steps)
     _compile(model, optimizer, flags)
 
 
@@ -149,20 +152,20 @@ def compile_unlocked(model: DualEncoder, flags: FitFlags) -> None:
         model.tagging_loss = replace(model.tagging_loss, features=None)
     factors = {}
     for modality in frozen:
-        factors |= depth_factors(getattr(model, f"{modality}_tower"), flags.layer_decay)
-    steps = flags.steps - flags.unlock_after
-    optimizer = make_optimizer(flags, flags.unlocked_learning_rate, steps, factors)
+        factors |= depth_factors(getattr(model, f"{modality}_tower"), flags.freeze.layer_decay)
+    steps = flags.steps - flags.freeze.unfreeze_after
+    optimizer = make_optimizer(flags.optimizer, flags.freeze.unfrozen_learning_rate, steps, factors)
     _compile(model, optimizer, flags)
 
 
 def _compile(model: DualEncoder, optimizer: LayerwiseAdamW, flags: FitFlags) -> None:
-    if flags.precision == "float16":
+    if flags.model.precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
         optimizer,
-        flags.loss,
-        clip_norm=flags.clip_norm,
-        micro_batch=flags.micro_batch,
+        flags.objective.loss,
+        clip_norm=flags.optimizer.clip_norm,
+        micro_batch=flags.optimizer.micro_batch,
         jit_compile=False,
     )
     optimizer.build(model.trainable_variables)
@@ -181,20 +184,20 @@ def _tokenizer(
     """
     own = pretrained.make_tokenizer(SHORTEST) if pretrained else None
     if own is not None:
-        if flags.vocabulary:
+        if flags.model.vocabulary:
             raise ValueError(
                 "--vocabulary and --text-weights exclude each other: weights bring theirs"
             )
         return own
-    if not flags.vocabulary:
+    if not flags.model.vocabulary:
         return tokenizer_of(directories, files)
-    if not flags.vocabulary.is_file():
-        raise FileNotFoundError(f"no vocabulary at --vocabulary {flags.vocabulary}")
+    if not flags.model.vocabulary.is_file():
+        raise FileNotFoundError(f"no vocabulary at --vocabulary {flags.model.vocabulary}")
     # Before a run named its tokenizer, every vocab.txt was lower-cased.
     lowercase = None if begun is None else begun.get("tokenizer", {}).get("lowercase", True)
-    given = tokenizer_from_file(flags.vocabulary, SHORTEST, lowercase)
+    given = tokenizer_from_file(flags.model.vocabulary, SHORTEST, lowercase)
     if isinstance(given, WordPieceTokenizer) and not given.lowercase:
-        say(f"{flags.vocabulary} is cased: texts keep their case and their marks")
+        say(f"{flags.model.vocabulary} is cased: texts keep their case and their marks")
     return given
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.training.options.flags import FitFlags
+from tfclip.training.options.optimizer import OptimizerOptions
 
 # Parts of a tower's depth that share a learning rate, whatever the number of its layers.
 DEPTHS = 12
@@ -97,12 +97,12 @@ def _subtract_scaled(variable: keras.Variable, factor, amount) -> None:
 
 
 def make_optimizer(
-    flags: FitFlags, rate: float, steps: int, factors: Mapping[str, float] | None = None
+    options: OptimizerOptions, rate: float, steps: int, factors: Mapping[str, float] | None = None
 ) -> LayerwiseAdamW:
-    """The optimizer of `steps` updates: a warm-up to `rate`, then the schedule of the flags."""
-    warmup = min(flags.warmup_steps, steps // 2)
+    """The optimizer of `steps` updates: a warm-up to `rate`, then the schedule."""
+    warmup = min(options.warmup_steps, steps // 2)
     # A cosine that never falls is a constant, and has the same warm-up.
-    lowest = 1.0 if flags.schedule == "constant" else 0.0
+    lowest = 1.0 if options.schedule == "constant" else 0.0
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else rate,
         decay_steps=steps - warmup,
@@ -112,12 +112,12 @@ def make_optimizer(
     )
     return LayerwiseAdamW(
         schedule,
-        weight_decay=flags.weight_decay,
-        beta_1=flags.beta_1,
-        beta_2=flags.beta_2,
-        epsilon=flags.epsilon,
-        use_ema=flags.average > 0,
-        ema_momentum=flags.average,
+        weight_decay=options.weight_decay,
+        beta_1=options.beta_1,
+        beta_2=options.beta_2,
+        epsilon=options.epsilon,
+        use_ema=options.average > 0,
+        ema_momentum=options.average,
         factors=factors,
     )
 

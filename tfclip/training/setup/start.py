@@ -97,44 +97,48 @@ def open_start(flags: FitFlags, recipe: Recipe) -> tuple[Start | None, FitFlags]
     Raises:
         FileNotFoundError, ValueError: no model, or a flag that it cannot follow; names it.
     """
-    if flags.init is None:
+    if flags.model.init is None:
         return None, flags
-    trained = load_model(flags.init)
+    trained, model = load_model(flags.model.init), flags.model
     config, usual = trained.config, recipe.flags()
     given = {n for n in (*_OF_THE_MODEL, *_CHANGEABLE, *_OTHER_WEIGHTS)} - {
         name
         for name in (*_OF_THE_MODEL, *_CHANGEABLE, *_OTHER_WEIGHTS)
-        if getattr(flags, name) == getattr(usual, name)
+        if getattr(model, name) == getattr(usual.model, name)
     }
     for name in _OF_THE_MODEL:
-        if name in given and getattr(flags, name) != getattr(config, name):
+        if name in given and getattr(model, name) != getattr(config, name):
             raise ValueError(
-                f"--{name.replace('_', '-')} {getattr(flags, name)}: the model of --init "
-                f"{flags.init} has {getattr(config, name)}, which weights cannot leave; leave the "
-                "flag out, or begin without --init"
+                f"--{name.replace('_', '-')} {getattr(model, name)}: the model of --init "
+                f"{model.init} has {getattr(config, name)}, which weights cannot leave; leave "
+                "the flag out, or begin without --init"
             )
     if other := [name for name in _OTHER_WEIGHTS if name in given]:
         raise ValueError(
             f"--{other[0].replace('_', '-')} and --init exclude each other: the model of --init "
             "brings its own"
         )
-    kept = [n for n in _CHANGEABLE if n not in given or getattr(flags, n) == getattr(config, n)]
+    kept = [n for n in _CHANGEABLE if n not in given or getattr(model, n) == getattr(config, n)]
     anew = [name for name in _CHANGEABLE if name not in kept]
     for name in anew:
         say(
-            f"--{name.replace('_', '-')} {getattr(flags, name)} in the place of the start's "
+            f"--{name.replace('_', '-')} {getattr(model, name)} in the place of the start's "
             f"{getattr(config, name)}"
         )
-    if "context_length" in anew and flags.context_length > config.context_length:
+    if "context_length" in anew and flags.model.context_length > config.context_length:
         say("a longer context stretches the text positions: all texts are embedded differently")
     values = {name: getattr(config, name) for name in (*_OF_THE_MODEL, *kept)}
     none = {"image_weights": "none", "text_weights": "none", "vocabulary": None}
     say(
-        f"--init {flags.init}: {config.image_tower} of {config.image_size} px, "
+        f"--init {flags.model.init}: {config.image_tower} of {config.image_size} px, "
         f"{config.text_tower}, heads, temperature "
         f"{float(trained.dual_encoder.temperature()):.1f} and tokenizer are its own; the optimizer "
         "begins anew"
     )
-    start = Start(flags.init, trained)
+    start = Start(flags.model.init, trained)
     scale = min(config.initial_logit_scale, 100.0)
-    return start, replace(flags, **values, **none, logit_scale=scale)
+    return start, replace(
+        flags,
+        model=replace(model, **values, **none),
+        objective=replace(flags.objective, logit_scale=scale),
+    )

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tfclip.training.options.recipes import RECIPES
-from tfclip.training.preflight import _can_be_fetched, preflight
+from tfclip.training.setup.preflight import _can_be_fetched, preflight
 
 FRESH = """
 import sys

@@ -18,7 +18,7 @@ from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference, vocabulary_file
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe
-from tfclip.training.run_directory import CONFIG_FILE, differing_flags
+from tfclip.training.options.saved_flags import CONFIG_FILE, differing_flags
 
 # Of files that say in their name what they are.
 WEIGHT_FILES = (".h5", ".keras", ".safetensors", ".pt", ".pth", ".bin")
@@ -34,7 +34,7 @@ def preflight(name: str, recipe: Recipe, flags: FitFlags) -> None:
     if missing := list(_missing(name, recipe, flags)):
         raise FileNotFoundError("; ".join(missing))
     images = sum(_images(reference, "train") for reference in flags.records)
-    for reference, split in ((flags.val, "val"), (flags.voc, "val")):
+    for reference, split in ((flags.val, "val"), (flags.evaluation.voc, "val")):
         if reference:
             _images(reference, split)
     refuse_another_run(name, flags.with_steps(images))
@@ -71,41 +71,41 @@ def refuse_another_run(name: str, flags: FitFlags) -> None:
 
 def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
     """What is not there, a sentence each."""
-    for reference in (*flags.records, flags.val, flags.voc):
+    for reference in (*flags.records, flags.val, flags.evaluation.voc):
         if reference:
             directory, _ = records_reference(reference)
             try:
                 load_manifest(directory)
             except FileNotFoundError as error:
                 yield str(error)
-    outside = [("--image-tower", flags.image_tower), ("--text-tower", flags.text_tower)]
-    outside += [("--callback", one) for one in flags.callback]
+    outside = [("--image-tower", flags.model.image_tower), ("--text-tower", flags.model.text_tower)]
+    outside += [("--callback", one) for one in flags.execution.callback]
     for kind, named in outside:
         if plugins.is_reference(named) and (told := plugins.missing_module(kind, named)):
             yield told
-    if flags.class_folders and not flags.class_folders.is_dir():
-        yield f"no folder at --class-folders {flags.class_folders}"
-    for flag, weights in (("image", flags.image_weights), ("text", flags.text_weights)):
+    if flags.evaluation.class_folders and not flags.evaluation.class_folders.is_dir():
+        yield f"no folder at --class-folders {flags.evaluation.class_folders}"
+    for flag, weights in (("image", flags.model.image_weights), ("text", flags.model.text_weights)):
         path = Path(weights).expanduser()
         if weights == "none" or path.exists():
             continue
         if looks_like_path(weights) or path.suffix in WEIGHT_FILES:
             yield f"no file or folder at --{flag}-weights {weights}{_from(recipe, flag)}"
-        elif not _can_be_fetched(weights, getattr(flags, f"{flag}_tower")):
+        elif not _can_be_fetched(weights, getattr(flags.model, f"{flag}_tower")):
             yield (
-                f"the weights {weights} of {getattr(flags, f'{flag}_tower')} are not on this "
+                f"the weights {weights} of {getattr(flags.model, f'{flag}_tower')} are not on this "
                 f"machine, and {_host(weights)} is not reached from it; fetch them elsewhere and "
                 f"give --{flag}-weights PATH"
             )
-    if flags.init and not holds_model(flags.init):
-        yield f"no trained or converted model at --init {flags.init}"
-    if flags.vocabulary:
-        if not flags.vocabulary.is_file():
+    if flags.model.init and not holds_model(flags.model.init):
+        yield f"no trained or converted model at --init {flags.model.init}"
+    if flags.model.vocabulary:
+        if not flags.model.vocabulary.is_file():
             told = recipe.needs_vocabulary
-            yield f"no file at --vocabulary {flags.vocabulary}" + (
+            yield f"no file at --vocabulary {flags.model.vocabulary}" + (
                 f"; {name} reads texts by {told}" if told else ""
             )
-    elif recipe.needs_vocabulary and flags.text_weights == "none" and not flags.init:
+    elif recipe.needs_vocabulary and flags.model.text_weights == "none" and not flags.model.init:
         own = vocabulary_file(records_reference(flags.records[0])[0])
         yield (
             f"{name} reads texts by {recipe.needs_vocabulary}; fetch it and give --vocabulary "
@@ -115,7 +115,7 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
 
 def _from(recipe: Recipe, flag: str) -> str:
     """Where the recipe's own weights come from."""
-    own = getattr(recipe.flags(), f"{flag}_weights")
+    own = getattr(recipe.flags().model, f"{flag}_weights")
     return (
         "" if own == "none" else f" (the recipe's own are {own}: leave the flag out to fetch them)"
     )

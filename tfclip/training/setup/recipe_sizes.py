@@ -42,10 +42,10 @@ def count_parameters(recipe: Recipe) -> dict:
     from tfclip.training.setup.build_model import model_config
 
     flags = recipe.flags()
-    context = flags.context_length or 32
+    context = flags.model.context_length or 32
     config = model_config(flags, recipe.options(flags), context, recipe.vocabulary_size)
     model = DualEncoder(config)
-    model.freeze(flags.locked)
+    model.freeze(flags.freeze.towers)
     return {
         **{
             modality: {

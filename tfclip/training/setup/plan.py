@@ -6,7 +6,7 @@ from tfclip.records.manifest import load_manifest, records_reference
 from tfclip.training.data.training_sets import TrainingSets, open_training_sets
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe
-from tfclip.training.run_directory import begun_config
+from tfclip.training.options.saved_flags import begun_config
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.workers.strategy import make_strategy
 
@@ -21,8 +21,13 @@ def plan_run(name: str, recipe: Recipe, flags: FitFlags) -> dict:
     Weights and vocabulary are read, caption lengths measured: what would stop the run before its
     first step stops here too. Damaged records are found by training alone.
     """
-    strategy = make_strategy(flags.replicas, 1)
-    records = open_training_sets(flags.records, flags.record_weights, flags.val, salvage_to=None)
+    strategy = make_strategy(flags.execution.replicas, 1)
+    records = open_training_sets(
+        flags.records,
+        flags.data.record_weights,
+        flags.val,
+        val_in_training=flags.data.val_in_training,
+    )
     flags = flags.with_steps(records.images)
     with strategy.scope():
         trained = prepare_model(
@@ -62,6 +67,6 @@ def _validation_pictures(flags: FitFlags) -> int:
 
 def _feature_folders(flags: FitFlags, records: TrainingSets) -> list[str]:
     """Where outputs of frozen towers are stored."""
-    if not (flags.locked and flags.cache_features):
+    if not flags.freeze.stores_features:
         return []
-    return [str(flags.feature_cache or one / "features") for one in records.directories]
+    return [str(flags.freeze.feature_cache or one / "features") for one in records.directories]

@@ -1,0 +1,94 @@
+"""Option groups as one flat mapping, as `config.json`, `tfclip.train` and recipes name them."""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tfclip.naming import unknown
+
+# Names in the configuration of a run, which stay what they were, by the fields' names of today.
+SAVED_NAMES = {
+    "freeze": "lock",
+    "unfreeze_after": "unlock_after",
+    "unfrozen_learning_rate": "unlocked_learning_rate",
+}
+_FIELD_NAMES = {saved: name for name, saved in SAVED_NAMES.items()}
+
+Options = TypeVar("Options")
+
+
+def flatten(options: Any) -> dict[str, Any]:
+    """Return the values of an options dataclass and of its groups by the names of their fields."""
+    flat: dict[str, Any] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        flat |= flatten(value) if is_dataclass(value) else {field.name: value}
+    return flat
+
+
+def nest(kind: type[Options], flat: Mapping[str, Any]) -> Options:
+    """Make an options dataclass and its groups from a flat mapping.
+
+    Args:
+        kind: the dataclass; fields that are not named keep their defaults.
+        flat: values by the names of fields, or by the names in the configuration of a run. Text
+            becomes a path and a list a tuple where the field holds one.
+
+    Raises:
+        ValueError: an unknown name, one that is given twice, or values that a group refuses.
+    """
+    types = leaf_types(kind)
+    values = by_field(flat)
+    for name in values:
+        if name not in types:
+            raise unknown("flag", name, types)
+    return _made(kind, {name: _converted(value, types[name]) for name, value in values.items()})
+
+
+def by_field(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same values by the names of fields, where some have those of `config.json`.
+
+    Raises:
+        ValueError: one is given under both names.
+    """
+    values: dict[str, Any] = {}
+    for name, value in flat.items():
+        known = _FIELD_NAMES.get(name, name)
+        if known in values:
+            raise ValueError(f"{known} and {name} are one flag; give one of them")
+        values[known] = value
+    return values
+
+
+def leaf_types(kind: type) -> dict[str, Any]:
+    """Return the type of every field that is no group, by its name, groups included."""
+    types: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        types |= leaf_types(hint) if is_dataclass(hint) else {name: hint}
+    return types
+
+
+def _made(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for field in fields(typing.cast(Any, kind)):
+        if is_dataclass(hints[field.name]):
+            arguments[field.name] = _made(hints[field.name], values)
+        elif field.name in values:
+            arguments[field.name] = values[field.name]
+    return kind(**arguments)
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """A value as its field holds it."""
+    told = str(hint)
+    if "Path" in told:
+        return Path(value) if isinstance(value, str | os.PathLike) else value
+    if "tuple" in told and isinstance(value, list):
+        return tuple(value)
+    return str(value) if isinstance(value, os.PathLike) else value

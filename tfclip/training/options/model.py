@@ -1,0 +1,59 @@
+"""The options of the model: its towers, their weights, their heads and the size of its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfclip.inputs.picture_size import INTERPOLATIONS, RESIZES
+from tfclip.models.config import PRECISIONS
+from tfclip.models.registry import head, image_tower, text_tower
+from tfclip.training.options.checks import above_zero, one_of
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The dual encoder: towers, weights, heads, sizes."""
+
+    image_tower: str = "efficientnet-b5"
+    """Image encoder; an unknown name lists the known ones; package.module:function is imported."""
+    text_tower: str = "bert-small"
+    """Text encoder, as --image-tower."""
+    image_weights: str = "none"
+    """imagenet, a keras_hub preset name, a folder (Hugging Face, timm, Keras), a .h5 file, or
+    none."""
+    text_weights: str = "none"
+    """A keras_hub preset name, a folder (Hugging Face, Keras), a .weights.h5 file, or none."""
+    init: Path | None = None
+    """Begin with the whole model of this run or converted model: towers, heads, temperature,
+    tokenizer, preprocessing."""
+    image_size: int = 224
+    """Height and width of the pictures in pixels."""
+    resize: str = "squash"
+    """How a whole picture becomes a square: squash (changes its proportions), or crop (the shorter
+    side is scaled, the middle of the longer one kept)."""
+    interpolation: str = "area"
+    """area, bilinear, or bicubic (both antialiased, as Pillow has them; slower)."""
+    embed_dim: int = 256
+    """Size of the shared embedding."""
+    context_length: int | None = None
+    """Longest text in tokens; chosen from the training captions when not given."""
+    image_head: str = "linear"
+    """What comes after the image tower; an unknown name lists the known ones."""
+    text_head: str = "linear"
+    """What comes after the text tower."""
+    vocabulary: Path | None = None
+    """A vocab.model, a vocab.txt, or CLIP's byte-pair merges, to use instead of the one in the
+    records."""
+    precision: str = "float32"
+    """float32, bfloat16, or float16 with loss scaling."""
+
+    def __post_init__(self):
+        image_tower(self.image_tower)
+        text_tower(self.text_tower)
+        head(self.image_head)
+        head(self.text_head)
+        one_of(self, "resize", RESIZES)
+        one_of(self, "interpolation", INTERPOLATIONS)
+        one_of(self, "precision", PRECISIONS)
+        above_zero(self, "image_size", "embed_dim")
