@@ -167,7 +167,16 @@ def _page(rows: list[dict], names: list[str], chosen: float) -> str:
         figure = line_chart([curve], x_label=names[0], y_label=names[1], y_range=None)
         drawn.append(("One measurement against the other", to_svg(figure, "both measurements")))
     title = "Mixes of two runs"
-    return render("soup.html", title=title, drawn=drawn, table=table(rows, names, chosen))
+    percents = [
+        [_marked(row["alpha"], chosen), *(f"{100 * row[name]:.1f}" for name in names)]
+        for row in rows
+    ]
+    columns = ["alpha", *(f"{name}, %" for name in names)]
+    return render("soup.html", title=title, drawn=drawn, columns=columns, rows=percents)
+
+
+def _marked(alpha: float, chosen: float) -> str:
+    return f"{alpha:.2f}{' (chosen)' if math.isclose(alpha, chosen) else ''}"
 
 
 def main(argv: list[str] | None = None) -> int:

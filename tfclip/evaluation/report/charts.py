@@ -109,7 +109,7 @@ def line_chart(
                 axes.plot(*line.point, "o", color=colour, markersize=6)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.set_xlim(*(x_range or _range([line.x for line in lines])))
+        axes.set_xlim(*_with_room(*(x_range or _range([line.x for line in lines]))))
         axes.set_ylim(*_with_room(*(y_range or _range([line.y for line in lines]))))
         if legend:
             columns = 1 if max(len(line.label) for line in lines) > 22 else 2
