@@ -9,10 +9,10 @@ demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
 test: $(VENV)/.installed-test lint
-	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-browser
-	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile
+	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

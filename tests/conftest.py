@@ -13,6 +13,25 @@ from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Files of many seconds, which begin first: one of them at the end leaves the other workers idle.
+LONG = (
+    "training/loop/test_replicas.py",
+    "training/loop/test_resume.py",
+    "test_golden_run.py",
+    "training/setup/test_freeze.py",
+    "training/test_learning_gate.py",
+    "models/test_compile.py",
+    "training/workers/test_workers.py",
+    "serving/test_serve_run.py",
+    "test_evaluate.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """`--no-loadscope-reorder` keeps this order; pytest-xdist's own is by number of tests."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+
+
 CLASS_NAMES = ("red circle", "blue square", "green star")
 
 

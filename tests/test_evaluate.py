@@ -254,14 +254,14 @@ def test_help_and_mistakes_need_no_tensorflow(place):
 
 
 @pytest.mark.parametrize(
-    ("fusion", "probabilities"),
+    ("fusion", "probabilities", "tiles"),
     [
-        ("logsumexp", "isotonic"),
-        pytest.param("max", "platt", marks=pytest.mark.slow),
+        ("logsumexp", "isotonic", "1+4"),
+        pytest.param("max", "platt", "1+4+9", marks=pytest.mark.slow),
     ],
 )
 def test_evaluate_predict_and_the_export_give_one_answer(
-    place, capsys, tmp_path, fusion, probabilities
+    place, capsys, tmp_path, fusion, probabilities, tiles
 ):
     from tfclip import export
     from tfclip.evaluation.decisions.calibration import calibration_from_dict
@@ -270,7 +270,7 @@ def test_evaluate_predict_and_the_export_give_one_answer(
 
     run = tmp_path / "run"
     shutil.copytree(place / "run" / "best", run / "best")
-    words = ("--records", place / "records" / "voc", "--tiles", "1+4+9", "--fusion", fusion)
+    words = ("--records", place / "records" / "voc", "--tiles", tiles, "--fusion", fusion)
     result(capsys, run, "voc", *words, "--probabilities", probabilities)
     scores = np.load(run / "metrics" / "voc_scores.npz")
     fitted = json.loads((run / "thresholds.json").read_text())

@@ -179,7 +179,7 @@ def test_train_takes_the_flags_of_the_command(training_records, tmp_path):
         tfclip.train("shapes", records=training_records, run=tmp_path / "run", workers=2)
 
 
-def test_train_trains_with_callbacks(training_records, tmp_path):
+def test_train_trains_with_callbacks(brought, training_records, tmp_path):
     import keras
 
     class Losses(keras.callbacks.Callback):
@@ -196,6 +196,8 @@ def test_train_trains_with_callbacks(training_records, tmp_path):
         records=training_records,
         run=str(tmp_path / "run"),
         callbacks=[losses],
+        image_tower="brought_along:means",
+        text_tower="brought_along:bag_of_words",
         steps=6,
         image_size=16,
         batch_size=4,

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfclip import serve
 from tfclip.serving import Client
+from tfclip.serving.server import http_protocol
 from tfclip.serving.server.options import Access, Limits
 from tfclip.serving.warmup import drawn_jpeg
 
@@ -117,7 +118,8 @@ def test_a_picture_with_too_many_pixels_is_not_valid_and_its_neighbours_are(smal
     np.testing.assert_allclose(answer["scores"][0], answer["scores"][2], atol=1e-6)
 
 
-def test_a_slow_body_and_a_slow_head_are_cut(small):
+def test_a_slow_body_and_a_slow_head_are_cut(small, monkeypatch):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 2.0)
     host, port = small.rest.removeprefix("http://").split(":")
     began = time.monotonic()
     with socket.create_connection((host, int(port)), timeout=30) as slow:
