@@ -95,6 +95,11 @@ class WordPieceTokenizer(tf.Module):
         """How many ids there are."""
         return len(self.vocabulary)
 
+    @property
+    def unknown_id(self) -> int:
+        """The id of [UNK]."""
+        return self.vocabulary.index(UNKNOWN)
+
     def __call__(self, texts: tf.Tensor | Sequence[str]) -> dict[str, tf.Tensor]:
         """Turn `texts` (N,) string into token_ids (N,L) int32 and text_mask (N,L) bool.
 

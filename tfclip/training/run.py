@@ -28,6 +28,12 @@ from tfclip.training.callbacks.evaluation_line import EvaluationLine
 from tfclip.training.callbacks.keep_best import KeepBest, save_trained
 from tfclip.training.callbacks.log_and_stop import LogFile, Measure, StopOnNaN
 from tfclip.training.callbacks.named import named_callbacks
+from tfclip.training.callbacks.record_faults import (
+    look_at_texts,
+    picture_faults,
+    sample_records,
+    text_faults,
+)
 from tfclip.training.callbacks.retrieval_grid import RetrievalGrid
 from tfclip.training.callbacks.tensorboard import Board
 from tfclip.training.data.training_sets import open_training_sets
@@ -162,10 +168,19 @@ def _train(
     )
     manifests = [one.manifest for one in records.sets]
     clock = StepTimer()
+    with damage_named(files):
+        sample = sample_records(files)
+    texts = look_at_texts(sample.texts, trained.tokenizer)
     doctor = Doctor(
         clock,
         chance=Chance.of(flags),
-        known=_known_faults(flags, model, strategy.num_replicas_in_sync, manifests),
+        known=[
+            *_known_faults(flags, model, strategy.num_replicas_in_sync, manifests),
+            *text_faults(texts, trained.config.context_length),
+            *picture_faults(sample.short_sides, flags.image_size),
+        ],
+        # Two phrases as one text are longer than those that were looked at.
+        cut=texts.share_cut if flags.phrases == 1 else None,
     )
     interval = Interval.parse(flags.execution.checkpoint_every)
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)

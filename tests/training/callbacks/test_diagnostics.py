@@ -95,7 +95,7 @@ def patient():
         ("the loss stays at", "--warmup-steps"),
         ("temperature is at its limit, a factor of 100", "--weight-decay"),
         ("25% of the texts are empty", "vocabulary"),
-        ("25% of the texts fill the whole context", "--context-length"),
+        ("25% of the texts fill the whole context: those", "--context-length"),
         ("50% of the texts of a batch belong to other pictures", "--batch-size"),
         ("the text side hardly learns", "weights"),
         ("waits for its data", "--image-size"),
@@ -130,6 +130,16 @@ def test_a_sound_window_has_no_diagnosis():
         }
     )
     assert doctor.diagnoses == []
+
+
+def test_texts_of_a_short_run_are_looked_at_when_it_ends():
+    doctor = Doctor(StepTimer(), cut=0.0)
+    for _ in range(5):
+        doctor.on_train_batch_end(0, {"batch_loss": 1.0, "repeated_texts": 0.5, "full_texts": 1.0})
+    assert doctor.diagnoses == []
+    doctor.on_train_end()
+    # All fill the context, and none is known to be cut.
+    assert len(doctor.diagnoses) == 1 and doctor.diagnoses[0].startswith("50% of the texts of a")
 
 
 @pytest.mark.parametrize("captions", [1, 3])

@@ -38,6 +38,7 @@ class Doctor(keras.callbacks.Callback):
         clock: of the loop.
         chance: of a model that knows nothing.
         known: what is wrong before training begins, in words.
+        cut: the share of the texts that are longer than the context, where that is known.
         window: steps between two looks.
     """
 
@@ -47,12 +48,15 @@ class Doctor(keras.callbacks.Callback):
         *,
         chance: Chance | None = None,
         known: Sequence[str] = (),
+        cut: float | None = None,
         window: int = WINDOW,
     ):
         super().__init__()
         self.clock = clock
         self.chance = chance
         self.window = window
+        self.cut = cut
+        self.looked = False
         self.found: dict[str, str] = {}
         self.window_sums: dict[str, float] = {}
         self.window_steps = 0
@@ -85,7 +89,9 @@ class Doctor(keras.callbacks.Callback):
             logs[name] = total / max(self.epoch_steps, 1)
 
     def on_train_end(self, logs=None):
-        """Say all diagnoses again, together."""
+        """Look at the texts of a run that is shorter than a window; say all diagnoses again."""
+        if self.window_steps and not self.looked:
+            self._look_at_texts({k: v / self.window_steps for k, v in self.window_sums.items()})
         if self.diagnoses:
             say("the doctor found:" + "".join(f"\n  - {words}" for words in self.diagnoses))
 
@@ -96,6 +102,7 @@ class Doctor(keras.callbacks.Callback):
 
     def look(self, means: dict[str, float]) -> None:
         """Compare the means of a window to what is healthy."""
+        self.looked = True
         if self.chance is not None:
             self._look_for_collapse(means, self.chance)
         scale = means["logit_scale"]
@@ -161,11 +168,12 @@ class Doctor(keras.callbacks.Callback):
                 "pictures teach nothing. Pack without them, or look whether the vocabulary fits "
                 "the language of the captions",
             )
-        if means.get("full_texts", 0.0) > FULL:
+        # Where it is known how many are cut, that was said before training.
+        if self.cut is None and means.get("full_texts", 0.0) > FULL:
             self._say(
                 "cut texts",
-                f"{means['full_texts']:.0%} of the texts fill the whole context, and what did not "
-                "fit was cut. Give a longer --context-length",
+                f"{means['full_texts']:.0%} of the texts fill the whole context: those that are "
+                "longer are cut. If there are some, give a longer --context-length",
             )
         if means.get("repeated_texts", 0.0) > REPEATED:
             self._say(
