@@ -177,10 +177,10 @@ def _train(
         known=[
             *_known_faults(flags, model, strategy.num_replicas_in_sync, manifests),
             *text_faults(texts, trained.config.context_length),
-            *picture_faults(sample.short_sides, flags.image_size),
+            *picture_faults(sample.short_sides, flags.model.image_size),
         ],
         # Two phrases as one text are longer than those that were looked at.
-        cut=texts.share_cut if flags.phrases == 1 else None,
+        cut=texts.share_cut if flags.sampling.phrases == 1 else None,
     )
     interval = Interval.parse(flags.execution.checkpoint_every)
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)
