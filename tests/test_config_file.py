@@ -82,7 +82,7 @@ def test_an_empty_list_stays_empty(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n", "must hold names of flags"),
+        ("- a\n", "must hold a mapping from names of flags"),
         ("a: [", "cannot be read"),
         ("sise: 3\n", "--sise"),
         ("size: many\n", "--size"),

@@ -78,7 +78,7 @@ def test_a_word_selects_behind_another_word(capsys):
         (["runs/a", "--size", "many"], "--size"),
         (["runs/a", "--size"], "--size"),
         (["runs/a", "--sise", "3"], "--sise"),
-        ([], "Missing"),
+        ([], "error: missing: RUN; see python -m tfclip.x --help\n"),
         (["runs/a", "more"], "more"),
     ],
 )

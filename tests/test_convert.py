@@ -30,7 +30,7 @@ def test_a_folder_becomes_a_run_that_answers_as_the_folder_does(tmp_path, capsys
 def test_what_is_there_is_not_replaced(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert main([str(CLIPS / "siglip"), "--run", str(tmp_path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_a_run_that_was_killed_while_written_begins_anew(tmp_path):
@@ -45,7 +45,7 @@ def test_a_run_that_was_killed_while_written_begins_anew(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nothing", "--run", "R"], "is not there"),
+        (["nothing", "--run", "R"], "does not exist"),
         ([str(CLIPS), "--run", "R"], "config.json"),
         ([str(CLIPS / "open_clip_file" / "model.pt"), "--run", "R"], "--activation"),
         ([str(CLIPS / "siglip"), "--run", "R", "--activation", "relu"], "gelu or quick_gelu"),

@@ -90,9 +90,9 @@ def test_none_makes_no_classifier(tiny_run, tmp_path):
     [
         (["--labels", "nowhere.txt"], "no labels file at nowhere.txt"),
         (["--thresholds", "nowhere.json"], "no fitted thresholds at nowhere.json"),
-        (["--tiles", "1+4"], "leave it out, or add --thresholds none"),
+        (["--tiles", "1+4"], "or add --thresholds none"),
         (["--templates", "singel", "--thresholds", "none"], "nearest first: single"),
-        (["--labels", "none", "--thresholds", "none"], "make no classifier"),
+        (["--labels", "none", "--thresholds", "none"], "write no classifier"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tiny_run, tmp_path, capsys, words, said):
@@ -103,7 +103,7 @@ def test_mistakes_are_told_in_one_line(tiny_run, tmp_path, capsys, words, said):
     ("text", "said"),
     [
         ("", "no labels"),
-        ("a dog\na cat\na dog\n", "a dog stand more than once"),
+        ("a dog\na cat\na dog\n", "a dog given more than once"),
     ],
 )
 def test_labels_files_are_checked(tiny_run, tmp_path, labels_file, capsys, text, said):

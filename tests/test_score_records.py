@@ -54,7 +54,7 @@ def test_a_run_of_other_pictures_rates_itself(records, tiny_run, tmp_path, capfd
         (["--folds", "0"], "allowed: 1 or more"),
         (["--splits", "val"], "unknown split"),
         (["--sheet", "worst.docx"], "allowed: a picture file"),
-        (["--run", "nowhere"], "is not there"),
+        (["--run", "nowhere"], "does not exist"),
     ],
 )
 def test_mistakes_are_one_line(records, tiny_run, tmp_path, capfd, words, told):

@@ -33,7 +33,7 @@ complete -o filenames -F _tfclip tfclip
 
 @dataclass(frozen=True)
 class CompletionFlags:
-    """Print the script; put it where your shell looks for completions, or source it."""
+    """Print a completion script for `tfclip`: save it where your shell looks, or source it."""
 
 
 def completion(shell: str, flags: CompletionFlags) -> None:
@@ -42,7 +42,7 @@ def completion(shell: str, flags: CompletionFlags) -> None:
 
 
 def script(shell: str) -> str:
-    """Return the script for bash or zsh, made from what each command's --help shows."""
+    """Return the script for bash or zsh, generated from the --help of each command."""
     from tfclip.__main__ import command_summaries
 
     commands = command_summaries()

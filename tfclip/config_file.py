@@ -1,4 +1,4 @@
-"""--config FILE: the flags of a command from the configuration of a run, or from YAML or JSON."""
+"""--config FILE: reads the flags of a command from a run's configuration, or from YAML or JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 OPTION = "--config"
 RECIPE = "recipe"
-# Flags that are given once for each value, in the place of all values behind one.
+# Flags that are repeated for each value instead of taking several values.
 REPEATED = {"callback"}
 # Flags of today by the names that files of earlier runs have for them.
 RENAMED = {
@@ -25,7 +25,7 @@ def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
     """Return the words without `--config FILE`, and the file.
 
     Raises:
-        ValueError: there is no file behind it, or two are given.
+        ValueError: no file follows `--config`, or it is given twice.
     """
     words, files = [], []
     rest = iter(argv)
@@ -36,7 +36,7 @@ def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
             continue
         file = value if equals else next(rest, None)
         if not file or file.startswith("--"):
-            raise ValueError("--config needs a file: the config.json of a run, or YAML")
+            raise ValueError("--config needs a file: the config.json of a run, or a YAML file")
         files.append(Path(file))
     if len(files) > 1:
         raise ValueError("--config is given twice; give one file")
@@ -44,14 +44,14 @@ def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Return the flags by name, and the recipe where the file names one.
+    """Return the flags by name, and the recipe if the file names one.
 
-    The file is the `config.json` of a run, whose `flags` count, or a mapping of names of flags;
-    groups of flags (mappings within it) are opened.
+    The file is the `config.json` of a run, of which `flags` is read, or a mapping from names of
+    flags to values; nested mappings (groups of flags) are flattened.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no JSON or YAML, or holds no mapping.
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON or YAML, or holds no mapping.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at --config {path}")
@@ -61,25 +61,25 @@ def read_config(path: Path) -> tuple[dict[str, Any], str | None]:
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"--config {path} cannot be read: {error}") from None
     if not isinstance(content, Mapping):
-        raise ValueError(f"--config {path} must hold names of flags and their values")
+        raise ValueError(f"--config {path} must hold a mapping from names of flags to values")
     recipe = content.get(RECIPE)
     flags = content.get("flags", {k: v for k, v in content.items() if k != RECIPE})
-    return _opened(flags, path), recipe
+    return _flattened(flags, path), recipe
 
 
-def _opened(flags: Any, path: Path) -> dict[str, Any]:
-    """Flags of all groups by their names, with underscores."""
+def _flattened(flags: Any, path: Path) -> dict[str, Any]:
+    """The flags of all groups by name, with underscores."""
     if not isinstance(flags, Mapping):
-        raise ValueError(f"--config {path} must hold names of flags and their values")
-    found: dict[str, Any] = {}
+        raise ValueError(f"--config {path} must hold a mapping from names of flags to values")
+    flat: dict[str, Any] = {}
     for name, value in flags.items():
-        inner = _opened(value, path) if isinstance(value, Mapping) else {str(name): value}
+        inner = _flattened(value, path) if isinstance(value, Mapping) else {str(name): value}
         for key, one in inner.items():
             key = key.replace("-", "_")
-            if key in found:
+            if key in flat:
                 raise ValueError(f"--config {path} names {key} twice")
-            found[key] = one
-    return found
+            flat[key] = one
+    return flat
 
 
 def without_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,12 +100,12 @@ def without_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 
 
 def words_of(flags: Mapping[str, Any], given: Sequence[str], without: Sequence[str] = ()) -> list:
-    """Return the flags as words of a command line, without those that are given there.
+    """Return the flags as words of a command line, without those that are given there already.
 
     Args:
         flags: names and values, as `read_config` returns them.
-        given: the words of the command line, which count more.
-        without: names to leave out: those that are words and no flags.
+        given: the words of the command line, which take precedence.
+        without: names to omit: those of positional arguments.
     """
     named = {word.partition("=")[0] for word in given if word.startswith("--")}
     words = []

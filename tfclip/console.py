@@ -1,4 +1,4 @@
-"""How every command parses its flags, reports progress, prints its result and fails.
+"""Runs a command: parses its flags, shows progress, prints its result or its error.
 
 A command module describes itself with `Command` and ends with
 
@@ -6,12 +6,12 @@ A command module describes itself with `Command` and ends with
         sys.exit(run("tfclip.export", Command(ExportFlags, main)))
 
 `ExportFlags` is a frozen dataclass that imports no TensorFlow and raises ValueError from its
-`__post_init__`; `main(flags)` imports what works, and returns the result as a dict. A field
-`run: tyro.conf.Positional[Path]` is a word, every other field a `--flag`; the string below a field
-is its help.
+`__post_init__`; `main(flags)` imports the rest, does the work and returns the result as a dict. A
+field `run: tyro.conf.Positional[Path]` is a positional argument, every other field a `--flag`; the
+string below a field is its help.
 
-Where a word selects what to do, give a dict. The selecting word is removed before the flags are
-parsed; `before` names the words that stand in front of it:
+Where a word selects what to do, pass a dict. The selecting word is removed before the flags are
+parsed; `before` names the positional arguments before it:
 
     run("tfclip.make_records", {"flickr8k": Command(PackFlags, partial(pack_source, "flickr8k")),
                                 "verify": Command(VerifyFlags, verify)}, kind="source")
@@ -26,6 +26,7 @@ import inspect
 import io
 import json
 import math
+import re
 import sys
 import time
 import traceback
@@ -44,9 +45,14 @@ from tfclip.quiet import quiet_tensorflow
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What one command is: its flags (a frozen dataclass, or an instance that holds the defaults),
-    the function that does the work and returns the result, one line for the overview, and the
-    function that returns what `--dry-run` tells, where there is one."""
+    """One command.
+
+    Attributes:
+        flags: a frozen dataclass, or an instance of one, whose values are the defaults.
+        main: does the work and returns the result.
+        summary: one line for the overview; by default the first docstring line of the flags.
+        plan: returns what `--dry-run` prints; None where there is no `--dry-run`.
+    """
 
     flags: Any
     main: Callable[[Any], dict | None]
@@ -54,14 +60,14 @@ class Command:
     plan: Callable[[Any], dict] | None = None
 
     def described(self) -> str:
-        """Return `summary`, or else the first line of the docstring of the flags."""
+        """Return `summary`, or the first line of the docstring of the flags."""
         return self.summary or (self.flags.__doc__ or "").strip().split("\n")[0]
 
 
 class CommandFailed(Exception):
-    """The command ran and its answer is a failure: one line, an exit code of its own, a result.
+    """The command ran and failed: a message of one line, an exit code, and a result to print.
 
-    For instance 3: too many pictures were skipped. A user's mistake is a ValueError or OSError.
+    For instance 3: too many pictures were skipped. Mistakes of the user are ValueError or OSError.
     """
 
     def __init__(self, message: str, *, exit_code: int = 1, result: dict | None = None):
@@ -74,9 +80,9 @@ SECONDS_BETWEEN_LINES = 10.0
 SWITCHES = "--json", "--debug", "--dry-run"
 
 EVERYWHERE = """Every command also takes
-  --config FILE  take flags from a file: config.json of a run, or YAML; those given here win
-  --json    print the result as JSON, as the last line on standard output
-  --debug   show the traceback of an error"""
+  --config FILE  read flags from config.json of a run, or from YAML; the command line wins
+  --json         print the result as JSON, as the last line on standard output
+  --debug        show the traceback of an error"""
 
 
 def run(
@@ -89,16 +95,16 @@ def run(
 ) -> int:
     """Parse the command line, do the work, and return the exit code.
 
-    0: done. 2: a mistake in the flags or in what they point at (any ValueError or OSError), told
-    in one line on standard error. 130: interrupted. 1: anything unexpected. `CommandFailed`
-    brings its own. A traceback is shown only with `--debug`.
+    0: success. 2: a mistake in the flags or in what they refer to (any ValueError or OSError),
+    reported in one line on standard error. 130: interrupted. 1: an unexpected error.
+    `CommandFailed` has an exit code of its own. Tracebacks are shown only with `--debug`.
 
     Args:
         prog: the module that is run, "tfclip.fit".
         commands: one command, or one for each selecting word.
-        argv: the words after the module; the process's own by default.
+        argv: the words after the module; by default those of the process.
         kind: what the selecting word names, for the error about an unknown one.
-        before: names of the words that stand before the selecting one.
+        before: names of the positional arguments before the selecting word.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     as_json, debug, dry = (word in argv for word in SWITCHES)
@@ -155,7 +161,12 @@ def run(
 def _select(
     prog: str, commands: Mapping[str, Command], argv: list[str], kind: str, before: Sequence[str]
 ) -> tuple[str, list[str]]:
-    """Return the selecting word and the other words; without one, print the overview or raise."""
+    """Return the selecting word and the other words.
+
+    Raises:
+        SystemExit: `--help` without a selecting word; the overview is printed.
+        ValueError: the selecting word is missing or unknown.
+    """
     words = [word for word in argv[: len(before) + 1] if not word.startswith("-")]
     usage = " ".join([f"python -m {prog}", *before, kind.upper()])
     if len(words) <= len(before):
@@ -166,7 +177,7 @@ def _select(
         if asks:
             print(f"usage: {usage} [--flags]\n\n{overview}\n\n{usage} --help shows the flags.")
             raise SystemExit(0)
-        raise ValueError(f"missing: {kind}; run {usage}, with one of: {', '.join(commands)}")
+        raise ValueError(f"no {kind} was given; run {usage}, with one of: {', '.join(commands)}")
     name = words[-1]
     if name not in commands:
         raise unknown(kind, name, commands)
@@ -174,7 +185,7 @@ def _select(
 
 
 def _parse(prog: str, command: Command, argv: list[str]) -> Any:
-    """Return the flags of one command. Tyro's boxed messages become one ValueError."""
+    """Return the flags of one command; a message that tyro draws in a box becomes a ValueError."""
     given = not isinstance(command.flags, type)
     flags_type = type(command.flags) if given else command.flags
     boxed = io.StringIO()
@@ -194,11 +205,34 @@ def _parse(prog: str, command: Command, argv: list[str]) -> Any:
         mistake = _cause(stop)
         if mistake is not None:
             raise mistake from None
-        raise ValueError(f"{_unboxed(boxed.getvalue())}; see python -m {prog} --help") from None
+        text = boxed.getvalue()
+        message = _missing(text, flags_type) or _unboxed(text)
+        raise ValueError(f"{message}; see python -m {prog} --help") from None
+
+
+def _missing(text: str, flags_type: type) -> str | None:
+    """Name the missing arguments that tyro lists in a box; None if that is not all it says."""
+    lines = _lines(text)
+    if not (lines and "Missing from" in lines[0]) or "Unrecognized" in text:
+        return None
+    # Sections are indented by 2, arguments by 6, their help by 10.
+    names = [line.strip() for line in lines if re.match(r" {6}\S", line)]
+    names = [name for name in names if not name.endswith("--help")]
+    flags = [name for name in names if name.startswith("-")]
+    # Positional arguments are filled in order: the last ones of the required are missing.
+    required = [
+        field.name.upper()
+        for field in dataclasses.fields(flags_type)
+        if "Positional" in str(field.type)
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    count = len(names) - len(flags)
+    return f"missing: {', '.join([*required[len(required) - count :], *flags])}"
 
 
 def _cause(stop: BaseException) -> Exception | None:
-    """Return the error that a flags dataclass itself raised, if that is what ended the parsing."""
+    """Return the error that the flags dataclass raised, if that ended the parsing."""
     error = stop.__context__
     while error is not None:
         frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -210,17 +244,22 @@ def _cause(stop: BaseException) -> Exception | None:
 
 def _unboxed(text: str) -> str:
     """Return the first sentences of a message that tyro drew in a box, in one line."""
-    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
-    told = []
-    for line in lines:
+    sentences = []
+    for line in map(str.strip, _lines(text)):
         if line.startswith(("For full helptext", "Argument helptext", "Got errors")):
             break
-        told.append(line if line.strip("─") else ";")
-    return " ".join(" ".join(told).replace(" ;", ";").rstrip("; .").split())
+        sentences.append(line if line.strip("─-") else ";")
+    return " ".join(" ".join(sentences).replace(" ;", ";").strip("; .").split())
+
+
+def _lines(text: str) -> list[str]:
+    """The lines within a box of tyro, without its title; the box may be drawn with blanks."""
+    lines = [line.replace("│", " ").rstrip() for line in text.splitlines()]
+    return [line for line in lines if line.startswith("  ")]
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Return strict JSON: not-a-number and infinities become null, paths strings, arrays lists."""
+    """Return strict JSON: NaN and infinities become null, paths strings, arrays lists."""
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -239,28 +278,27 @@ def _plain(value: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error: standard output belongs to the result."""
+    """Print a line on standard error; standard output is for the result."""
     tqdm.write(text, file=sys.stderr)
 
 
 def progress(iterable: Iterable, *, total: int | None, what: str) -> Iterator:
-    """Yield from `iterable` under a progress bar on standard error, shown after two seconds.
+    """Yield from `iterable` with a progress bar on standard error, shown after two seconds.
 
-    Where nobody watches (standard error is a file), a whole line every ten seconds stands for the
-    bar.
+    Where standard error is not a terminal, a line every ten seconds replaces the bar.
 
     Args:
-        iterable: what to go through.
-        total: how many items there are; None when nobody knows.
-        what: the bar's label, "packing train".
+        iterable: the items.
+        total: the number of items; None if it is not known.
+        what: the label of the bar, "packing train".
     """
     if sys.stderr.isatty():
         bar = tqdm(iterable, total=total, desc=what, delay=2, mininterval=0.2, file=sys.stderr)
         yield from bar
         return
-    told = time.monotonic()
+    printed = time.monotonic()
     for number, item in enumerate(iterable, start=1):
         yield item
-        if time.monotonic() - told >= SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+        if time.monotonic() - printed >= SECONDS_BETWEEN_LINES:
+            printed = time.monotonic()
             say(f"{what}: {number:,}" + (f" of {total:,}" if total else ""))

@@ -1,4 +1,4 @@
-"""python -m tfclip.convert SOURCE --run RUN: make a run of a pretrained CLIP or SigLIP."""
+"""python -m tfclip.convert SOURCE --run RUN: convert a pretrained CLIP or SigLIP to a run."""
 
 import sys
 import time
@@ -13,37 +13,37 @@ from tfclip.console import Command, run, say
 
 @dataclass(frozen=True)
 class ConvertFlags:
-    """Write RUN/best: a whole pretrained model, with its projections, temperature and tokenizer.
+    """Convert a whole pretrained model to RUN: towers, projections, temperature and tokenizer.
 
-    evaluate, predict, search and export take the run like one that was trained here.
+    evaluate, predict, search and export use the run like one that was trained here.
     """
 
     source: Positional[str]
     """A Hugging Face or open_clip folder, an open_clip file (.safetensors, .pt, .bin), or
     hf://OWNER/NAME."""
     run: Path
-    """The run to write; it must not be there."""
+    """The run directory to write; it must not exist."""
     vocabulary: Path | None = None
-    """CLIP's byte pairs (bpe_simple_vocab_16e6.txt.gz) or SigLIP's spiece.model, where SOURCE
-    brings none."""
+    """CLIP's byte pairs (bpe_simple_vocab_16e6.txt.gz) or SigLIP's spiece.model, if SOURCE does
+    not contain them."""
     activation: str | None = None
-    """gelu or quick_gelu, for a file that does not say."""
+    """gelu or quick_gelu, for a file of weights that does not state it."""
 
     def __post_init__(self):
-        """Refuse what cannot be written.
+        """Check the flags.
 
         Raises:
             ValueError: for another activation.
-            FileExistsError: when the run is there.
+            FileExistsError: the run exists.
         """
         if self.activation not in (None, "gelu", "quick_gelu"):
             raise ValueError(f"--activation must be gelu or quick_gelu; received {self.activation}")
         if self.run.exists() and (not self.run.is_dir() or any(self.run.iterdir())):
-            raise FileExistsError(f"{self.run} is there already; choose another --run")
+            raise FileExistsError(f"{self.run} exists already; choose another --run")
 
 
 def convert(flags: ConvertFlags) -> dict:
-    """Convert, write the run, and say what it is."""
+    """Convert the model, write the run, and print a summary."""
     from tfclip.models.saving import save_model
     from tfclip.models.weights.clip.convert import convert_clip
     from tfclip.models.weights.fetch import local_source
@@ -61,11 +61,12 @@ def convert(flags: ConvertFlags) -> dict:
     scale = float(encoder.temperature())
     say(
         f"{flags.run}: {config.image_tower} of {config.image_size} px and {config.text_tower}, "
-        f"{parameters:,} parameters, {config.embed_dim} numbers to an embedding, scale {scale:.1f}"
+        f"{parameters:,} parameters, embeddings of {config.embed_dim} numbers, "
+        f"logit scale {scale:.1f}"
     )
-    if scale > 100.01:  # OpenAI stores ln 100 in float32, a little more
-        say(f"the scale {scale:.1f} is kept as it is; training would clamp it to 100")
-    say(f"measure it with: python -m tfclip.evaluate {flags.run} voc --data VOCdevkit/VOC2007")
+    if scale > 100.01:  # OpenAI stores ln 100 in float32, which is a little more
+        say(f"note: the logit scale {scale:.1f} is kept; training would clamp it to 100")
+    say(f"evaluate it with: python -m tfclip.evaluate {flags.run} voc --data VOCdevkit/VOC2007")
     return {
         "run": str(flags.run),
         "source": str(path),

@@ -32,7 +32,7 @@ from tfclip.records.manifest import load_manifest, records_reference
 
 @dataclass(frozen=True)
 class RetrievalFlags:
-    """Retrieval: pictures by their captions and back, recall in the first 1, 5 and 10."""
+    """Retrieval: captions of a picture and pictures of a caption, recall at 1, 5 and 10."""
 
     run: Positional[Path]
     """A run directory, or a model folder."""
@@ -61,15 +61,15 @@ class ClassificationFlags:
     run: Positional[Path]
     """A run directory, or a model folder."""
     data: Path | None = None
-    """A folder with one folder of pictures for every class, named like it; or else --tfds."""
+    """A folder with one folder of pictures per class, named after the class; or give --tfds."""
     tfds: str | None = None
-    """A data set of TFDS, NAME or NAME:SPLIT (test when not given); fetched when it is not there,
-    into TFDS' own folder or that of $TFDS_DATA_DIR."""
+    """A TFDS data set, NAME or NAME:SPLIT (by default test). It is downloaded if it is missing,
+    into TFDS' own folder or $TFDS_DATA_DIR."""
     templates: str = "single"
-    """The prompts, by name."""
+    """The name of the prompt templates."""
     class_names: Path | None = None
     """A text file with one class name per line, in the order of the labels (of folders: the
-    alphabet), to use instead of the data's."""
+    alphabet), which replace those of the data."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/classification.clip_benchmark.json is written too."""
 
@@ -89,12 +89,12 @@ class ClassificationFlags:
 
 @dataclass(frozen=True)
 class SentenceFlags:
-    """Sentence similarity: correlation with people's scores on STS-B, STS 2012 to 2016 and SICK."""
+    """Sentence similarity: correlation with human scores on STS-B, STS 2012 to 2016 and SICK."""
 
     run: Positional[Path]
     """A run directory, a model folder, or a folder of a pretrained text tower."""
     data: Path
-    """A folder with some of stsb/, sts/2012/ to sts/2016/ and sick/."""
+    """A folder with one or more of stsb/, sts/2012/ to sts/2016/ and sick/."""
 
     def __post_init__(self):
         check_run(self.run)
@@ -102,8 +102,10 @@ class SentenceFlags:
 
 
 def voc(flags: VocFlags) -> dict:
-    """Measure, print the table, and write metrics/voc.json (or multilabel-NAME.json),
-    thresholds.json and the report."""
+    """Measure, print the table, and write the metrics, thresholds.json and the report.
+
+    The metrics are metrics/voc.json, or metrics/multilabel-NAME.json.
+    """
     started = time.monotonic()
     from tfclip.evaluation.report.html_page import write_page
     from tfclip.evaluation.tasks.multilabel_run import measure_multilabel

@@ -1,4 +1,4 @@
-"""python -m tfclip.export RUN: write one SavedModel that takes raw pictures and raw strings."""
+"""python -m tfclip.export RUN: write a SavedModel that takes the bytes of pictures and strings."""
 
 import math
 import sys
@@ -13,47 +13,47 @@ from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
 from tfclip.serving.labels import CLASS_TEMPLATES, FITTED, NONE, VOC, Labels, read_label_words
-from tfclip.serving.signatures import IMAGE_SIDE, SIDES, TEXT_SIDE, Variant
+from tfclip.serving.signatures import IMAGE_MODALITY, MODALITIES, TEXT_MODALITY, Variant
 
 
 @dataclass(frozen=True)
 class ExportFlags:
-    """Write OUT/1, OUT/2, ...: a SavedModel for TensorFlow Serving, loadable without tfclip."""
+    """Export a run as OUT/1, OUT/2, ...: a SavedModel that runs without tfclip."""
 
     run: Positional[Path]
     """A run directory, or a model folder."""
     out: Path
-    """Where the versions lie; the next free integer is written, nothing is overwritten."""
+    """The folder of the versions: the next free integer is written, nothing is overwritten."""
     labels: tuple[str, ...] = (FITTED,)
-    """What `classify` answers with: fitted (the classes of RUN/thresholds.json), voc (the 20
-    official classes), none for no classifier; or a classifier of other labels, as predict takes
-    them: texts, used as typed, or a text file with a class a line. Their embeddings are baked in,
-    and the text tower is left out."""
+    """The labels of `classify`: fitted (the classes of RUN/thresholds.json), voc (the 20 official
+    classes), none for no classifier; or other labels, as predict takes them: texts, used as typed,
+    or a text file with one class per line. Their embeddings are stored and the text tower is
+    omitted."""
     thresholds: str = FITTED
-    """The decisions of `classify`: fitted (RUN/thresholds.json), another such file, or none: then
-    the label with the highest score is predicted, and no other."""
+    """The decisions of `classify`: fitted (RUN/thresholds.json), another such file, or none, which
+    predicts only the label with the highest score."""
     threshold: float | None = None
-    """One cosine that decides every label, in place of fitted thresholds."""
+    """One cosine as the threshold of every label, instead of fitted thresholds."""
     objective: str | None = None
-    """Fit the thresholds anew for f1, accuracy, youden, sensitivity:0.9 (specificity and precision
-    alike), on the calibration scores that the run keeps."""
+    """Fit the thresholds again for f1, accuracy, youden or sensitivity:0.9 (also specificity and
+    precision), on the calibration scores that the run keeps."""
     templates: str | None = None
-    """With --thresholds none or --threshold: the prompts of the labels, by name. When not given,
-    class names become "a photo of a {}.", and typed texts stay as they are. Fitted thresholds bring
-    the prompts they were fitted with."""
+    """With --thresholds none or --threshold: the name of the prompt templates. By default class
+    names become "a photo of a {}." and typed texts are used unchanged. Fitted thresholds use the
+    prompts that they were fitted with."""
     tiles: str | None = None
     """With --thresholds none: the views of a picture, 1, 1+4, 1+9 or 1+4+9, of which the highest
-    score counts; 1 when not given. Fitted thresholds bring theirs, and their fusion."""
+    score counts; by default 1. Fitted thresholds use the views and the fusion of the fit."""
     image_only: bool = False
-    """Leave the text tower out; labels stay, since their embeddings are baked in."""
+    """Omit the text tower; labels are kept, since their embeddings are stored."""
     text_only: bool = False
-    """Leave the image tower and the labels out."""
+    """Omit the image tower and the labels."""
     precision: str = "float32"
-    """Of the stored weights: float32, or bfloat16 or float16, which halve the size. They become
-    float32 when the export is loaded, and are computed with as such."""
+    """The precision of the stored weights: float32, or bfloat16 or float16, which halve the size.
+    They are converted to float32 when the export is loaded."""
     litert: Path | None = None
-    """Also write the image tower for LiteRT, with float16 weights, to this .tflite file: pixels
-    (1, S, S, 3) uint8 in, an embedding out."""
+    """Also write the image tower for LiteRT, with float16 weights, to this .tflite file: it takes
+    pixels (1, S, S, 3) uint8 and returns an embedding."""
 
     def __post_init__(self):
         if not self.run.is_dir():
@@ -64,22 +64,22 @@ class ExportFlags:
         if self.out.exists() and not self.out.is_dir():
             raise FileExistsError(f"--out {self.out} is a file; give a directory")
         if self.image_only and self.text_only:
-            raise ValueError("received --image-only and --text-only, which leave nothing; give one")
+            raise ValueError("received --image-only and --text-only; give one of them")
         if self.text_only and (self.label_words not in ((FITTED,), (NONE,)) or self.litert):
             raise ValueError(
-                "received --text-only, which leaves out what --labels and --litert need; leave out "
-                "one of them"
+                "received --text-only, which omits the image tower; --labels and --litert need it; "
+                "give one or the other"
             )
         if self.litert is not None and self.litert.exists():
-            raise FileExistsError(f"--litert {self.litert} is there already; give another name")
+            raise FileExistsError(f"--litert {self.litert} exists already; give another name")
         if self.templates is not None:
             templates_by_name(self.templates)
         for flag in ("templates", "tiles"):
             is_free = not self.is_fitted or self.label_words == (NONE,)
             if getattr(self, flag) is not None and not is_free:
                 raise ValueError(
-                    f"received --{flag} {getattr(self, flag)}, but fitted thresholds bring the "
-                    f"{flag} they were fitted with; leave it out, or add --thresholds none"
+                    f"received --{flag} {getattr(self, flag)}, but fitted thresholds use the "
+                    f"{flag} of the fit; omit --{flag}, or add --thresholds none"
                 )
         self._check_decision()
         tile_groups(self.tiles or "1")
@@ -115,25 +115,31 @@ class ExportFlags:
                 )
 
     def variant(self) -> Variant:
-        """Return which towers are written, and how; ValueError for an unknown precision."""
-        is_own_list = self.label_words not in ((FITTED,), (VOC,), (NONE,))
-        sides = (TEXT_SIDE,) if self.text_only else SIDES
-        if self.image_only or is_own_list:
-            sides = (IMAGE_SIDE,)
-        return Variant(sides, self.precision)
-
-    def classifier(self) -> Classifier | None:
-        """Return what `classify` answers with, or None.
+        """Return which towers are written, and their precision.
 
         Raises:
-            FileNotFoundError: a file is not there.
+            ValueError: for an unknown precision.
+        """
+        has_own_labels = self.label_words not in ((FITTED,), (VOC,), (NONE,))
+        modalities: tuple[str, ...] = MODALITIES
+        if self.text_only:
+            modalities = (TEXT_MODALITY,)
+        elif self.image_only or has_own_labels:
+            modalities = (IMAGE_MODALITY,)
+        return Variant(modalities, self.precision)
+
+    def classifier(self) -> Classifier | None:
+        """Return the labels of `classify` with their prompts and thresholds, or None.
+
+        Raises:
+            FileNotFoundError: a file is missing.
             ValueError: a file is damaged, or a label has no fitted threshold.
         """
         if self.label_words == (NONE,) or self.text_only:
             given = (self.thresholds, self.templates, self.tiles, self.threshold, self.objective)
             if given != (FITTED, None, None, None, None):
                 raise ValueError(
-                    "received --labels none or --text-only, which make no classifier; leave out "
+                    "received --labels none or --text-only, which write no classifier; omit "
                     "--thresholds, --threshold, --objective, --templates and --tiles"
                 )
             return None
@@ -154,14 +160,14 @@ class ExportFlags:
         return classifier if self.threshold is None else classifier.with_threshold(self.threshold)
 
     def _labels(self) -> Labels | None:
-        """The labels, or None for those of the thresholds file."""
+        """The labels that --labels names, or None for those of the thresholds file."""
         if self.label_words == (FITTED,):
             return None
         return read_label_words(self.label_words, self.templates)
 
 
 def export(flags: ExportFlags) -> dict:
-    """Write the SavedModel and say where it lies and what it answers."""
+    """Write the SavedModel and print its path, labels and signatures."""
     classifier = flags.classifier()
 
     from tfclip.inputs.text import check_lengths
@@ -181,13 +187,16 @@ def export(flags: ExportFlags) -> dict:
         points = read_operating_points(flags.run, classifier.labels)
     path = write_saved_model(model, flags.out, classifier, variant, points)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    signatures = sorted(signature_names(classifier is not None, variant.sides))
+    signatures = sorted(signature_names(classifier is not None, variant.modalities))
     labels = f"{len(classifier.labels)} labels" if classifier else "no labels"
     say(f"{path}: {size / 1e6:.1f} MB, {labels}; signatures {', '.join(signatures)}")
     if classifier is not None:
         say(_decision(classifier))
     if not can_warm_up():
-        say("without warm-up requests: install tensorflow-serving-api, the extra [serving]")
+        say(
+            "note: no warm-up requests were written; for them install the extra: "
+            "pip install 'tfclip[serving]', and export again"
+        )
     if flags.litert is not None:
         write_litert(model, flags.litert)
         say(f"{flags.litert}: {flags.litert.stat().st_size / 1e6:.1f} MB, the image tower")

@@ -1,4 +1,4 @@
-"""One line for an error: what happened, where, and what to do about it."""
+"""Formats an error as one line: what happened, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 NO_SPACE = "free some space or choose another place, and run the same command again"
 NO_ACCESS = "choose another place, or make it writable"
-# What the system says about a place, by number: its words, and the way on.
+# System errors that concern a place on disk, by number: the system's message, and what to do.
 OF_A_PLACE: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("No space left on device", NO_SPACE),
     errno.EDQUOT: ("Disk quota exceeded", NO_SPACE),
@@ -21,9 +21,9 @@ OF_A_PLACE: dict[int, tuple[str, str]] = {
     errno.EACCES: ("Permission denied", NO_ACCESS),
     errno.EPERM: ("Operation not permitted", NO_ACCESS),
 }
-# NumPy says so when a disk is full: "4096 requested and 1024 written".
+# NumPy's message when a disk is full: "4096 requested and 1024 written".
 CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
-# What TensorFlow puts around its words: names of nodes and of operations.
+# What TensorFlow adds to its messages: names of nodes and operations.
 GRAPH = re.compile(r"\{\{[^}]*\}\}\s*|\s*\[\[.*?\]\]|\s*\[Op:[^\]]*\](\s*name:\s*\S*)?")
 PLACE = re.compile(rf"(/[^\s;:']+)[;:] (?:{'|'.join(what for what, _ in OF_A_PLACE.values())})")
 # Fields of flags that name where a command writes, the likeliest first.
@@ -33,37 +33,49 @@ PLACES = "out", "run", "folder", "index"
 def one_line(error: BaseException, flags: Any = None) -> str:
     """Return the message of an error and its notes without line breaks.
 
-    A full disk, a read-only place or a missing right is told with the place, also where the library
-    that met it names none: then it is where the flags say that the command writes.
+    For a full disk, a read-only place or a missing permission, the message names the path. Where
+    the library that raised the error names none, it is the path that the flags make the command
+    write to.
     """
     number = _errno(error)
     if number in OF_A_PLACE:
         what, way_on = OF_A_PLACE[number]
         place = getattr(error, "filename", None) or _place_in(error) or _written_to(flags)
-        told = f"{what}: {place}; {way_on}" if place else f"{what}; {way_on}"
+        message = f"{what}: {place}; {way_on}" if place else f"{what}; {way_on}"
     elif isinstance(error, OSError) and error.strerror:
-        told = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     elif _is_tensorflow(error):
-        told = GRAPH.sub("", str(getattr(error, "message", error))).strip().split("\n")[0]
-        if "OOM" in told:
-            told += "; use a smaller --batch-size, or --micro-batch"
+        message = GRAPH.sub("", str(getattr(error, "message", error))).strip().split("\n")[0]
+        if "OOM" in message:
+            message += "; use a smaller --batch-size, or --micro-batch"
     else:
-        told = str(error) or type(error).__name__
-    return " ".join("; ".join([told, *notes(error)]).split())
+        message = str(error) or type(error).__name__
+    return " ".join("; ".join([message, *notes(error)]).split())
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """Return the first line of an error's message, to be quoted within another message.
+
+    Args:
+        error: raised by a library; its name stands for an empty message.
+        longest: characters after which the line is cut.
+    """
+    message = str(error).strip() or type(error).__name__
+    return message.splitlines()[0][:longest].rstrip(".")
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether the error is of what the user gave, or of the machine, and not of the program."""
+    """Whether the cause is the user's input or the machine, and not a defect of the program."""
     return isinstance(error, ValueError | OSError) or _errno(error) in OF_A_PLACE
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Raise before a library begins to write what the disk has no room for.
+    """Check the free space before a library begins to write.
 
-    HDF5 cannot be told of a full disk: a file that it cannot finish ends the process.
+    HDF5 cannot handle a full disk: a file that it cannot finish ends the process.
 
     Raises:
-        OSError: with the number of a full disk, the folder, and what is needed and free.
+        OSError: ENOSPC with the folder, the needed and the free bytes.
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -73,14 +85,14 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def notes(error: BaseException) -> list[str]:
-    """Return what was noted on an error on its way."""
+    """Return the notes of an error (`BaseException.add_note`)."""
     return getattr(error, "__notes__", [])
 
 
 def quiet_destructors() -> None:
-    """Leave out what a destructor says again of a full disk that was already told as an error.
+    """Suppress what destructors print about a full disk, which was already raised as an error.
 
-    HDF5 writes when a file is freed, where nothing can be raised.
+    HDF5 writes when a file object is freed, where nothing can be raised.
     """
     before = sys.unraisablehook
     if getattr(before, "tells_places", True):
@@ -99,7 +111,7 @@ def _is_tensorflow(error: BaseException) -> bool:
 
 
 def _errno(error: BaseException) -> int | None:
-    """The number of a system error, also of one that a library wrapped in words."""
+    """The number of a system error, also of one that a library raised with only its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if not (isinstance(error, OSError) or _is_tensorflow(error)):
@@ -111,9 +123,9 @@ def _errno(error: BaseException) -> int | None:
 
 
 def _place_in(error: BaseException) -> str | None:
-    """The path that stands before the words of the system: "/full/x; No space left on device"."""
-    found = PLACE.search(GRAPH.sub("", str(error)))
-    return found[1] if found else None
+    """The path before the system's message: "/full/x; No space left on device"."""
+    match = PLACE.search(GRAPH.sub("", str(error)))
+    return match[1] if match else None
 
 
 def _written_to(flags: Any) -> Path | None:

@@ -1,9 +1,9 @@
-"""Atomic writes: after a kill or a power failure a file or folder is the old one or the new one.
+"""Atomic writes: after a kill or power failure a file or folder is either the old or the new one.
 
-Content is written beside its target under a name of its own, flushed to the disk, and renamed; then
-the folder that holds the name is flushed. A folder that replaces another takes two renames, between
-which the old one is called NAME.before: `complete_folder` finds it there, and the next write keeps
-it until the new one is in place.
+Content is written beside its target under a temporary name, flushed to the disk, and renamed; then
+the parent folder is flushed. Replacing a folder takes two renames, between which the old one is
+called NAME.before: `complete_folder` finds it there, and the next write keeps it until the new one
+is in place.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What is being written is called .NAME.TOKEN.writing: no other process writes to that name.
+# The temporary name is .NAME.TOKEN.writing, which no other process uses.
 WRITING = ".writing"
 BEFORE = ".before"
 
 
 @contextmanager
 def new_file(path: Path | str) -> Iterator[Path]:
-    """Give the path to write a file to; it becomes `path` when the block ends without an error.
+    """Yield a temporary path; the file there becomes `path` when the block ends without an error.
 
-    The folder of `path` is made. After an error nothing is left but what was there before.
+    The parent folder is created. After an error an existing file is unchanged.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str, errors: str = "strict") -> None:
-    """Write a text file in UTF-8, atomically; line ends stay as they are."""
+    """Write a text file in UTF-8, atomically; line ends are not converted."""
     with new_file(path) as beside:
         beside.write_text(text, encoding="utf-8", errors=errors, newline="")
 
@@ -53,14 +53,14 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 
 @contextmanager
 def new_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
-    """Give an empty folder to fill; it becomes `path` when the block ends without an error.
+    """Yield an empty temporary folder; it becomes `path` when the block ends without an error.
 
     Args:
-        path: the folder; its parents are made.
-        replace: whether another folder may be in its place; it is removed when all is written.
+        path: the folder; its parents are created.
+        replace: replace an existing folder, which is removed when the new one is complete.
 
     Raises:
-        OSError: it cannot be written, or there is a folder with files and `replace` is not given.
+        OSError: it cannot be written, or `path` has files and `replace` is false.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,23 +79,23 @@ def new_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
 def publish(beside: Path | str, path: Path | str) -> None:
     """Flush a finished file or folder to the disk, and rename it to `path`.
 
-    A file takes the place of a file, a folder that of an empty folder or of none.
+    A file may replace a file, a folder only an empty folder.
 
     Raises:
-        OSError: it cannot be renamed, as where a folder with files is in the way.
+        OSError: it cannot be renamed, for instance because `path` is a folder with files.
     """
     flush(beside)
     rename(beside, path)
 
 
 def rename(old: Path | str, new: Path | str) -> None:
-    """Rename a file or folder that is on the disk already, and flush the folder of its new name."""
+    """Rename a flushed file or folder, and flush the parent folder of its new name."""
     os.replace(old, new)
     _flush_one(Path(new).parent)
 
 
 def flush(path: Path | str) -> None:
-    """Flush a file, or a folder and all that is in it, to the disk; links are not followed."""
+    """Flush a file, or a folder with its content, to the disk; links are not followed."""
     path = Path(path)
     if path.is_dir():
         for entry in sorted(path.iterdir()):
@@ -105,9 +105,9 @@ def flush(path: Path | str) -> None:
 
 
 def complete_folder(path: Path | str) -> Path:
-    """Return where the folder that `path` names is: beside, where a kill came between two renames.
+    """Return `path`, or NAME.before if a process was killed between the two renames.
 
-    Nothing is renamed here: the process that replaces the folder may still be at work.
+    Nothing is renamed here: the process that replaces the folder may still be running.
     """
     path = Path(path)
     before = _before(path)
@@ -115,11 +115,11 @@ def complete_folder(path: Path | str) -> Path:
 
 
 def remove_unfinished(folder: Path | str, name: str = "*") -> None:
-    """Remove from a folder what killed processes were writing, as NAME.writing in earlier versions.
+    """Remove temporary files of killed processes (NAME.writing in earlier versions) from a folder.
 
     Args:
-        folder: where no other process writes now.
-        name: of the files that were to be, as a glob pattern.
+        folder: a folder that no other process writes to now.
+        name: of the files to be written, as a glob pattern.
     """
     folder = Path(folder)
     for path in (*folder.glob(f".{name}.*{WRITING}"), *folder.glob(f"{name}{WRITING}")):
@@ -130,7 +130,7 @@ def remove_unfinished(folder: Path | str, name: str = "*") -> None:
 
 
 def _replace_folder(beside: Path, path: Path) -> None:
-    """Put a folder in the place of another, which is there until then under one of two names."""
+    """Replace a folder by another; until then the old one exists under one of two names."""
     before = _before(path)
     flush(beside)
     if path.exists():

@@ -19,12 +19,15 @@ class ListFlags:
 
 
 def fit(name: str, command: list[str], flags: FitFlags) -> dict:
-    """Train the recipe `name` and say where the result lies."""
+    """Train the recipe `name` and print where the result is."""
     flags = RECIPES[name].length_as_given(flags)
     preflight(name, RECIPES[name], flags)
     if flags.execution.workers > 1 and LAUNCHER not in os.environ:
         if VARIABLE in os.environ:
-            raise ValueError(f"--workers starts workers here, but {VARIABLE} names them already")
+            raise ValueError(
+                f"received --workers {flags.workers} and {VARIABLE}, which describes workers that "
+                f"run already; omit --workers, or unset {VARIABLE}"
+            )
         from tfclip.training.workers.launch import train_on_workers
 
         result = train_on_workers(command, flags.execution.workers)
@@ -33,17 +36,17 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
 
         result = train(name, flags)
     if result["terminated"]:
-        told = f"step {result['steps']} is saved; the same command goes on from there"
-        if LAUNCHER in os.environ:  # the command that started this worker says the rest
+        way_on = f"step {result['steps']} is saved; run the same command again to resume"
+        if LAUNCHER in os.environ:  # the command that started this worker prints the rest
             return result
         if result["signal"] == "SIGINT":
             interrupted = KeyboardInterrupt()
-            interrupted.add_note(told)
+            interrupted.add_note(way_on)
             raise interrupted
-        say(f"ended by SIGTERM: {told}")
+        say(f"ended by SIGTERM: {way_on}")
         return result
     if flags.execution.workers > 1 and LAUNCHER not in os.environ:
-        return result  # the chief has said it
+        return result  # the chief worker has printed it
     say(
         f"trained {result['steps']} steps in {result['seconds']:.0f} s; best {result['monitor']} "
         f"{result['best_value']:.4g}; the model is {result['best']}"
@@ -52,7 +55,7 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
 
 
 def plan(name: str, flags: FitFlags) -> dict:
-    """Return what `--dry-run` tells of a run; nothing is written."""
+    """Return what `--dry-run` prints about a run; nothing is written."""
     flags = RECIPES[name].length_as_given(flags)
     preflight(name, RECIPES[name], flags)
     from tfclip.training.setup.plan import plan_run
@@ -61,15 +64,15 @@ def plan(name: str, flags: FitFlags) -> dict:
 
 
 def list_recipes(flags: ListFlags) -> dict:
-    """Say what each recipe is; its parameters were counted before (`setup.recipe_sizes`)."""
+    """Print the recipes; their parameter counts are stored in `setup.recipe_sizes`."""
     listed = {}
     for name, recipe in progress(RECIPES.items(), total=len(RECIPES), what="counting parameters"):
         listed[name] = described = describe(recipe)
         image, text = described["image"], described["text"]
         say(
             f"{name}: {described['summary']}\n"
-            f"    image: {_side(image)}, {described['image_size']} px\n"
-            f"    text:  {_side(text)}, vocabulary {described['vocabulary_size']:,}, "
+            f"    image: {_encoder(image)}, {described['image_size']} px\n"
+            f"    text:  {_encoder(text)}, vocabulary {described['vocabulary_size']:,}, "
             f"context length {described['context_length']}\n"
             f"    {described['parameters']:,} parameters, {described['trained_parameters']:,} of "
             f"them trained; {described['loss']}\n"
@@ -80,32 +83,33 @@ def list_recipes(flags: ListFlags) -> dict:
     return listed
 
 
-def _side(side: dict) -> str:
-    locked = " frozen" if side["locked"] else ""
-    head = f"{side['head']} head {side['head_parameters']:,}"
+def _encoder(encoder: dict) -> str:
+    """The tower and head of one modality with their parameter counts."""
+    frozen = " frozen" if encoder["frozen"] else ""
+    head = f"{encoder['head']} head {encoder['head_parameters']:,}"
     return (
-        f"{side['tower']} {side['tower_parameters']:,}{locked} + "
-        f"{head if side['head_parameters'] else 'no head'}"
+        f"{encoder['tower']} {encoder['tower_parameters']:,}{frozen} + "
+        f"{head if encoder['head_parameters'] else 'no head'}"
     )
 
 
 def describe(recipe: Recipe) -> dict:
-    """What a recipe is, as `fit list` tells it: its towers, parameters, loss, optimizer, data."""
+    """Return a recipe as `fit list` prints it: towers, parameters, loss, optimizer, data."""
     flags, sizes = recipe.flags(), recipe_sizes(recipe)
     adam = flags.optimizer
-    sides = {
-        side: {
-            "tower": getattr(flags.model, f"{side}_tower"),
-            "locked": side in flags.freeze.towers,
-            "head": getattr(flags.model, f"{side}_head"),
-            **sizes[side],
+    encoders = {
+        modality: {
+            "tower": getattr(flags.model, f"{modality}_tower"),
+            "frozen": modality in flags.freeze.towers,
+            "head": getattr(flags.model, f"{modality}_head"),
+            **sizes[modality],
         }
-        for side in ("image", "text")
+        for modality in ("image", "text")
     }
-    falls = {"cosine": "cosine to 0", "constant": "constant"}[adam.schedule]
+    schedule = {"cosine": "cosine to 0", "constant": "constant"}[adam.schedule]
     return {
         "summary": recipe.summary,
-        **sides,
+        **encoders,
         "parameters": sizes["parameters"],
         "trained_parameters": sizes["trained_parameters"],
         "vocabulary_size": recipe.vocabulary_size,
@@ -115,7 +119,7 @@ def describe(recipe: Recipe) -> dict:
         "batch_size": flags.batch_size,
         "length": f"{flags.epochs} epochs" if flags.epochs else f"{flags.steps:,} steps",
         "optimizer": f"AdamW({adam.beta_1:g}, {adam.beta_2:g}, {adam.epsilon:g}), learning rate "
-        f"{adam.learning_rate:g}, {falls}, weight decay {adam.weight_decay:g}",
+        f"{adam.learning_rate:g}, {schedule}, weight decay {adam.weight_decay:g}",
         "loss": f"{flags.objective.loss} contrastive, multi-positive, negatives from the global "
         "batch",
         "data": recipe.data,

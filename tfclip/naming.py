@@ -1,4 +1,4 @@
-"""Unknown names: one error for every registry, with the nearest known name first."""
+"""The error for an unknown name, the same for all registries; lists the nearest names first."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher

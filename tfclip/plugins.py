@@ -1,4 +1,4 @@
-"""What a word such as `package.module:name` names: imported, or refused in one line."""
+"""Imports what `package.module:name` refers to, or refuses it in one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tfclip.naming import unknown
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is of a module outside the package."""
+    """Whether a name is written `package.module:name`, which refers to code outside tfclip."""
     return ":" in name
 
 
 def check_reference(kind: str, reference: str) -> None:
-    """Refuse what cannot name anything, without importing it.
+    """Check the spelling of a reference without importing it.
 
     Raises:
         ValueError: it is not written `package.module:name`.
@@ -25,36 +25,36 @@ def check_reference(kind: str, reference: str) -> None:
     parts = module.split(".")
     if not (name.isidentifier() and all(part.isidentifier() for part in parts)):
         raise ValueError(
-            f"{kind} {reference!r} is not understood; write package.module:name, the name of "
-            "something in a module that Python can import"
+            f"{kind} {reference!r} is not understood; write package.module:name, a name in a "
+            "module that Python can import"
         )
 
 
 def missing_module(kind: str, reference: str) -> str | None:
-    """Return the sentence about a module that is not there; None where it is.
+    """Return the error message if the module of a reference is missing, else None.
 
     Only the packages around the module are imported, not the module itself.
     """
     module = reference.partition(":")[0]
     try:
-        found = importlib.util.find_spec(module) is not None
+        exists = importlib.util.find_spec(module) is not None
     except ModuleNotFoundError as error:
         return _missing(kind, reference, error.name or module)
-    except ValueError:  # a module without a specification, __main__ for one, is there
-        found = True
-    return None if found else _missing(kind, reference, module)
+    except ValueError:  # a module without a specification, such as __main__, exists
+        exists = True
+    return None if exists else _missing(kind, reference, module)
 
 
 def load(kind: str, reference: str) -> Any:
-    """Import the module of `package.module:name` and return what the name stands for.
+    """Import the module of `package.module:name` and return the object of that name.
 
     Args:
-        kind: what is named, for messages: "image tower", "source", "--callback".
-        reference: the words.
+        kind: what is referred to, for messages: "image tower", "source", "--callback".
+        reference: `package.module:name`.
 
     Raises:
-        ValueError: the module is not there (says what to install or where to put it), it fails
-            while it is imported, or it has no such name.
+        ValueError: the module is missing (the message says what to install or where to put it), its
+            import fails, or it has no such name.
     """
     check_reference(kind, reference)
     path, _, name = reference.partition(":")
@@ -73,19 +73,19 @@ def load(kind: str, reference: str) -> Any:
 
 
 def call(kind: str, reference: str, function: Any, *args: Any, **arguments: Any) -> Any:
-    """Call what `load` returned.
+    """Call the object that `load` returned.
 
     Raises:
-        ValueError: it is no function, or does not take these arguments; names them.
+        ValueError: it is not callable, or does not take these arguments; names them.
     """
     if not callable(function):
-        raise ValueError(f"{kind} {reference} is a {type(function).__name__} and no function")
+        raise ValueError(f"{kind} {reference} is a {type(function).__name__}, not a function")
     try:
         inspect.signature(function).bind(*args, **arguments)
     except TypeError as error:
         given = ", ".join([*(type(one).__name__ for one in args), *(f"{n}=" for n in arguments)])
         raise ValueError(f"{kind} {reference} is called with ({given}): {error}") from None
-    except ValueError:  # a function of C tells nothing of its arguments
+    except ValueError:  # a function written in C has no signature to inspect
         pass
     return function(*args, **arguments)
 

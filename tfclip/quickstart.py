@@ -1,4 +1,4 @@
-"""python -m tfclip.quickstart: the whole story on drawn shapes, from raw data to a SavedModel."""
+"""python -m tfclip.quickstart: all commands in turn on drawn shapes, from data to a SavedModel."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from types import ModuleType
 
 from tfclip.console import Command, CommandFailed, run, say
 
-# Pictures per split of what is drawn, at --scale 1.
+# Pictures per split of the drawn data sets, at --scale 1.
 VISUAL_GENOME, FLICKR8K, COCO, VOC = 6000, (600, 200, 200), (200, 100), (1000, 1000, 1000)
 # The formats of the four real data sets, drawn into one folder, and the splits of each to pack.
 PACKED = {
@@ -29,13 +29,13 @@ class QuickstartFlags:
     """Draw, pack, train, measure and export a small CLIP on coloured shapes, without a download."""
 
     folder: Path = Path()
-    """Where drawn/, records/, runs/ and exported/ are made."""
+    """The folder for drawn/, records/, runs/ and exported/."""
     steps: int | None = None
-    """Training steps; by default those of the recipe. Fewer give worse figures sooner."""
+    """Training steps; by default those of the recipe. Fewer are faster and give worse figures."""
     scale: float = 1.0
-    """Share of the pictures to draw, for a quick look: 0.05 to 1."""
+    """Fraction of the pictures to draw, 0.05 to 1; less is faster."""
     seed: int = 0
-    """Of the drawing and the training."""
+    """Seed of the drawing and the training."""
 
     def __post_init__(self):
         if not 0.05 <= self.scale <= 1:
@@ -45,8 +45,8 @@ class QuickstartFlags:
 
 
 def quickstart(flags: QuickstartFlags) -> dict:
-    """Run every command of the pipeline once, as a user would, and print what came out."""
-    # Each stage is the command itself, with words as on a command line: what runs here runs there.
+    """Run every command of the pipeline once, as a user would, and print the figures."""
+    # Each stage is the command itself, with the words of a command line.
     from tfclip import evaluate, export, fit, make_records
     from tfclip.sources.shapes import NEVER_TRAINED, draw_shapes
     from tfclip.training.run_directory import CONFIG_FILE
@@ -55,9 +55,9 @@ def quickstart(flags: QuickstartFlags) -> dict:
     drawn, records = folder / "drawn", folder / "records"
     trained, exported = folder / "runs" / "quickstart", folder / "exported"
     if trained.exists() and not (trained / CONFIG_FILE).is_file():
-        raise FileExistsError(f"{trained} is there and is no run; choose another --folder")
+        raise FileExistsError(f"{trained} exists and is not a run; choose another --folder")
 
-    with _stage(1, "draw four data sets in their genuine formats"):
+    with _stage(1, "draw four data sets in their original formats"):
 
         def scaled(count: int) -> int:
             return max(1, round(count * flags.scale))
@@ -86,7 +86,7 @@ def quickstart(flags: QuickstartFlags) -> dict:
         words += ["--val", f"{records}/shapes-flickr8k:dev", "--seed", str(flags.seed)]
         words += ["--steps", str(flags.steps)] if flags.steps else []
         _command(fit, [*words, "--overwrite", "--never-trained", *NEVER_TRAINED])
-    with _stage(4, "measure: zero-shot, several labels to a picture, thresholds from trainval"):
+    with _stage(4, "measure: zero-shot, multi-label, thresholds fitted on trainval"):
         words = [str(trained), "voc", "--records", f"{records}/shapes-voc", "--split", "test"]
         voc = _command(evaluate, [*words, "--calibrate", "trainval", "--tiles", "1+4"])
         words = [str(trained), "retrieval", "--records", f"{records}/shapes-flickr8k:test"]
@@ -95,7 +95,7 @@ def quickstart(flags: QuickstartFlags) -> dict:
         saved = _command(export, [str(trained), "--out", str(exported)])
 
     seconds = time.monotonic() - started
-    say("\nwhat was measured; 1 is perfect, and a higher figure is better")
+    say("\nresults (0 to 1, higher is better)")
     _table(
         {
             "mAP, 20 classes, picture and 4 crops": voc["map"],
@@ -109,12 +109,12 @@ def quickstart(flags: QuickstartFlags) -> dict:
     )
     say(
         f"mAP: mean average precision of ranking {voc['images']:,} test pictures for each class\n"
-        "F1: of yes-or-no decisions, whose thresholds were fitted on trainval, in which the "
-        "never-trained classes occur\n"
-        f"R@10: how often a right one is among the first 10, of {retrieval['images']:,} pictures "
-        f"and {retrieval['captions']:,} captions"
+        "F1: of yes-or-no decisions; their thresholds were fitted on trainval, which contains the "
+        "never-trained classes\n"
+        f"R@10: how often a correct one is among the first 10 of {retrieval['images']:,} pictures "
+        f"or {retrieval['captions']:,} captions"
     )
-    say("\nwhere everything is")
+    say("\nfiles")
     _table(
         {
             "records": records,
@@ -124,16 +124,16 @@ def quickstart(flags: QuickstartFlags) -> dict:
         }
     )
     picture = min((drawn / PACKED["voc"][0] / "JPEGImages").glob("*.jpg"))
-    # The interpreter of `make` is on nobody's path.
+    # The virtual environment of `make` is not on the user's PATH.
     here = Path(sys.prefix).parent == Path.cwd()
     python = Path(sys.executable).relative_to(Path.cwd()) if here else "python"
     say(
-        f"\nnext: open {trained / 'report.html'} in a browser, or ask about a picture:\n"
+        f"\nnext: open {trained / 'report.html'} in a browser, or classify a picture and search:\n"
         f"  {python} -m tfclip.predict {saved['path']} {picture}\n"
         f"  {python} -m tfclip.search index {trained} {records / 'shapes-flickr8k'}\n"
         f'  {python} -m tfclip.search query "a red circle" --index {trained / "search.npy"}\n'
     )
-    say(f"{seconds:.0f} s in all")
+    say(f"total time: {seconds:.0f} s")
     return {"voc": voc, "retrieval": retrieval, "exported": saved["path"], "seconds": seconds}
 
 
@@ -146,7 +146,7 @@ def _stage(number: int, what: str) -> Iterator[None]:
 
 
 def _command(module: ModuleType, words: list[str]) -> dict:
-    """Run a command with these words, in this process, and return its result."""
+    """Run a command in this process and return its result."""
     say(f"   $ python -m {module.__name__} {shlex.join(words)}")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -157,10 +157,10 @@ def _command(module: ModuleType, words: list[str]) -> dict:
 
 
 def _table(rows: Mapping[str, object]) -> None:
-    """Say names and values in two columns."""
+    """Print names and values in two columns."""
     width = max(map(len, rows)) + 2
-    told = (f"{v:.3f}" if isinstance(v, float) else str(v) for v in rows.values())
-    say("\n".join(f"  {name:{width}}{value}" for name, value in zip(rows, told, strict=True)))
+    values = (f"{v:.3f}" if isinstance(v, float) else str(v) for v in rows.values())
+    say("\n".join(f"  {name:{width}}{value}" for name, value in zip(rows, values, strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,10 +1,10 @@
-"""Keep TensorFlow's harmless start-up messages off standard error, and let everything else pass.
+"""Keeps TensorFlow's harmless start-up messages off standard error; everything else passes.
 
-No environment variable silences them: they are written before TensorFlow's log is set up. So file
-descriptor 2 goes into a temporary file while TensorFlow is imported and lists its devices, and what
-is not on the list of harmless lines is then written to where it belongs. Before and after that
-moment nothing is held back. If the process aborts in that moment, its message is lost: `--debug`
-shows it.
+No environment variable silences them: they are written before TensorFlow's log is set up. While
+TensorFlow is imported and lists its devices, file descriptor 2 therefore points to a temporary
+file; afterwards the lines that are not known to be harmless are written to standard error. Nothing
+is filtered before or after that. If the process aborts during the import, its message is lost:
+`--debug` shows it.
 """
 
 import contextlib
@@ -22,20 +22,20 @@ HARMLESS = re.compile(
     "|".join(
         (
             r"WARNING: All log messages before absl::InitializeLog\(\) is called",
-            # What TensorFlow was built for, and that there is no driver of a GPU.
+            # The processor that TensorFlow was built for; no GPU driver.
             r"[IW]\d{4} .*\b(port|cudart_stub|cpu_feature_guard|computation_placer)\.cc:\d+\]",
             r"To enable the following instructions: ",
-            # 303: no driver library, 100: no device. Other numbers say that a GPU does not work.
+            # 303: no driver library, 100: no device. Other numbers mean that a GPU does not work.
             r"E\d{4} .*\bcuda_\w+\.cc:\d+\] failed call to cuInit: .*"
             r"(UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE|\(100\))",
-            # Two libraries of one build that each register the same factories.
+            # Two libraries of one build register the same factories.
             r"[EW]\d{4} .*\bcuda_\w+\.cc:\d+\] Unable to register cu\w+ factory",
             r"E\d{4} .*\bcomputation_placer\.cc:\d+\] computation placer already registered",
             r"\d{4}-\d\d-\d\d .*: [EIW] .*\b(port|cudart_stub|cpu_feature_guard)\.cc:\d+\]",
         )
     )
 )
-"""Lines that are left out; each begins so."""
+"""The beginnings of the lines that are suppressed."""
 
 
 def without_harmless(lines: Sequence[str]) -> list[str]:
@@ -45,7 +45,7 @@ def without_harmless(lines: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def filtered_stderr() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2; write the lines that matter at the end."""
+    """Collect what is written to file descriptor 2, and write the lines that matter at the end."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -85,12 +85,12 @@ class _TensorFlowFinder(importlib.abc.MetaPathFinder):
 
 
 def quiet_tensorflow() -> None:
-    """Filter the start of TensorFlow in this process, when it is imported later.
+    """Filter TensorFlow's start-up messages when this process imports it.
 
-    A log level that the user chose stands; the default shows errors and hides warnings, which
-    TensorFlow has for what is not in a user's hands.
+    A log level chosen by the user is kept. The default shows errors and hides warnings, most of
+    which concern things that a user cannot change.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    known = any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path)
-    if "tensorflow" not in sys.modules and not known:
+    is_installed = any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path)
+    if "tensorflow" not in sys.modules and not is_installed:
         sys.meta_path.insert(0, _TensorFlowFinder())

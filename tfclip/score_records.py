@@ -76,17 +76,20 @@ def score_records(flags: ScoreFlags) -> dict:
         flags.records, flags.out, scores, drop, described, overwrite=flags.overwrite
     )
     shutil.rmtree(parts, ignore_errors=True)
-    result = {"records": flags.out, "sheet": sheet, "folds": folds, "splits": {}}
+    figures = {}
     for split in splits:
-        result["splits"][split] = told = _told(scores[split], drop[split])
-        told |= {"dropped": written.dropped[split], "pictures_dropped": written.pictures[split]}
-        say(_line(split, told))
+        figures[split] = _told(scores[split], drop[split])
+        figures[split] |= {
+            "dropped": written.dropped[split],
+            "pictures_dropped": written.pictures[split],
+        }
+        say(_line(split, figures[split]))
     others = [split for split in manifest.splits if split not in splits]
     if others:
         say(f"{', '.join(others)}: copied without scores")
     say(f"{sheet}: the {pictures} worst pairs")
     say(f"{flags.out}: written")
-    return result
+    return {"records": flags.out, "sheet": sheet, "folds": folds, "splits": figures}
 
 
 def _splits(flags: ScoreFlags, manifest: Manifest) -> list[str]:

@@ -1,4 +1,4 @@
-"""python -m tfclip.search index|query: find pictures by a text or by a picture, exactly."""
+"""python -m tfclip.search index|query: find pictures by a text or a picture (exact search)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 @dataclass(frozen=True)
 class IndexFlags:
-    """Embed every picture of packed records into one file, to be searched."""
+    """Embed every picture of packed records and write a search index."""
 
     run: Positional[Path]
     """A run directory, or a model folder."""
     records: Positional[str]
-    """Packed records, DIR or DIR:SPLIT; all splits when none is named."""
+    """Packed records, DIR or DIR:SPLIT; by default all splits."""
     out: Path | None = None
-    """The index, NAME.npy; RUN/search.npy when not given. It is replaced."""
+    """The index, NAME.npy; by default RUN/search.npy. An existing file is replaced."""
 
     def __post_init__(self):
         check_run(self.run)
@@ -45,13 +45,13 @@ class QueryFlags:
     """Print and draw the pictures of an index that are nearest to a text or to a picture."""
 
     query: Positional[str]
-    """A text as a caption would have it, or a picture file."""
+    """A text phrased like a caption, or a picture file."""
     index: Path | None = None
-    """The index; the newest runs/*/search.npy when not given."""
+    """The index; by default the newest runs/*/search.npy."""
     top: int = 8
-    """How many pictures."""
+    """The number of pictures."""
     out: Path = Path("search.png")
-    """Where the pictures are drawn, with their captions; it is replaced."""
+    """Where the pictures are drawn with their captions; an existing file is replaced."""
     chunk: int = CHUNK
     """Rows of the index in memory at a time."""
 
@@ -66,7 +66,7 @@ class QueryFlags:
         open_index(self.index_path())
 
     def is_missing_picture(self) -> bool:
-        """Whether the query reads as the name of a picture file that is not there."""
+        """Whether the query looks like the name of a picture file that does not exist."""
         return self.query.lower().endswith(PICTURES) and not os.path.isfile(self.query)
 
     def index_path(self) -> Path:
@@ -77,17 +77,19 @@ class QueryFlags:
         """
         if self.index is not None:
             return self.index
-        found = sorted(Path("runs").glob(f"*/{INDEX_FILE}"), key=lambda path: path.stat().st_mtime)
-        if not found:
+        indexes = sorted(
+            Path("runs").glob(f"*/{INDEX_FILE}"), key=lambda path: path.stat().st_mtime
+        )
+        if not indexes:
             raise FileNotFoundError(
                 f"no runs/*/{INDEX_FILE}; make one with: python -m tfclip.search index RUN "
                 "RECORDS, or name one with --index"
             )
-        return found[-1]
+        return indexes[-1]
 
 
 def index(flags: IndexFlags) -> dict:
-    """Embed and write the index, and say where it lies."""
+    """Embed the pictures, write the index, and print its path."""
     from tfclip.evaluation.search.search import index_records
 
     out = flags.out or flags.run / INDEX_FILE
@@ -106,13 +108,13 @@ def query(flags: QueryFlags) -> dict:
     opened = open_index(path)
     if model_fingerprint(opened.run) != opened.model:
         raise ValueError(
-            f"{path} was made with another model than {opened.run} holds now; make it again with: "
-            f"python -m tfclip.search index {opened.run} {opened.records}"
+            f"{path} was made with another model than {opened.run} holds now; make it again "
+            f"with: python -m tfclip.search index {opened.run} {opened.records}"
         )
     hits = search(opened, flags.query, top=flags.top, chunk=flags.chunk)
     for hit in hits:
-        told = hit["captions"][0] if hit["captions"] else ", ".join(hit["labels"])
-        print(f"{hit['cosine']:.3f}  {hit['key']:40}  {told}")
+        description = hit["captions"][0] if hit["captions"] else ", ".join(hit["labels"])
+        print(f"{hit['cosine']:.3f}  {hit['key']:40}  {description}")
     draw_hits(opened, hits, flags.out)
     say(f"{flags.out}: {len(hits)} of {len(opened.rows)} pictures of {opened.records}, from {path}")
     kept = ("key", "cosine", "captions", "labels")

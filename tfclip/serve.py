@@ -1,4 +1,4 @@
-"""python -m tfclip.serve check|run EXPORTED: check an export for a server, or serve it here."""
+"""python -m tfclip.serve check|run EXPORTED: check an export, or serve it on this machine."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ from tfclip.console import Command, CommandFailed, run, say
 from tfclip.models.model_directory import holds_model
 from tfclip.serving.server.options import Access, Limits, ServerOptions
 
-# Of each list in a printed answer.
+# Numbers of each list that are shown of a printed answer.
 MOST_NUMBERS = 5
 KIT_BATCHING = Path("deploy/batching_parameters.txt")
 
@@ -22,13 +22,13 @@ KIT_BATCHING = Path("deploy/batching_parameters.txt")
 class CheckFlags:
     """Check layout, ops, signatures, warm-up, batching and answers of an export, without a server.
 
-    Exit code 1 when it is not fit."""
+    The exit code is 1 if a check fails."""
 
     exported: Positional[Path]
-    """What `tfclip.export --out` wrote; its highest version is checked."""
+    """The folder that `tfclip export --out` wrote; its highest version is checked."""
     batching: Path | None = None
-    """The parameters file of a server that merges requests: deploy/batching_parameters.txt where
-    that is there."""
+    """The batching parameters of a server that merges requests; by default
+    deploy/batching_parameters.txt if it exists."""
 
     def __post_init__(self):
         if not self.exported.is_dir():
@@ -40,7 +40,7 @@ class CheckFlags:
             raise FileNotFoundError(f"no batching parameters at --batching {self.batching}")
 
     def parameters(self) -> Path | None:
-        """The parameters file to check with, or None."""
+        """Return the batching parameters to check with, or None."""
         return self.batching or (KIT_BATCHING if KIT_BATCHING.is_file() else None)
 
 
@@ -48,24 +48,25 @@ class CheckFlags:
 class RunFlags:
     """Serve an export on this machine over REST and gRPC, as TensorFlow Serving does, with a page.
 
-    For one machine and for trying; deploy/ holds what goes beyond: TensorFlow Serving, Kubernetes.
-    New versions in the folder are loaded, warmed up, and take over. SIGTERM and Ctrl-C end it
-    after the requests that have come are answered. Needs the extra [serving]."""
+    Meant for one machine and for trials; deploy/ has the files for TensorFlow Serving and
+    Kubernetes. A new version in the folder is loaded, warmed up, and replaces the old one.
+    SIGTERM and Ctrl-C end the server after the received requests are answered. Needs the extra
+    [serving]."""
 
     exported: Positional[Path]
-    """What `tfclip.export --out` wrote; its highest version is served. One version alone (DIR/3)
-    is served without looking for others."""
+    """The folder that `tfclip export --out` wrote; its highest version is served. A single version
+    (DIR/3) is served without looking for others."""
     model: str = "tfclip"
-    """The name of the model, a part of every path: /v1/models/NAME:predict."""
+    """The name of the model, part of every path: /v1/models/NAME:predict."""
     index: Path | None = None
-    """A search index (NAME.npy, from `tfclip.search index`) for the search box of the page. Its
-    records must be there, and its embeddings must be those of this model."""
+    """A search index (NAME.npy, from `tfclip search index`) for the search box of the page. Its
+    records must exist, and its embeddings must be of this model."""
     poll_seconds: float = 1.0
-    """How often the folder is looked at for a new version."""
+    """Seconds between two checks of the folder for a new version."""
     merge: bool = True
     """Answer waiting requests for the same signature in one call of the model."""
     warm_up: bool = True
-    """Run the warm-up requests of a version before it answers; without, the first users wait."""
+    """Run the warm-up requests of a version before it answers; without, first answers are slow."""
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)
 
@@ -77,7 +78,7 @@ class RunFlags:
             )
         if holds_model(self.exported):
             raise ValueError(
-                f"{self.exported} is a run, and a server needs an export; make one with: python -m "
+                f"{self.exported} is a run, but serve needs an export; make one with: python -m "
                 f"tfclip.export {self.exported} --out DIR"
             )
         if not re.fullmatch(r"[\w.-]+", self.model):
@@ -94,7 +95,7 @@ class RunFlags:
                 )
 
     def options(self) -> ServerOptions:
-        """What the server is made with."""
+        """Return the options of the server."""
         return ServerOptions(
             exported=self.exported,
             model=self.model,
@@ -108,14 +109,14 @@ class RunFlags:
 
 
 def run_server(flags: RunFlags) -> dict:
-    """Serve until the process is told to end."""
+    """Serve until SIGTERM or Ctrl-C."""
     from tfclip.serving.server.run import Addresses, Server
 
     access = flags.access
     if not access.is_loopback() and access.token is None:
         say(
-            f"warning: everybody who reaches {access.host} may use this server; --token and "
-            "--tls-cert restrict that"
+            f"warning: everyone who can reach {access.host} can use this server; restrict it with "
+            "--token and --tls-cert"
         )
     server = Server(flags.options(), say)
     server.load()
@@ -133,7 +134,7 @@ def run_server(flags: RunFlags) -> dict:
 
 
 def check(flags: CheckFlags) -> dict:
-    """Print a line for each check, and the request that a client would send, with its answer."""
+    """Print the result of each check, and an example request with its answer."""
     from tfclip.serving.check import check_export, curl_request, example_answer
     from tfclip.serving.signatures import ENCODE_TEXT, default_row
 
@@ -150,16 +151,16 @@ def check(flags: CheckFlags) -> dict:
             result=result,
         )
     answer = example_answer(loaded)
-    say("a client asks TensorFlow Serving's REST interface like this:")
+    say("example request to TensorFlow Serving's REST interface:")
     print(curl_request(flags.exported))
     is_text = default_row(loaded) == ENCODE_TEXT
-    say(f"and is answered{'' if is_text else ', for a drawn red disk'}:")
+    say(f"its answer{'' if is_text else ' for a drawn red disk'}:")
     print(_shortened(answer))
     return {**result, "curl": curl_request(flags.exported), "answer": answer}
 
 
 def _shortened(answer: dict) -> str:
-    """An answer as JSON in a few lines: long lists end in dots."""
+    """An answer as JSON in a few lines: long lists are cut and end in dots."""
 
     def cut(value):
         if isinstance(value, list):

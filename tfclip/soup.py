@@ -1,4 +1,4 @@
-"""python -m tfclip.soup RUN_A RUN_B: mix the weights of two runs, measured along the line."""
+"""python -m tfclip.soup RUN_A RUN_B: interpolate the weights of two runs and measure the mixes."""
 
 import math
 import sys
@@ -20,36 +20,36 @@ MEASURES = ("voc", "retrieval")
 class SoupFlags:
     """Measure (1 - alpha) RUN_A + alpha RUN_B for several alphas, and write the best mix as a run.
 
-    For instance RUN_A before and RUN_B after fine-tuning: a mix often keeps what A knew and most of
-    what B learnt (WiSE-FT).
+    For instance RUN_A before and RUN_B after fine-tuning: a mix often keeps the accuracy of A and
+    most of what B learnt (WiSE-FT).
     """
 
     first: Positional[Path]
-    """A run, at alpha 0."""
+    """A run: alpha 0."""
     second: Positional[Path]
-    """A run of the same architecture and vocabulary, at alpha 1."""
+    """A run of the same architecture and vocabulary: alpha 1."""
     measure: tuple[str, ...]
-    """What is measured, one or several: voc=RECORDS:SPLIT (mAP, one view), retrieval=RECORDS:SPLIT
+    """One or several measurements: voc=RECORDS:SPLIT (mAP, one view), retrieval=RECORDS:SPLIT
     (mean of both R@1)."""
     run: Path
-    """Where the mix, the table (soup.json) and the plot (soup.html) are written; must not exist."""
+    """The run to write, with a table (soup.json) and a plot (soup.html); it must not exist."""
     alpha: str = "0:1:0.1"
     """FIRST:LAST:STEP, or one number, or several with commas."""
     choose: float | None = None
-    """The alpha to write; the one with the highest mean of all measurements when not given."""
+    """The alpha to write; by default the one with the highest mean of all measurements."""
 
     def __post_init__(self):
-        """Refuse what cannot be measured, before TensorFlow starts.
+        """Check the flags before TensorFlow starts.
 
         Raises:
-            ValueError, FileNotFoundError, FileExistsError: naming the flag.
+            ValueError, FileNotFoundError, FileExistsError: name the flag.
         """
         for path in (self.first, self.second):
             model_directory(path)
         alphas = self.alphas()
         if self.choose is not None and not any(math.isclose(self.choose, a) for a in alphas):
             raise ValueError(
-                f"--choose {self.choose} is none of the alphas of --alpha {self.alpha}"
+                f"--choose {self.choose} is not one of the alphas of --alpha {self.alpha}"
             )
         if not self.measure:
             raise ValueError("give --measure voc=RECORDS:SPLIT or retrieval=RECORDS:SPLIT")
@@ -58,47 +58,47 @@ class SoupFlags:
             if kind not in MEASURES:
                 raise unknown("measurement", kind, MEASURES)
         if self.run.exists():
-            raise FileExistsError(f"{self.run} is there already; choose another --run")
+            raise FileExistsError(f"{self.run} exists already; choose another --run")
 
     def alphas(self) -> list[float]:
-        """The alphas, rising.
+        """Return the alphas in ascending order.
 
         Raises:
-            ValueError: no numbers, none, or one outside of 0..1.
+            ValueError: not numbers, none, or one outside 0..1.
         """
         try:
             if ":" in self.alpha:
                 first, last, step = (float(part) for part in self.alpha.split(":"))
                 count = round((last - first) / step) if step > 0 else -1
-                found = [round(first + number * step, 6) for number in range(count + 1)]
+                alphas = [round(first + number * step, 6) for number in range(count + 1)]
             else:
-                found = sorted(float(part) for part in self.alpha.split(","))
+                alphas = sorted(float(part) for part in self.alpha.split(","))
         except ValueError:
-            found = []
-        if not found or not all(0 <= alpha <= 1 for alpha in found):
+            alphas = []
+        if not alphas or not all(0 <= alpha <= 1 for alpha in alphas):
             raise ValueError(
                 f"--alpha must be FIRST:LAST:STEP or numbers in 0..1; received {self.alpha}"
             )
-        return found
+        return alphas
 
     def measures(self) -> list[tuple[str, Path, str]]:
-        """(kind, records, split) of each `--measure`.
+        """Return (kind, records, split) of each `--measure`.
 
         Raises:
-            ValueError: for anything else than KIND=RECORDS:SPLIT.
+            ValueError: for anything but KIND=RECORDS:SPLIT.
         """
-        found = []
+        measures = []
         for text in self.measure:
             kind, equals, reference = text.partition("=")
             directory, split = records_reference(reference, "test")
             if not equals or not reference:
                 raise ValueError(f"--measure must be KIND=RECORDS:SPLIT; received {text}")
-            found.append((kind, directory, split))
-        return found
+            measures.append((kind, directory, split))
+        return measures
 
 
 def soup(flags: SoupFlags) -> dict:
-    """Measure along the line, write the chosen mix, the table and the plot."""
+    """Measure the mixes; write the chosen one, the table and the plot."""
     from tfclip.evaluation.report.json_files import write_json
     from tfclip.evaluation.tasks.map_during_training import SplitScorer
     from tfclip.evaluation.tasks.retrieval import evaluate_retrieval
@@ -141,7 +141,7 @@ def _recall(evaluate, line, reference: str) -> float:
 
 
 def table(rows: list[dict], names: list[str], chosen: float) -> str:
-    """One line for each alpha, in percent; the chosen one is marked."""
+    """Return a table with one line per alpha, in percent; the chosen one is marked with *."""
     width = max(12, *(len(name) for name in names))
     head = "  alpha  " + "  ".join(f"{name:>{width}}" for name in names)
     lines = [

@@ -26,7 +26,7 @@ def test_what_may_be_merged():
     ("old", "new", "said"),
     [
         ("allowed_batch_sizes: 16", "", "end with max_batch_size 16"),
-        ("allowed_batch_sizes: 2\n", "allowed_batch_sizes: 5\n", "must rise"),
+        ("allowed_batch_sizes: 2\n", "allowed_batch_sizes: 5\n", "must be ascending"),
         ("max_batch_size { value: 16 }", "", "must give max_batch_size"),
         (
             "max_batch_size { value: 16 }",

@@ -97,7 +97,7 @@ def test_the_other_port_is_named(running):
     rest, grpc_port = running.rest.rpartition(":")[2], running.grpc.rpartition(":")[2]
     with pytest.raises(ConnectionError, match="this is the gRPC port; REST is 8501"):
         Client(f"http://127.0.0.1:{grpc_port}").status()
-    with pytest.raises(ConnectionError, match="no gRPC port; gRPC is 8500"):
+    with pytest.raises(ConnectionError, match="not a gRPC port; gRPC is 8500"):
         Client(f"grpc://127.0.0.1:{rest}", retries=0, timeout=5).status()
 
     async def ask():

@@ -91,5 +91,5 @@ def test_a_failure_leaves_nothing_behind(tiny_model, tmp_path, monkeypatch):
 def test_no_saved_model_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no SavedModel.*python -m tfclip.export"):
         version_directory(tmp_path)
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         version_directory(tmp_path / "nowhere")

@@ -31,7 +31,7 @@ PREDICT = "/v1/models/tfclip:predict"
     ("flags", "said"),
     [
         (["NOWHERE"], "no export at .*tfclip.export RUN --out DIR"),
-        (["RUN"], "is a run, and a server needs an export.*tfclip.export .* --out DIR"),
+        (["RUN"], "is a run, but serve needs an export.*tfclip.export .* --out DIR"),
         (["EXPORT", "--port", "70000"], "--port 70000; allowed: 0 to 65535"),
         (["EXPORT", "--port", "9", "--grpc-port", "9"], "both 9; give two ports"),
         (["EXPORT", "--tls-cert", "x.pem"], "belong together"),
@@ -264,7 +264,7 @@ def test_a_new_version_takes_over_without_a_lost_request(exported, start_server,
             np.testing.assert_allclose(scores, expected, atol=1e-5)
         with pytest.raises(ValueError, match=r"Specific\(tfclip, 1\)"):
             Client(server.rest, version=1).classify([drawn_jpeg()])
-        assert any("version 2 does not load" in line for line in server.said)
+        assert any("version 2 cannot be loaded" in line for line in server.said)
 
 
 def wait_for(condition, seconds=60):

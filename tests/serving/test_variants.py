@@ -121,7 +121,9 @@ def test_a_weight_that_float16_cannot_hold_is_refused(tiny_model, tmp_path):
     large = TrainedModel(DualEncoder(tiny_model.config), tiny_model.tokenizer)
     kernel = next(v for v in large.dual_encoder.image_tower.weights if len(v.shape) > 1)
     kernel.assign(keras.ops.full(kernel.shape, 1e5))
-    with pytest.raises(ValueError, match="float16 cannot; export with --precision bfloat16"):
+    with pytest.raises(
+        ValueError, match="exceed the range of float16; export with --precision bfloat16"
+    ):
         write_saved_model(large, tmp_path, variant=Variant(precision="float16"))
     assert list(tmp_path.iterdir()) == []
 
@@ -140,11 +142,11 @@ def test_the_litert_tower_embeds_as_keras_does(tiny_run, tmp_path, picture_bytes
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--image-only", "--text-only"], "leave nothing"),
-        (["--text-only", "--labels", "voc"], "leaves out what --labels"),
-        (["--text-only", "--thresholds", "none"], "make no classifier"),
+        (["--image-only", "--text-only"], "give one of them"),
+        (["--text-only", "--labels", "voc"], "omits the image tower"),
+        (["--text-only", "--thresholds", "none"], "write no classifier"),
         (["--precision", "float8"], "unknown precision 'float8'"),
-        (["--litert", __file__], "is there already"),
+        (["--litert", __file__], "exists already"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(tiny_run, tmp_path, capsys, words, said):

@@ -1,4 +1,4 @@
-"""Weights on the straight line between two models (WiSE-FT: Wortsman et al. 2022)."""
+"""Interpolates the weights of two models (WiSE-FT: Wortsman et al. 2022, arXiv:2109.01903)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tfclip.models.saving import TrainedModel, load_model
 class Line:
     """The models (1 - alpha) A + alpha B, one at a time, in one set of variables.
 
-    All weights are mixed, the stored logarithm of the temperature and the statistics of batch
-    normalisation included; those are an approximation, exact where A and B are equal.
+    All weights are interpolated, including the stored logarithm of the temperature and the
+    statistics of batch normalisation; the latter are an approximation, exact where A and B agree.
 
     Args:
-        first, second: runs or model folders of one architecture and tokenizer.
+        first, second: runs or model folders with the same architecture and tokenizer.
 
     Raises:
-        FileNotFoundError, ValueError: no such models, or two that do not fit; says why.
+        FileNotFoundError: one of them is not a model.
+        ValueError: their architectures or tokenizers differ; names the difference.
     """
 
     def __init__(self, first: Path, second: Path):
@@ -47,7 +48,7 @@ class Line:
         self._second = [np.asarray(value, "float32") for value in other.dual_encoder.weights]
 
     def at(self, alpha: float) -> TrainedModel:
-        """The model at `alpha`: 0 is the first, 1 the second; valid until the next call."""
+        """Return the model at `alpha`: 0 is the first, 1 the second; valid until the next call."""
         model = self.model.dual_encoder
         for variable, a, b in zip(model.weights, self._first, self._second, strict=True):
             variable.assign((1 - alpha) * a + alpha * b)

@@ -1,4 +1,4 @@
-"""Where a trained model lies on disk, and its name for everything that was fitted to it."""
+"""Where a trained model is on disk, and the fingerprint that its thresholds and caches name."""
 
 import hashlib
 from pathlib import Path
@@ -15,18 +15,18 @@ def holds_model(path: Path) -> bool:
 
 
 def model_directory(path: Path) -> Path:
-    """The model folder that `path` means: itself, or `best/` in a run directory.
+    """Return the model folder that `path` refers to: itself, or `best/` in a run directory.
 
     Raises:
-        FileNotFoundError: when neither holds a model.
+        FileNotFoundError: neither holds a model.
     """
     path = Path(path)
     for candidate in _candidates(path):
         if (candidate / CONFIG_FILE).is_file():
             return candidate
-    there = "is not there" if not path.exists() else "holds no trained model"
+    problem = "does not exist" if not path.exists() else "holds no trained model"
     raise FileNotFoundError(
-        f"{path} {there}: expected a run directory with best/{CONFIG_FILE}. "
+        f"{path} {problem}: expected a run directory with best/{CONFIG_FILE}. "
         "Train one with: python -m tfclip.fit RECIPE --records DIR --run RUN"
     )
 
@@ -36,17 +36,19 @@ def _candidates(path: Path) -> tuple[Path, Path]:
 
 
 def model_fingerprint(path: Path) -> str:
-    """The sha256 of the files of the model that `path` means: its thresholds and caches name it.
+    """Return the sha256 of the files of the model that `path` refers to.
+
+    Thresholds and caches name the model that they belong to by it.
 
     Raises:
         FileNotFoundError: as `model_directory`.
     """
     whole, folder = hashlib.sha256(), model_directory(path)
-    # The text files and the model are the tokenizer's; metrics may lie in the same folder.
+    # The tokenizer's files; other files, such as metrics, may be in the same folder.
     texts = [*folder.glob("*.txt"), *folder.glob("*.model")]
     for file in sorted([folder / CONFIG_FILE, folder / WEIGHTS_FILE, *texts]):
         if not file.is_file():
-            raise FileNotFoundError(f"{folder} is not complete: {file.name} is missing.")
+            raise FileNotFoundError(f"{folder} is incomplete: {file.name} is missing.")
         with file.open("rb") as content:
             whole.update(f"{file.name}:".encode())
             whole.update(hashlib.file_digest(content, "sha256").digest())

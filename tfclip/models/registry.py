@@ -1,6 +1,6 @@
-"""The towers by name, with their default sizes; no TensorFlow is needed to look a name up.
+"""Towers and heads by name, with their default sizes; looking a name up needs no TensorFlow.
 
-A name with a colon, `package.module:function`, is of a tower outside the package.
+A name with a colon, `package.module:function`, refers to a tower outside the package.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tower:
-    """Where a tower is built (`module:function`) and what its name fixes."""
+    """A tower: the function that builds it (`module:function`), and its default options."""
 
     builder: str
     options: Mapping = field(default_factory=dict)
     kind: str = "tower"
 
     def build(self, **arguments) -> keras.Model:
-        """Call the builder; later arguments win over the name's own options.
+        """Build the tower; `arguments` override the default options.
 
         Raises:
-            ValueError: a builder outside the package is missing, takes other arguments, or returns
-                no model with one row of features for each input.
+            ValueError: a builder outside the package is missing, takes other arguments, or does not
+                return a model with one row of features per input.
         """
         builder = plugins.load(self.kind, self.builder)
         arguments = {**self.options, **arguments}
@@ -105,7 +105,7 @@ IMAGE_TOWERS: dict[str, Tower] = {
     "vit-b32": _transformer(32),
     "clip-vit-b16": _transformer(16, clip=True),
     "clip-vit-b32": _transformer(32, clip=True),
-    # Of any size: what tfclip.convert makes of a pretrained model.
+    # Of any size: made by tfclip.convert from a pretrained model.
     "clip-vit": _transformer(32, clip=True),
     "siglip-vit": _transformer(
         16, hidden_activation="gelu_tanh", class_token=False, pooling="attention"
@@ -143,7 +143,7 @@ TEXT_TOWERS: dict[str, Tower] = {
 
 
 def image_tower(name: str) -> Tower:
-    """The image tower of that name; one outside the package is imported when it is built.
+    """Return the image tower of that name; one outside the package is imported when built.
 
     Raises:
         ValueError: for an unknown name; lists the known ones, the nearest first.
@@ -156,7 +156,7 @@ def image_tower(name: str) -> Tower:
 
 
 def text_tower(name: str) -> Tower:
-    """The text tower of that name; one outside the package is imported when it is built.
+    """Return the text tower of that name; one outside the package is imported when built.
 
     Raises:
         ValueError: for an unknown name; lists the known ones, the nearest first.
@@ -179,7 +179,7 @@ HEADS: dict[str, str] = {
 
 
 def head(name: str) -> Callable[..., keras.layers.Layer]:
-    """The builder of the head of that name; it takes `embed_dim` and the head's options.
+    """Return the builder of a head, which takes `embed_dim` and the head's options.
 
     Raises:
         ValueError: for an unknown name; lists the known ones, the nearest first.

@@ -1,4 +1,4 @@
-"""A trained model on disk: its configuration, its vocabulary, its weights; and back again."""
+"""Saves and loads a trained model: its configuration, its tokenizer and its weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfclip import files
-from tfclip.failures import require_space
+from tfclip.failures import first_line, require_space
 from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
@@ -23,8 +23,11 @@ FORMAT_VERSION = 1
 class TrainedModel:
     """A dual encoder with the tokenizer it was trained with.
 
-    `trained_on` says what a reader of its figures has to know: recipe, records, steps, seed and
-    the class names that never occurred in training (`never_trained`), where that is known.
+    Attributes:
+        dual_encoder: the Keras model.
+        tokenizer: with the vocabulary and the context length of the training.
+        trained_on: what must be known to interpret its figures: recipe, records, steps, seed and,
+            where known, the class names that never occurred in training (`never_trained`).
     """
 
     dual_encoder: DualEncoder
@@ -40,7 +43,10 @@ class TrainedModel:
 def save_model(directory: Path, model: TrainedModel) -> None:
     """Write a model folder: `model.json`, `model.weights.h5`, and the tokenizer's file.
 
-    It is written atomically: a model that is there stays until the new one is complete.
+    The write is atomic: an existing model is replaced only when the new one is complete.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk has too little space.
     """
     description = {
         "format_version": FORMAT_VERSION,
@@ -58,14 +64,14 @@ def save_model(directory: Path, model: TrainedModel) -> None:
 
 
 def _size_of(model: DualEncoder) -> int:
-    """Bytes of the weights on disk, with what HDF5 adds for each of them."""
+    """The bytes of the weights on disk, including what HDF5 adds for each array."""
     variables = model.weights
     return sum(v.value.dtype.size * math.prod(v.shape) + 4096 for v in variables) + 65_536
 
 
 @contextmanager
 def _without_optimizer(model: DualEncoder) -> Iterator[None]:
-    """Keras saves the optimizer along with the weights: two or three times their size."""
+    """Keep the optimizer out of the file: it is two or three times as large as the weights."""
     optimizer, model.optimizer = getattr(model, "optimizer", None), None
     try:
         yield
@@ -77,12 +83,12 @@ def load_model(path: Path) -> TrainedModel:
     """Load a trained model from a run directory or a model folder; never random weights.
 
     Raises:
-        FileNotFoundError: when there is no model or a file of it is missing.
-        ValueError: when the files are damaged or of another version.
+        FileNotFoundError: there is no model, or one of its files is missing.
+        ValueError: the files are damaged or of another version.
     """
     directory = model_directory(path)
     if not (directory / WEIGHTS_FILE).is_file():
-        raise FileNotFoundError(f"{directory} is not complete: {WEIGHTS_FILE} is missing.")
+        raise FileNotFoundError(f"{directory} is incomplete: {WEIGHTS_FILE} is missing.")
     try:
         description = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         config = ModelConfig.from_dict(description["config"])
@@ -98,9 +104,8 @@ def load_model(path: Path) -> TrainedModel:
     try:
         dual_encoder.load_weights(directory / WEIGHTS_FILE)
     except (ValueError, OSError, KeyError) as error:
-        first = (str(error).strip() or "unreadable").splitlines()[0]
         raise ValueError(
-            f"{directory / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {first}"
+            f"{directory / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {first_line(error)}"
         ) from error
     return TrainedModel(
         dual_encoder=dual_encoder,

@@ -1,4 +1,4 @@
-"""Out: the served graph, the server of one machine, and the clients of any server that runs it.
+"""Serving: the served graph, a server for one machine, and clients of any server.
 
 client = tfclip.serving.Client("http://localhost:8501")
 """

@@ -1,4 +1,4 @@
-"""How TensorFlow Serving merges requests: its parameters file, and what merging must not change."""
+"""Reads TensorFlow Serving's batching parameters, and checks that merging changes no answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import tensorflow as tf
 from tfclip.serving import signatures as names
 from tfclip.serving.warmup import drawn_jpeg
 
-# The fields of BatchingParameters (session_bundle_config.proto) that are whole numbers in a message
-# of their own, and those that stand alone.
+# The fields of BatchingParameters (session_bundle_config.proto) that are wrapped integers, and
+# those that are plain values.
 _WRAPPED = frozenset(
     {
         "max_batch_size",
@@ -30,22 +30,22 @@ _FIELD = re.compile(r"(\w+)\s*(?:\{\s*value\s*:\s*(\w+)\s*\}|:\s*(\w+))\s*")
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """What `--batching_parameters_file` says about sizes."""
+    """The batch sizes in a file for `--batching_parameters_file`."""
 
     max_batch_size: int
     allowed_batch_sizes: tuple[int, ...]
 
 
 def read_batching_parameters(path: Path) -> BatchingParameters:
-    """Read a parameters file as the server does.
+    """Read batching parameters as the server does.
 
     Raises:
-        FileNotFoundError: when it is not there.
-        ValueError: when the server would not start with it.
+        FileNotFoundError: there is no such file.
+        ValueError: the server would not start with it.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no batching parameters at {path}; the kit's are in deploy/")
+        raise FileNotFoundError(f"no batching parameters at {path}; there is a file in deploy/")
     text = re.sub(r"#.*", "", path.read_text(encoding="utf-8")).strip()
     position, sizes, largest = 0, [], None
     while position < len(text):
@@ -63,19 +63,25 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
         raise ValueError(f"{path} must give max_batch_size and allowed_batch_sizes")
     if sizes != sorted(set(sizes)) or sizes[-1] != largest:
         raise ValueError(
-            f"{path}: allowed_batch_sizes must rise and end with max_batch_size {largest}. "
+            f"{path}: allowed_batch_sizes must be ascending and end with max_batch_size {largest}. "
             f"Received: {sizes}"
         )
     return BatchingParameters(largest, tuple(sizes))
 
 
 def check_merging(signature: Callable, row: str, sizes: tuple[int, ...]) -> None:
-    """Merge requests of one, none that decodes and two inputs as a server does.
+    """Check that merged requests are answered as they are alone.
 
-    They are joined, filled up to an allowed size with the first row, and the answer is cut apart.
+    Three requests (one input, one that cannot be decoded, two inputs) are joined as a server does,
+    padded to an allowed size with the first row, and the answer is split again.
+
+    Args:
+        signature: the function to check.
+        row: its name in `signatures.SIGNATURES`.
+        sizes: the allowed batch sizes, ascending.
 
     Raises:
-        ValueError: when a request is answered otherwise than alone.
+        ValueError: an answer differs from that of the request alone.
     """
     ((name, _),) = names.SIGNATURES[row].inputs.items()
     examples: dict[str, list[list[bytes]]] = {

@@ -1,4 +1,4 @@
-"""Checks that an export is what TensorFlow Serving can run: layout, signatures, ops, answers."""
+"""Checks that TensorFlow Serving can run an export: layout, signatures, ops, answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tfclip.serving.warmup import (
     replay,
 )
 
-# The ops of TensorFlow Text that our tokenizers use. A stock server links the whole library
+# The ops of TensorFlow Text that tfclip's tokenizers use. A stock server links the whole library
 # (`ops_lib` in its BUILD file).
 TEXT_OPS = frozenset(
     {
@@ -36,13 +36,13 @@ TEXT_OPS = frozenset(
         "SentencepieceTokenizeOp",
     }
 )
-# Registered in TensorFlow, and of no use without the Python process that made them.
+# Registered in TensorFlow, but useless without the Python process that created them.
 PYTHON_OPS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check and how it ended; the detail says what is there or what is wrong."""
+    """The result of one check; `detail` describes the export, or what is wrong with it."""
 
     name: str
     ok: bool
@@ -52,14 +52,15 @@ class Finding:
 def check_export(
     exported: Path, batching: Path | None = None, loaded: dict | None = None
 ) -> Iterator[Finding]:
-    """Check the highest version in `exported`, or the version that it is; in order, as they run.
+    """Run the checks in order and yield each result.
 
-    A check that others build on ends the checking when it fails.
+    If a check fails that later ones depend on, the later ones do not run.
 
     Args:
-        exported: what `tfclip.export` wrote.
-        batching: the parameters file of a server that merges requests, if it shall.
-        loaded: the signatures are put into it, for whoever goes on to ask.
+        exported: a folder that `tfclip export` wrote, of which the highest version is checked, or
+            a version's folder.
+        batching: the batching parameters of a server that merges requests; None if it does not.
+        loaded: a dict that receives the signatures, for further use.
     """
     loaded = {} if loaded is None else loaded
 
@@ -89,7 +90,7 @@ def check_export(
 
 
 def curl_request(exported: Path, server: str = "http://localhost:8501") -> str:
-    """The command that asks a server that runs this export with its default signature."""
+    """Return a curl command that sends an example request for the default signature."""
     card = load_card(version_directory(exported))
     row = names.default_row(names.signature_names(bool(card["labels"]), card["sides"]))
     url = f"{model_url(server)}:predict"
@@ -106,7 +107,7 @@ def curl_request(exported: Path, server: str = "http://localhost:8501") -> str:
 def _layout(exported: Path) -> str:
     version = version_directory(exported)
     if not version.resolve().name.isdigit():
-        raise ValueError(f"{version}: a server loads only directories that are named by an integer")
+        raise ValueError(f"{version}: a server loads only directories whose name is an integer")
     for name in ("saved_model.pb", "variables/variables.index", names.MODEL_CARD):
         if not (version / name).is_file():
             raise FileNotFoundError(f"{version / name} is missing")
@@ -127,10 +128,10 @@ def _card(exported: Path) -> str:
 
 
 def graph_ops(version: Path) -> set[str]:
-    """The names of all ops in the graph and the functions of a version's directory.
+    """Return the names of all ops in the graph and the functions of a version's directory.
 
     Raises:
-        ValueError: when `saved_model.pb` is damaged.
+        ValueError: `saved_model.pb` is damaged.
     """
     saved = saved_model_pb2.SavedModel()
     try:
@@ -149,10 +150,10 @@ def graph_ops(version: Path) -> set[str]:
 
 
 def check_ops(version: Path) -> str:
-    """Count the ops of a version's directory.
+    """Check the ops of a version's directory, and return their numbers as text.
 
     Raises:
-        ValueError: when a stock server lacks one.
+        ValueError: a stock server lacks one of them.
     """
     ops = graph_ops(version)
     core = {op for op in ops - TEXT_OPS - PYTHON_OPS if op_def_registry.get(op) is not None}
@@ -184,9 +185,9 @@ def _signatures(exported: Path, loaded: dict) -> str:
 
 
 def _pictures(loaded: dict) -> str:
-    """A drawn JPEG beside damage: it is answered, and as it is alone; the damage gets zeros."""
+    """A JPEG beside damaged files is answered as it is alone; damaged files get zeros."""
     if names.ENCODE_IMAGE not in loaded:
-        return "none are taken"
+        return "not part of this export"
     good = drawn_jpeg()
     together = _ask(loaded, image_bytes=[b"no picture", good, good[: len(good) // 2], b""])
     alone = _ask(loaded, image_bytes=[good])
@@ -194,35 +195,38 @@ def _pictures(loaded: dict) -> str:
         if key == names.LABELS:
             continue
         if value[[0, 2, 3]].any():
-            raise ValueError(f"{key} of a picture that does not decode is not zero")
+            raise ValueError(f"{key} of a picture that cannot be decoded is not zero")
         if not np.allclose(value[1], alone[key][0], atol=1e-5):
-            raise ValueError(f"{key} of a picture depends on its neighbours")
+            raise ValueError(f"{key} of a picture depends on the others in the request")
     if together[names.VALID].tolist() != [False, True, False, False]:
-        raise ValueError(f"valid is {together[names.VALID].tolist()} for a JPEG among damage")
+        raise ValueError(
+            f"valid is {together[names.VALID].tolist()} for a damaged file, a JPEG and two damaged "
+            "files"
+        )
     embedding = loaded[names.ENCODE_IMAGE](image_bytes=tf.constant([good]))[names.EMBEDDING]
     _require_unit_norm(embedding)
-    return "a JPEG is answered beside three damaged ones"
+    return "a JPEG is answered beside three damaged files"
 
 
 def _texts(loaded: dict) -> str:
     if names.ENCODE_TEXT not in loaded:
-        return "none are taken"
+        return "not part of this export"
     texts = tf.constant(["a photo of a dog.", "", b"\xff\x00\xfe", "long " * 1000])
     _require_unit_norm(loaded[names.ENCODE_TEXT](text=texts)[names.EMBEDDING])
     if names.SIMILARITY in loaded:
         logits = loaded[names.SIMILARITY](image_bytes=tf.constant([drawn_jpeg()]), text=texts)
         if logits[names.LOGITS_PER_IMAGE].shape != [1, 4]:
             raise ValueError("similarity of 1 picture and 4 texts is not (1, 4)")
-    return "plain, empty, binary and long ones are answered"
+    return "plain, empty, binary and long texts are answered"
 
 
 def _warmup(exported: Path, loaded: dict) -> str:
-    """Replay the warm-up requests; there must be one for every signature and allowed size."""
+    """Replay the warm-up requests; there must be one for every signature and allowed batch size."""
     version = version_directory(exported)
     if not (version / names.WARMUP_REQUESTS).is_file():
-        return "no requests: the first users wait longer; export with the extra [serving]"
+        return "no requests, so first answers are slow; export with the extra [serving]"
     if not can_warm_up():
-        return "requests are there; not replayed without the extra [serving]"
+        return "requests exist, but replaying them needs the extra [serving]"
     sizes = replay(read_warmup_requests(version), loaded)
     for name in loaded:
         if missing := sorted(set(names.ALLOWED_BATCH_SIZES) - set(sizes.get(name, ()))):
@@ -234,12 +238,12 @@ def _warmup(exported: Path, loaded: dict) -> str:
 
 
 def _batching(parameters: Path | None, loaded: dict) -> str:
-    """Merged requests are answered as they are alone, in batches of the sizes that were warmed."""
+    """Merged requests are answered as they are alone, in batches of the warmed-up sizes."""
     sizes: tuple[int, ...] = names.ALLOWED_BATCH_SIZES
     if parameters is not None:
         sizes = read_batching_parameters(parameters).allowed_batch_sizes
         if cold := sorted(set(sizes) - set(names.ALLOWED_BATCH_SIZES)):
-            raise ValueError(f"{parameters} allows batches of {cold}, which were not warmed up")
+            raise ValueError(f"{parameters} allows batches of {cold}, which are not warmed up")
     rows = [name for name in loaded if name != names.SERVING_DEFAULT]
     merged = [row for row in rows if names.is_batchable(names.SIGNATURES[row])]
     for row in merged:
@@ -251,7 +255,7 @@ def _batching(parameters: Path | None, loaded: dict) -> str:
 
 
 def _rest(loaded: dict) -> str:
-    """The answer of the default signature survives JSON."""
+    """The answer of the default signature can be written and read as JSON."""
     row = names.default_row(loaded)
     answer = json.loads(json.dumps(example_answer(loaded), allow_nan=False))
     for name, value in decode_answer(row, answer).items():
@@ -261,7 +265,7 @@ def _rest(loaded: dict) -> str:
 
 
 def example_answer(loaded: dict) -> dict:
-    """What a server answers to `curl_request` for a drawn picture, or for its text."""
+    """Return a server's answer to `curl_request`, for a drawn picture or for its text."""
     row = names.default_row(loaded)
     (name,) = names.SIGNATURES[row].inputs
     value = {names.IMAGE_BYTES: drawn_jpeg(), names.TEXT: b"a red circle"}[name]

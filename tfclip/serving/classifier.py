@@ -1,4 +1,4 @@
-"""What a classifier decides by: labels, prompts, views, their fusion, thresholds, calibration."""
+"""The settings of a classifier: labels, prompts, views, fusion, thresholds, calibration."""
 
 from __future__ import annotations
 
@@ -28,14 +28,19 @@ _FIT = (
 
 @dataclass(frozen=True)
 class Classifier:
-    """Zero-shot labels as they are baked into a served model.
+    """The zero-shot labels of a served model.
 
-    `prompts` holds for each label the texts whose embeddings are averaged. `thresholds` holds for
-    each label the least cosine that predicts it, in the order of the labels; without them the label
-    with the highest score is predicted, and no other. `tiles` names a layout of `inputs.tiles`, the
-    views of which `fusion` makes one score. `calibration` makes a probability of the score of each
-    label by itself; without it the probabilities are a softmax over the labels. `embeddings` (C,D)
-    stand in place of those of the prompts: classes that `tfclip.adapt` fitted.
+    Attributes:
+        labels: the labels.
+        prompts: for each label the texts whose embeddings are averaged.
+        thresholds: for each label the lowest cosine that predicts it; None predicts only the label
+            with the highest score.
+        tiles: a layout of views, see `inputs.tiles`.
+        fusion: turns the scores of the views into one.
+        calibration: turns the score of each label into a probability; without one, the
+            probabilities are a softmax over the labels.
+        embeddings: (C,D) embeddings of the labels that `tfclip adapt` fitted; they replace those of
+            the prompts.
     """
 
     labels: tuple[str, ...]
@@ -65,7 +70,7 @@ class Classifier:
         fusion: Fusion | None = None,
         templates: str | None = None,
     ) -> Classifier:
-        """Labels without thresholds, as they are, or in the prompts of `templates`."""
+        """Return labels without thresholds, each its own prompt, or in prompts of `templates`."""
         each: tuple[tuple[str, ...], ...] = tuple((text,) for text in texts)
         if templates is not None:
             each = tuple(class_prompts(texts, templates, {}))
@@ -80,25 +85,25 @@ class Classifier:
         origin: str = "",
         objective: str | None = None,
     ) -> Classifier:
-        """What was fitted: the labels of a thresholds file that `tfclip.evaluate` wrote.
+        """Return the labels of a thresholds file that `tfclip evaluate` wrote.
 
         Args:
-            path: the file; it also says the prompts, tiles, fusion and calibration fitted with.
-            run: the run directory or model folder whose scores are to be cut there.
-            labels: the classes to take, in this order; all of them when None.
+            path: the file; it also has the prompts, tiles, fusion and calibration of the fit.
+            run: the run directory or model folder that the thresholds must belong to.
+            labels: the classes to use, in this order; None uses all of them.
             origin: where the labels come from, for the message.
             objective: fit the thresholds anew for it, from the scores that the run keeps.
 
         Raises:
-            FileNotFoundError: when the file, or the model, is not there.
-            ValueError: when it is damaged or of another model, a label has no threshold in it, or
-                the scores for another objective are not kept.
+            FileNotFoundError: the file or the model does not exist.
+            ValueError: the file is damaged or of another model, a label has no threshold, or the
+                scores for another objective are not kept.
         """
         content = _read_thresholds(Path(path))
         if content["model"] != model_fingerprint(run):
             raise ValueError(
-                f"{path} was fitted for another model than that of {run} (a model trained anew is "
-                f"another): thresholds hold for one model's scores. {_FIT}"
+                f"{path} was fitted for another model than that of {run}, for instance before it "
+                f"was trained again: thresholds fit the scores of one model. {_FIT}"
             )
         known = content["per_class"]
         labels = content["class_names"] if labels is None else labels
@@ -143,11 +148,11 @@ def _read_thresholds(path: Path) -> dict:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Read a labels file: UTF-8, one label a line, none twice; empty lines are left out.
+    """Read a labels file: UTF-8, one label per line; empty lines are ignored.
 
     Raises:
-        FileNotFoundError: when it is not there.
-        ValueError: when it is empty, not UTF-8, or names a label twice.
+        FileNotFoundError: it does not exist.
+        ValueError: it is empty, not UTF-8, or has a label twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -163,13 +168,13 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def check_labels(labels: Sequence[str], origin: str) -> tuple[str, ...]:
-    """Return `labels` when there is one and none is empty or stands twice; ValueError otherwise."""
+    """Return `labels`; ValueError if there is none, or one is empty or repeated."""
     if not labels:
         raise ValueError(f"{origin}: no labels; at least one is needed")
     if any(not label.strip() for label in labels):
-        raise ValueError(f"{origin}: an empty label; each label must hold text")
+        raise ValueError(f"{origin}: a label is empty; each label must have text")
     if twice := [label for label, count in Counter(labels).items() if count > 1]:
-        raise ValueError(f"{origin}: {_listed(twice)} stand more than once")
+        raise ValueError(f"{origin}: {_listed(twice)} given more than once")
     return tuple(labels)
 
 

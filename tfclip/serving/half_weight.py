@@ -1,4 +1,4 @@
-"""A weight that an export stores in half precision, and computes with in float32."""
+"""A weight that an export stores in half precision and uses in float32."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import tensorflow as tf
 
 
 class HalfWeight(tf.saved_model.experimental.TrackableResource):
-    """The numbers of a variable, rounded to half precision, and once more in float32.
+    """The values of a variable, rounded to half precision, and their float32 copy.
 
-    Only `stored`, the rounded ones, go to disk, with whatever tracks that variable. The others are
-    made from them when the export is loaded, as a lookup table is filled, and not at each request.
+    Only the rounded values, `stored`, are written to disk. The copy is computed once, when the
+    export is loaded, like the content of a lookup table, and not for each request.
 
     Args:
-        variable: any variable of Keras.
+        variable: a Keras variable.
         precision: "float16" or "bfloat16".
 
     Raises:
-        ValueError: where the numbers do not fit into it.
+        ValueError: the values exceed the range of the precision.
     """
 
     def __init__(self, variable: keras.Variable, precision: str):
@@ -27,17 +27,17 @@ class HalfWeight(tf.saved_model.experimental.TrackableResource):
         half = tf.cast(variable.value, precision)
         if not bool(tf.reduce_all(tf.math.is_finite(half))):
             raise ValueError(
-                f"the weights {variable.path} hold numbers that {precision} cannot; export with "
+                f"the weights {variable.path} exceed the range of {precision}; export with "
                 "--precision bfloat16 or float32"
             )
         self.stored = tf.Variable(half, trainable=False, name=variable.name)
-        # Exports that are loaded into one process share what has one name: equal numbers alone may.
+        # Exports in one process share resources of one name, so the name must depend on the values.
         content = hashlib.sha256(tf.io.serialize_tensor(half).numpy()).hexdigest()
         self._shared_name = f"{variable.path}-{content}"
         self._initialize()
 
     def read(self) -> tf.Tensor:
-        """The float32 numbers, in the shape of the variable."""
+        """Return the float32 values in the shape of the variable."""
         value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=tf.float32)
         return tf.ensure_shape(value, self.stored.shape)
 

@@ -1,4 +1,4 @@
-"""The image tower as a LiteRT model (`.tflite`), for phones and small boards."""
+"""Writes the image tower as a LiteRT model (`.tflite`), for phones and small boards."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip import files
+from tfclip.failures import first_line
 from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
 
 PIXELS = "pixels"
-# Between an embedding in float32 and with float16 weights, in any of its numbers.
+# The largest difference allowed between an embedding in float32 and one with float16 weights.
 LARGEST_DIFFERENCE = 0.02
 
 
 def write_litert(model: TrainedModel, path: Path) -> None:
-    """Write the image tower with float16 weights; it is written beside and renamed.
+    """Write the image tower with float16 weights, atomically.
 
     Its one signature takes `pixels` (1,S,S,3) uint8, decoded and resized as `tfclip.load`'s
     `preprocess` does, and returns `embedding` (1,D) float32 of unit norm.
 
     Raises:
-        ValueError: when the tower has operations that LiteRT has not, or its embedding of a picture
-            of noise differs.
-        OSError: when the file cannot be written.
+        ValueError: the tower has operations that LiteRT lacks, or its embedding of a picture of
+            noise differs.
+        OSError: the file cannot be written.
     """
     size, dual_encoder = model.config.image_size, model.dual_encoder
 
@@ -34,7 +35,7 @@ def write_litert(model: TrainedModel, path: Path) -> None:
     def embed(pixels):
         return {names.EMBEDDING: dual_encoder.encode_image(pixels)}
 
-    # Of a Keras 3 model the converter sees no variable, and would write reads of nothing.
+    # The converter does not see the variables of a Keras 3 model, so a module holds them.
     holder = tf.Module()
     holder.weights = [variable.value for variable in dual_encoder.weights]
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
@@ -46,13 +47,14 @@ def write_litert(model: TrainedModel, path: Path) -> None:
         content = converter.convert()
     # The converter's errors have no common class of their own.
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise ValueError(f"this image tower cannot be converted for LiteRT: {first}") from error
     noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
     difference = np.abs(LiteRtEncoder(content)(noise) - dual_encoder.encode_image(noise)).max()
     if not difference < LARGEST_DIFFERENCE:
         raise ValueError(
-            f"this image tower is not the same in LiteRT: embeddings differ by {difference:.2g}"
+            f"this image tower gives other embeddings in LiteRT: they differ by {difference:.2g}, "
+            f"more than {LARGEST_DIFFERENCE}; export without --litert"
         )
     files.write_bytes(path, content)
 

@@ -1,4 +1,4 @@
-"""Opens a run or an export as one function: from encoded pictures to the answers of `classify`."""
+"""Opens a run or an export as a function from encoded pictures to the answers of `classify`."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ class Question:
 
 @dataclass(frozen=True)
 class OpenedClassifier:
-    """A function from N encoded pictures to the outputs of `classify`, see `signatures`; without
-    `predicted` where nothing decides. `scale` says what the numbers are."""
+    """A function from N encoded pictures to the outputs of `classify`, see `signatures`.
+
+    The outputs have no `predicted` if there are no thresholds. `scale` describes the figures.
+    """
 
     classify: Callable[..., dict[str, tf.Tensor]] = field(repr=False)
     scale: Scale
@@ -70,16 +72,16 @@ class OpenedClassifier:
 
 
 def open_classifier(path: Path, question: Question = Question()) -> OpenedClassifier:  # noqa: B008
-    """Open what classifies pictures.
+    """Open a run or an export for classification.
 
     Args:
         path: a run directory, a model folder, an export or a version of one.
-        question: what is asked of it.
+        question: the labels, views and decisions that are asked for.
 
     Raises:
-        FileNotFoundError: when there is no model.
-        ValueError: when files are damaged, there are no labels, or a text is too long for a run's
-            model (an export does not say what it cuts).
+        FileNotFoundError: there is no model.
+        ValueError: files are damaged, there are no labels, or a text is too long for a run's model
+            (an export truncates without notice).
     """
     if is_exported(path):
         return _open_export(path, question)
@@ -129,7 +131,7 @@ def _open_export(path: Path, question: Question) -> OpenedClassifier:
     if missing := {names.ENCODE_IMAGE, names.ENCODE_TEXT} - set(signatures):
         raise ValueError(
             f"{version} was exported without {', '.join(sorted(missing))}, which --labels needs; "
-            "leave --labels out, or give the run"
+            "omit --labels, or pass the run"
         )
     encode_image = signatures[names.ENCODE_IMAGE]
     prompts = Classifier.from_texts(question.texts, templates=question.templates).prompts

@@ -1,6 +1,6 @@
-"""What each threshold would have done on the calibration split: sensitivity and specificity.
+"""Sensitivity and specificity on the calibration split, for a range of thresholds.
 
-Written beside an export, for whoever moves a threshold later: the page of `serve run`. NumPy.
+They are written beside an export for the page of `serve run`, where thresholds can be moved.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 
 from tfclip.serving.classifier import THRESHOLDS_FILE
 
-# In the version's directory, where TensorFlow Serving reads nothing but warm-up requests.
+# In the version's directory; TensorFlow Serving reads nothing there but warm-up requests.
 OPERATING_POINTS = "assets.extra/operating_points.json"
-# What `tfclip.evaluate` keeps of a measurement: scores and truth of each picture.
+# The scores and truth of each picture, which `tfclip evaluate` keeps of a measurement.
 _SCORES = "metrics/{}_scores.npz"
 _POINTS = 41
 
 
 def read_operating_points(run: Path, labels: Sequence[str]) -> dict | None:
-    """The points of the measurement that thresholds.json is from, for these labels.
+    """Return the points of the measurement that thresholds.json is from, for these labels.
 
     Returns:
-        `thresholds` (K,) rising, the same for all; `all` and `per_class.<label>`, each with
-        `sensitivity` (K,) and `specificity` (K,), None where there is no picture to tell; and
-        `pictures`. None: no measurement was kept, or one of other classes.
+        `thresholds` (K,) in ascending order, the same for all; `all` and `per_class.<label>`, each
+        with `sensitivity` (K,) and `specificity` (K,), None where there is no picture to count; and
+        `pictures`. None if no measurement of these classes was kept.
     """
     path = Path(run) / _SCORES.format(_measured_set(Path(run)))
     if not path.is_file():
@@ -58,34 +58,34 @@ def _measured_set(run: Path) -> str:
 def operating_points(
     labels: Sequence[str], scores: np.ndarray, present: np.ndarray, difficult: np.ndarray
 ) -> dict:
-    """The points of `_POINTS` thresholds over the range of the scores.
+    """Return the points of `_POINTS` thresholds over the range of the scores.
 
     Args:
         labels: C names.
-        scores, present, difficult: (N,C); what is difficult counts neither way.
+        scores, present, difficult: (N,C); difficult objects count as neither positive nor negative.
     """
     low, high = float(scores.min()), float(scores.max())
     thresholds = np.linspace(low, high, _POINTS)
 
-    def shares(column) -> dict:
+    def rates(column) -> dict:
         counted = ~difficult[:, column]
         positive = np.sort(scores[:, column][counted & present[:, column]])
         negative = np.sort(scores[:, column][counted & ~present[:, column]])
         return {
-            "sensitivity": _share_from(positive, thresholds, above=True),
-            "specificity": _share_from(negative, thresholds, above=False),
+            "sensitivity": _rates_from(positive, thresholds, above=True),
+            "specificity": _rates_from(negative, thresholds, above=False),
         }
 
     return {
         "pictures": len(scores),
         "thresholds": thresholds.tolist(),
-        "all": shares(slice(None)),
-        "per_class": {label: shares(column) for column, label in enumerate(labels)},
+        "all": rates(slice(None)),
+        "per_class": {label: rates(column) for column, label in enumerate(labels)},
     }
 
 
-def _share_from(ordered: np.ndarray, thresholds: np.ndarray, above: bool) -> list | None:
-    """The share of scores at or above each threshold, or below it."""
+def _rates_from(ordered: np.ndarray, thresholds: np.ndarray, above: bool) -> list | None:
+    """The fraction of scores at or above each threshold, or below it."""
     if not len(ordered):
         return None
     below = np.searchsorted(ordered, thresholds, "left") / len(ordered)

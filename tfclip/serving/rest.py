@@ -1,7 +1,7 @@
-"""TensorFlow Serving's REST protocol: its URLs, and tensors as JSON. No TensorFlow.
+"""TensorFlow Serving's REST protocol: URLs, and tensors as JSON. Needs no TensorFlow.
 
-Requests and answers are columnar (`inputs` and `outputs`), since rows (`instances`) ask for as many
-pictures as texts: tensorflow.org/tfx/serving/api_rest.
+Requests and answers are columnar (`inputs` and `outputs`), since rows (`instances`) require as many
+pictures as texts, see tensorflow.org/tfx/serving/api_rest.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _DTYPES = {"float32": np.float32, "bool": np.bool_, "string": object}
 
 
 def model_url(server: str, model: str = names.MODEL_NAME, version: int | None = None) -> str:
-    """The address of a model, or of one version of it; `:predict` is asked there."""
+    """Return the URL of a model or of one of its versions; requests go to URL:predict."""
     path = f"{server.rstrip('/')}/v1/models/{model}"
     return path if version is None else f"{path}/versions/{version}"
 
 
 def encode_request(signature: str, inputs: Mapping[str, Sequence[bytes | str]]) -> dict:
-    """The body of a `:predict` request; bytes travel as base64, which the server takes off."""
+    """Return the body of a `:predict` request; bytes are sent as base64."""
     columns = {name: [_encode(value) for value in values] for name, values in inputs.items()}
     return {"signature_name": signature, "inputs": columns}
 
@@ -33,7 +33,7 @@ def _encode(value: bytes | str) -> str | dict[str, str]:
 
 
 def encode_answer(outputs: Mapping[str, np.ndarray]) -> dict:
-    """The body with which a server answers; one output alone stands without its name."""
+    """Return the body of a server's answer; a single output is not named."""
     columns = {name: _plain(np.asarray(value).tolist()) for name, value in outputs.items()}
     return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
 
@@ -45,10 +45,10 @@ def _plain(value):
 
 
 def decode_answer(row: str, body: Mapping) -> dict[str, np.ndarray]:
-    """The outputs of a row of `signatures.SIGNATURES` by name, from the body of an answer.
+    """Return the outputs of a row of `signatures.SIGNATURES` by name, from the body of an answer.
 
     Raises:
-        ValueError: when it is no such answer.
+        ValueError: the body is not such an answer.
     """
     expected = names.SIGNATURES[row].outputs
     columns = body.get("outputs") if isinstance(body, Mapping) else None

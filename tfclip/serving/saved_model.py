@@ -1,4 +1,4 @@
-"""Writes a trained model as a versioned SavedModel, and finds and opens one."""
+"""Writes a trained model as a versioned SavedModel, and finds and loads one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-# Registers the ops of the tokenizer, without which the graph does not load.
+# Registers the tokenizer's ops, which a graph with a text tower needs to load.
 import tensorflow_text  # noqa: F401
 
 from tfclip import files
@@ -33,31 +33,31 @@ def write_saved_model(
     variant: Variant = COMPLETE,
     points: dict | None = None,
 ) -> Path:
-    """Write `<out>/<integer>/`, the next free integer from 1, as TensorFlow Serving lays it out.
+    """Write `<out>/<integer>/`, the next free integer from 1, in TensorFlow Serving's layout.
 
-    It is written beside and renamed, so that a server that watches `out` sees whole versions only.
-    Warm-up requests are written where the extra [serving] is installed.
+    The version is written under another name and renamed, so that a server that watches `out` sees
+    complete versions only. Warm-up requests are written if the extra [serving] is installed.
 
     Args:
-        model: what to write.
+        model: the model to write.
         out: the folder of the versions.
-        classifier: labels to bake in.
-        variant: which towers, in what precision.
+        classifier: the labels of `classify`, whose embeddings are stored; None for no classifier.
+        variant: the towers to write, and their precision.
         points: see `operating_points`; written beside the model card.
 
     Returns:
-        The version's directory.
+        The directory of the version.
 
     Raises:
-        ValueError: when a prompt is longer than the context, or a weight does not fit into the
-            variant's precision.
-        OSError: when `out` cannot be written.
+        ValueError: a prompt is longer than the context, or a weight does not fit into the variant's
+            precision.
+        OSError: `out` cannot be written.
     """
     served = ServedModel(model, classifier, variant)
     signatures = served.signatures()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    # A name without an integer is no version to a server. Not mkdtemp: only its owner could read.
+    # A server ignores names that are not integers. Not mkdtemp: only its owner could read that.
     beside = out / f".writing-{os.getpid()}"
     shutil.rmtree(beside, ignore_errors=True)
     try:
@@ -84,18 +84,18 @@ def _rename_to_next(beside: Path, out: Path) -> Path:
         except OSError:
             if not target.exists():
                 raise
-            # Another export took the number: the next one.
+            # Another export took the number: try the next one.
 
 
 def model_card(model: TrainedModel, classifier: Classifier | None, variant: Variant) -> dict:
-    """What a reader of the answers has to know: labels, prompts, thresholds, origin, versions."""
+    """Return what is needed to interpret the answers: labels, prompts, thresholds, versions, ..."""
     decides = None
     if classifier is not None:
         decides = "highest score" if classifier.thresholds is None else "score >= threshold"
     return {
         "card_version": CARD_VERSION,
         "config": model.config.to_dict(),
-        "sides": list(variant.sides),
+        "sides": list(variant.modalities),
         "precision": variant.precision,
         "logit_scale": float(model.dual_encoder.temperature()),
         "labels": list(classifier.labels) if classifier else [],
@@ -114,25 +114,25 @@ def model_card(model: TrainedModel, classifier: Classifier | None, variant: Vari
 
 
 def _kind_of_probabilities(classifier: Classifier | None) -> str | None:
-    """What the probabilities of `classify` are: "softmax", "platt" or "isotonic"."""
+    """The kind of probabilities of `classify`: "softmax", "platt" or "isotonic"."""
     if classifier is None:
         return None
     return classifier.calibration.kind if classifier.calibration else "softmax"
 
 
 def version_directory(path: Path) -> Path:
-    """The version that `path` means: itself, or the highest version in it.
+    """Return the version that `path` refers to: itself, or the highest version in it.
 
     Raises:
-        FileNotFoundError: when there is no SavedModel.
+        FileNotFoundError: there is no SavedModel.
     """
     path = Path(path)
     for candidate in (path, *(path / str(n) for n in sorted(_versions(path), reverse=True))):
         if (candidate / "saved_model.pb").is_file():
             return candidate
-    there = "is not there" if not path.exists() else "holds no SavedModel"
+    problem = "does not exist" if not path.exists() else "holds no SavedModel"
     raise FileNotFoundError(
-        f"{path} {there}: expected a directory with versions 1, 2, ... that hold saved_model.pb. "
+        f"{path} {problem}: expected a directory with versions 1, 2, ... that hold saved_model.pb. "
         "Make one with: python -m tfclip.export RUN --out DIR"
     )
 
@@ -146,15 +146,15 @@ def is_exported(path: Path) -> bool:
 
 
 def load_signatures(directory: Path) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
-    """Open a version's directory: its signatures by name, called with tensors by keyword.
+    """Load a version's directory and return its signatures, which take tensors by keyword.
 
     Raises:
-        ValueError: when TensorFlow cannot load it.
+        ValueError: TensorFlow cannot load it.
     """
     try:
         loaded = tf.saved_model.load(str(directory))
     except (tf.errors.OpError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{directory} does not load: {error}") from error
+        raise ValueError(f"{directory} cannot be loaded: {error}") from error
     return dict(loaded.signatures)
 
 
@@ -162,12 +162,14 @@ def load_card(directory: Path) -> dict:
     """Read the model card of a version's directory.
 
     Raises:
-        FileNotFoundError: when it is not there.
-        ValueError: when it is not a JSON object of this version.
+        FileNotFoundError: there is none.
+        ValueError: it is not a JSON object of this version.
     """
     path = Path(directory) / names.MODEL_CARD
     if not path.is_file():
-        raise FileNotFoundError(f"{directory} was not exported by tfclip: no {names.MODEL_CARD}")
+        raise FileNotFoundError(
+            f"{directory} was not exported by tfclip: it has no {names.MODEL_CARD}"
+        )
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         version = card["card_version"]
@@ -182,7 +184,7 @@ def load_card(directory: Path) -> dict:
 
 
 def _versions(out: Path) -> list[int]:
-    """The integers that are taken in `out`, by directories or files."""
+    """The integers that are names of directories or files in `out`."""
     if not out.is_dir():
         return []
     return [int(path.name) for path in out.iterdir() if path.name.isascii() and path.name.isdigit()]

@@ -1,6 +1,6 @@
-"""From the scores of views to those of pictures, and on to probabilities, in the served graph.
+"""Fusion of view scores, and probabilities, in the served graph.
 
-What `evaluation.decisions` does in NumPy (fusion, calibration), to the rounding of float32.
+Equal to `evaluation.decisions` (fusion, calibration), which uses NumPy, up to float32 rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tfclip.serving.classifier import Classifier
 
 
 def fuse_views(view_scores: tf.Tensor, classifier: Classifier) -> tf.Tensor:
-    """Fuse the cosines (N,T,C) of the views of each picture: (N,C) float32."""
+    """Fuse the cosines (N,T,C) of the views of each picture to (N,C) float32."""
     fusion: Fusion = classifier.fusion
     if fusion.name == "max":
         return tf.reduce_max(view_scores, axis=1)
@@ -37,7 +37,7 @@ def fuse_views(view_scores: tf.Tensor, classifier: Classifier) -> tf.Tensor:
 def label_probabilities(
     scores: tf.Tensor, classifier: Classifier, logit_scale: tf.Tensor
 ) -> tf.Tensor:
-    """The probability of each label (N,C) float32, calibrated where that was fitted.
+    """Return the probability of each label (N,C) float32, calibrated if a calibration was fitted.
 
     Without a calibration it is a softmax over the labels of the temperature times the score.
     """
@@ -45,7 +45,7 @@ def label_probabilities(
     if calibration is None:
         return tf.nn.softmax(logit_scale * scores)
     if isinstance(calibration, Platt):
-        # One class's slope may be thousands: in float32 the difference from the middle is exact.
+        # A class's slope may be thousands: the difference from the middle is exact in float32.
         slope = calibration.slope
         middle = np.divide(-calibration.intercept, slope, out=np.zeros_like(slope), where=slope > 0)
         rest = calibration.intercept + slope * middle
@@ -68,6 +68,6 @@ def _interpolated(scores: tf.Tensor, calibration: Isotonic) -> tf.Tensor:
         for place in (right - 1, right)
     )
     share = tf.math.divide_no_nan(columns - x0, x1 - x0)
-    # Past the last knot, and between knots that repeat it, the last value holds.
+    # Beyond the last knot, and between knots that repeat it, the last value holds.
     share = tf.where(columns >= x1, 1.0, tf.clip_by_value(share, 0.0, 1.0))
     return tf.transpose(y0 + share * (y1 - y0))

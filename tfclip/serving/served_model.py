@@ -1,4 +1,4 @@
-"""The model as it is served: bytes and strings in, answers out, everything in one graph."""
+"""The served model: one graph from the bytes of pictures and strings to answers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ _CPU = "/device:CPU:0"
 
 
 class ServedModel(tf.Module):
-    """A trained model, and the labels it classifies by, behind the signatures of an export.
+    """A trained model and its labels behind the signatures of an export.
 
-    `predict` calls the same functions on a run as a server does on its export. No picture raises:
-    one that does not decode gets zeros and `valid` false. A text longer than the context is cut.
+    `tfclip predict` calls the same functions on a run as a server does on its export. No picture
+    raises an error: one that cannot be decoded gets zeros and `valid` false. Texts longer than the
+    context are truncated.
+
+    Args:
+        model: the trained model.
+        classifier: the labels of `classify`; None for no such signature.
+        variant: the towers to include, and the precision of the stored weights.
     """
 
     def __init__(
@@ -39,20 +45,20 @@ class ServedModel(tf.Module):
         self._logit_scale = dual_encoder.temperature
         self._weights = [variable.value for variable in dual_encoder.logit_scale.weights]
         self._halves: list[HalfWeight] = []
-        self._sides = variant.sides
-        if names.IMAGE_SIDE in variant.sides:
+        self._modalities = variant.modalities
+        if names.IMAGE_MODALITY in variant.modalities:
             self._whole = _decoder("1", size)
-            image_side = dual_encoder.image_tower, dual_encoder.image_head
+            layers = dual_encoder.image_tower, dual_encoder.image_head
             self._embed_pictures = _once(
-                self._with_stored_weights(image_side, dual_encoder.encode_image, variant.precision),
+                self._with_stored_weights(layers, dual_encoder.encode_image, variant.precision),
                 tf.TensorSpec([None, size, size, 3], tf.uint8),
             )
-        if names.TEXT_SIDE in variant.sides:
+        if names.TEXT_MODALITY in variant.modalities:
             self._tokenizer = model.tokenizer
             tokens = [None, model.config.context_length]
-            text_side = dual_encoder.text_tower, dual_encoder.text_head
+            layers = dual_encoder.text_tower, dual_encoder.text_head
             self._embed_tokens = _once(
-                self._with_stored_weights(text_side, dual_encoder.encode_text, variant.precision),
+                self._with_stored_weights(layers, dual_encoder.encode_text, variant.precision),
                 tf.TensorSpec(tokens, tf.int32),
                 tf.TensorSpec(tokens, tf.bool),
             )
@@ -65,14 +71,14 @@ class ServedModel(tf.Module):
             )
 
     def signatures(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:
-        """The concrete functions by signature name; they take tensors by keyword."""
+        """Return the concrete functions by signature name; they take tensors by keyword."""
         functions = {
             names.CLASSIFY: self.classify,
             names.ENCODE_IMAGE: self.encode_image,
             names.ENCODE_TEXT: self.encode_text,
             names.SIMILARITY: self.similarity,
         }
-        served = names.signature_names(self._classifier is not None, self._sides)
+        served = names.signature_names(self._classifier is not None, self._modalities)
         traced = {}
         for row in set(served.values()):
             inputs = names.SIGNATURES[row].inputs
@@ -81,10 +87,11 @@ class ServedModel(tf.Module):
         return {name: traced[row] for name, row in served.items()}
 
     def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Score every label for each of `image_bytes` (N,) string; see `signatures`.
+        """Score every label for each of `image_bytes` (N,) string; outputs as in `signatures`.
 
-        The score of a label is the fused cosine of the views of the tile layout, and its
-        probability the calibrated one, or a softmax over the labels of temperature times score.
+        The score of a label is the cosine, fused over the views of the tile layout. Its probability
+        is calibrated where a calibration was fitted, else a softmax over the labels of temperature
+        times score.
         """
         classifier = self._classifier
         if classifier is None:
@@ -109,7 +116,7 @@ class ServedModel(tf.Module):
         }
 
     def encode_image(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embed each of `image_bytes` (N,) string, the whole picture in one view."""
+        """Embed each of `image_bytes` (N,) string, as one view of the whole picture."""
         embeddings, valid = self._embed_views(self._whole, image_bytes)
         return {names.EMBEDDING: _zero_unless(valid, embeddings[:, 0]), names.VALID: valid}
 
@@ -120,7 +127,7 @@ class ServedModel(tf.Module):
         return {names.EMBEDDING: self._embed_tokens(tokens["token_ids"], tokens["text_mask"])}
 
     def similarity(self, image_bytes: tf.Tensor, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Temperature times cosine of every picture (N,) with every text (M,)."""
+        """Return temperature times cosine of every picture (N,) and every text (M,)."""
         images, texts = self.encode_image(image_bytes), self.encode_text(text)
         logits = tf.matmul(images[names.EMBEDDING], texts[names.EMBEDDING], transpose_b=True)
         return {
@@ -129,7 +136,7 @@ class ServedModel(tf.Module):
         }
 
     def _with_stored_weights(self, layers: Sequence, encode: Callable, precision: str) -> Callable:
-        """Keep the weights of `layers` for the export; return `encode` as a function of these."""
+        """Store the weights of `layers` in the export; return `encode` computed from them."""
         variables = [variable for layer in layers for variable in layer.weights]
         if precision == "float32":
             self._weights += [variable.value for variable in variables]
@@ -148,12 +155,12 @@ class ServedModel(tf.Module):
         return encode_from_stored
 
     def _embed_views(self, decode, image_bytes) -> tuple[tf.Tensor, tf.Tensor]:
-        """The unit-norm embeddings (N,T,D) of the views, and which pictures decoded (N,) bool."""
+        """The unit-norm embeddings (N,T,D) of the views, and which pictures are valid (N,) bool."""
         with tf.device(_CPU):
             views, valid = decode(image_bytes)
             pictures = tf.reshape(views, [-1, *views.shape[2:]])
             count = tf.shape(pictures)[0]
-            # oneDNN's convolution of no picture has the wrong shape on some processors.
+            # oneDNN's convolution of an empty batch has the wrong shape on some processors.
             one = tf.zeros([1, *views.shape[2:]], views.dtype)
             pictures = tf.cond(tf.equal(count, 0), lambda: one, lambda: pictures)
         embeddings = self._embed_pictures(pictures)[:count]
@@ -163,17 +170,17 @@ class ServedModel(tf.Module):
 def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
     """Trace `function` once, however many signatures call it.
 
-    A method, and not the `tf.function` itself, since a module would export it once more.
+    Returns a method, not the `tf.function` itself, which a module would export a second time.
     """
     return tf.function(function, input_signature=specs).__call__
 
 
 def _decoder(tiles: str, size: int) -> Callable:
-    """From (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
+    """A function from (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
     boxes = tile_boxes(tiles)
 
     def decode(image_bytes):
-        # Within the function: one that is called does not take over the caller's device.
+        # Set here again: a called function does not inherit the caller's device.
         with tf.device(_CPU):
             return decode_valid(image_bytes, boxes, size)
 
@@ -181,5 +188,5 @@ def _decoder(tiles: str, size: int) -> Callable:
 
 
 def _zero_unless(valid: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Rows (N,K) of valid pictures and zeros for the others: not-a-number has no JSON."""
+    """Rows (N,K) of valid pictures, zeros for the others: JSON cannot represent NaN."""
     return tf.where(valid[:, None], rows, tf.zeros_like(rows))

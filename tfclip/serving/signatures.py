@@ -1,4 +1,4 @@
-"""The interface of an export: signatures, tensors, files, sizes of batches. No TensorFlow."""
+"""The interface of an export: signatures, tensors, files, batch sizes. Needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ VALID = "valid"
 EMBEDDING = "embedding"
 LOGITS_PER_IMAGE = "logits_per_image"
 
-# TensorFlow Serving copies `assets.extra` along and loads nothing from it but warm-up requests.
+# TensorFlow Serving reads nothing in `assets.extra` but the warm-up requests.
 MODEL_CARD = "assets.extra/model_card.json"
 WARMUP_REQUESTS = "assets.extra/tf_serving_warmup_requests"
 
-# The name in `deploy/models.config`, which is part of every URL.
+# The name in `deploy/models.config`, part of every URL.
 MODEL_NAME = "tfclip"
-# To what sizes a server that merges requests fills them up: those of the warm-up requests and of
-# `deploy/batching_parameters.txt`.
+# A server that merges requests pads them to one of these batch sizes, which are also those of the
+# warm-up requests and of `deploy/batching_parameters.txt`.
 ALLOWED_BATCH_SIZES = (1, 2, 4, 8, 16)
 
-SIDES = IMAGE_SIDE, TEXT_SIDE = ("image", "text")
+MODALITIES = IMAGE_MODALITY, TEXT_MODALITY = ("image", "text")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its dtype and its sides; N pictures, M texts, C labels, D embedding numbers."""
+    """A tensor: its dtype and its dimensions, of N pictures, M texts, C labels, D the embedding."""
 
     dtype: str
     shape: str
@@ -47,7 +47,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """What goes in and what comes out, by name."""
+    """The inputs and outputs of a signature, by name."""
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
@@ -79,18 +79,23 @@ SIGNATURES: dict[str, Signature] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """Which towers an export holds, and in what precision their matrices are stored.
+    """The towers of an export, and the precision in which their matrices are stored.
 
-    `sides` are of "image" and "text", in this order. Vectors (biases, statistics) and all
-    computation stay in float32.
+    Attributes:
+        modalities: "image", "text" or both, in this order.
+        precision: of the stored matrices. Vectors (biases, statistics) are stored, and everything
+            is computed, in float32.
     """
 
-    sides: tuple[str, ...] = SIDES
+    modalities: tuple[str, ...] = MODALITIES
     precision: str = "float32"
 
     def __post_init__(self):
-        if self.sides not in (SIDES, (IMAGE_SIDE,), (TEXT_SIDE,)):
-            raise ValueError(f"sides must be some of image, text. Received: {self.sides}")
+        if self.modalities not in (MODALITIES, (IMAGE_MODALITY,), (TEXT_MODALITY,)):
+            raise ValueError(
+                "modalities must be (image, text), (image,) or (text,). "
+                f"Received: {self.modalities}"
+            )
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
 
@@ -98,27 +103,27 @@ class Variant:
 COMPLETE = Variant()
 
 
-def signature_names(has_labels: bool, sides: Sequence[str] = SIDES) -> dict[str, str]:
-    """The signatures of an export, each with the name of the row of `SIGNATURES` it follows.
+def signature_names(has_labels: bool, modalities: Sequence[str] = MODALITIES) -> dict[str, str]:
+    """Return the signatures of an export, each with its name in `SIGNATURES`.
 
-    Labels are for pictures: `classify` needs no text tower, since their embeddings are baked in.
+    `classify` needs no text tower: the embeddings of the labels are stored in the export.
     """
     names = []
-    if IMAGE_SIDE in sides:
+    if IMAGE_MODALITY in modalities:
         names += [CLASSIFY] * has_labels + [ENCODE_IMAGE]
-    if TEXT_SIDE in sides:
+    if TEXT_MODALITY in modalities:
         names += [ENCODE_TEXT]
-    if len(sides) == len(SIDES):
+    if len(modalities) == len(MODALITIES):
         names += [SIMILARITY]
     return {**{name: name for name in names}, SERVING_DEFAULT: names[0]}
 
 
 def default_row(served: Collection[str]) -> str:
-    """The row of `SIGNATURES` that `serving_default` follows among signatures of these names."""
+    """Return the name in `SIGNATURES` of what `serving_default` does, given the served names."""
     return next(row for row in (CLASSIFY, ENCODE_IMAGE, ENCODE_TEXT) if row in served)
 
 
 def is_batchable(signature: Signature) -> bool:
-    """Whether a server may merge requests: all tensors have the same leading side."""
+    """Whether a server may merge requests: all tensors have the same leading dimension."""
     tensors = [*signature.inputs.values(), *signature.outputs.values()]
     return len({spec.shape[0] for spec in tensors}) == 1

@@ -1,7 +1,7 @@
-"""Warm-up requests: what TensorFlow Serving runs through a model before it answers anybody.
+"""Warm-up requests, which TensorFlow Serving runs through a model before it answers requests.
 
-A TFRecord of PredictionLog in `assets.extra` (tensorflow.org/tfx/serving/saved_model_warmup). The
-protocol buffers come with the extra [serving].
+They are a TFRecord of PredictionLog in `assets.extra`, see
+tensorflow.org/tfx/serving/saved_model_warmup. The extra [serving] has the protocol buffers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from tfclip.serving import signatures as names
 
-# The server reads no more of them.
+# The server reads at most this many.
 MOST_REQUESTS = 1000
 
 
@@ -27,7 +27,7 @@ def can_warm_up() -> bool:
 
 
 def drawn_jpeg(width: int = 320, height: int = 240) -> bytes:
-    """A picture for requests: a red disk on grey."""
+    """Return a JPEG for example requests: a red disk on grey."""
     picture = Image.new("RGB", (width, height), (240, 240, 235))
     box = (width // 5, height // 6, width * 3 // 5, height * 5 // 6)
     ImageDraw.Draw(picture).ellipse(box, fill=(200, 30, 30))
@@ -37,16 +37,16 @@ def drawn_jpeg(width: int = 320, height: int = 240) -> bytes:
 
 
 def example_inputs(row: str, size: int) -> dict[str, list[bytes]]:
-    """Inputs of a row of `signatures.SIGNATURES`, `size` of each."""
+    """Return `size` example values for each input of a row of `signatures.SIGNATURES`."""
     values = {names.IMAGE_BYTES: drawn_jpeg(), names.TEXT: b"a photo of a red circle."}
     return {name: [values[name]] * size for name in names.SIGNATURES[row].inputs}
 
 
 def write_warmup_requests(version: Path, served: Sequence[str]) -> int:
-    """Write one request for each signature of `served` and each allowed size of a batch.
+    """Write one request for each signature of `served` and each allowed batch size.
 
     Returns:
-        How many.
+        The number of requests.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -70,7 +70,7 @@ def read_warmup_requests(version: Path) -> Iterator[tuple[str, dict[str, tf.Tens
     """Yield each request as the name of its signature and its inputs.
 
     Raises:
-        ValueError: when the file is damaged, or holds what is no request to predict.
+        ValueError: the file is damaged, or a record is not a PredictRequest.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -79,7 +79,7 @@ def read_warmup_requests(version: Path) -> Iterator[tuple[str, dict[str, tf.Tens
         for number, record in enumerate(tf.data.TFRecordDataset(str(path)).as_numpy_iterator()):
             log = prediction_log_pb2.PredictionLog.FromString(record)
             if log.WhichOneof("log_type") != "predict_log":
-                raise ValueError(f"{path}: record {number} is no request to predict")
+                raise ValueError(f"{path}: record {number} is not a PredictRequest")
             request = log.predict_log.request
             inputs = {key: tf.constant(tf.make_ndarray(v)) for key, v in request.inputs.items()}
             yield request.model_spec.signature_name or names.SERVING_DEFAULT, inputs
@@ -91,10 +91,10 @@ def replay(requests, served: Mapping[str, Callable]) -> dict[str, list[int]]:
     """Run each request through its signature, as a server does when it loads the model.
 
     Returns:
-        For each signature the sizes of its requests, in their order.
+        For each signature the batch sizes of its requests, in order.
 
     Raises:
-        ValueError: a request names a signature that is not there, or does not fit it.
+        ValueError: a request names a signature that is not served, or its inputs do not fit.
     """
     sizes: dict[str, list[int]] = {}
     for name, inputs in requests:

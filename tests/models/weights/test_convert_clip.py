@@ -91,7 +91,12 @@ HF, OPEN = "config.json", "open_clip_config.json"
 @pytest.mark.parametrize(
     ("name", "file", "change", "words"),
     [
-        ("hugging_face_quick_gelu", HF, ("vision_config", "num_hidden_layers", 1), "no place"),
+        (
+            "hugging_face_quick_gelu",
+            HF,
+            ("vision_config", "num_hidden_layers", 1),
+            "are not part of",
+        ),
         ("hugging_face_quick_gelu", HF, ("vision_config", "num_hidden_layers", 3), "lacks"),
         ("hugging_face_quick_gelu", HF, ("text_config", "hidden_act", "silu"), "'silu'"),
         ("hugging_face_quick_gelu", HF, ("vision_config", "patch_size", 16), "patch_embedding"),
@@ -136,7 +141,7 @@ def test_a_missing_vocabulary_says_what_to_give():
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         convert_clip(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="config.json"):
         convert_clip(tmp_path)
@@ -149,7 +154,7 @@ def test_a_cut_or_incomplete_file_is_one_line(tmp_path):
     shutil.copytree(FOLDER / "hugging_face_gelu_shards", tmp_path / "a")
     shard = sorted((tmp_path / "a").glob("*.safetensors"))[0]
     shard.write_bytes(shard.read_bytes()[:-9])
-    with pytest.raises(ValueError, match="does not lie within the file"):
+    with pytest.raises(ValueError, match="is not within the file"):
         convert_clip(tmp_path / "a")
     shard.unlink()
     with pytest.raises(FileNotFoundError, match=shard.name):

@@ -228,7 +228,7 @@ def test_what_is_no_weights_file_is_refused(tmp_path):
     tower = build("small-convolutional")
     path = tmp_path / "broken.h5"
     path.write_bytes(b"no weights")
-    assert "is no HDF5 file" in refusal(tower, "small-convolutional", path)
+    assert "is not an HDF5 file" in refusal(tower, "small-convolutional", path)
     for missing in (tmp_path / "absent.h5", "absent.weights.h5", "./absent"):
         assert "no such file or folder" in refusal(
             tower, "small-convolutional", missing, FileNotFoundError
@@ -249,7 +249,7 @@ def test_folders_that_do_not_fit_are_refused(tmp_path):
     assert "it takes timm resnet18, Hugging Face resnet" in refusal(tower, "resnet-18", tmp_path)
     config.write_text(json.dumps({"architecture": "resnet18"}))
     told = refusal(tower, "resnet-18", tmp_path, FileNotFoundError)
-    assert "has no weights: looked for model.safetensors" in told
+    assert "has no weights: expected model.safetensors" in told
     (tmp_path / "model.safetensors").write_bytes(b"not that")
     assert "model.safetensors is damaged" in refusal(tower, "resnet-18", tmp_path)
     config.write_text(json.dumps({"class_name": "ResNetBackbone"}))
@@ -273,7 +273,7 @@ def test_presets_that_look_alike_are_refused(randomize, tmp_path):
     keras_hub.layers.ResNetImageConverter(scale=1 / 127.5, offset=-1.0).save_to_preset(
         str(tmp_path / "resnet")
     )
-    assert "cannot make up for it" in refusal(tower, "resnet-18", tmp_path / "resnet")
+    assert "cannot be adapted" in refusal(tower, "resnet-18", tmp_path / "resnet")
 
 
 @pytest.mark.slow

@@ -261,7 +261,7 @@ def change(folder: Path, kind: str) -> None:
         ("no vocab.txt", FileNotFoundError, "no vocab.txt; fetch that file"),
         ("roberta", ValueError, "model_type 'roberta'; allowed: bert, distilbert, clip"),
         ("activation", ValueError, "activation 'swish'; allowed"),
-        ("sizes", ValueError, "does not say hidden_size"),
+        ("sizes", ValueError, "does not state hidden_size"),
         ("json", ValueError, "config.json is no JSON"),
         ("layers", ValueError, "lacks encoder.layer.2.attention.self.query.weight"),
         ("vocabulary", ValueError, "vocabulary has 9 tokens and the token table 8 rows"),
@@ -313,7 +313,7 @@ def test_what_is_not_here_says_what_to_fetch(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
     with pytest.raises(
-        FileNotFoundError, match="bert/keras/bert_tiny_en_uncased .*give the folder"
+        FileNotFoundError, match="bert/keras/bert_tiny_en_uncased .*pass the folder"
     ):
         load_text_weights("bert-tiny", "bert_tiny_en_uncased")
     with pytest.raises(FileNotFoundError, match="huggingface.co/nobody/nothing/tree/main"):

@@ -192,7 +192,7 @@ def test_the_command_saves_on_ctrl_c_in_a_terminal(training_records, tmp_path, w
         os.killpg(running.pid, signal.SIGINT)
         _, said = running.communicate(timeout=180)
     assert running.returncode == 130, said
-    assert f"step {saved.newest().step} is saved; the same command goes on from there" in said
+    assert f"step {saved.newest().step} is saved; run the same command again to resume" in said
     assert "Traceback" not in said
 
 

@@ -1,4 +1,4 @@
-"""Dropout that differs by replica and micro-batch, and that the step number alone decides."""
+"""Seeds dropout by step, replica and micro-batch, so that training can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-# How Keras names the two numbers of a `keras.random.SeedGenerator`: a seed, and a count of draws.
+# Keras' name for the variable of a `keras.random.SeedGenerator`: its seed and its counter.
 STATE = "seed_generator_state"
 
 
 def seed_dropout(model: keras.Model, step: tf.Tensor, micro_batch: tf.Tensor | int = 0) -> None:
-    """Set what the model's dropout draws next: a function of its seed, step, replica and part.
+    """Set the counters of the model's dropout from seed, step, replica and micro-batch.
 
-    Left to themselves, seed generators count alike on all replicas, and every replica drops the
-    same places (of other examples). So set, replicas and micro-batches differ, a second pass over a
-    micro-batch draws the masks of the first, and a run that goes on draws what it would have drawn.
+    By default the counters are equal on all replicas, which then drop the same positions. With
+    these counters replicas and micro-batches differ, a second pass over a micro-batch repeats the
+    masks of the first, and a resumed run draws the masks that the uninterrupted run would draw.
 
     Args:
-        model: built; its seed generators keep their seeds and get another count.
+        model: a built model; its seed generators keep their seeds and get new counters.
         step: () integer, the number of the update.
         micro_batch: () integer, its number within the step on this replica.
     """
@@ -34,12 +34,12 @@ def seed_dropout(model: keras.Model, step: tf.Tensor, micro_batch: tf.Tensor | i
 
 
 def dropout_seeds(model: keras.Model) -> list[int]:
-    """The seeds of the model's dropout, which Keras does not save, in the model's order."""
+    """Return the seeds of the model's dropout, which Keras does not save, in the model's order."""
     return [int(variable.numpy()[0]) for variable in model.variables if variable.name == STATE]
 
 
 def restore_dropout_seeds(model: keras.Model, seeds: Sequence[int]) -> None:
-    """Give the model the seeds of `dropout_seeds`; none leaves it those it has."""
+    """Set the seeds that `dropout_seeds` returned; an empty list changes nothing."""
     states = [variable for variable in model.variables if variable.name == STATE]
     for variable, seed in zip(states, seeds, strict=bool(seeds)):
         variable.assign([seed, 0])

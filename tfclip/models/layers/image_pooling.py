@@ -1,4 +1,4 @@
-"""How an image tower ends: one vector per picture, or the sequence that a head may pool itself."""
+"""Pooling of image towers: one vector per picture, or the sequence for a head that pools."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tfclip.naming import unknown
 def pool_map(
     x: keras.KerasTensor, pooling: str, allowed: tuple[str, ...] = ("mean", "statistics", "none")
 ) -> keras.KerasTensor:
-    """End a convolutional tower.
+    """Pool the feature map of a convolutional tower.
 
     Args:
         x: (B, H, W, F); H and W are 2 or more for statistics.
         pooling: "mean" over all places for (B, F); "statistics" for (B, 6 F), the mean, the maximum
-            and the means of four overlapping quarters, which says more of where and whether at all
-            (as spatial pyramids do: Lazebnik et al. 2006); or "none" for (B, H * W, F), row by row.
-        allowed: what this tower offers, for the message.
+            and the means of four overlapping quarters, which keep presence and rough position (like
+            spatial pyramids: Lazebnik et al. 2006); or "none" for (B, H * W, F), row by row.
+        allowed: the poolings of this tower, for the message.
 
     Raises:
         ValueError: for another pooling.
@@ -38,19 +38,19 @@ def pool_map(
 
 
 def mean_and_maximum(x: keras.KerasTensor) -> list[keras.KerasTensor]:
-    """Over all places of (B, H, W, F): two of (B, F)."""
+    """Return the mean and the maximum over all places of (B, H, W, F), each (B, F)."""
     return [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
 
 
 def pool_tokens(
     x: keras.KerasTensor, pooling: str, allowed: tuple[str, ...] = ("mean", "none")
 ) -> keras.KerasTensor:
-    """End a tower of tokens.
+    """Pool the tokens of a tower.
 
     Args:
-        x: (B, P, F); the class token comes first where there is one.
+        x: (B, P, F); the class token, if there is one, comes first.
         pooling: "mean" over all tokens or "class" for the first one, both (B, F); "none" for x.
-        allowed: what this tower offers.
+        allowed: the poolings of this tower.
 
     Raises:
         ValueError: for a pooling that is not allowed.
@@ -63,10 +63,10 @@ def pool_tokens(
 
 
 def check_patches(image_size: int, patch_size: int) -> None:
-    """Refuse an image size that patches do not tile.
+    """Check that patches tile the image.
 
     Raises:
-        ValueError: with the size that was received.
+        ValueError: names the received size.
     """
     if image_size % patch_size or image_size < patch_size:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The learnt scale and bias between a cosine and a logit."""
+"""The learnt scale and bias that turn a cosine into a logit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import math
 import keras
 import tensorflow as tf
 
-# Radford et al. 2021, section 2.5: the learnt factor on the cosine is kept at 100 or less.
+# Radford et al. 2021, section 2.5: the learnt scale is at most 100.
 LARGEST_LOGIT_SCALE = 100.0
 
 
 @keras.saving.register_keras_serializable("tfclip")
 class LogitScale(keras.layers.Layer):
-    """The learnt factor on the cosine, stored as its logarithm and used as its exponential.
+    """The learnt factor that multiplies the cosine; its logarithm is stored.
 
-    A pretrained model may begin above 100 (SigLIP: 118). It is used as it is until training, which
+    A pretrained model may start above 100 (SigLIP: 118). That value is used until training, which
     clamps the variable to 100 after each update.
     """
 
@@ -34,18 +34,18 @@ class LogitScale(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs=None):
-        """The scale, () float32 in 1..100, or up to `initial` where that is more."""
+        """Return the scale, () float32 in 1..100, or up to `initial` if that is larger."""
         largest = max(LARGEST_LOGIT_SCALE, self.initial)
         return tf.exp(tf.clip_by_value(self.log_scale.value, 0.0, math.log(largest)))
 
     def get_config(self):
-        """The starting value."""
+        """Return the configuration with the initial value."""
         return {**super().get_config(), "initial": self.initial}
 
 
 @keras.saving.register_keras_serializable("tfclip")
 class ClampLogScale(keras.constraints.Constraint):
-    """Keeps the stored logarithm in [0, ln 100], so that it cannot drift where no gradient is."""
+    """Keeps the stored logarithm in [0, ln 100]: outside, the clamped scale has no gradient."""
 
     def __call__(self, w):
         """Clamp after each update."""
@@ -54,7 +54,7 @@ class ClampLogScale(keras.constraints.Constraint):
 
 @keras.saving.register_keras_serializable("tfclip")
 class LogitBias(keras.layers.Layer):
-    """The learnt number added to all logits (Zhai et al. 2023, section 3.2)."""
+    """The learnt bias of all logits (Zhai et al. 2023, section 3.2)."""
 
     def __init__(self, initial: float, **kwargs):
         super().__init__(**{"name": "logit_bias", **kwargs, "dtype": "float32"})
@@ -68,9 +68,9 @@ class LogitBias(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs=None):
-        """The bias, () float32."""
+        """Return the bias, () float32."""
         return tf.convert_to_tensor(self.bias.value)
 
     def get_config(self):
-        """The starting value."""
+        """Return the configuration with the initial value."""
         return {**super().get_config(), "initial": self.initial}

@@ -1,4 +1,4 @@
-"""Normalisation in few passes: by the batch, fused or synchronised over replicas; by the token."""
+"""Fast batch normalisation (fused, or synchronised over replicas) and layer normalisation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import tensorflow as tf
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` over the last axis, trained with TensorFlow's fused kernel.
 
-    Same variables, configuration and outputs. Keras 3 composes its own from small operations, which
-    made an EfficientNetB0 step on CPU half as fast. With `synchronized=True`, set by the training
-    run under several replicas, Keras' way is taken: the fused kernel sees one replica only. But the
-    variance is that around the mean: Keras' difference of two squares loses it in the rounding.
+    Variables, configuration and outputs are the same. Keras 3 composes the layer from small
+    operations, which halves the speed of an EfficientNetB0 step on CPU. With `synchronized=True`,
+    which training sets for several replicas, Keras' operations are used, because the fused kernel
+    sees one replica only; but the variance is computed around the mean, since Keras' difference of
+    two squares loses it to rounding.
     """
 
     def call(self, inputs, training=None, mask=None):
-        """Normalise (B, H, W, C) by the batch (training) or by the moving statistics."""
+        """Normalise (B, H, W, C) by the statistics of the batch (training) or the moving ones."""
         fused = training and self.trainable and not self.synchronized and len(inputs.shape) == 4
         if not fused:
             return super().call(inputs, training=training, mask=mask)
@@ -54,11 +55,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable("tfclip")
 class LayerNormalization(keras.layers.LayerNormalization):
-    """`keras.layers.LayerNormalization` over the last axis with a gradient written by hand.
+    """`keras.layers.LayerNormalization` over the last axis with a hand-written gradient.
 
-    Same variables, configuration and outputs; half precision is computed in float32. The derivative
-    (of Ba et al. 2016, arXiv:1607.06450, equation 4) is in closed form; TensorFlow's own goes
-    through mean and variance operation by operation, in about twice the passes over memory.
+    Variables, configuration and outputs are the same; half precision is computed in float32. The
+    gradient (of Ba et al. 2016, arXiv:1607.06450, equation 4) is computed in closed form;
+    TensorFlow's goes through mean and variance operation by operation, in about twice the passes
+    over memory.
     """
 
     def call(self, inputs):
@@ -94,12 +96,12 @@ def _normalize_rows(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: fl
 
 
 def batch_normalizations(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """All layers of batch normalisation in `model`, at any depth."""
+    """Return all batch normalisation layers in `model`, at any depth."""
     layers = model._flatten_layers()
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def synchronize_normalization(model: keras.Model) -> None:
-    """Let all batch normalisation in `model` see the batch of all replicas."""
+    """Let all batch normalisation layers in `model` use the batch of all replicas."""
     for layer in batch_normalizations(model):
         layer.synchronized = True

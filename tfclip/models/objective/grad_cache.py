@@ -17,26 +17,26 @@ def cached_gradients(
     batch: Mapping,
     micro_batch: int,
 ) -> tuple[Sequence[tf.Tensor], list[tf.Tensor]]:
-    """The loss of the global batch and its gradients, with the towers run on a few rows at a time.
+    """Return the loss of the global batch and its gradients, with a few rows at a time in memory.
 
-    Once without a tape, for the embeddings alone; then the loss over all of them gives each
-    embedding its gradient; then once more, with a tape of one micro-batch, which continues these
-    gradients into the weights. What is kept at once is the activations of one micro-batch and the
-    embeddings of all. The gradients are those of the whole batch, provided that `embed` drops out
-    the same in both passes. Batch normalisation that trains sees a micro-batch in the place of the
-    batch, in both passes alike; its moving statistics follow the second.
+    A first pass without a tape computes the embeddings of all micro-batches. The loss over all
+    embeddings gives the gradient of each. A second pass, with a tape per micro-batch, propagates
+    these gradients to the weights. Memory holds the activations of one micro-batch and the
+    embeddings of all. The gradients equal those of the whole batch if `embed` uses the same dropout
+    masks in both passes. Batch normalisation in training uses the statistics of the micro-batch
+    instead of the batch, in both passes; its moving statistics are updated in the second.
 
     Args:
-        embed: from rows of the batch and () int32, the number of the micro-batch, to
+        embed: takes rows of the batch and the number of the micro-batch, () int32; returns
             `image_embeddings` (r, D) and `text_embeddings` (r, D) or (r * K, D).
-        loss_fn: from the embeddings of all R local rows and () int32, the number of micro-batches,
-            to tensors of which the first, () float32, is differentiated.
-        variables: by which it is differentiated.
+        loss_fn: takes the embeddings of all R local rows and the number of micro-batches, () int32;
+            returns tensors, of which the first, () float32, is differentiated.
+        variables: the variables to differentiate by.
         batch: columns of R rows each.
-        micro_batch: rows that go through `embed` at a time; the last ones may be fewer.
+        micro_batch: rows per call of `embed`; the last call may have fewer.
 
     Returns:
-        What `loss_fn` returned, and the dense gradients by `variables`.
+        The result of `loss_fn`, and the dense gradients by `variables`.
     """
     rows = tf.shape(next(iter(batch.values())))[0]
     count = (rows + micro_batch - 1) // micro_batch
@@ -47,7 +47,7 @@ def cached_gradients(
         return embed(part, number)
 
     def cached(number: tf.Tensor, *arrays: tf.TensorArray):
-        # Moving statistics of batch normalisation are not to move twice.
+        # Moving statistics of batch normalisation must not be updated twice.
         with keras.StatelessScope():
             embeddings = embed_rows(number)
         written = [
@@ -64,7 +64,7 @@ def cached_gradients(
     by_embedding, direct = tape.gradient(
         outputs[0], [embeddings, variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
-    # Embeddings of a micro-batch: with K captions to a picture, K texts for each of its rows.
+    # Embeddings per micro-batch: with K captions per picture, K texts per row.
     widths = {
         name: micro_batch * (tf.shape(embeddings[name])[0] // tf.maximum(rows, 1)) for name in NAMES
     }
@@ -82,7 +82,7 @@ def cached_gradients(
             output_gradients=own,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
-        # Made dense: the sum of two IndexedSlices would grow with the number of micro-batches.
+        # Dense: a sum of IndexedSlices would grow with the number of micro-batches.
         added = [g + tf.convert_to_tensor(f) for g, f in zip(gradients, further, strict=True)]
         return number + 1, *added
 

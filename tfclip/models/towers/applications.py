@@ -1,4 +1,4 @@
-"""Image towers from keras.applications, as fast as the library allows and normalised as trained."""
+"""Image towers from keras.applications, with faster layers and the matching pixel normalisation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BUILDERS = {
 def application(image_size: int, network: str, pooling: str = "mean") -> keras.Model:
     """A network of keras.applications without its classifier, with random weights.
 
-    Two layers are replaced by faster ones with the same outputs: batch normalisation by the fused
-    kernel, grouped convolutions with one channel per group (ConvNeXt) by depthwise ones. What each
-    does to pixels: EfficientNet (Tan and Le 2019, arXiv:1905.11946) and ConvNeXt (Liu et al. 2022,
-    arXiv:2201.03545) take ImageNet's mean and deviation, EfficientNetV2-S (arXiv:2104.00298)
-    computes x / 128 - 1 and MobileNetV3 (arXiv:1905.02244) x / 127.5 - 1, all inside; ResNet-50
-    (He et al. 2015, arXiv:1512.03385; strides in the 1x1 convolutions) has Caffe's weights, for
-    which blue-first pixels minus the mean colour are put before it here.
+    Two kinds of layers are replaced by faster ones with the same outputs: batch normalisation by
+    the fused kernel, grouped convolutions with one channel per group (ConvNeXt) by depthwise ones.
+    Pixels are normalised as follows. EfficientNet (Tan and Le 2019, arXiv:1905.11946) and ConvNeXt
+    (Liu et al. 2022, arXiv:2201.03545) use ImageNet's mean and deviation, EfficientNetV2-S
+    (arXiv:2104.00298) x / 128 - 1 and MobileNetV3 (arXiv:1905.02244) x / 127.5 - 1, all inside the
+    network. ResNet-50 (He et al. 2015, arXiv:1512.03385; strides in the 1x1 convolutions) has
+    weights from Caffe; a layer before it makes pixels blue-first and subtracts the mean colour.
 
     Args:
         image_size: side S of the square pictures in pixels, 32 or more.
@@ -55,7 +55,7 @@ def application(image_size: int, network: str, pooling: str = "mean") -> keras.M
 
 
 def official(network: str, image_size: int, pooling: str = "none") -> keras.Model:
-    """The library's own network, for weights in its layout; ConvNeXt is pooled as asked."""
+    """Return the library's own network, for weights in its layout; ConvNeXt is pooled."""
     pictures = x = keras.Input((image_size, image_size, 3), name="image")
     if network == "ResNet50":
         x = PixelNormalization(*CAFFE, blue_first=True)(x)
@@ -75,9 +75,9 @@ def official(network: str, image_size: int, pooling: str = "none") -> keras.Mode
 def set_imagenet_normalization(network: keras.Model) -> None:
     """Make an EfficientNet's own `Normalization` compute (x / 255 - mean) / deviation.
 
-    keras.applications adds a `Rescaling` for `weights="imagenet"` alone, because the official files
-    hold deviations where `Normalization` wants variances. We put true variances in and need no
-    second layer, so that a file loaded by path sees the same pixels.
+    keras.applications adds a `Rescaling` layer only for `weights="imagenet"`, because the official
+    files hold deviations where `Normalization` expects variances. Setting true variances needs no
+    second layer, and a file loaded by its path gets the same normalisation.
     """
     (layer,) = (part for part in network.layers if isinstance(part, keras.layers.Normalization))
     mean, deviation = np.array(IMAGENET, "float32") / 255
@@ -88,7 +88,7 @@ def set_imagenet_normalization(network: keras.Model) -> None:
 
 
 def from_official(weights: list[np.ndarray], tower: keras.Model) -> list[np.ndarray]:
-    """Lay `official(...)`'s weights out for the tower that `application` made of it.
+    """Convert the weights of `official(...)` to the layout of `application(...)`.
 
     Only a grouped convolution's kernel, (h, w, 1, C), differs: a depthwise one is (h, w, C, 1).
     """

@@ -8,8 +8,8 @@ import keras_hub
 from tfclip.models.layers.activations import gelu_tanh
 from tfclip.models.towers.text_transformer import pool_text, text_inputs
 
-# By the names that configurations use. BERT's first code and keras_hub approximate GELU by tanh,
-# the PyTorch world computes it exactly: 3e-4 apart at the output.
+# By the names in configurations. BERT's first code and keras_hub use the tanh approximation of
+# GELU, PyTorch code the exact one; outputs differ by 3e-4.
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 
 
@@ -29,7 +29,7 @@ def bert(
 ) -> keras.Model:
     """A BERT encoder (Devlin et al. 2019, arXiv 1810.04805) and its pooled sentence.
 
-    DistilBERT (Sanh et al. 2019, arXiv 1910.01108) is the same without segments and pooler.
+    DistilBERT (Sanh et al. 2019, arXiv 1910.01108) has no segments and no pooler.
     Layers are named as in keras_hub's backbones; the blocks are `transformer_layer_<n>`.
 
     Args:
@@ -39,10 +39,10 @@ def bert(
         intermediate_dim: width of the feed-forward part, four times `hidden_dim` when None.
         max_sequence_length: rows of the position table.
         num_segments: rows of the segment table, 0 for none; all text is segment 0.
-        dropout: rate everywhere.
+        dropout: the rate of all dropout layers.
         activation: of the feed-forward part: "gelu" (exact), "gelu_tanh" or "relu".
         pooler: whether the first token goes through BERT's tanh layer when `pooling` is "cls";
-            no other pooling has use for it, and holds it.
+            other poolings do not use it.
         pooling: "cls" (the first token), "mean" (masked mean of the tokens), "end" or "none".
 
     Returns:
@@ -50,7 +50,7 @@ def bert(
         tokens (B, L, hidden_dim).
 
     Raises:
-        ValueError: when the context does not fit the position table, or for an unknown option.
+        ValueError: the context is longer than the position table, or an option is unknown.
     """
     if context_length > max_sequence_length:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A small convolutional image tower of our own, for drawn or tiny pictures."""
+"""A small residual image tower for drawn or tiny pictures."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def small_convolutional(
     stem: int = 4,
     pooling: str = "mean-max",
 ) -> keras.Model:
-    """A residual tower for drawn or tiny pictures: one stage per width, each at half the size.
+    """Build a residual tower with one stage per width, each at half the resolution of the last.
 
-    Features are the mean and the maximum over all places: the maximum says "somewhere there is",
-    which a scene of several objects needs and an average dilutes.
+    Features are the mean and the maximum over all places. The maximum keeps the evidence for one
+    object among several, which an average dilutes.
 
     Args:
         image_size: side S of the square pictures in pixels.
         widths: channels of each stage.
-        stem: side of the patches that the first convolution sees, in pixels.
+        stem: kernel size and stride of the first convolution, in pixels.
         pooling: "mean-max", "mean" or "none".
 
     Returns:

@@ -60,13 +60,13 @@ class MixerBlock(keras.layers.Layer):
         self.channel_out.build((None, tokens, self.channel_width))
 
     def call(self, x):
-        """Mix over tokens, then over channels; the shape stays."""
+        """Mix over tokens, then over channels; the shape is unchanged."""
         y = ops.transpose(self.token_norm(x), (0, 2, 1))
         x = x + ops.transpose(self.token_out(self.token_in(y)), (0, 2, 1))
         return x + self.channel_out(self.channel_in(self.channel_norm(x)))
 
     def get_config(self):
-        """All four arguments."""
+        """Return the configuration with all four arguments."""
         return {
             **super().get_config(),
             "token_width": self.token_width,
@@ -89,7 +89,7 @@ def mixer(
 
     Args:
         image_size: side S of the square pictures in pixels, a multiple of `patch_size`; weights
-            fit one size, because tokens are mixed by place.
+            fit one size only, because the mixing depends on the position of tokens.
         patch_size: side of a patch in pixels.
         blocks, width: number of Mixer blocks and channels of a token.
         token_width, channel_width: hidden sizes of the two perceptrons (D_S and D_C in table 1).
@@ -122,10 +122,10 @@ def clip_mixer(
     channel_factor: int = 4,
     pooling: str = "class",
 ) -> keras.Model:
-    """A Mixer in the frame of CLIP's vision transformer: the image tower of recipe `clip-mixer`.
+    """CLIP's vision transformer with Mixer blocks: the image tower of recipe `clip-mixer`.
 
-    A class token but no positions, patches without bias, QuickGELU, norms before and after the
-    blocks, CLIP's own mean and deviation of pixels. The projection is the head's.
+    It has a class token but no positions, patches without bias, QuickGELU, norms before and after
+    the blocks, and CLIP's mean and deviation of pixels. The projection is part of the head.
 
     Args:
         image_size, patch_size: as for `mixer`.

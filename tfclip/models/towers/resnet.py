@@ -1,4 +1,4 @@
-"""ResNet image towers as timm, torchvision and keras_hub have them (He et al. 2015)."""
+"""ResNet image towers as in timm, torchvision and keras_hub (He et al. 2015)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def resnet(
     """A ResNet without its classifier (arXiv:1512.03385).
 
     Strides are in the 3x3 convolutions ("v1.5", Goyal et al. 2017, arXiv:1706.02677, section 5.1),
-    convolutions have no bias, and padding is symmetric: the three things in which the ResNet-50 of
-    keras.applications differs. Layers have keras_hub's names.
+    convolutions have no bias, and padding is symmetric; the ResNet-50 of keras.applications differs
+    in all three. Layers have keras_hub's names.
 
     Args:
         image_size: side S of the square pictures in pixels.
@@ -65,7 +65,7 @@ def _block(x, width: int, stride: int, bottleneck: bool, name: str):
 
 
 def _convolution(x, filters: int, side: int, name: str, stride: int = 1):
-    """A convolution and its normalisation; padded by hand, as "same" is lopsided at stride 2."""
+    """A padded convolution and its normalisation; "same" would be asymmetric at stride 2."""
     if stride > 1 and side > 1:
         x = keras.layers.ZeroPadding2D(side // 2, name=f"{name}_pad")(x)
     padding = "valid" if stride > 1 else "same"

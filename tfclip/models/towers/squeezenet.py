@@ -15,7 +15,7 @@ FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128)} | {
     9: (64, 256),
 }
 POOLED_AFTER = (3, 5)
-# The modules whose statistics stand beside those of the last one.
+# The modules whose statistics are added to those of the last map.
 TOLD = (5, 6, 7, 8)
 SMALLEST_SIZE = 31
 
@@ -23,7 +23,7 @@ SMALLEST_SIZE = 31
 def squeezenet(image_size: int, pooling: str = "mean") -> keras.Model:
     """SqueezeNet 1.1 up to its last fire module, without the classifying convolution.
 
-    Its public weights come from Caffe: blue first, the mean colour taken away, no deviation.
+    Its public weights come from Caffe: blue first, mean colour subtracted, no deviation.
 
     Args:
         image_size: side S of the square pictures in pixels.
@@ -35,7 +35,7 @@ def squeezenet(image_size: int, pooling: str = "mean") -> keras.Model:
         `image_pooling.pool_map`), and the mean and maximum of the fire modules 5 to 8.
 
     Raises:
-        ValueError: for pictures that are too small for three unpadded poolings.
+        ValueError: the pictures are too small for three unpadded poolings.
     """
     if image_size < SMALLEST_SIZE:
         raise ValueError(

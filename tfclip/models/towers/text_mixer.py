@@ -1,4 +1,4 @@
-"""The Mixer text tower of recipe clip-mixer: a Mixer over tokens, read at the end of the text."""
+"""The text tower of recipe clip-mixer: a Mixer over tokens, pooled at the end of the text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tfclip.models.towers.text_transformer import pool_text, text_inputs
 
 @keras.saving.register_keras_serializable("tfclip")
 class TextMixerBlock(MixerBlock):
-    """A `MixerBlock` for up to `context_length` tokens, (B, L, C), that can leave padding out.
+    """A `MixerBlock` for up to `context_length` tokens, (B, L, C), that can mask padding.
 
-    With a mask, tokens that are padding count as zeros in the token mixing, and what is mixed into
-    them is never read; so a text gives the same numbers however far it is padded, and a batch of
-    short texts is mixed by the first L rows and columns of the token perceptron alone.
+    With a mask, padding counts as zeros in the token mixing, and its own outputs are not used. The
+    result then does not depend on the amount of padding, and a batch of short texts needs only the
+    first L rows and columns of the token perceptron.
     """
 
     def __init__(self, context_length: int, token_width: int, channel_width: int, *args, **kwargs):
@@ -41,17 +41,17 @@ class TextMixerBlock(MixerBlock):
         return x + self.channel_out(self.channel_in(self.channel_norm(x)))
 
     def compute_output_shape(self, input_shape, *_):
-        """The shape stays."""
+        """Return the unchanged shape."""
         return input_shape
 
     def get_config(self):
-        """The context length beside the arguments of a `MixerBlock`."""
+        """Return the configuration with the context length."""
         return {**super().get_config(), "context_length": self.context_length}
 
 
 @keras.saving.register_keras_serializable("tfclip")
 class PadTokens(keras.layers.Layer):
-    """Ids or masks (B, L) brought to (B, context_length) with zeros."""
+    """Pads ids or masks (B, L) with zeros to (B, context_length)."""
 
     def __init__(self, context_length: int, **kwargs):
         super().__init__(**kwargs)
@@ -63,11 +63,11 @@ class PadTokens(keras.layers.Layer):
         return ops.pad(tokens, [[0, 0], [0, missing]])
 
     def compute_output_shape(self, input_shape):
-        """All of one length."""
+        """Return the padded shape."""
         return input_shape[0], self.context_length
 
     def get_config(self):
-        """The length."""
+        """Return the configuration with the length."""
         return {**super().get_config(), "context_length": self.context_length}
 
 
@@ -83,18 +83,18 @@ def text_mixer(
 ) -> keras.Model:
     """A Mixer (Tolstikhin et al. 2021, arXiv 2105.01601) over the tokens of a text, for CLIP.
 
-    Token table, blocks with QuickGELU, norm, the end-of-text token; no positions, which a Mixer
-    knows by its weights. Not causal: a token sees those after it.
+    Token table, blocks with QuickGELU, norm, the end-of-text token. There are no positions, since
+    the weights of a Mixer depend on the position. It is not causal: a token sees later ones.
 
-    The original lets padding mix into the tokens, so that an embedding depends on how far the text
-    is padded. Here padding is left out, unless `mask_padding` is False.
+    In the original, padding is mixed into the tokens, so that an embedding depends on the amount of
+    padding. Here padding is masked, unless `mask_padding` is False.
 
     Args:
         vocabulary_size: rows of the token table; CLIP's has 49,408.
         context_length: L, the most tokens; CLIP's is 77.
         width, blocks: channels of a token, number of blocks.
         token_factor, channel_factor: hidden sizes of the two perceptrons, in tokens and channels.
-        mask_padding: leave padding out; False pads every text to the context length inside.
+        mask_padding: mask the padding; False pads every text to the context length first.
         pooling: see `text_transformer.pool_text`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What text towers share: inputs, embeddings, pooling; and the small and CLIP's transformers."""
+"""The text transformers (small, CLIP, SigLIP), and the parts that all text towers share."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class TokenAndPosition(keras.layers.Layer):
         )
 
     def call(self, token_ids):
-        """Look both up; the length L may be anything up to the context length."""
+        """Add both embeddings; L may be any length up to the context length."""
         embedded = ops.take(self.tokens, token_ids, axis=0)
         return embedded + self.positions[: ops.shape(token_ids)[1]]
 
     def get_config(self):
-        """All three sizes."""
+        """Return the configuration with all three sizes."""
         return {
             **super().get_config(),
             "vocabulary_size": self.vocabulary_size,
@@ -52,7 +52,7 @@ class MaskedMean(keras.layers.Layer):
     """Mean over the tokens that are not padding: (B, L, C), (B, L) bool -> (B, C)."""
 
     def call(self, tokens, text_mask):
-        """Padding neither adds to the sum nor to the count."""
+        """Average over the tokens where `text_mask` is true."""
         weight = ops.cast(text_mask, tokens.dtype)[..., None]
         return ops.sum(tokens * weight, axis=1) / ops.maximum(ops.sum(weight, axis=1), 1)
 
@@ -62,7 +62,7 @@ class LastToken(keras.layers.Layer):
     """The last token that is not padding, CLIP's end-of-text: (B, L, C), (B, L) bool -> (B, C)."""
 
     def call(self, tokens, text_mask):
-        """Read the place that the mask ends at; the mask has no holes."""
+        """Select the last position of the mask, which must be contiguous."""
         length = ops.sum(ops.cast(text_mask, "int32"), axis=1, keepdims=True)
         chosen = ops.arange(ops.shape(tokens)[1])[None] == length - 1
         return ops.einsum("bl,blc->bc", ops.cast(chosen, tokens.dtype), tokens)
@@ -71,7 +71,7 @@ class LastToken(keras.layers.Layer):
 def pool_text(
     tokens: keras.KerasTensor, text_mask: keras.KerasTensor, pooling: str
 ) -> keras.KerasTensor:
-    """End a text tower.
+    """Pool the tokens of a text tower.
 
     Args:
         tokens: (B, L, C).
@@ -147,7 +147,7 @@ class CausalBlock(EncoderBlock):
     """An `EncoderBlock` in which a token attends to itself and those before it, (B, L, C)."""
 
     def call(self, x, training=None):
-        """Attend backwards, then transform each token."""
+        """Apply causal attention, then the perceptron."""
         y = self.attention_norm(x)
         y = self.attention(y, y, use_causal_mask=True, training=training)
         x = x + self.drop(y, training=training)
@@ -169,8 +169,8 @@ def clip_text(
 ) -> keras.Model:
     """The text tower of CLIP (Radford et al. 2021, section 2.4), without its projection.
 
-    A causal pre-norm transformer with QuickGELU, read at the end-of-text token after the last norm.
-    What comes after a token cannot change it, so that padding needs no mask but in pooling.
+    A causal pre-norm transformer with QuickGELU, pooled at the end-of-text token after the last
+    norm. Later tokens cannot change earlier ones, so padding needs no mask except in pooling.
 
     Args:
         vocabulary_size, context_length: sizes of the token and the position table; CLIP's are
@@ -179,7 +179,7 @@ def clip_text(
         dropout: rate after each sub-layer.
         hidden_activation: of the perceptrons; "gelu" in OpenCLIP's models.
         pooling: see `pool_text`.
-        mlp_width: channels inside the perceptrons; 4 * `width` when not given.
+        mlp_width: channels inside the perceptrons; by default 4 * `width`.
         epsilon: of all norms.
 
     Returns:
@@ -198,11 +198,11 @@ def clip_text(
 
 @keras.saving.register_keras_serializable("tfclip")
 class PadIds(keras.layers.Layer):
-    """Lengthen rows of ids to the context, and number what is no text: (B, l), (B, l) -> (B, L).
+    """Pads ids to the context length and sets padding to `pad_id`: (B, l), (B, l) -> (B, L).
 
     Args:
         context_length: L.
-        pad_id: the id of every place that the mask leaves out.
+        pad_id: the id for every position where the mask is false.
     """
 
     def __init__(self, context_length: int, pad_id: int, **kwargs):
@@ -211,17 +211,17 @@ class PadIds(keras.layers.Layer):
         self.pad_id = pad_id
 
     def call(self, token_ids, text_mask):
-        """Fill, then append."""
+        """Replace masked ids, then append padding."""
         ids = ops.where(text_mask, token_ids, self.pad_id)
         missing = self.context_length - ops.shape(token_ids)[1]
         return ops.pad(ids, [[0, 0], [0, missing]], constant_values=self.pad_id)
 
     def compute_output_shape(self, token_ids_shape, text_mask_shape):
-        """All of one length."""
+        """Return the padded shape."""
         return token_ids_shape[0], self.context_length
 
     def get_config(self):
-        """Both arguments."""
+        """Return the configuration with both arguments."""
         config = {"context_length": self.context_length, "pad_id": self.pad_id}
         return {**super().get_config(), **config}
 
@@ -241,13 +241,13 @@ def siglip_text(
 ) -> keras.Model:
     """The text tower of SigLIP (Zhai et al. 2023, arXiv:2303.15343), without its projection.
 
-    A pre-norm transformer that sees all places, the padding too, as it was trained: texts are
-    padded to the context length inside, and the last place is read.
+    A pre-norm transformer that attends to all positions, including the padding, as in its training:
+    texts are padded to the context length, and the last position is the output.
 
     Args:
         vocabulary_size, context_length: sizes of the token and the position table.
         width, blocks, heads, dropout, hidden_activation, mlp_width, epsilon: as of `clip_text`.
-        pad_id: the token that fills a text up.
+        pad_id: the padding token.
         pooling: "last" for (B, width), or "none" for (B, L, width).
 
     Raises:

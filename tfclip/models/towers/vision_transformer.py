@@ -15,7 +15,7 @@ from tfclip.models.layers.pixel_normalization import CLIP, HALF, PixelNormalizat
 
 @keras.saving.register_keras_serializable("tfclip")
 class ClassAndPosition(keras.layers.Layer):
-    """A learnt class token put first, learnt positions added: (B, P, C) -> (B, P + 1, C)."""
+    """Prepends a learnt class token and adds learnt positions: (B, P, C) -> (B, P + 1, C)."""
 
     def __init__(self, positions: bool = True, **kwargs):
         super().__init__(**kwargs)
@@ -32,25 +32,25 @@ class ClassAndPosition(keras.layers.Layer):
             )
 
     def call(self, patches):
-        """Prepend and add."""
+        """Prepend the class token and add the positions."""
         batch, width = ops.shape(patches)[0], patches.shape[-1]
         first = ops.broadcast_to(ops.cast(self.class_token, patches.dtype), (batch, 1, width))
         x = ops.concatenate([first, patches], axis=1)
         return x + ops.cast(self.table, x.dtype) if self.positions else x
 
     def compute_output_shape(self, input_shape):
-        """One token more."""
+        """Return the shape with one more token."""
         batch, patches, width = input_shape
         return batch, patches + 1, width
 
     def get_config(self):
-        """Whether there are positions."""
+        """Return the configuration with `positions`."""
         return {**super().get_config(), "positions": self.positions}
 
 
 @keras.saving.register_keras_serializable("tfclip")
 class Positions(keras.layers.Layer):
-    """Learnt positions added to patches: (B, P, C) to the same shape."""
+    """Adds learnt positions to patches: (B, P, C) to the same shape."""
 
     def build(self, input_shape):
         """Create the table (P, C)."""
@@ -65,7 +65,7 @@ class Positions(keras.layers.Layer):
         return patches + ops.cast(self.table, patches.dtype)
 
     def compute_output_shape(self, input_shape):
-        """The shape stays."""
+        """Return the unchanged shape."""
         return input_shape
 
 
@@ -102,18 +102,18 @@ class AttentionPool(keras.layers.Layer):
         self.mlp_out.build((*one[:-1], self.mlp_width))
 
     def call(self, x):
-        """Attend, then transform."""
+        """Apply attention, then the perceptron."""
         probe = ops.cast(self.probe, x.dtype)
         probe = ops.broadcast_to(probe, (ops.shape(x)[0], 1, x.shape[-1]))
         y = self.attention(probe, x)
         return (y + self.mlp_out(self.mlp_in(self.norm(y))))[:, 0]
 
     def compute_output_shape(self, input_shape):
-        """One token remains."""
+        """Return the shape (B, C)."""
         return input_shape[0], input_shape[-1]
 
     def get_config(self):
-        """All four arguments."""
+        """Return the configuration with all four arguments."""
         return {
             **super().get_config(),
             "heads": self.heads,
@@ -170,18 +170,18 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_out.build((*input_shape[:-1], self.mlp_width))
 
     def call(self, x, training=None):
-        """Attend, then transform each token."""
+        """Apply attention, then the perceptron."""
         y = self.attention_norm(x)
         x = x + self.drop(self.attention(y, y, training=training), training=training)
         y = self.mlp_out(self.mlp_in(self.mlp_norm(x)))
         return x + self.drop(y, training=training)
 
     def compute_output_shape(self, input_shape):
-        """The shape stays."""
+        """Return the unchanged shape."""
         return input_shape
 
     def get_config(self):
-        """All five arguments."""
+        """Return the configuration with all five arguments."""
         return {
             **super().get_config(),
             "heads": self.heads,
@@ -215,19 +215,19 @@ def vision_transformer(
 
     Args:
         image_size: side S of the square pictures in pixels, a multiple of `patch_size`; weights
-            fit one size, because positions are learnt.
+            fit one size only, because positions are learnt.
         patch_size: side of a patch in pixels.
         blocks, width, heads: number of blocks, channels of a token, attention heads.
         dropout: rate after each sub-layer.
         clip: build CLIP's variant.
         pooling: "class" (the class token), "mean" (over all tokens), "attention" (SigLIP's head) or
             "none".
-        mlp_width: channels inside the perceptrons; 4 * `width` when not given.
-        hidden_activation: of the perceptrons: "gelu", "gelu_tanh" or "quick_gelu"; the variant's
-            own when not given.
-        epsilon: of all norms; the variant's own when not given.
-        mean, deviation: of pixels, in units of 0..255, red first; the variant's own when not given.
-        class_token: put one before the patches; SigLIP has none.
+        mlp_width: channels inside the perceptrons; by default 4 * `width`.
+        hidden_activation: of the perceptrons: "gelu", "gelu_tanh" or "quick_gelu"; by default
+            that of the variant.
+        epsilon: of all norms; by default that of the variant.
+        mean, deviation: of pixels, in units of 0..255, red first; by default the variant's.
+        class_token: whether to prepend a class token; SigLIP has none.
 
     Returns:
         A model from (B, S, S, 3) pictures in 0..255 to (B, width) features, or (B, P + 1, width)

@@ -1,1 +1,1 @@
-"""Where pretrained weights come from, and how they are converted for our towers."""
+"""Finds, reads and converts pretrained weights for the towers."""

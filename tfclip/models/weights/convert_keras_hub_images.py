@@ -1,4 +1,4 @@
-"""Image encoders of keras_hub, laid out for the layers of our image towers."""
+"""Converts image encoders of keras_hub to the weights of the image towers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import keras
 import keras_hub
 import numpy as np
 
-from tfclip.models.weights.names import first_line
+from tfclip.failures import first_line
 
 
 def backbone(source: str) -> keras_hub.models.Backbone:
     """Read a keras_hub preset, by name or from its folder.
 
     Raises:
-        ValueError: when a folder cannot be read as what it says it is.
+        ValueError: the folder cannot be read as the preset that it claims to be.
     """
     try:
         return keras_hub.models.Backbone.from_preset(source)
@@ -24,16 +24,18 @@ def backbone(source: str) -> keras_hub.models.Backbone:
 
 
 def normalization(scale, offset):
-    """Mean and deviation, in units of 0..255, of an `ImageConverter`: scale * x + offset."""
+    """Return mean and deviation, in units of 0..255, of an `ImageConverter`: scale * x + offset."""
     scale = np.broadcast_to(1.0 if scale is None else scale, 3).astype("float64")
     offset = np.broadcast_to(0.0 if offset is None else offset, 3).astype("float64")
     return tuple((-offset / scale).tolist()), tuple((1 / scale).tolist())
 
 
 def resnet(backbone: keras_hub.models.Backbone, tower: keras.Model) -> dict:
-    """`ResNetBackbone`: our layers have its names."""
+    """Convert a `ResNetBackbone`; the tower's layers have the same names."""
     if backbone.use_pre_activation:
-        raise ValueError("A ResNetV2 backbone normalises before its convolutions; ours after.")
+        raise ValueError(
+            "A ResNetV2 backbone normalises before its convolutions, the tower after them."
+        )
     return {layer.name: layer.get_weights() for layer in backbone.layers if layer.weights}
 
 
@@ -54,7 +56,7 @@ def vision_transformer(backbone: keras_hub.models.Backbone, tower: keras.Model) 
 
 
 def clip(backbone: keras_hub.models.Backbone, tower: keras.Model) -> dict:
-    """`CLIPVisionEncoder`, by itself or within a `CLIPBackbone`; the projection is left there."""
+    """Convert a `CLIPVisionEncoder`, alone or in a `CLIPBackbone`, without the projection."""
     encoder = getattr(backbone, "vision_encoder", backbone)
     _check_heads(encoder, tower)
     if encoder.intermediate_activation != "quick_gelu":

@@ -1,4 +1,4 @@
-"""How PyTorch and keras_hub name and shape the arrays of text encoders, and how our towers do."""
+"""Converts text encoders of PyTorch and keras_hub to the names and shapes of the text towers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _BLOCK_PARTS = ("attention_norm", "attention", "mlp_norm", "mlp_in", "mlp_out")
 
 @dataclass(frozen=True)
 class Layout:
-    """One architecture in a Hugging Face folder: their names for our options and variables.
+    """How an architecture's options and arrays are named in a Hugging Face folder.
 
     Attributes:
-        builder: of the towers that it is for.
-        sizes: our options, and the keys of `config.json`.
-        activation: its key for the activation.
-        tokens: its name of the token table, by which a prefix of all names is found.
-        tables, norms: our variables and layers outside of the blocks, and theirs.
-        stem: of their blocks; `block` of ours.
-        parts: layers in a block, ours and theirs.
-        fixed: options that are always so.
-        defaults: of keys that `config.json` may leave out.
+        builder: the tower that the architecture fits.
+        sizes: options of the builder, each with its key in `config.json`.
+        activation: the key of the activation.
+        tokens: the name of the token table, from which a prefix of all names is derived.
+        tables, norms: variables and layers of the tower outside the blocks, each with its name in
+            the folder.
+        stem: the prefix of the folder's blocks; `block` is that of the tower's.
+        parts: layers of a block, each with its name in the folder.
+        fixed: options with the same value in every folder.
+        defaults: values of keys that `config.json` may omit.
     """
 
     builder: str
@@ -125,7 +126,7 @@ _CLIP = Layout(
         "mlp_in": "mlp.fc1",
         "mlp_out": "mlp.fc2",
     },
-    # What transformers' CLIPTextConfig leaves out of a file.
+    # Keys that transformers' CLIPTextConfig omits from a file.
     defaults={
         "num_hidden_layers": 12,
         "hidden_size": 512,
@@ -136,7 +137,7 @@ _CLIP = Layout(
 # By the model_type of config.json.
 LAYOUTS = {"bert": _BERT, "distilbert": _DISTILBERT, "clip": _CLIP, "clip_text_model": _CLIP}
 
-# The parts of keras_hub's variables that ours name otherwise.
+# The parts of keras_hub's variable names that differ from the tower's.
 _HUB_RENAMED = {
     BERT: {"token_and_position_embedding/": ""},
     CLIP: {
@@ -153,7 +154,7 @@ _HUB_RENAMED = {
 
 
 def variables_by_name(tower: keras.Model) -> dict[str, keras.Variable]:
-    """The variables of a text tower by names that do not depend on what was built before."""
+    """Return the variables of a text tower by names that do not depend on Keras' counters."""
     named = {}
     for layer in tower.layers:
         if not isinstance(layer, EncoderBlock):
@@ -168,10 +169,10 @@ def variables_by_name(tower: keras.Model) -> dict[str, keras.Variable]:
 
 
 def hub_arrays(backbone: keras.Model, builder: str) -> dict[str, np.ndarray]:
-    """The arrays of a keras_hub encoder by the names of our towers."""
+    """Return the arrays of a keras_hub encoder by the names of the tower's variables."""
     arrays = {}
     for variable in backbone.weights:
-        # CLIP's encoders put their name before those of their layers.
+        # CLIP's encoders prefix their name to those of their layers.
         name = variable.path.removeprefix(f"{backbone.name}_")
         for theirs, ours in _HUB_RENAMED[builder].items():
             name = name.replace(theirs, ours)
@@ -185,12 +186,12 @@ def torch_arrays(
     get: Callable[..., np.ndarray],
     has: Callable[[str], bool],
 ) -> dict[str, np.ndarray]:
-    """The arrays of a PyTorch encoder by the names, and in the layouts, of our towers.
+    """Return the arrays of a PyTorch encoder by the names and in the layouts of the tower.
 
     Args:
         layout, options: the architecture, and its sizes.
-        get: from one or more names to the first array that is there; raises where none is.
-        has: whether a name is there.
+        get: takes one or more names and returns the first array that exists; raises if none does.
+        has: whether an array of that name exists.
     """
     heads = options.get("num_heads", options.get("heads"))
 

@@ -1,4 +1,4 @@
-"""Weights named as timm and Hugging Face name them, laid out for the layers of our image towers."""
+"""Converts image encoders of timm and Hugging Face to the weights of the image towers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LayerWeights = dict[str, list[np.ndarray]]
 
 
 class _Reader:
-    """A state dict of PyTorch, read as the arrays of Keras layers."""
+    """Reads a PyTorch state dict as arrays of Keras layers."""
 
     def __init__(self, state: State):
         self.state = state
@@ -109,7 +109,7 @@ def hugging_face_vision_transformer(state: State, tower: keras.Model) -> LayerWe
 
 
 def hugging_face_clip(state: State, tower: keras.Model) -> LayerWeights:
-    """The image half of `CLIPModel` of transformers, without its projection."""
+    """The image tower of `CLIPModel` of transformers, without its projection."""
     read = _Reader(state)
     weights = {
         "patches": read.convolution("vision_model.embeddings.patch_embedding"),
@@ -194,7 +194,7 @@ def _resnet(read: _Reader, tower: keras.Model, stem: tuple[str, str], names: Cal
 
 
 def timm_efficientnet(state: State, tower: keras.Model) -> LayerWeights:
-    """timm's `tf_efficientnet_*`, which pad and normalise as keras.applications does."""
+    """timm's `tf_efficientnet_*`, with the padding and normalisation of keras.applications."""
     read = _Reader(state)
     weights = {
         "stem_conv": read.convolution("conv_stem"),

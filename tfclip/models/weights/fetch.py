@@ -1,15 +1,15 @@
-"""Where a named source of weights lies on this machine, fetched from the hub if need be."""
+"""Finds a source of weights on this machine, or downloads it from the Hugging Face hub."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from tfclip.models.weights.torch_files import first_line
+from tfclip.failures import first_line
 
 HUB = "hf://"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# What a model of any kind read here may consist of; no code and no other framework's weights.
+# The files that a model may consist of; no code, no weights of other frameworks.
 PATTERNS = ("*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model", "README.md")
 PYTORCH = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 
@@ -17,7 +17,7 @@ PYTORCH = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 def names_hub(source: str) -> bool:
     """Whether `source` is on the hub: `hf://OWNER/NAME`, or OWNER/NAME without a folder OWNER.
 
-    `runs/NAME` never is: it is where runs lie, and a misspelt one is not to be fetched.
+    `runs/NAME` never is: runs are there, and a misspelt one must not be downloaded.
     """
     if source.startswith(HUB):
         return True
@@ -26,15 +26,15 @@ def names_hub(source: str) -> bool:
 
 
 def local_source(source: str) -> Path:
-    """The folder or file that `source` means; an existing path wins over a name on the hub.
+    """Return the folder or file of `source`; an existing path wins over a name on the hub.
 
     Raises:
-        FileNotFoundError: nothing is there, and it could not be fetched; says what to do.
+        FileNotFoundError: it does not exist and could not be downloaded; says what to do.
     """
     path = Path(source).expanduser()
     if path.exists() or not names_hub(source):
         return path
-    import huggingface_hub  # comes with keras_hub's tokenizers; nothing else here needs it
+    import huggingface_hub  # imported late: only hub names need it
 
     name = source.removeprefix(HUB)
     try:
@@ -45,8 +45,8 @@ def local_source(source: str) -> Path:
         return folder
     except Exception as error:  # no network, no such repository, no space
         raise FileNotFoundError(
-            f"{source}: no such path here, and {name} could not be fetched from the Hugging Face "
-            f"hub ({first_line(error)}). Fetch its files from "
-            f"https://huggingface.co/{name}/tree/main where there is a network, into one folder, "
-            "and give the folder."
+            f"{source}: no such path, and {name} could not be downloaded from the Hugging Face "
+            f"hub ({first_line(error)}). Download its files from "
+            f"https://huggingface.co/{name}/tree/main on a machine with a network into one folder, "
+            "and pass the folder."
         ) from error

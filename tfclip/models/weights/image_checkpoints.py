@@ -1,4 +1,4 @@
-"""Which foreign networks each image tower can be loaded from, and who lays their weights out."""
+"""The networks of timm, Hugging Face and keras_hub that each image tower can be loaded from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tfclip.models.weights.convert_torch_images import LayerWeights
 
 @dataclass(frozen=True)
 class Layout:
-    """One kind of source that a tower can be loaded from.
+    """A kind of network that a tower can be loaded from.
 
     `kind` matches an architecture of timm, a model type of Hugging Face, or a class of keras_hub;
-    `read` lays its weights out for the tower's layers.
+    `read` converts its weights for the tower's layers.
     """
 
     kind: str
@@ -24,7 +24,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Sources:
-    """All that a tower may be loaded from, besides files of its own."""
+    """The networks that a tower can be loaded from, besides its own files."""
 
     timm: Layout | None = None
     hugging_face: Layout | None = None
@@ -76,7 +76,7 @@ SOURCES: Mapping[str, Sources] = {
         for size in ("s32", "s16", "b32", "b16")
     },
 }
-# Where a folder's networks look like a tower's and compute something else: what to use instead.
+# Networks that look like a tower but compute something else: what to use instead.
 INSTEAD = {
     "resnet-50": "timm, Hugging Face and keras_hub have strides in the 3x3 convolutions: use "
     "--image-tower resnet-50-v1.5",
@@ -89,10 +89,10 @@ INSTEAD = {
 
 
 def layout_for(name: str, origin: str, kind: str, source: str) -> Layout:
-    """The layout of `kind` for the tower `name`.
+    """Return the layout of `kind` for the tower `name`.
 
     Raises:
-        ValueError: when there is none; says what the tower can be loaded from.
+        ValueError: there is none; names what the tower can be loaded from.
     """
     sources = SOURCES.get(name, Sources())
     layout = getattr(sources, origin)

@@ -1,4 +1,4 @@
-"""Folders and presets that hold an image encoder, and how its weights get into a tower."""
+"""Loads the image encoder of a folder or preset into an image tower."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import keras
 import numpy as np
 
 from tfclip.console import say
+from tfclip.failures import first_line
 from tfclip.models.layers import pixel_normalization
 from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.convert_torch_images import LayerWeights
 from tfclip.models.weights.image_checkpoints import layout_for
-from tfclip.models.weights.names import first_line
 from tfclip.models.weights.safetensors_files import open_tensors, weights_in
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# What comes after an encoder, or follows from its sizes: classifiers, poolers, the other half of a
-# CLIP, counters. Everything else in a folder has to find its place in the tower.
+# Tensors that are not part of the encoder, or follow from its sizes: classifiers, poolers, the text
+# tower of a CLIP, counters. Every other tensor of a folder must belong to the tower.
 _BEYOND = re.compile(
     r"(head(_dist|_drop|\.fc|\.l)?|fc|classifier(\.\d+)?|cls_classifier|distillation_classifier|"
     r"pre_logits\.\w+|pooler\.dense)\.(weight|bias)|embeddings\.mask_token|"
     r"(visual|text)_projection\.weight|text_model\..*|logit_(scale|bias)|"
     r"(.*\.)?(position_ids|num_batches_tracked|relative_position_index)"
 )
-# 1e-12 and 1e-6 give the same features to 1e-5, 1e-6 and 1e-5 as well; 1e-3 does not.
+# Between 1e-12 and 1e-6, or 1e-6 and 1e-5, features differ by less than 1e-5; 1e-3 is too much.
 LARGEST_EPSILON_GAP = 1e-5
-# timm's arguments that no tower here can follow, with the values that change nothing; those
-# that bring tensors of their own (init_values, qk_norm) are found by these as well.
+# Arguments of timm that no tower supports, with the values that change nothing. Arguments that add
+# tensors (init_values, qk_norm) are also detected by their tensors.
 _TIMM_NEUTRAL = {
     "act_layer": "gelu",
     "norm_layer": None,
@@ -43,21 +43,21 @@ _TIMM_NEUTRAL = {
     "aa_layer": None,
     "attn_layer": None,
 }
-# First convolutions without padding: they can follow another normalisation of pixels exactly.
+# First convolutions without padding, which can be adapted exactly to another normalisation.
 UNPADDED = ("patches", "convnext_tiny_stem")
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def load_folder(tower: keras.Model, name: str, folder: Path) -> None:
-    """Put the encoder of a timm, Hugging Face or keras_hub folder into an image tower.
+    """Load the encoder of a timm, Hugging Face or keras_hub folder into an image tower.
 
     Args:
         tower, name: the tower and its registered name.
         folder: holds config.json, and model.safetensors or a keras_hub preset's weights.
 
     Raises:
-        FileNotFoundError: when a file is missing.
-        ValueError: when the files are damaged, or of another architecture; the tower is untouched.
+        FileNotFoundError: a file is missing.
+        ValueError: the files are damaged or of another architecture; the tower is unchanged.
     """
     config = _config(folder)
     if "architecture" in config:
@@ -94,17 +94,17 @@ def put(
     normalization: Normalization | None,
     source: str,
 ) -> None:
-    """Check everything, then set the weights of all layers.
+    """Set the weights of all layers, after checking that they fit.
 
     Args:
         tower, name: the tower and its registered name.
         weights: the arrays of every layer that has weights, by the layer's name.
-        normalization: mean and deviation, in units of 0..255, that belong to the weights; None for
-            the tower's own.
-        source: where they come from, for messages.
+        normalization: mean and deviation of the weights' training, in units of 0..255; None for
+            those of the tower.
+        source: the origin of the weights, for messages.
 
     Raises:
-        ValueError: when a layer is missing or of another shape; the tower is untouched.
+        ValueError: a layer is missing or of another shape; the tower is unchanged.
     """
     layers = {
         layer.name: layer
@@ -130,7 +130,7 @@ def put(
         if first is None or len(weights[first]) < 2:
             raise ValueError(
                 f"{source} was trained with the mean and deviation {normalization} of pixels, "
-                f"{name} normalises with {own}, and its first convolution cannot make up for it."
+                f"{name} normalises with {own}, and its first convolution cannot be adapted."
             )
         kernel, bias = weights[first][:2]
         weights[first][:2] = pixel_normalization.refit_first_convolution(
@@ -141,7 +141,7 @@ def put(
 
 
 def tower_normalization(tower: keras.Model) -> Normalization:
-    """Mean and deviation of a tower's pixels, in units of 0..255."""
+    """Return the mean and deviation of a tower's pixel normalisation, in units of 0..255."""
     for layer in tower.layers:
         if isinstance(layer, pixel_normalization.PixelNormalization):
             return layer.mean, layer.deviation
@@ -149,10 +149,10 @@ def tower_normalization(tower: keras.Model) -> Normalization:
 
 
 def check_heads(tower: keras.Model, config: Mapping) -> None:
-    """Refuse another number of attention heads or activation: no shape would tell.
+    """Check options that no shape reveals: the number of attention heads, the activation, epsilon.
 
     Raises:
-        ValueError: with both numbers or names.
+        ValueError: names the option with both values.
     """
     inner = config.get("vision_config", config)
     inner = {**inner, **config.get("model_args", {})}
@@ -164,7 +164,7 @@ def check_heads(tower: keras.Model, config: Mapping) -> None:
         if key in _TIMM_NEUTRAL and value not in (None, _TIMM_NEUTRAL[key]):
             raise ValueError(
                 f"The folder's network was made with {key} = {value!r}, which changes what it "
-                "computes; no tower here takes that."
+                "computes; no tower of tfclip supports that."
             )
     block = next((layer for layer in tower.layers if hasattr(layer, "heads")), None)
     if block is None:
@@ -200,7 +200,7 @@ def _config(folder: Path) -> dict:
 
 
 class _State(Mapping[str, np.ndarray]):
-    """The tensors of a folder, counting which were used."""
+    """The tensors of a folder; records which of them are read."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray]):
         self.tensors = tensors
@@ -221,23 +221,23 @@ class _State(Mapping[str, np.ndarray]):
         return len(self.tensors)
 
     def check_all_used(self, source: str, tower: str) -> None:
-        """Refuse a deeper or otherwise larger network, which would lose a part without a word."""
+        """Refuse a larger network, a part of which would be lost silently."""
         unused = [name for name in self.tensors if name not in self.used]
         left = sorted(name for name in unused if not _BEYOND.fullmatch(name))
         if left:
             raise ValueError(
-                f"{source} holds another network than {tower}: {len(left)} of its tensors have no "
-                f"place there ({', '.join(left[:3])})."
+                f"{source} holds another network than {tower}: {len(left)} of its tensors are not "
+                f"part of that tower ({', '.join(left[:3])})."
             )
         if "visual_projection.weight" in unused:
             say(
-                f"{source}: the head is random: the projection of the checkpoint is not used; to "
-                "take over the whole model use python -m tfclip.convert"
+                f"note: {source}: the projection of the checkpoint is not used, the head starts "
+                "random; python -m tfclip.convert converts the whole model"
             )
 
 
 def _state(folder: Path, model_type: str) -> _State:
-    """All tensors of a folder, without the prefix that models with a classifier have."""
+    """The tensors of a folder, without the name prefix of models with a classifier."""
     tensors = open_tensors(weights_in(folder, WEIGHTS))
     return _State({key.removeprefix(f"{model_type}."): tensors[key] for key in tensors})
 

@@ -1,4 +1,4 @@
-"""Pretrained weights for image towers: from the libraries' hubs, from local files and folders."""
+"""Loads pretrained weights into image towers: from hubs, from local files and folders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import keras_hub
 import numpy as np
 
+from tfclip.failures import first_line
 from tfclip.models.towers.applications import (
     BUILDERS,
     from_official,
@@ -18,12 +19,12 @@ from tfclip.models.towers.applications import (
 from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.image_checkpoints import SOURCES, Sources, layout_for
 from tfclip.models.weights.image_folders import load_folder, put
-from tfclip.models.weights.names import NONE, first_line, looks_like_path
+from tfclip.models.weights.names import NONE, looks_like_path
 from tfclip.naming import unknown
 
 IMAGENET = "imagenet"
 _STORE = "https://storage.googleapis.com/tensorflow/keras-applications/"
-# Where the weights without top are; Keras looks for the file name in ~/.keras/models first.
+# URLs of the weights without top; Keras looks for the file name in ~/.keras/models first.
 URLS = {
     **{
         f"efficientnet-b{n}": "https://storage.googleapis.com/keras-applications/"
@@ -44,7 +45,7 @@ URLS = {
 
 
 def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
-    """Put pretrained weights into an image tower; what fails leaves the tower as it was.
+    """Load pretrained weights into an image tower; after an error the tower is unchanged.
 
     Args:
         tower: the model that `registry.image_tower(name)` built.
@@ -54,9 +55,9 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
             from the same tower.
 
     Raises:
-        ValueError: when the tower has no such weights or they are for another architecture.
-        FileNotFoundError: for a path that is not there, or official weights out of reach: the
-            message names the file to fetch and where to put it.
+        ValueError: the tower has no such weights, or they are of another architecture.
+        FileNotFoundError: the path does not exist, or the official weights cannot be downloaded;
+            the message names the file to download and where to put it.
     """
     path = Path(weights).expanduser()
     if weights == NONE:
@@ -87,7 +88,7 @@ def _load_imagenet(tower: keras.Model, name: str) -> None:
             raise _to_fetch(name, first_line(error)) from error
         tower.set_weights(from_official(original.get_weights(), tower))
     elif name in URLS:
-        raise _to_fetch(name, "no library carries them")
+        raise _to_fetch(name, "no library provides them")
     elif preset := SOURCES.get(name, Sources()).imagenet_preset:
         _load_preset(tower, name, preset)
     else:
@@ -102,7 +103,7 @@ def _to_fetch(name: str, reason: str) -> FileNotFoundError:
     url = URLS[name]
     where = f"put it into ~/.keras/models/ or pass --image-weights /path/to/{url.split('/')[-1]}"
     return FileNotFoundError(
-        f"The ImageNet weights of {name} could not be downloaded ({reason}). Fetch {url} and "
+        f"The ImageNet weights of {name} could not be downloaded ({reason}). Download {url} and "
         f"{where if name in BUILDERS else where.split(' or ')[1]}, or use --image-weights none."
     )
 
@@ -122,9 +123,9 @@ def _load_preset(tower: keras.Model, name: str, preset: str) -> None:
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
     except Exception as error:
         raise FileNotFoundError(
-            f"The keras_hub preset {preset} could not be downloaded ({first_line(error)}). Where "
-            f"there is a network, run keras_hub.models.Backbone.from_preset({preset!r})"
-            f".save_to_preset(DIR), copy DIR here and pass --image-weights DIR."
+            f"The keras_hub preset {preset} could not be downloaded ({first_line(error)}). On a "
+            f"machine with a network run keras_hub.models.Backbone.from_preset({preset!r})"
+            ".save_to_preset(DIR), copy DIR here and pass --image-weights DIR."
         ) from error
     layout = layout_for(name, "keras_hub", type(backbone).__name__, preset)
     normalization = converter and convert_keras_hub_images.normalization(
@@ -134,7 +135,7 @@ def _load_preset(tower: keras.Model, name: str, preset: str) -> None:
 
 
 def _load_file(tower: keras.Model, name: str, path: Path) -> None:
-    """Load a file in the tower's own layout, or in that of the network it was made from."""
+    """Load a file in the tower's own layout, or in that of the network that it is based on."""
     try:
         with h5py.File(path) as file:
             legacy = "layer_names" in file.attrs or "model_weights" in file
@@ -143,10 +144,10 @@ def _load_file(tower: keras.Model, name: str, path: Path) -> None:
     except OSError as error:
         if path.suffix in (".safetensors", ".pt", ".pth", ".bin"):
             raise ValueError(
-                f"{path}: an image tower takes a folder with config.json, or a .h5 file. A whole "
-                f"CLIP becomes a run with: python -m tfclip.convert {path} --run RUN"
+                f"{path}: --image-weights takes a folder with config.json, or a .h5 file. Convert "
+                f"a whole CLIP to a run with: python -m tfclip.convert {path} --run RUN"
             ) from error
-        raise ValueError(f"{path} is no HDF5 file: {first_line(error)}.") from error
+        raise ValueError(f"{path} is not an HDF5 file: {first_line(error)}.") from error
     before = tower.get_weights()
     try:
         if name == "convnext-tiny" and grouped:
@@ -167,7 +168,7 @@ def _load_file(tower: keras.Model, name: str, path: Path) -> None:
 
 
 def _count(file: h5py.File) -> int:
-    """How many numbers a file holds; Keras ignores what a smaller model has no place for."""
+    """Count the numbers in a file; Keras silently ignores those that a smaller model lacks."""
     sizes = []
     file.visititems(lambda _, item: sizes.append(getattr(item, "size", 0)))
     return sum(sizes)

@@ -1,4 +1,4 @@
-"""Position tables for another picture size or context length, as open_clip makes them."""
+"""Resizes position tables to another picture size or context length, like open_clip."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import tensorflow as tf
 
 
 def interpolate_grid(table: np.ndarray, rows: int) -> np.ndarray:
-    """Stretch the positions of a square grid of patches: (P, C) or (P + 1, C) to `rows` rows.
+    """Resize the positions of a square grid of patches, (P, C) or (P + 1, C), to `rows` rows.
 
-    Bicubic with antialiasing, as open_clip's `resize_pos_embed`; a class token's row stays.
+    Bicubic with antialiasing, as open_clip's `resize_pos_embed`; the row of a class token is kept.
 
     Args:
-        table: of a square number of patches, after the class token where there is one.
-        rows: rows of the new table, with a class token where the old one has it.
+        table: positions of a square number of patches, after a class token's if there is one.
+        rows: rows of the new table, with a class token if the old one has it.
 
     Raises:
-        ValueError: when a number of patches is no square.
+        ValueError: a number of patches is not a square.
     """
     extra = 0 if _is_square(len(table)) and _is_square(rows) else 1
     old, new = (round((n - extra) ** 0.5) for n in (len(table), rows))
     if old**2 + extra != len(table) or new**2 + extra != rows:
-        raise ValueError(f"{len(table)} and {rows} positions are no square grids of patches")
+        raise ValueError(f"{len(table)} and {rows} positions are not square grids of patches")
     grid = table[extra:].reshape(1, old, old, -1).astype("float32")
     scaled = tf.raw_ops.ScaleAndTranslate(
         images=grid,
@@ -39,11 +39,11 @@ def _is_square(number: int) -> bool:
 
 
 def stretch_text(table: np.ndarray, length: int) -> np.ndarray:
-    """Positions (L, C) for texts of another length: the first rows, or linearly stretched.
+    """Resize positions (L, C) of texts to (length, C).
 
-    A shorter context takes the first rows, which changes nothing. A longer one interpolates
-    linearly between the ends, as open_clip's `resize_text_pos_embed` does; all texts are embedded
-    somewhat differently until training has adapted to it.
+    A shorter context takes the first rows, which changes no embedding. A longer one interpolates
+    linearly between the ends, like open_clip's `resize_text_pos_embed`; embeddings of all texts
+    change somewhat until training has adapted to it.
     """
     if length <= len(table):
         return table[:length]

@@ -1,4 +1,4 @@
-"""What a pretrained model's folder says of pictures: size, resize, filter, mean and deviation."""
+"""Reads the preprocessing of a pretrained model: size, resize, filter, mean and deviation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILTERS = {2: "bilinear", 3: "bicubic"}
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a picture to what a tower sees; mean and deviation in units of 0..255."""
+    """How pictures are preprocessed; mean and deviation in units of 0..255, red first."""
 
     resize: str
     interpolation: str
@@ -28,11 +28,11 @@ def from_processor(settings: Mapping, image_size: int, origin: str) -> Preproces
     """Read a `preprocessor_config.json`, or the `image_processor` of a `processor_config.json`.
 
     Raises:
-        ValueError: for a step that is not done here; names it.
+        ValueError: for a step that tfclip does not support; names it.
     """
     settings = settings.get("image_processor", settings)
     if not settings.get("do_resize", True):
-        raise ValueError(f"{origin}: do_resize false is not done here; pictures are resized")
+        raise ValueError(f"{origin}: do_resize false is not supported; pictures are always resized")
     size = settings.get("size", {"shortest_edge": image_size})
     size = {"shortest_edge": size} if isinstance(size, int) else size
     if "shortest_edge" in size:
@@ -41,12 +41,14 @@ def from_processor(settings: Mapping, image_size: int, origin: str) -> Preproces
         if settings.get("do_center_crop", True):
             sides |= {crop} if isinstance(crop, int) else set(crop.values())
         else:
-            raise ValueError(f"{origin}: do_center_crop false leaves no square picture")
+            raise ValueError(
+                f"{origin}: do_center_crop false is not supported; pictures must become square"
+            )
     elif "height" in size and "width" in size:
         resize, sides = "squash", {size["height"], size["width"]}
         crop = settings.get("crop_size")
         if settings.get("do_center_crop", False) and crop not in (None, size, size["height"]):
-            raise ValueError(f"{origin}: a crop to {crop} after {size} is not done here")
+            raise ValueError(f"{origin}: a crop to {crop} after {size} is not supported")
     else:
         raise ValueError(f"{origin}: size {dict(size)} has neither shortest_edge nor height, width")
     if sides != {image_size}:
@@ -55,7 +57,7 @@ def from_processor(settings: Mapping, image_size: int, origin: str) -> Preproces
         )
     resample = settings.get("resample", 3)
     if resample not in FILTERS:
-        raise ValueError(f"{origin}: resample {resample} is not done here; 2 and 3 are")
+        raise ValueError(f"{origin}: resample {resample} is not supported; allowed: 2 and 3")
     unit = 1 / settings.get("rescale_factor", 1 / 255)
     if not settings.get("do_rescale", True):
         unit = 1.0
@@ -77,17 +79,17 @@ def from_open_clip(settings: Mapping, origin: str) -> Preprocessing:
     """Read the `preprocess_cfg` of an `open_clip_config.json`.
 
     Raises:
-        ValueError: for a step that is not done here; names it.
+        ValueError: for a step that tfclip does not support; names it.
     """
     known = {"mean", "std", "interpolation", "resize_mode", "size", "mode", "fill_color"}
     if strange := sorted(set(settings) - known):
-        raise ValueError(f"{origin}: the preprocessing option {strange[0]} is not known here")
+        raise ValueError(f"{origin}: the preprocessing option {strange[0]} is not supported")
     modes = {"shortest": "crop", "squash": "squash"}
     mode = settings.get("resize_mode") or "shortest"
     interpolation = settings.get("interpolation") or "bicubic"
     if mode not in modes or interpolation not in FILTERS.values():
         raise ValueError(
-            f"{origin}: resize_mode {mode}, interpolation {interpolation} are not done here; "
+            f"{origin}: resize_mode {mode}, interpolation {interpolation} are not supported; "
             f"allowed: {', '.join(modes)}, and {', '.join(FILTERS.values())}"
         )
     mean, deviation = (

@@ -1,4 +1,4 @@
-"""Tensors of safetensors files, sharded or not, each read from the disk when it is asked for."""
+"""Reads safetensors files, sharded or not; each tensor is read when it is accessed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfclip.models.weights.torch_files import TorchFile, first_line
+from tfclip.failures import first_line
+from tfclip.models.weights.torch_files import TorchFile
 
 INDEX = ".index.json"
 _LARGEST_HEADER = 100 * 2**20
@@ -29,11 +30,11 @@ _TYPES = {
 
 
 class SafetensorsFile(Mapping[str, np.ndarray]):
-    """The tensors of one file by name; bfloat16 comes as float32.
+    """The tensors of one file by name; bfloat16 is converted to float32.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is damaged or holds a type that is not read here.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds a type that is not supported.
     """
 
     def __init__(self, path: Path):
@@ -44,7 +45,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             self._start, self._tensors = _header(self.path)
         except (ValueError, KeyError, TypeError, struct.error) as error:
             raise ValueError(
-                f"{path} is damaged or no safetensors file: {first_line(error)}."
+                f"{path} is damaged or not a safetensors file: {first_line(error)}."
             ) from None
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -79,12 +80,12 @@ def _header(path: Path) -> tuple[int, dict]:
             continue
         kind, shape, (begin, end) = one["dtype"], tuple(one["shape"]), one["data_offsets"]
         if kind not in _TYPES:
-            raise ValueError(f"{name} is of type {kind}; read are {', '.join(_TYPES)}")
+            raise ValueError(f"{name} has the type {kind}; allowed: {', '.join(_TYPES)}")
         if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-            raise ValueError(f"{name} has a size or a place that is no number")
+            raise ValueError(f"{name} has a size or an offset that is not a number")
         count = int(np.prod(shape, dtype=object)) * np.dtype(_TYPES[kind]).itemsize
         if end - begin != count or 8 + length + end > size:
-            raise ValueError(f"{name} does not lie within the file")
+            raise ValueError(f"{name} is not within the file")
         tensors[name] = kind, shape, begin, end
     return 8 + length, tensors
 
@@ -93,8 +94,8 @@ class ShardedTensors(Mapping[str, np.ndarray]):
     """The tensors of several files by name, as an `.index.json` lists them.
 
     Raises:
-        FileNotFoundError: when a shard is missing.
-        ValueError: when the index or a shard is damaged.
+        FileNotFoundError: a shard is missing.
+        ValueError: the index or a shard is damaged.
     """
 
     def __init__(self, index: Path):
@@ -123,10 +124,10 @@ class ShardedTensors(Mapping[str, np.ndarray]):
 
 
 def open_tensors(path: Path) -> Mapping[str, np.ndarray]:
-    """The tensors of a `.safetensors` file, an `.index.json`, or a file of PyTorch.
+    """Open the tensors of a `.safetensors` file, an `.index.json`, or a PyTorch file.
 
     Raises:
-        FileNotFoundError, ValueError: as the readers.
+        FileNotFoundError, ValueError: as raised by the readers.
     """
     if path.name.endswith(INDEX):
         return ShardedTensors(path)
@@ -134,14 +135,14 @@ def open_tensors(path: Path) -> Mapping[str, np.ndarray]:
 
 
 def weights_in(folder: Path, stems: tuple[str, ...]) -> Path:
-    """The weights of a folder: the first of `stems` that is there, whole or sharded.
+    """Return the file of weights in a folder: the first of `stems` that exists, whole or sharded.
 
     Args:
-        folder: where to look.
+        folder: the folder to search.
         stems: file names, the preferred first, such as "model.safetensors".
 
     Raises:
-        FileNotFoundError: naming what was looked for and what is there.
+        FileNotFoundError: names the expected files and the existing ones.
     """
     for stem in stems:
         for name in (stem, f"{stem}{INDEX}"):
@@ -149,6 +150,6 @@ def weights_in(folder: Path, stems: tuple[str, ...]) -> Path:
                 return folder / name
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
     raise FileNotFoundError(
-        f"{folder} has no weights: looked for {', '.join(stems)} (or {stems[0]}{INDEX}); "
-        f"there is {there}."
+        f"{folder} has no weights: expected {', '.join(stems)} (or {stems[0]}{INDEX}); "
+        f"found {there}."
     )

@@ -1,4 +1,4 @@
-"""Hugging Face folders of BERT, DistilBERT and CLIP: sizes, tokens, and arrays by our names."""
+"""Reads Hugging Face folders of BERT, DistilBERT and CLIP: sizes, vocabulary and arrays."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _ACTIVATIONS = {
 
 
 def read_json(path: Path) -> dict:
-    """A JSON object from `path`; FileNotFoundError or ValueError names the file."""
+    """Read a JSON object; FileNotFoundError or ValueError names the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # of the bytes, or of the JSON
-        raise ValueError(f"{path} is no JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object")
     return content
 
 
 def layout_of(config: Mapping, origin: Path) -> Layout:
-    """The architecture of a `config.json`; ValueError for one that is not read here."""
+    """Return the architecture of a `config.json`; ValueError for one that is not supported."""
     kind = config.get("model_type")
     if kind not in LAYOUTS:
         raise ValueError(f"{origin} is for model_type {kind!r}; allowed: {', '.join(LAYOUTS)}")
@@ -51,15 +51,15 @@ def layout_of(config: Mapping, origin: Path) -> Layout:
 
 
 def sizes_from(config: Mapping, layout: Layout, origin: Path) -> dict:
-    """The options of the layout's builder for a folder's `config.json`.
+    """Return the options of the layout's builder for a folder's `config.json`.
 
     Raises:
-        ValueError: for sizes that are not there, or parts that the tower does not have.
+        ValueError: a size is missing, or the model has parts that the tower lacks.
     """
     config = {**layout.defaults, **config.get("text_config", config)}
     missing = sorted(key for key in layout.sizes.values() if not isinstance(config.get(key), int))
     if missing:
-        raise ValueError(f"{origin} does not say {', '.join(missing)}")
+        raise ValueError(f"{origin} does not state {', '.join(missing)}")
     named = config.get(layout.activation, "gelu")
     if named not in _ACTIVATIONS:
         raise ValueError(
@@ -73,9 +73,9 @@ def sizes_from(config: Mapping, layout: Layout, origin: Path) -> dict:
 
 
 def arrays_from(path: Path, layout: Layout, options: Mapping) -> dict[str, np.ndarray]:
-    """The arrays of a `model.safetensors`, by the names of a tower's variables.
+    """Return the arrays of a `model.safetensors` by the names of a tower's variables.
 
-    Task heads and a prefix (`bert.`) do not matter. The pooler may be absent.
+    Task heads and a prefix (`bert.`) are ignored. The pooler may be absent.
 
     Raises:
         FileNotFoundError: no such file.
@@ -90,7 +90,7 @@ def arrays_from(path: Path, layout: Layout, options: Mapping) -> dict[str, np.nd
     try:
         found = safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from None
     tokens = layout.tokens
     prefix = next((key.removesuffix(tokens) for key in found if key.endswith(tokens)), None)
     if prefix is None:
@@ -100,7 +100,7 @@ def arrays_from(path: Path, layout: Layout, options: Mapping) -> dict[str, np.nd
         for name in names:
             if prefix + name in found:
                 return found[prefix + name].astype("float32")
-        raise ValueError(f"{path} lacks {prefix + names[0]}; it is not whole")
+        raise ValueError(f"{path} lacks {prefix + names[0]}; it is incomplete")
 
     try:
         return torch_arrays(layout, options, get, lambda name: prefix + name in found)
@@ -112,12 +112,12 @@ def arrays_from(path: Path, layout: Layout, options: Mapping) -> dict[str, np.nd
 
 
 def tokens_from(path: Path, layout: Layout) -> tuple[tuple[str, ...] | None, bool]:
-    """The vocabulary of a folder, or for CLIP its merges, and whether it folds case.
+    """Return the vocabulary of a folder, or for CLIP its merges, and whether it folds case.
 
-    CLIP's merges are None where the folder has none: they can be given apart.
+    CLIP's merges are None if the folder has none: they can be given separately.
 
     Raises:
-        FileNotFoundError, ValueError: a vocabulary that is missing or damaged.
+        FileNotFoundError, ValueError: the vocabulary is missing or damaged.
     """
     if layout.builder == CLIP:
         merges = path / MERGES_FILE

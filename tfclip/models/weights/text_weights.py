@@ -1,4 +1,4 @@
-"""Pretrained weights for text towers: from hubs, from local folders, and from our own files."""
+"""Loads pretrained weights for text towers: from hubs, local folders and files of tfclip."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import keras
 import keras_hub
 import numpy as np
 
+from tfclip.failures import first_line
 from tfclip.inputs.text import BytePairTokenizer, Tokenizer, WordPieceTokenizer
 from tfclip.inputs.tokenizers.vocabulary import load_vocabulary
 from tfclip.models import registry
 from tfclip.models.weights import convert_texts, text_folders
-from tfclip.models.weights.names import NONE, first_line, looks_like_path
+from tfclip.models.weights.names import NONE, looks_like_path
 from tfclip.naming import unknown
 
 ALLOWED = (
@@ -27,13 +28,13 @@ H5 = ".h5"
 
 @dataclass(frozen=True)
 class PretrainedText:
-    """A text encoder that was read: its sizes, its vocabulary, its weights.
+    """A pretrained text encoder: its sizes, its vocabulary and its weights.
 
     Attributes:
-        origin: where it is from, for messages.
-        builder: of the towers that it is for; None where any may be (`.h5`).
-        options: the sizes and parts for the builder; nothing about pooling.
-        vocabulary: the tokens, or for CLIP the merges; None where the weights bring none.
+        origin: where it comes from, for messages.
+        builder: the builder of the towers that it fits; None if any may fit (`.h5`).
+        options: the sizes and parts for the builder, without the pooling.
+        vocabulary: the tokens, or for CLIP the merges; None if the weights come without.
         lowercase: whether the tokenizer folds case.
         arrays: by the names of `convert_texts.variables_by_name`, or None for an `.h5` file.
     """
@@ -47,7 +48,7 @@ class PretrainedText:
 
     @property
     def tokenizer_kind(self) -> str:
-        """The tokenizer that the tower was trained with: "wordpiece" or "byte-pair"."""
+        """The kind of tokenizer of the tower's training: "wordpiece" or "byte-pair"."""
         return "byte-pair" if self.builder == convert_texts.CLIP else "wordpiece"
 
     @property
@@ -58,19 +59,19 @@ class PretrainedText:
         return len(tables[0]) if tables else None
 
     def copy_into(self, tower: keras.Model) -> None:
-        """Put the weights into a tower that was built with `options`; all of them or none.
+        """Load the weights into a tower that was built with `options`; all of them or none.
 
         A tower for shorter texts takes the first rows of the position table.
 
         Raises:
-            ValueError: when an array is missing, left over, or of another shape.
+            ValueError: an array is missing, left over, or of another shape.
         """
         if self.arrays is None:
             _load_h5(tower, Path(self.origin))
             return
         variables = convert_texts.variables_by_name(tower)
         missing = sorted(set(variables) - set(self.arrays))
-        # A tower without BERT's pooler has no use for it.
+        # A tower without BERT's pooler does not need its weights.
         extra = sorted(n for n in set(self.arrays) - set(variables) if "pooled_dense" not in n)
         if missing or extra:
             raise ValueError(
@@ -91,7 +92,7 @@ class PretrainedText:
             variable.assign(arrays[name])
 
     def make_tokenizer(self, context_length: int) -> Tokenizer | None:
-        """The tokenizer that belongs to the weights, or None where they bring no vocabulary."""
+        """Return the tokenizer of the weights, or None if they come without a vocabulary."""
         if self.vocabulary is None:
             return None
         if self.tokenizer_kind == "byte-pair":
@@ -112,7 +113,7 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
 
     Raises:
         ValueError: the wrong architecture or sizes, damaged files, a vocabulary of another size.
-        FileNotFoundError: nothing there, or a preset that cannot be fetched.
+        FileNotFoundError: the path does not exist, or a preset cannot be downloaded.
     """
     if weights == NONE:
         return None
@@ -126,8 +127,8 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
     if tower.builder not in readable:
         known = [n for n, t in registry.TEXT_TOWERS.items() if t.builder in readable]
         raise ValueError(
-            f"--text-weights {weights} are read for {', '.join(known)}; {tower_name} takes only "
-            "its own .weights.h5"
+            f"--text-weights {weights} fits {', '.join(known)}; {tower_name} takes only its own "
+            ".weights.h5"
         )
     if path.is_dir():
         found = read_folder(path)
@@ -160,8 +161,8 @@ def read_folder(path: Path) -> PretrainedText:
     config_path = path / text_folders.CONFIG_FILE
     if not config_path.is_file():
         raise FileNotFoundError(
-            f"{path} has no config.json, so it is no folder of weights; put the model's "
-            "config.json, model.safetensors and vocab.txt there, as the Hugging Face hub has them"
+            f"{path} has no config.json, so it is not a folder of weights; put the model's "
+            "config.json, model.safetensors and vocab.txt there, as on the Hugging Face hub"
         )
     config = text_folders.read_json(config_path)
     if "registered_name" in config or "class_name" in config:
@@ -207,7 +208,7 @@ def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
     try:
         backbone = backbone_class.from_preset(name)
         tokenizer = tokenizer_class.from_preset(name)
-    except Exception as error:  # whatever the download or the reading raises
+    except Exception as error:  # downloading and reading raise many kinds
         if name not in presets:
             raise ValueError(
                 f"{name} could not be read as a preset: {first_line(error)}"
@@ -216,9 +217,10 @@ def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
         owner, model, _, variation, version = handle.split("/")
         page = f"https://www.kaggle.com/models/{owner}/{model}/keras/{variation}"
         raise FileNotFoundError(
-            f"--text-weights {name} is not here and could not be fetched ({first_line(error)}). "
-            f"Fetch {page} (version {version}: config.json, tokenizer.json, model.weights.h5, "
-            "assets/) where there is a network, unpack it into a folder, and give the folder"
+            f"--text-weights {name} is not on this machine and could not be downloaded "
+            f"({first_line(error)}). Download {page} (version {version}: config.json, "
+            "tokenizer.json, model.weights.h5, assets/) on a machine with a network, unpack it "
+            "into a folder, and pass the folder"
         ) from error
     builder = convert_texts.CLIP if class_name == "CLIPBackbone" else convert_texts.BERT
     encoder = backbone.text_encoder if builder == convert_texts.CLIP else backbone
@@ -243,8 +245,8 @@ def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
 
 
 def _fetch(handle: str) -> Path:
-    """The local copy of the `hf://OWNER/NAME` folder; fetched when it is not there."""
-    import huggingface_hub  # comes with keras_hub's tokenizers; nothing else here needs it
+    """Return the local copy of the `hf://OWNER/NAME` folder, downloading it if it is missing."""
+    import huggingface_hub  # imported late: only hf:// names need it
 
     repository = handle.removeprefix("hf://")
     files = [
@@ -258,9 +260,10 @@ def _fetch(handle: str) -> Path:
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=files))
     except Exception as error:  # no network, no such repository, no space
         raise FileNotFoundError(
-            f"--text-weights {handle} is not here and could not be fetched ({first_line(error)}). "
-            f"Fetch {', '.join(files)} from https://huggingface.co/{repository}/tree/main where "
-            "there is a network, into one folder, and give the folder"
+            f"--text-weights {handle} is not on this machine and could not be downloaded "
+            f"({first_line(error)}). Download {', '.join(files)} from "
+            f"https://huggingface.co/{repository}/tree/main on a machine with a network into one "
+            "folder, and pass the folder"
         ) from error
 
 
@@ -270,7 +273,7 @@ def _vocabulary_beside(path: Path) -> tuple[str, ...] | None:
 
 
 def _load_h5(tower: keras.Model, path: Path) -> None:
-    """Load `tower.save_weights(path)`'s file, or leave the tower as it was and raise."""
+    """Load a file of `tower.save_weights(path)`; after an error the tower is unchanged."""
     before = tower.get_weights()
     try:
         with h5py.File(path) as file:
@@ -283,5 +286,5 @@ def _load_h5(tower: keras.Model, path: Path) -> None:
     except Exception as error:  # h5py and Keras raise many kinds
         tower.set_weights(before)
         raise ValueError(
-            f"--text-weights {path} is not of this tower: {first_line(error)}"
+            f"--text-weights {path} does not fit this tower: {first_line(error)}"
         ) from error

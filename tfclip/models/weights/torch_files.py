@@ -1,4 +1,4 @@
-"""PyTorch's files (.pt, .pth, .bin), read without PyTorch and without running what they hold."""
+"""Reads PyTorch's files (.pt, .pth, .bin) without PyTorch and without running code in them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from tfclip.failures import first_line
 from tfclip.models.weights.torch_pickles import (
     BFLOAT16,
     LARGEST_PICKLE,
@@ -22,39 +23,34 @@ from tfclip.models.weights.torch_pickles import (
 )
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-# What zipfile raises for damaged archives.
+# Errors that zipfile raises for damaged archives.
 _DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile)
 _ZIP = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-# Where training scripts put the state dict among other things.
+# Keys under which training scripts store the state dict.
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net")
-# Wrappers of a model put these before every name.
+# Prefixes that wrappers of a model add to every name.
 _WRAPPERS = ("module.", "_orig_mod.")
 _DEEPEST = 64
-# Tied tensors name a storage two or three times; a bomb does it thousands of times.
+# Tied tensors share a storage two or three times; a decompression bomb does thousands of times.
 _MOST_SHARED = 4
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, for a message of our own."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
-
-
 class TorchFile(Mapping[str, np.ndarray]):
-    """The tensors of a PyTorch file by name, each read from the disk when it is asked for.
+    """The tensors of a PyTorch file by name; each is read when it is accessed.
 
     Reads what `torch.save` writes (the zip format, and the legacy one from before PyTorch 1.6) and
-    the parameters of a TorchScript archive. Of nested checkpoints it holds the state dict. bfloat16
-    comes as float32, which holds all its values; strided views come as they are.
+    the parameters of a TorchScript archive. Of nested checkpoints the state dict is read. bfloat16
+    is converted to float32, which is exact; strided views are preserved.
 
     Attributes:
         path: the file.
-        left_out: names in the state dict whose value is no tensor.
+        left_out: names in the state dict whose value is not a tensor.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is damaged, or asks for anything but tensors and containers.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or contains anything but tensors and containers.
     """
 
     def __init__(self, path: Path):
@@ -72,8 +68,8 @@ class TorchFile(Mapping[str, np.ndarray]):
             self._check_sizes()
         except UnsafePickle as error:
             raise ValueError(
-                f"{path} is refused: it asks for {error}. Only tensors and containers are read; "
-                "save its weights alone, with torch.save(model.state_dict(), FILE)."
+                f"{path} is refused: it contains {error}. Only tensors and containers are allowed; "
+                "save the weights alone, with torch.save(model.state_dict(), FILE)."
             ) from None
         except (ValueError, struct.error, *_DAMAGED) as error:
             raise ValueError(
@@ -97,7 +93,7 @@ class TorchFile(Mapping[str, np.ndarray]):
         return self._plans[name].shape
 
     def _numbers(self, storage: Storage) -> np.ndarray:
-        # Many small tensors may lie in one storage: the last one stays.
+        # Many small tensors may share a storage: the last one is kept in memory.
         if self._last is None or self._last[0] != storage.key:
             place = self._places[storage.key]
             try:
@@ -109,7 +105,7 @@ class TorchFile(Mapping[str, np.ndarray]):
         return self._last[1][: storage.count * storage.item_bytes].view(kind)
 
     def _check_sizes(self) -> None:
-        """Refuse tensors without numbers, and files that unfold into far more than they hold."""
+        """Refuse tensors without data, and files that expand to far more than their size."""
         used: dict[str, int] = {}
         for name, plan in self._plans.items():
             storage = plan.storage
@@ -121,7 +117,7 @@ class TorchFile(Mapping[str, np.ndarray]):
             used[storage.key] = used.get(storage.key, 0) + plan.count * storage.item_bytes
             if used[storage.key] > max(_MOST_SHARED * place.size, 2**20):
                 raise ValueError(
-                    f"its tensors name the same numbers more than {_MOST_SHARED} times (at {name})"
+                    f"its tensors use the same numbers more than {_MOST_SHARED} times (at {name})"
                 )
 
 
@@ -132,19 +128,19 @@ class _ZipPlace:
         self.name, self.size = name, size
 
     def read(self, path: Path) -> bytes:
-        """Its bytes; BadZipFile when their checksum is wrong."""
+        """Return its bytes; BadZipFile if their checksum is wrong."""
         with zipfile.ZipFile(path) as archive:
             return archive.read(self.name)
 
 
 class _FilePlace:
-    """A storage at a place of the file."""
+    """A storage at an offset of the file."""
 
     def __init__(self, start: int, size: int):
         self.start, self.size = start, size
 
     def read(self, path: Path) -> bytes:
-        """Its bytes."""
+        """Return its bytes."""
         with path.open("rb") as file:
             file.seek(self.start)
             return file.read(self.size)
@@ -156,7 +152,7 @@ def _read_zip(path: Path) -> tuple[object, dict]:
         entries = [e for e in archive.infolist() if "/code/" not in f"/{e.filename}"]
         script = len(entries) < len(archive.infolist())
         for entry in entries:
-            # PyTorch compresses nothing; so no archive unfolds into more than it is.
+            # PyTorch does not compress, so an archive cannot expand to more than its size.
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
                 raise ValueError(f"{entry.filename} is compressed, which PyTorch never does")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
@@ -191,13 +187,13 @@ def _read_legacy(path: Path) -> tuple[object, dict]:
             except ValueError:
                 if place == 0:
                     raise ValueError(
-                        "it is neither PyTorch's zip format nor its legacy one"
+                        "it is in neither PyTorch's zip format nor its legacy format"
                     ) from None
                 raise
             parts.append(load_pickle(head[position:end]))
             position = end
             if place == 0 and parts[0] != _LEGACY_MAGIC:
-                raise ValueError("it is a pickle, but none that torch.save wrote")
+                raise ValueError("it is a pickle, but was not written by torch.save")
         _, protocol, system, content, keys = parts
         if protocol != _LEGACY_PROTOCOL:
             raise ValueError(f"its protocol is {protocol!r}, expected {_LEGACY_PROTOCOL}")
@@ -242,7 +238,7 @@ def _storages(content: object) -> Iterator[Storage]:
 
 
 def _state_dict(content: object) -> tuple[dict[str, TensorPlan], tuple[str, ...]]:
-    """The tensors by name, without a wrapper's prefix, and the names of what is no tensor."""
+    """The tensors by name, without a wrapper's prefix, and the names of other values."""
     if isinstance(content, ScriptModule):
         return dict(_script_tensors(content, "", 0)), ()
     if not isinstance(content, dict):

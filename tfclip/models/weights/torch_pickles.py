@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A description of tensors takes some hundred bytes each; more than this is no state dict.
+# A tensor's description takes some hundred bytes; a larger pickle is not a state dict.
 LARGEST_PICKLE = 64 * 2**20
-# bfloat16 is read as its 16 bits and widened to float32, which holds every value exactly.
+# bfloat16 is read as 16 bits and converted to float32, which is exact.
 BFLOAT16 = "bfloat16"
 STORAGES = {
     "DoubleStorage": "<f8",
@@ -35,16 +35,16 @@ _OPCODES = frozenset(
 )
 
 
-_TAMPERED = "a change of an object that the reader made"
+_TAMPERED = "a change of an object that the reader created"
 
 
 class UnsafePickle(ValueError):
-    """A pickle that asks for something else than tensors and containers."""
+    """A pickle that contains something other than tensors and containers."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers in the file: its name there, their type, and how many."""
+    """A block of numbers in the file: its name, their type and their number."""
 
     key: str
     dtype: str
@@ -61,7 +61,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """A tensor that is not read yet: a strided view of a storage, counted in numbers."""
+    """A tensor that is not read yet: a strided view of a storage, in units of elements."""
 
     storage: Storage
     offset: int
@@ -73,11 +73,11 @@ class TensorPlan:
 
     @property
     def count(self) -> int:
-        """How many numbers the tensor has."""
+        """The number of elements."""
         return int(np.prod(self.shape, dtype=object))
 
     def view(self, numbers: np.ndarray) -> np.ndarray:
-        """The tensor as a view of its storage's numbers, (count,); bfloat16 widened to float32."""
+        """Return the tensor as a view of its storage, (count,); bfloat16 becomes float32."""
         strides = [stride * numbers.itemsize for stride in self.strides]
         start = numbers[self.offset :] if self.count else numbers[:0]
         array = np.lib.stride_tricks.as_strided(start, self.shape, strides, writeable=False)
@@ -94,19 +94,19 @@ class ScriptModule:
 
     def __setstate__(self, state):
         if not isinstance(state, dict):
-            raise UnsafePickle("a TorchScript object that is no module")
+            raise UnsafePickle("a TorchScript object that is not a module")
         self.attributes = state
 
 
 class _Container(dict):
-    """An OrderedDict; what else is attached to it (`_metadata`) is dropped."""
+    """An OrderedDict; its attributes (`_metadata`) are dropped."""
 
     def __setstate__(self, state):
         pass
 
 
 class _Allowed:
-    """A global that a pickle may use: it can be called, and not changed."""
+    """A global that a pickle may use: it can be called, but not changed."""
 
     __slots__ = ("_call",)
 
@@ -149,7 +149,7 @@ def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=No
 
 def _integers(values) -> tuple[int, ...]:
     if not isinstance(values, (list, tuple)) or len(values) > 64:
-        raise ValueError("a tensor's shape is no list of numbers")
+        raise ValueError("a tensor's shape is not a list of numbers")
     for value in values:
         if type(value) is not int or not 0 <= value < 2**48:
             raise ValueError(f"a tensor has the size, stride or offset {value!r}")
@@ -177,7 +177,7 @@ _GLOBALS = {
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch.Size": _tuple,
-    # Of TorchScript archives: lists that say the type of what they hold.
+    # TorchScript archives have lists with the type of their elements.
     "torch.jit._pickle.build_intlist": _list,
     "torch.jit._pickle.build_doublelist": _list,
     "torch.jit._pickle.build_boollist": _list,
@@ -213,11 +213,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def pickle_end(content: bytes, start: int = 0) -> int:
-    """Where the pickle that begins at `start` ends; nothing is run.
+    """Return the end of the pickle that begins at `start`, without running it.
 
     Raises:
-        UnsafePickle: for an operation that no saved tensors need; names it.
-        ValueError: when the pickle is damaged.
+        UnsafePickle: it contains an operation that saved tensors do not need; names it.
+        ValueError: the pickle is damaged.
     """
     stream = io.BytesIO(content)
     stream.seek(start)
@@ -237,15 +237,15 @@ def pickle_end(content: bytes, start: int = 0) -> int:
 
 
 def load_pickle(content: bytes, script: bool = False) -> object:
-    """The containers of a pickle, with a `TensorPlan` for each tensor.
+    """Return the containers of a pickle, with a `TensorPlan` for each tensor.
 
     Args:
         content: one whole pickle.
-        script: whether it is of a TorchScript archive, whose modules become `ScriptModule`s.
+        script: whether it is part of a TorchScript archive, whose modules become `ScriptModule`s.
 
     Raises:
         UnsafePickle: for anything but tensors and containers; names it.
-        ValueError: when the pickle is damaged, or a tensor lies outside of its storage.
+        ValueError: the pickle is damaged, or a tensor is outside its storage.
     """
     if pickle_end(content) != len(content):
         raise ValueError("damaged pickle: something comes after its end")

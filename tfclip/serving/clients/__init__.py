@@ -1,1 +1,1 @@
-"""The parts of the clients: what is asked, and how it travels over REST and gRPC. No TensorFlow."""
+"""The parts of the clients: calls, and their transport over REST and gRPC. No TensorFlow."""

@@ -1,4 +1,4 @@
-"""What a client sends, in parts that a server takes, and the answers to them in one piece."""
+"""Splits inputs into calls that a server accepts, and joins the answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answer = dict[str, np.ndarray]
 class Call:
     """One request: a row of `signatures.SIGNATURES` and its inputs by name.
 
-    `columns` of the answer are kept, where more was asked than is wanted.
+    If `columns` is given, only that many columns of the answer are kept.
     """
 
     row: str
@@ -26,14 +26,16 @@ class Call:
     columns: int | None = None
 
     def check(self, answer: Answer, server: str) -> Answer:
-        """The answer, when it fits the call.
+        """Return the answer if its sizes fit the call.
 
         Raises:
-            ValueError: it has other sizes.
+            ValueError: they do not.
         """
         count = len(next(iter(self.inputs.values())))
         if any(len(value) != count for value in answer.values()):
-            raise ValueError(f"{server} answered {self.row} of {count} with another number of rows")
+            raise ValueError(
+                f"{server} answered {self.row} of {count} inputs with another number of rows"
+            )
         if self.row != names.SIMILARITY:
             return answer
         logits, texts = answer[names.LOGITS_PER_IMAGE], len(self.inputs[names.TEXT])
@@ -46,29 +48,29 @@ class Call:
 
 
 def picture_calls(row: str, pictures: Sequence[Picture]) -> list[Call]:
-    """Calls of `classify` or `encode_image`.
+    """Return calls of `classify` or `encode_image`.
 
     Raises:
         OSError: a picture cannot be read.
-        ValueError: there is no picture, or no list of them.
+        ValueError: there is no picture, or `pictures` is not a list.
     """
     return [Call(row, {names.IMAGE_BYTES: part}) for part in _parts(_contents(pictures))]
 
 
 def text_calls(texts: Sequence[str]) -> list[Call]:
-    """Calls of `encode_text`.
+    """Return calls of `encode_text`.
 
     Raises:
-        ValueError: there is no text, or no list of them.
+        ValueError: there is no text, or `texts` is not a list.
     """
     return [Call(names.ENCODE_TEXT, {names.TEXT: part}) for part in _parts(_texts(texts))]
 
 
 def similarity_calls(pictures: Sequence[Picture], texts: Sequence[str]) -> list[Call]:
-    """Calls of `similarity`, all texts beside each part of the pictures.
+    """Return calls of `similarity`, each with a part of the pictures and all texts.
 
-    A server that merges requests takes as many texts as pictures for its own, and joins those of
-    strangers: it is never asked so.
+    A server that merges requests would accept as many texts as pictures, and join the texts of
+    different requests. No call therefore has as many texts as pictures.
 
     Raises:
         OSError, ValueError: see `picture_calls` and `text_calls`.
@@ -83,15 +85,15 @@ def similarity_calls(pictures: Sequence[Picture], texts: Sequence[str]) -> list[
 
 
 def joined(answers: Sequence[Answer]) -> Answer:
-    """The answers to the parts, one after the other."""
+    """Return the answers to the parts, concatenated."""
     return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
 def _contents(pictures: Sequence[Picture]) -> list[bytes]:
     if isinstance(pictures, Picture):
-        raise ValueError("pictures must be a list of paths or bytes. Received: one alone")
+        raise ValueError("pictures must be a list of paths or bytes. Received: a single one")
     if not pictures:
-        raise ValueError("no picture was given; give a list of paths or bytes")
+        raise ValueError("no picture was given; pass a list of paths or bytes")
     return [p if isinstance(p, bytes) else Path(p).read_bytes() for p in pictures]
 
 

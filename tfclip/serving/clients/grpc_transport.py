@@ -11,7 +11,7 @@ from tfclip.serving.clients.calls import Answer, Call
 from tfclip.serving.clients.target import Target
 
 # Messages over 4 MiB need a limit on both sides; the server has one of its own.
-# gRPC would wait up to two minutes before it connects anew to a server that is back.
+# By default gRPC may wait two minutes before it reconnects to a server that is back.
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -19,7 +19,7 @@ _OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
-# What goes wrong in HTTP/2 when the other side speaks HTTP/1.
+# Parts of gRPC's errors when the server speaks HTTP/1.
 _HTTP1_SIGNS = ("http1", "HTTP/1", "Trying to connect an http1.x server")
 _MISTAKES = (
     *("INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNAUTHENTICATED"),
@@ -28,7 +28,7 @@ _MISTAKES = (
 
 
 class _Grpc:
-    """What both transports share."""
+    """The code that both transports share."""
 
     def __init__(self, target: Target, library):
         import grpc
@@ -74,23 +74,23 @@ class _Grpc:
         return call.check({name: outputs[name] for name in expected}, self._target.server)
 
     def _again(self, error, attempt: int) -> float:
-        """Seconds until the next try.
+        """Return the seconds until the next attempt.
 
         Raises:
-            OSError, ValueError: there is none.
+            OSError, ValueError: the request must not be repeated, or too often was.
         """
-        code, said = error.code().name, " ".join((error.details() or "").split())[:500]
-        if any(sign in said for sign in _HTTP1_SIGNS):
+        code, message = error.code().name, " ".join((error.details() or "").split())[:500]
+        if any(sign in message for sign in _HTTP1_SIGNS):
             raise self._target.wrong_port() from None
         if code == "UNAVAILABLE" and attempt <= self._target.retries:
             return self._target.wait(attempt)
-        if code == "UNAVAILABLE" and "queue is full" not in said:
-            raise self._target.unreachable(said) from None
+        if code == "UNAVAILABLE" and "queue is full" not in message:
+            raise self._target.unreachable(message) from None
         if code == "DEADLINE_EXCEEDED":
-            raise self._target.timed_out(said) from None
+            raise self._target.timed_out(message) from None
         if code in _MISTAKES:
-            raise self._target.refused(code, said, code == "NOT_FOUND") from None
-        raise self._target.failed(code, said) from None
+            raise self._target.refused(code, message, code == "NOT_FOUND") from None
+        raise self._target.failed(code, message) from None
 
 
 def _states(response) -> dict[int, str]:
@@ -112,22 +112,22 @@ def _grpc():
 
 
 class GrpcTransport(_Grpc):
-    """Blocking."""
+    """The blocking transport."""
 
     def __init__(self, target: Target):
         self._error = _grpc().RpcError
         super().__init__(target, _grpc())
 
     def status(self) -> dict[int, str]:
-        """The state of each version."""
+        """Return the state of each version."""
         return _states(self._call(self._status, self._status_request()))
 
     def ask(self, call: Call) -> Answer:
-        """The answer to one call."""
+        """Send a call and return its answer."""
         return self._decoded(call, self._call(self._predict, self._request(call)))
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._channel.close()
 
     def _call(self, method, request):
@@ -141,22 +141,22 @@ class GrpcTransport(_Grpc):
 
 
 class AsyncGrpcTransport(_Grpc):
-    """Without blocking; made within a running loop."""
+    """The asynchronous transport; create it within a running event loop."""
 
     def __init__(self, target: Target):
         self._error = _grpc().RpcError
         super().__init__(target, _grpc().aio)
 
     async def status(self) -> dict[int, str]:
-        """The state of each version."""
+        """Return the state of each version."""
         return _states(await self._call(self._status, self._status_request()))
 
     async def ask(self, call: Call) -> Answer:
-        """The answer to one call."""
+        """Send a call and return its answer."""
         return self._decoded(call, await self._call(self._predict, self._request(call)))
 
     async def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         await self._channel.close()
 
     async def _call(self, method, request):

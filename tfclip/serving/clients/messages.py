@@ -1,7 +1,7 @@
 """The messages of TensorFlow Serving that a client needs, without TensorFlow.
 
-`tensorflow_serving.apis` imports all of TensorFlow. These have the same field numbers, and so the
-same bytes; they live in a pool of their own, beside which TensorFlow's may be loaded.
+`tensorflow_serving.apis` imports all of TensorFlow. These messages have the same field numbers, and
+therefore the same bytes. They are in a separate pool, so that TensorFlow's can be loaded as well.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ GetModelStatusResponse = _CLASSES["GetModelStatusResponse"]
 def predict_request(
     model: str, version: int | None, signature: str, inputs: dict[str, list[bytes | str]]
 ):
-    """A request with one tensor of strings for each input."""
+    """Return a request with one tensor of strings per input."""
     request = PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
@@ -112,10 +112,10 @@ def predict_request(
 
 
 def read_outputs(response) -> dict[str, np.ndarray]:
-    """The outputs of an answer by name; strings as str.
+    """Return the outputs of an answer by name; strings as str.
 
     Raises:
-        ValueError: a tensor of another type, or one whose values do not fit its shape.
+        ValueError: a tensor has another type, or its values do not fit its shape.
     """
     return {name: _array(name, tensor) for name, tensor in response.outputs.items()}
 

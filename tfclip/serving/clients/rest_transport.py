@@ -1,4 +1,4 @@
-"""Calls over REST: the sync transport with requests, the async one with httpx."""
+"""Calls over REST: the blocking transport uses requests, the asynchronous one httpx."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tfclip.serving.clients.calls import Answer, Call
 from tfclip.serving.clients.target import Target
 from tfclip.serving.rest import decode_answer, encode_request
 
-# A full queue, a server that is starting, a proxy without one.
+# Temporary errors: a full queue, a server that is starting, a proxy without a server.
 _PASSING = (429, 502, 503, 504)
-# The first bytes of HTTP/2, in which a gRPC server answers whatever it does not understand.
+# Parts of errors when the server speaks HTTP/2, as a gRPC server does.
 _HTTP2_SIGNS = ("BadStatusLine", "HTTP/2", "x00", "illegal status line", "illegal request line")
 
 
 class _Rest:
-    """What both transports share: what to send, and what an answer means."""
+    """The code that both transports share."""
 
     def __init__(self, target: Target):
         self._target = target
@@ -30,12 +30,12 @@ class _Rest:
             answer = decode_answer(call.row, body)
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{self._target.url} answered {call.row} with something else: {error}"
+                f"{self._target.url} answered {call.row} in an unexpected format: {error}"
             ) from None
         return call.check(answer, self._target.url)
 
     def _content(self, status: int, reason: str, text: str, parse) -> dict:
-        """The object in an answer that came."""
+        """The JSON object of an answer."""
         try:
             answer = parse()
         except ValueError:
@@ -43,10 +43,10 @@ class _Rest:
         if status < 400 and isinstance(answer, dict) and "error" not in answer:
             return answer
         error = answer.get("error", reason) if isinstance(answer, dict) else reason
-        said = " ".join(str(error).split())[:500]
+        message = " ".join(str(error).split())[:500]
         if status >= 500:
-            raise self._target.failed(status, said)
-        raise self._target.refused(status, said, status == 404)
+            raise self._target.failed(status, message)
+        raise self._target.refused(status, message, status == 404)
 
     def _lost(self, reason: str) -> ConnectionError:
         if any(sign in reason for sign in _HTTP2_SIGNS):
@@ -55,7 +55,7 @@ class _Rest:
 
 
 def _is_lasting(lost: ConnectionError) -> bool:
-    """Whether another try would end in the same way."""
+    """Whether another attempt would fail in the same way."""
     return any(sign in str(lost) for sign in ("gRPC port", "CERTIFICATE_VERIFY_FAILED"))
 
 
@@ -64,26 +64,26 @@ def _states(body: dict) -> dict[int, str]:
 
 
 class RestTransport(_Rest):
-    """Blocking, with connections that are kept."""
+    """The blocking transport; connections are reused."""
 
     def __init__(self, target: Target):
         super().__init__(target)
         self._session = requests.Session()
         self._session.headers.update(self._headers)
-        # Given with each request: on a session the environment's certificates would win.
+        # Passed with each request: on a session, the environment's certificates would win.
         self._verify = str(target.certificate) if target.certificate is not None else None
 
     def status(self) -> dict[int, str]:
-        """The state of each version."""
+        """Return the state of each version."""
         return _states(self._json("GET", self._target.url, None))
 
     def ask(self, call: Call) -> Answer:
-        """The answer to one call."""
+        """Send a call and return its answer."""
         body = encode_request(call.row, call.inputs)
         return self._decoded(call, self._json("POST", f"{self._target.url}:predict", body))
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         self._session.close()
 
     def _json(self, method: str, url: str, body: dict | None) -> dict:
@@ -110,7 +110,7 @@ class RestTransport(_Rest):
 
 
 class AsyncRestTransport(_Rest):
-    """Without blocking; needs httpx, of the extra [serving]."""
+    """The asynchronous transport; needs httpx, of the extra [serving]."""
 
     def __init__(self, target: Target):
         super().__init__(target)
@@ -130,16 +130,16 @@ class AsyncRestTransport(_Rest):
         )
 
     async def status(self) -> dict[int, str]:
-        """The state of each version."""
+        """Return the state of each version."""
         return _states(await self._json("GET", self._target.url, None))
 
     async def ask(self, call: Call) -> Answer:
-        """The answer to one call."""
+        """Send a call and return its answer."""
         body = encode_request(call.row, call.inputs)
         return self._decoded(call, await self._json("POST", f"{self._target.url}:predict", body))
 
     async def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         await self._session.aclose()
 
     async def _json(self, method: str, url: str, body: dict | None) -> dict:

@@ -1,4 +1,4 @@
-"""Where a client asks: the parts of its URL, the model, how long and how often. And its errors."""
+"""The server and model that a client uses, with timeout, retries and error messages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tfclip.serving.rest import model_url
 
 REST_PORT, GRPC_PORT = 8501, 8500
 _SCHEMES = ("http", "https", "grpc", "grpcs")
-# Seconds between two tries: 0.2, 0.4, ... and no more than this, so that an answer comes soon after
-# a server is back.
+# Seconds between two attempts: 0.2, 0.4, ... up to this limit, so that an answer comes soon after a
+# server is back.
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 2.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """One server and one model on it."""
+    """A server and a model on it."""
 
     server: str
     model: str = names.MODEL_NAME
@@ -41,38 +41,40 @@ class Target:
 
     @property
     def is_grpc(self) -> bool:
-        """Whether it is asked over gRPC."""
+        """Whether requests are sent over gRPC."""
         return self.server.startswith("grpc")
 
     @property
     def is_secure(self) -> bool:
-        """Whether over TLS."""
+        """Whether requests are sent over TLS."""
         return urlsplit(self.server).scheme in ("https", "grpcs")
 
     @property
     def url(self) -> str:
-        """The address of the model in REST."""
+        """The URL of the model for REST."""
         return model_url(self.server, self.model, self.version)
 
     @property
     def address(self) -> str:
-        """Host and port for gRPC."""
+        """The host and port for gRPC."""
         parts = urlsplit(self.server)
         host = parts.hostname or ""
         host = f"[{host}]" if ":" in host else host
         return f"{host}:{parts.port or GRPC_PORT}"
 
     def wait(self, attempt: int) -> float:
-        """Seconds before try number `attempt`, 1, 2, ...; a little at random, so that clients that
-        failed together do not come back together."""
+        """Return the seconds to wait before attempt 1, 2, ..., with a random part.
+
+        The random part keeps clients that failed together from returning together.
+        """
         return min(_FIRST_WAIT * 2 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(0.8, 1.0)
 
     def timed_out(self, kind: str) -> TimeoutError:
-        """Nobody answered in time."""
+        """Return the error for an answer that did not arrive in time."""
         return TimeoutError(f"no answer from {self.server} in {self.timeout:g} s ({kind})")
 
     def unreachable(self, reason: object) -> ConnectionError:
-        """Nobody answered."""
+        """Return the error for a server that cannot be reached."""
         if self.is_grpc:
             other = f"gRPC interface, {GRPC_PORT} by default"
         else:
@@ -84,21 +86,21 @@ class Target:
         )
 
     def wrong_port(self) -> ConnectionError:
-        """Somebody answered in the other protocol."""
+        """Return the error for a server of the other protocol."""
         if self.is_grpc:
             return ConnectionError(
-                f"{self.server}: this is no gRPC port; gRPC is {GRPC_PORT}, REST (http://) is "
+                f"{self.server}: this is not a gRPC port; gRPC is {GRPC_PORT}, REST (http://) is "
                 f"{REST_PORT}"
             )
         return ConnectionError(
-            f"{self.server}: this is the gRPC port; REST is {REST_PORT} (or ask it as grpc://)"
+            f"{self.server}: this is the gRPC port; REST is {REST_PORT} (or use grpc://)"
         )
 
-    def failed(self, status: object, said: str) -> ConnectionError:
-        """The server failed."""
-        return ConnectionError(f"{self.server} failed with status {status}: {said}")
+    def failed(self, status: object, message: str) -> ConnectionError:
+        """Return the error for a failed server."""
+        return ConnectionError(f"{self.server} failed with status {status}: {message}")
 
-    def refused(self, status: object, said: str, not_found: bool) -> ValueError:
-        """The server refused the request."""
+    def refused(self, status: object, message: str, not_found: bool) -> ValueError:
+        """Return the error for a refused request."""
         hint = f". Is {self.model} the name in models.config?" if not_found else ""
-        return ValueError(f"{self.server} refused with status {status}: {said}{hint}")
+        return ValueError(f"{self.server} refused with status {status}: {message}{hint}")

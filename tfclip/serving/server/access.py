@@ -1,4 +1,4 @@
-"""Who may ask over HTTP: host names, web sites, the token; and the headers of each answer."""
+"""Access control over HTTP: host names, web sites, the token; and the headers of each answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from tfclip.serving.server.metrics import Metrics
 from tfclip.serving.server.options import ServerOptions
 
-# Nothing but what the server itself sends is ever loaded, and nobody frames the page.
+# The page loads only what the server itself sends, and may not be framed.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,13 +22,13 @@ _ALWAYS = {
     "Content-Security-Policy": _PAGE_POLICY,
     "X-Frame-Options": "DENY",
 }
-# What a browser needs to show the page and ask for the token, and what an orchestrator asks.
+# Open without a token: what a browser needs to show the page and ask for the token, and health.
 _OPEN = frozenset({"/", "/healthz"})
 _OPEN_FOLDER = "/page/static/"
 
 
 class Gate:
-    """ASGI middleware: refuses what may not be asked before anything of the body is read."""
+    """ASGI middleware: refuses requests without permission before their body is read."""
 
     def __init__(self, app, options: ServerOptions, metrics: Metrics):
         self._app = app
@@ -80,7 +80,7 @@ class Gate:
             return (
                 403,
                 "host",
-                f"the Host {host[:100]!r} is not one of this server (--allow-host NAME)",
+                f"the Host {host[:100]!r} is not a name of this server (--allow-host NAME)",
             )
         own = f"{scope['scheme']}://{host}"
         if origin is not None and origin != own and not named:
@@ -123,7 +123,7 @@ async def _answer(send, status: int, content: dict, headers: dict[str, str] | No
     if status == 401:
         lines["WWW-Authenticate"] = "Bearer"
     if status >= 400:
-        lines["Connection"] = "close"  # What follows of a body is not read.
+        lines["Connection"] = "close"  # The rest of the body is not read.
     raw = [(name.lower().encode(), value.encode()) for name, value in lines.items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body})

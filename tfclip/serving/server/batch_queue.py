@@ -1,11 +1,11 @@
-"""Runs signatures in threads, and merges waiting requests into one call where that is sound.
+"""Runs signatures in threads, and merges waiting requests into one call where possible.
 
-While all threads are busy requests wait, and those for the same signature of the same version are
-answered together: nobody waits for company. A merged call is filled up to one of
-`ALLOWED_BATCH_SIZES`, as TensorFlow Serving fills it, so that few shapes are ever seen. A signature
-whose tensors differ in their leading side (`similarity`) is never merged: its texts are those of
-one request. The pixels of all calls at one time stay below a budget, since a decoded picture of 50
-million pixels takes 150 MB, and TensorFlow keeps the most memory that it ever needed.
+While all threads are busy, requests wait, and those for the same signature of the same version are
+then answered together; no request waits in order to be merged. Like in TensorFlow Serving, a merged
+call is padded to one of `ALLOWED_BATCH_SIZES`, so that the model sees few shapes. A signature whose
+tensors differ in their leading dimension (`similarity`) is never merged: its texts belong to one
+request. The pixels of all running calls stay below a budget, since a decoded picture of 50 million
+pixels takes 150 MB, and TensorFlow does not return memory.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tfclip.serving import signatures as names
 from tfclip.serving.warmup import drawn_jpeg
 
 MOST_ROWS = max(names.ALLOWED_BATCH_SIZES)
-# After calls with more pixels than this the allocator gives its memory back to the system.
+# After calls with more pixels than this the allocator returns its free memory to the system.
 _MANY_PIXELS = 8_000_000
-# A picture and a text that cost next to nothing, to fill a batch with.
+# A small picture and an empty text for padding.
 _FILLING = {names.IMAGE_BYTES: drawn_jpeg(8, 8), names.TEXT: b""}
 
 Signature = Callable[..., Mapping[str, tf.Tensor]]
@@ -37,8 +37,8 @@ Signature = Callable[..., Mapping[str, tf.Tensor]]
 class Task:
     """A part of a request: inputs of one signature, `MOST_ROWS` rows at most if it may be merged.
 
-    Two tasks with the same `key` may be merged; None never is. `pixels` is what its pictures
-    take.
+    Two tasks with the same `key` may be merged; a task with None is never merged. `pixels` is the
+    number of pixels of its pictures.
     """
 
     signature: Signature
@@ -49,18 +49,18 @@ class Task:
 
     @property
     def rows(self) -> int:
-        """The length of the leading side."""
+        """The length of the leading dimension."""
         return len(next(iter(self.inputs.values())))
 
 
 class BatchQueue:
-    """Threads that run tasks, first come, first served.
+    """Threads that run tasks in the order of their arrival.
 
     Args:
-        threads: how many calls run side by side.
-        pixel_budget: pixels of pictures in all running calls together; a call with more runs alone.
-        merge: whether to merge at all.
-        observe: is told the rows of each call, without filling.
+        threads: the number of calls that run concurrently.
+        pixel_budget: pixels of the pictures in all running calls; a call with more runs alone.
+        merge: whether to merge requests.
+        observe: called with the rows of each call, without padding.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class BatchQueue:
             thread.start()
 
     def submit(self, task: Task) -> Future:
-        """Put a task at the end; its future holds the outputs by name, as arrays."""
+        """Append a task; its future returns the outputs by name, as arrays."""
         with self._changed:
             if self._stopped:
                 raise RuntimeError("the queue is stopped")
@@ -95,11 +95,11 @@ class BatchQueue:
         return task.done
 
     def waiting(self) -> int:
-        """How many tasks no thread has begun."""
+        """Return the number of tasks that have not started."""
         return len(self._waiting)
 
     def stop(self) -> None:
-        """Finish what waits, then end the threads."""
+        """Finish the waiting tasks, then end the threads."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -134,7 +134,7 @@ class BatchQueue:
                     self._changed.notify_all()
 
     def _take(self) -> list[Task]:
-        """The first task, and those behind it that may be merged with it; called with the lock."""
+        """The first task and those that may be merged with it; the caller holds the lock."""
         first = self._waiting.popleft()
         if not first.done.set_running_or_notify_cancel():
             return []
@@ -193,6 +193,6 @@ class BatchQueue:
 
 
 def return_memory() -> None:
-    """Give what the allocator keeps free back to the system."""
-    with suppress(AttributeError, OSError):  # not glibc
+    """Return the allocator's free memory to the system."""
+    with suppress(AttributeError, OSError):  # the C library is not glibc
         ctypes.CDLL(None).malloc_trim(0)

@@ -24,14 +24,14 @@ from tfclip.serving.server.refusals import Refused, internal, invalid
 from tfclip.serving.server.tensor_protos import read_tensor, write_tensor
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
-# A connection is closed at this age, and calls on it get the time of one request to end: nobody
-# holds one for ever by sending slowly. Clients connect anew by themselves.
+# A connection is closed at this age (seconds); its calls then have the time of one request to end.
+# So a slow client cannot hold a connection for ever. Clients reconnect by themselves.
 _CONNECTION_AGE = 300
 _ENVELOPE = 65_536
 
 
 class _Services:
-    """The methods, as coroutines; what may wait runs in `executor`."""
+    """The methods as coroutines; their blocking parts run in `executor`."""
 
     def __init__(self, service: PredictService, executor: Executor):
         self._service = service
@@ -51,7 +51,7 @@ class _Services:
         if (left := context.time_remaining()) is not None:
             seconds = min(seconds, left)
         try:
-            # Whether it lives is answered also where the queue is full.
+            # Health is answered even if the queue is full.
             place = nullcontext() if method == "health" else self._service.admission.one()
             with place:
                 loop = asyncio.get_running_loop()
@@ -115,7 +115,7 @@ def _spec(spec) -> tuple[str, int | None, str]:
 def model_status(
     service: PredictService, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """The state of one version, or of all.
+    """Return the state of one version, or of all.
 
     Raises:
         Refused: NOT_FOUND, INVALID_ARGUMENT.
@@ -143,7 +143,7 @@ def model_status(
 def model_metadata(
     service: PredictService, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of a version.
+    """Return the signatures of a version.
 
     Raises:
         Refused: NOT_FOUND, INVALID_ARGUMENT.
@@ -167,7 +167,7 @@ def model_metadata(
 
 
 class _TokenCheck(grpc.aio.ServerInterceptor):
-    """Refuses calls without the token; health stays open, as orchestrators need it."""
+    """Refuses calls without the token; health stays open for orchestrators."""
 
     def __init__(self, token: str):
         self._wanted = f"Bearer {token}".encode()
@@ -189,10 +189,10 @@ class _TokenCheck(grpc.aio.ServerInterceptor):
 def make_grpc_server(
     service: PredictService, executor: Executor, options: ServerOptions
 ) -> tuple[grpc.aio.Server, _Services, int]:
-    """A server that is bound and not started; must be called within the running loop.
+    """Return a server that is bound but not started; call it within the running event loop.
 
     Returns:
-        the server, its services, and the port.
+        The server, its services, and the port.
 
     Raises:
         OSError: the port is taken.
@@ -232,8 +232,8 @@ def make_grpc_server(
 def _handlers(services: _Services) -> list[grpc.GenericRpcHandler]:
     """The methods by their full names.
 
-    Made by hand, since what tensorflow-serving-api registers answers bytes that are no message
-    with UNKNOWN.
+    They are not registered by tensorflow-serving-api, whose handlers answer malformed messages with
+    UNKNOWN.
     """
 
     def method(name: str, work: Callable, request: type[Message]) -> grpc.RpcMethodHandler:
@@ -246,7 +246,7 @@ def _handlers(services: _Services) -> list[grpc.GenericRpcHandler]:
         async def call(message, context):
             if message is None:
                 await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"the message is no {request.__name__}"
+                    grpc.StatusCode.INVALID_ARGUMENT, f"the message is not a {request.__name__}"
                 )
             return await services.answer(name, work, message, context)
 

@@ -1,17 +1,17 @@
-"""HTTP connections that are cut when the other side is slow: uvicorn's protocol with a clock."""
+"""Closes HTTP connections of slow clients: uvicorn's protocol with time limits."""
 
 from __future__ import annotations
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# Seconds for the head of a request, and for one piece of an answer to be taken.
+# Seconds for the head of a request, and for a client to read a part of an answer.
 HEAD_SECONDS = 10.0
 WRITE_SECONDS = 10.0
 _LOOK_SECONDS = 2.0
 
 
 class CutSlowClients(H11Protocol):
-    """uvicorn limits the time between two requests; this limits the first, and reading."""
+    """uvicorn limits the time between requests; this limits the first request, and reading."""
 
     def connection_made(self, transport) -> None:
         """See `asyncio.Protocol`."""
@@ -26,14 +26,14 @@ class CutSlowClients(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """The next request may take its time anew."""
+        """Restart the time limit for the next request."""
         self._began = self.loop.time()
         super().on_response_complete()
 
     def _look(self) -> None:
         now = self.loop.time()
         idle = self.cycle is None or self.cycle.response_complete
-        # Between two requests uvicorn's own clock runs, until the first byte of the next one.
+        # Between two requests uvicorn's own limit applies, until the first byte of the next one.
         slow_head = (
             idle and self.timeout_keep_alive_task is None and now - self._began > HEAD_SECONDS
         )

@@ -1,7 +1,7 @@
-"""Tensors of strings out of the JSON of a predict request, and the outputs back.
+"""Reads string tensors from the JSON of a predict request, and writes the outputs as JSON.
 
 Written from tensorflow.org/tfx/serving/api_rest and the messages of TensorFlow Serving's parser.
-Every input of an export of tfclip is a tensor of strings, so nothing else is read.
+Every input of a tfclip export is a tensor of strings, so no other type is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from tfclip.serving.server.refusals import Refused, invalid
 
 ROW, COLUMN = "row", "column"
-# A message repeats no more of a request than this.
+# The longest part of a request that a message quotes.
 _MOST_SHOWN = 200
 _TYPES = {type(None): "Null", dict: "Object", list: "Array", str: "String"}
 
@@ -24,7 +24,7 @@ _TYPES = {type(None): "Null", dict: "Object", list: "Array", str: "String"}
 def read_body(body: bytes) -> dict:
     """Parse the body of a request, whose top level must be an object.
 
-    Bytes that are no UTF-8 are kept as they are. Of a key that stands twice the first counts.
+    Bytes that are not UTF-8 are kept unchanged. If a key is repeated, the first value counts.
 
     Raises:
         Refused: INVALID_ARGUMENT.
@@ -51,12 +51,12 @@ def _first_of_each(pairs: list[tuple]) -> dict:
 
 
 def _whole_number(digits: str) -> int | float:
-    # Python takes quadratic time for whole numbers of many digits.
+    # Python needs quadratic time for integers of many digits.
     return int(digits) if len(digits) < 30 else float(digits)
 
 
 def signature_name(content: Mapping) -> str:
-    """The signature that a request names, "" where it names none."""
+    """Return the signature that a request names, "" if it names none."""
     name = content.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid(
@@ -67,10 +67,10 @@ def signature_name(content: Mapping) -> str:
 
 
 def read_inputs(content: Mapping, wanted: Collection[str]) -> tuple[dict[str, np.ndarray], str]:
-    """The inputs of a request by name, arrays of bytes, and the format (`ROW`, `COLUMN`) it has.
+    """Return the inputs of a request by name, as arrays of bytes, and its format (`ROW`, `COLUMN`).
 
     Args:
-        content: what `read_body` returned.
+        content: the result of `read_body`.
         wanted: the names of the inputs of the signature.
 
     Raises:
@@ -154,7 +154,7 @@ def _is_named(value) -> bool:
 
 
 def _tensor(value) -> np.ndarray:
-    """A string, a base64 object, or lists of them in equal length: an object array of bytes."""
+    """An object array of bytes from a string, a base64 object, or nested lists of them."""
     shape, first = [], value
     while isinstance(first, list):
         shape.append(len(first))
@@ -189,7 +189,7 @@ def _fill(value, level: int, shape: list[int], flat: list[bytes]) -> None:
 
 
 def read_bytes(value) -> bytes:
-    """A string, or the base64 object of one, as bytes.
+    """Return a string, or a base64 object, as bytes.
 
     Raises:
         Refused: INVALID_ARGUMENT.
@@ -208,7 +208,7 @@ def read_bytes(value) -> bytes:
 
 
 def decode_base64(text: str) -> bytes:
-    """Standard base64, with whitespace, with all of its padding or without any.
+    """Decode standard base64, with whitespace, with all of its padding or none.
 
     Raises:
         Refused: INVALID_ARGUMENT.
@@ -233,7 +233,7 @@ def _shown(value) -> str:
 
 
 def _cut(value, depth: int = 0):
-    """The beginning of a value, so that a message about a large one costs nothing."""
+    """The beginning of a value, so that a message about a large one is cheap."""
     if isinstance(value, str):
         return value[:_MOST_SHOWN]
     if depth > 8:
@@ -246,14 +246,14 @@ def _cut(value, depth: int = 0):
 
 
 def write_answer(outputs: Mapping[str, np.ndarray], form: str) -> bytes:
-    """The body of an answer: `predictions` in row, `outputs` in column format.
+    """Return the body of an answer: `predictions` in row format, `outputs` in column format.
 
-    One output alone stands without its name; strings of outputs that end in "_bytes" are base64.
-    Numbers have the fewest digits that give the same float32 again; NaN, Infinity and -Infinity
-    stand as these words, as TensorFlow Serving writes them.
+    A single output is not named; strings of outputs whose name ends in "_bytes" are base64. Numbers
+    have the fewest digits that give the same float32 again; NaN, Infinity and -Infinity are written
+    as these words, as in TensorFlow Serving.
 
     Raises:
-        Refused: INVALID_ARGUMENT, in row format where outputs have different leading size.
+        Refused: INVALID_ARGUMENT, in row format if outputs differ in their leading dimension.
     """
     columns = {name: _texts(name, np.asarray(value)) for name, value in outputs.items()}
     if form == COLUMN:

@@ -1,4 +1,4 @@
-"""What the server counts, in Prometheus' text format."""
+"""Counters of the server in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """The counters of one server; they have a registry of their own."""
+    """The counters of one server, in a separate registry."""
 
     def __init__(self):
         self._registry = CollectorRegistry()
@@ -27,7 +27,7 @@ class Metrics:
         )
         self.rows = Histogram(
             "tfclip_batch_rows",
-            "Rows of a call of the model, without filling",
+            "Rows of a call of the model, without padding",
             buckets=(0, 1, 2, 4, 8, 16, 32),
             **kinds,
         )
@@ -38,7 +38,7 @@ class Metrics:
             "tfclip_pictures_over_limit", "Pictures with more pixels than --max-pixels", **kinds
         )
         self.inside = Gauge(
-            "tfclip_requests_waiting", "Requests that are worked on or wait", **kinds
+            "tfclip_requests_waiting", "Requests that are processed or wait", **kinds
         )
         self.queue = Gauge("tfclip_queue_tasks", "Parts of requests that no thread began", **kinds)
         self.version = Gauge("tfclip_model_version", "The version that answers", **kinds)

@@ -1,4 +1,4 @@
-"""How many pixels the header of an encoded picture declares, before anything is decoded."""
+"""Reads the number of pixels from the header of an encoded picture, without decoding it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from PIL import Image
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _MAGIC = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
-# A warning about large pictures is of no use here: what is too large is not decoded.
+# No warning about large pictures: those that are too large are not decoded.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def declared_pixels(content: bytes) -> int | None:
-    """Height times width of an encoded picture by its header.
+    """Return height times width of an encoded picture, from its header.
 
     Returns:
-        0 for what no decoder takes; None for what begins like a picture and has no header that can
-        be read: it may hold any number.
+        0 if no decoder accepts the content; None if it begins like a picture but its header cannot
+        be read, so that it may have any number of pixels.
     """
     if not content.startswith(_MAGIC):
         return 0

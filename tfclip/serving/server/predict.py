@@ -1,4 +1,4 @@
-"""Answers predict requests of either protocol: limits, the version, the queue, the deadline."""
+"""Answers predict requests of both protocols: limits, version, queue, deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tfclip.serving.server.versions import LoadedVersion, ModelVersions
 
 @dataclass(frozen=True)
 class Answer:
-    """Which version answered by which signature, and its outputs by name."""
+    """An answer: the version, the signature, and the outputs by name."""
 
     version: int
     signature: str
@@ -32,7 +32,7 @@ class Answer:
 
 
 class Admission:
-    """Counts the requests that are worked on or wait, and refuses one too many."""
+    """Counts the requests that are processed or wait, and refuses those beyond a limit."""
 
     def __init__(self, most: int):
         self._most = most
@@ -41,10 +41,10 @@ class Admission:
 
     @contextmanager
     def one(self):
-        """Hold a place within the block.
+        """Occupy a place within the block.
 
         Raises:
-            Refused: UNAVAILABLE, all places are taken.
+            Refused: UNAVAILABLE, all places are occupied.
         """
         with self._changed:
             if self._inside >= self._most:
@@ -62,17 +62,17 @@ class Admission:
 
     @property
     def inside(self) -> int:
-        """How many there are."""
+        """The number of requests."""
         return self._inside
 
     def wait_until_empty(self, seconds: float) -> bool:
-        """Wait for the last one to leave; whether it did."""
+        """Wait until there is no request; return whether that happened in time."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._inside, seconds)
 
 
 class PredictService:
-    """What REST and gRPC both call, from threads that may wait."""
+    """The service behind REST and gRPC; call it from threads that may block."""
 
     def __init__(
         self, versions: ModelVersions, queue: BatchQueue, limits: Limits, metrics: Metrics
@@ -95,10 +95,10 @@ class PredictService:
 
         Args:
             version: held by the caller, see `ModelVersions.use`.
-            signature: a name that `version` has.
+            signature: the name of a signature of `version`.
             inputs: arrays of bytes by name.
-            deadline: of `time.monotonic`.
-            output_filter: the outputs to answer; all of them when empty.
+            deadline: a time of `time.monotonic`.
+            output_filter: the outputs to return; all of them if empty.
 
         Raises:
             Refused: the request is wrong, too large, or took too long.
@@ -156,8 +156,10 @@ class PredictService:
     def _tasks(
         self, version: LoadedVersion, row: str, inputs: Mapping[str, np.ndarray]
     ) -> list[Task]:
-        """Parts of at most `MOST_ROWS` rows and one budget of pixels; a signature that may not be
-        merged is cut along its pictures, with all texts beside each part."""
+        """Parts of a request with at most `MOST_ROWS` rows and one budget of pixels.
+
+        A signature that may not be merged is split along its pictures; each part has all texts.
+        """
         signature = version.signatures[row]
         mergeable = names.is_batchable(names.SIGNATURES[row])
         key = (version.number, row) if mergeable else None
@@ -177,7 +179,7 @@ class PredictService:
         return tasks
 
     def _within_limit(self, contents: np.ndarray) -> tuple[list[bytes], list[int]]:
-        """The pictures, too large ones emptied so that they do not decode; and their pixels."""
+        """The pictures, too large ones made empty (and so invalid), and their pixels."""
         kept, pixels = [], []
         for content in contents:
             count = declared_pixels(content)
@@ -190,7 +192,7 @@ class PredictService:
 
 
 def check_names(wanted: Collection[str], given: Collection[str]) -> None:
-    """Raise `Refused` unless the names of inputs are those of the signature."""
+    """Raise `Refused` unless the names of the inputs are those of the signature."""
     wanted, given = set(wanted), set(given)
     if len(wanted) != len(given):
         raise invalid(
@@ -206,9 +208,9 @@ def check_names(wanted: Collection[str], given: Collection[str]) -> None:
         )
 
 
-def _check_filter(asked: Collection[str], outputs: Collection[str]) -> None:
+def _check_filter(requested: Collection[str], outputs: Collection[str]) -> None:
     seen = set()
-    for name in asked:
+    for name in requested:
         if name not in outputs:
             raise invalid(
                 f"output tensor alias not found in signature: {name} Outputs expected to be in the "
@@ -220,7 +222,7 @@ def _check_filter(asked: Collection[str], outputs: Collection[str]) -> None:
 
 
 def _cuts(pixels: list[int], budget: int) -> list[int]:
-    """Where parts end that have at most `MOST_ROWS` pictures and `budget` pixels."""
+    """The ends of parts with at most `MOST_ROWS` pictures and `budget` pixels."""
     ends, rows, total = [], 0, 0
     for place, count in enumerate(pixels):
         if rows == MOST_ROWS or (rows and total + count > budget):

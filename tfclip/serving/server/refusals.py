@@ -1,11 +1,11 @@
-"""What a request is refused with: a gRPC status code, its HTTP status, and a message."""
+"""Refusals of requests: a gRPC status code, its HTTP status, and a message."""
 
 from __future__ import annotations
 
 import logging
 
 _LOG = logging.getLogger(__name__)
-# Of each gRPC status code the HTTP status with which TensorFlow Serving's REST interface answers.
+# The HTTP status of each gRPC status code, as in TensorFlow Serving's REST interface.
 HTTP_STATUS = {
     "CANCELLED": 499,
     "UNKNOWN": 500,
@@ -23,16 +23,16 @@ HTTP_STATUS = {
 
 
 class Refused(Exception):
-    """A request that is not answered.
+    """The refusal of a request.
 
     Args:
         code: the name of a gRPC status code, one of `HTTP_STATUS`.
-        message: what the client is told.
-        http_status: where HTTP has a status that says more: 413 for a body that is too large.
+        message: the message for the client.
+        http_status: a more specific HTTP status, such as 413 for a body that is too large.
     """
 
     def __init__(self, code: str, message: str, http_status: int | None = None):
-        # A name out of a request may hold bytes that are no UTF-8.
+        # A name from a request may contain bytes that are not UTF-8.
         message = message.encode("utf-8", "replace").decode()
         super().__init__(message)
         self.code = code

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST paths: predict, model status, metadata; and health and metrics."""
+"""TensorFlow Serving's REST API (predict, model status, metadata), and health and metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LARGEST_VERSION = 2**63
 
 
 class RestApi:
-    """The endpoints, as Starlette calls them."""
+    """The endpoints of the Starlette application."""
 
     def __init__(self, service: PredictService, executor: Executor):
         self._service = service
@@ -36,7 +36,7 @@ class RestApi:
         self.draining = False
 
     async def serving(self, request: Request) -> Response:
-        """Everything below /v1/, in small letters or capitals."""
+        """All paths below /v1/, in lower or upper case."""
         if request.path_params["version"].lower() != "v1":
             raise HTTPException(404)
         began = time.monotonic()
@@ -69,7 +69,7 @@ class RestApi:
     def _answer(
         self, http_method: str, path: str, body: bytes, deadline: float
     ) -> tuple[str, str, bytes]:
-        """The kind of request, its signature and the body of the answer; runs in a thread."""
+        """The method, the signature and the body of the answer; runs in a thread."""
         if http_method == "POST" and (found := _POST.fullmatch(path)):
             model, number, label, verb = found.groups()
             with self._service.admission.one():
@@ -85,9 +85,9 @@ class RestApi:
 
     def _predict(self, model, number, label, verb, body, deadline) -> tuple[str, str, bytes]:
         content = json_tensors.read_body(body)
-        asked = json_tensors.signature_name(content)
+        requested = json_tensors.signature_name(content)
         with self._service.versions.use(model, number, label) as version:
-            signature = asked or "serving_default"
+            signature = requested or "serving_default"
             definition = version.signature_defs.get(signature)
             if definition is None:
                 raise invalid(f'Serving signature name: "{signature}" not found in signature def')
@@ -124,20 +124,20 @@ class RestApi:
         return json.dumps(answer, indent=1).encode()
 
     async def healthz(self, request: Request) -> Response:
-        """200 while requests are answered, 503 while the server ends."""
+        """Health: 200 while requests are answered, 503 while the server shuts down."""
         if self.draining:
             return JSONResponse({"status": "ending"}, 503)
         return JSONResponse({"status": "ok", "version": self._service.versions.current().number})
 
     async def metrics(self, request: Request) -> Response:
-        """For Prometheus."""
+        """The metrics for Prometheus."""
         return Response(
             self._service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
         )
 
 
 def refused(refusal: Refused) -> Response:
-    """The answer to a request that is not answered: its status and {"error": ...}."""
+    """Return the answer to a refused request: its status and {"error": ...}."""
     headers = {"Retry-After": "1"} if refusal.http_status == 503 else {}
     if refusal.http_status in (408, 413):
         headers["Connection"] = "close"
@@ -145,7 +145,7 @@ def refused(refusal: Refused) -> Response:
 
 
 async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """The body of a request, at most `most` bytes, within `seconds`.
+    """Read the body of a request, at most `most` bytes, within `seconds`.
 
     Raises:
         Refused: 413 or 408.
@@ -183,7 +183,7 @@ def _as_dict(message: Message) -> dict:
 def _number(digits: str | None) -> int | None:
     if digits is None:
         return None
-    # More digits than an int64 has could take long to read.
+    # Parsing more digits than an int64 has could take long.
     if len(digits) > 19 or int(digits) >= _LARGEST_VERSION:
         raise invalid(f"Failed to convert version: {digits[:100]} to numeric.")
     return int(digits)

@@ -1,4 +1,4 @@
-"""Starts the server, keeps it running, and drains it when it is told to end."""
+"""Starts the server, runs it, and shuts it down after answering the received requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tfclip.serving.server.predict import PredictService
 from tfclip.serving.server.rest_api import RestApi
 from tfclip.serving.server.versions import ModelVersions
 
-# Threads that call the model: one for each core, as many as the kit's num_batch_threads at most.
+# The most threads that call the model (one per core), as in deploy/batching_parameters.txt.
 _MOST_BATCH_THREADS = 4
 _HEADER_BYTES = 32_768
 _KEEP_ALIVE = 30
@@ -36,7 +36,7 @@ _KEEP_ALIVE = 30
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a started server listens; no gRPC: None."""
+    """The addresses of a started server; `grpc` is None without gRPC."""
 
     rest: str
     grpc: str | None
@@ -46,8 +46,8 @@ class Server:
     """One export behind REST and gRPC.
 
     Args:
-        options: see there.
-        say: told what happens, in lines.
+        options: the settings, see `ServerOptions`.
+        say: called with each line for the log.
     """
 
     def __init__(self, options: ServerOptions, say: Callable[[str], None]):
@@ -69,7 +69,7 @@ class Server:
         )
         self.service = PredictService(self.versions, self._queue, limits, self.metrics)
         self.metrics.watch(lambda: self.service.admission.inside, self._queue.waiting)
-        # As many as may wait, and some that refuse the others.
+        # One thread for each request that may wait, and some to refuse the others.
         self._executor = ThreadPoolExecutor(limits.max_waiting + 8, "request")
         self._rest = RestApi(self.service, self._executor)
         search = None if options.index is None else PageSearch(options.index)
@@ -78,10 +78,10 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def load(self) -> None:
-        """Load the model and whatever else is asked for.
+        """Load the model.
 
         Raises:
-            FileNotFoundError, ValueError: there is nothing to serve.
+            FileNotFoundError, ValueError: there is no version, or it cannot be loaded.
         """
         self.versions.start()
 
@@ -158,7 +158,7 @@ class Server:
         await self._drain(server, serving, grpc_server, services)
 
     async def _drain(self, server, serving, grpc_server, services) -> None:
-        """Take no new connections, answer what has come, then end."""
+        """Refuse new connections, answer the received requests, then end."""
         self._rest.draining = True
         if services is not None:
             services.serving = False
@@ -193,9 +193,9 @@ class Server:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """A socket; uvicorn's own function ends the process where the port is taken."""
+    """Bind a socket; uvicorn's own function ends the process if the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small packets at once only where the protocol is named: without, each answer
+    # asyncio sends small packets immediately only if the protocol is named; otherwise each answer
     # waits 40 ms for an acknowledgement.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -208,7 +208,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves signals to whoever runs it."""
+    """A server that leaves signals to `Server`."""
 
     @contextlib.contextmanager
     def capture_signals(self):

@@ -1,4 +1,4 @@
-"""TensorProtos of a gRPC request to arrays, and the outputs back, as TensorFlow Serving does."""
+"""Converts TensorProtos of gRPC requests to arrays, and outputs to TensorProtos."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from tfclip.serving.server.refusals import invalid
 
-# A tensor of no strings says nothing of how large its shape may be.
+# The size of a shape is limited, since a tensor without values may state any.
 _MOST_VALUES = 1_000_000
 
 
 def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """An input, which must be a tensor of strings: an object array of bytes.
+    """Return an input, which must be a tensor of strings, as an object array of bytes.
 
     Raises:
         Refused: INVALID_ARGUMENT.
@@ -25,7 +25,7 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         raise invalid(f"input {name}: the tensor has no shape")
     shape = [dim.size for dim in proto.tensor_shape.dim]
     size, given = int(np.prod(shape, dtype=object)), len(proto.string_val)
-    # One value stands for all where the shape says more, as in every TensorProto.
+    # As in every TensorProto, a single value is repeated to fill the shape.
     if size > _MOST_VALUES or given > size or (given != size and given != 1):
         raise invalid(f"input {name}: {given} values do not fit the shape {shape}")
     values = np.empty(size, object)
@@ -34,7 +34,7 @@ def read_tensor(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
 
 
 def _type_name(number: int) -> str:
-    """TensorFlow's word for a type; a message may hold any number."""
+    """TensorFlow's name of a type; a message may contain any number."""
     try:
         return types_pb2.DataType.Name(number).lower().removeprefix("dt_")
     except ValueError:
@@ -42,7 +42,7 @@ def _type_name(number: int) -> str:
 
 
 def write_tensor(values: np.ndarray) -> tensor_pb2.TensorProto:
-    """An output with its values in the field of its type, which every client can read."""
+    """Return an output with its values in the field of its type, which every client can read."""
     values = np.asarray(values)
     proto = tensor_pb2.TensorProto()
     for size in values.shape:

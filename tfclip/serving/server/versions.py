@@ -1,8 +1,8 @@
-"""The versions in a folder of exports: the highest is loaded, warmed up, and takes over.
+"""Watches the versions in a folder of exports: the highest is loaded, warmed up and served.
 
-As TensorFlow Serving does with `model_version_policy { latest { num_versions: 1 } }`: the old
-version answers until the new one is ready, finishes what it has begun, and is let go. A version
-that does not load is told as such, and the old one stays.
+As in TensorFlow Serving with `model_version_policy { latest { num_versions: 1 } }`, the old version
+answers until the new one is ready, finishes its running requests, and is unloaded. A version that
+cannot be loaded is reported, and the old one stays.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tfclip.serving.warmup import can_warm_up, example_inputs, read_warmup_reque
 
 START, LOADING, AVAILABLE, UNLOADING, END = range(10, 51, 10)
 STATE_NAMES = {10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
-# Ended versions that are remembered for the status.
+# The most ended versions that are listed in the status.
 _MOST_ENDED = 10
 
 
 @dataclass
 class LoadedVersion:
-    """A version that answers: its signatures, and what its files say about them."""
+    """A loaded version: its signatures, their definitions, and its model card."""
 
     number: int
     signatures: Mapping[str, Callable]
@@ -45,7 +45,7 @@ class LoadedVersion:
     idle: threading.Condition = field(default_factory=threading.Condition)
 
     def row(self, signature: str) -> str:
-        """The row of `signatures.SIGNATURES` that a signature of this version follows."""
+        """Return the name in `signatures.SIGNATURES` of a signature of this version."""
         if signature == names.SERVING_DEFAULT:
             return names.default_row(self.signatures)
         return signature
@@ -53,7 +53,7 @@ class LoadedVersion:
 
 @dataclass
 class VersionState:
-    """What the model status says of a version."""
+    """The state of a version in the model status."""
 
     state: int
     error_code: int = 0
@@ -61,15 +61,15 @@ class VersionState:
 
 
 class ModelVersions:
-    """The versions below one folder, watched by a thread of its own.
+    """The versions in a folder, watched by a thread.
 
     Args:
-        folder: holds 1, 2, ...; or is one version, which is then served alone.
+        folder: a folder with versions 1, 2, ..., or a single version, which is then served alone.
         model: the name of the model, for messages.
-        poll_seconds: how often the folder is read.
-        say: told what happens, in lines.
+        poll_seconds: seconds between two checks of the folder.
+        say: called with each line for the log.
         warm_up: whether to run the warm-up requests of a version before it answers.
-        loaded: told the number of a version that answers, and the seconds it took.
+        loaded: called with the number of a loaded version and the seconds that took.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ModelVersions:
 
         Raises:
             FileNotFoundError: there is no version.
-            ValueError: it does not load.
+            ValueError: it cannot be loaded.
         """
         found = self._found()
         if not found:
@@ -114,13 +114,13 @@ class ModelVersions:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the watching."""
+        """Stop watching the folder."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def states(self) -> dict[int, VersionState]:
-        """Of every version that was seen, by number."""
+        """Return the state of every version seen so far, by number."""
         with self._lock:
             return dict(sorted(self._states.items()))
 
@@ -133,10 +133,10 @@ class ModelVersions:
 
     @contextmanager
     def use(self, model: str, number: int | None, label: str | None = None):
-        """The version that a request names, kept loaded within the block.
+        """Yield the version that a request names, which stays loaded within the block.
 
         Raises:
-            Refused: NOT_FOUND where it is not loaded, INVALID_ARGUMENT for an unknown label.
+            Refused: NOT_FOUND if it is not loaded, INVALID_ARGUMENT for an unknown label.
         """
         if label:
             raise Refused("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
@@ -183,7 +183,7 @@ class ModelVersions:
                 self._load(highest, found[highest])
 
     def _changed(self, number: int, path: Path) -> bool:
-        """Whether a version that once failed to load was written anew since."""
+        """Whether a version that could not be loaded has been written again since."""
         return self._failed.get(number) != _written(path)
 
     def _load(self, number: int, path: Path) -> None:
@@ -195,7 +195,7 @@ class ModelVersions:
             message = " ".join(str(error).split())[:500]
             self._failed[number] = written
             self._set(number, END, 3, message)
-            self._say(f"version {number} does not load, and is not served: {message}")
+            self._say(f"version {number} cannot be loaded and is not served: {message}")
             return
         with self._lock:
             old, self._current = self._current, version
@@ -249,7 +249,7 @@ def _open(number: int, path: Path, warm_up: bool) -> LoadedVersion:
 
 
 def _warm_up(path: Path, signatures: Mapping[str, Callable]) -> None:
-    """Run the warm-up requests of the export; without them one example of each size."""
+    """Run the warm-up requests of the export, or else one example of each batch size."""
     if can_warm_up() and (path / names.WARMUP_REQUESTS).is_file():
         replay(read_warmup_requests(path), signatures)
         return
@@ -260,7 +260,7 @@ def _warm_up(path: Path, signatures: Mapping[str, Callable]) -> None:
 
 
 def _points(path: Path) -> dict | None:
-    """The operating points beside the model card; without them the page shows no shares."""
+    """The operating points beside the model card, or None."""
     try:
         return json.loads((path / OPERATING_POINTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A pretrained CLIP or SigLIP as a whole model of ours: towers, projections, scale, tokenizer."""
+"""Converts a pretrained CLIP or SigLIP: towers, projections, logit scale and tokenizer."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel
 from tfclip.models.weights.clip.sources import ClipSource, find_clip, read_object
 
-# Buffers of numbers that follow from the sizes.
+# Buffers whose values follow from the sizes.
 _BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
 
 
 def convert_clip(
     path: Path, vocabulary: Path | None = None, activation: str | None = None
 ) -> tuple[TrainedModel, ClipSource]:
-    """Read a pretrained CLIP or SigLIP; its embeddings and logits stay what they were.
+    """Convert a pretrained CLIP or SigLIP; embeddings and logits are unchanged.
 
     Args:
         path: see `clip.sources.find_clip`.
-        vocabulary: CLIP's merges, where the source brings none.
-        activation: for a bare file, which does not say.
+        vocabulary: CLIP's merges, if the source has none.
+        activation: "gelu" or "quick_gelu", for a bare file, which does not state it.
 
     Returns:
         The model, with the source in its `trained_on`, and the source.
 
     Raises:
-        FileNotFoundError: when files are missing; says which.
-        ValueError: when a tensor is missing, left over or of another shape, or an option of the
-            source is not computed here.
+        FileNotFoundError: files are missing; names them.
+        ValueError: a tensor is missing, left over or of another shape, or an option of the source
+            is not supported.
     """
     source = find_clip(Path(path), activation)
     tokenizer = _tokenizer(source, vocabulary)
@@ -51,7 +51,7 @@ def convert_clip(
 
 
 class _Reader:
-    """Tensors by name, counting which were used; a missing one or another shape is an error."""
+    """Reads tensors by name and records which were used; a missing one is an error."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], origin: str):
         self.tensors, self.origin = tensors, origin
@@ -80,13 +80,13 @@ class _Reader:
         for variable, array in zip(layer.weights, arrays, strict=True):
             if tuple(variable.shape) != array.shape:
                 raise ValueError(
-                    f"{self.origin}: {what} is {array.shape}, its configuration asks for "
+                    f"{self.origin}: {what} is {array.shape}, its configuration expects "
                     f"{tuple(variable.shape)}."
                 )
             variable.assign(array)
 
     def check_all_used(self) -> None:
-        """Refuse a source that holds more than the model has places for."""
+        """Refuse a source with tensors that are not part of the model."""
         left = [
             name
             for name in self.tensors
@@ -94,7 +94,7 @@ class _Reader:
         ]
         if left:
             raise ValueError(
-                f"{self.origin}: {len(left)} tensors have no place in a model of its "
+                f"{self.origin}: {len(left)} tensors are not part of a model of its "
                 f"configuration: {', '.join(sorted(left)[:3])}."
             )
 
@@ -200,8 +200,8 @@ def _tokenizer(source: ClipSource, vocabulary: Path | None) -> Tokenizer:
         model = vocabulary or folder / MODEL_FILE
         if not model.is_file():
             raise FileNotFoundError(
-                f"{folder} has no {MODEL_FILE}, SigLIP's SentencePiece model; fetch it from the "
-                "model's page, or give --vocabulary PATH."
+                f"{folder} has no {MODEL_FILE}, SigLIP's SentencePiece model; download it from the "
+                "model's page, or pass --vocabulary PATH."
             )
         tokenizer = SentencePieceTokenizer(model.read_bytes(), sizes.context_length)
     else:
@@ -212,7 +212,7 @@ def _tokenizer(source: ClipSource, vocabulary: Path | None) -> Tokenizer:
             f"{vocabulary or folder}: the vocabulary has {tokenizer.vocabulary_size} tokens and "
             f"the token table {sizes.vocabulary_size} rows; take both from the same model."
         )
-    # 2 stands in configurations from before transformers 4.31, and means the last token too.
+    # Configurations from before transformers 4.31 have 2, which also means the last token.
     if sizes.end_id not in (None, 2, tokenizer.vocabulary_size - 1):
         raise ValueError(
             f"{source.path}: eos_token_id {sizes.end_id} is not the vocabulary's last token."
@@ -229,7 +229,7 @@ def _merges(folder: Path, vocabulary: Path | None, is_folder: bool) -> list[str]
         path = folder / "tokenizer.json"
         merges = read_object(path).get("model", {}).get("merges")
         if not isinstance(merges, list):
-            raise ValueError(f"{path} has no merges; CLIP's tokenizer is byte pairs.")
+            raise ValueError(f"{path} has no merges; CLIP's tokenizer uses byte pairs.")
         return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
     raise FileNotFoundError(
         f"{folder} has no {MERGES_FILE} and no tokenizer.json; give CLIP's byte pairs with "
@@ -238,7 +238,7 @@ def _merges(folder: Path, vocabulary: Path | None, is_folder: bool) -> list[str]
 
 
 def _card(source: ClipSource) -> dict:
-    """Where the model is from: kept with it, and written into exports."""
+    """The origin of the model: kept with it, and written into exports."""
     card = {
         "source": str(source.path),
         "source_kind": source.kind,

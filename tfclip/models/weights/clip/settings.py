@@ -1,4 +1,4 @@
-"""The sizes and options of a pretrained CLIP; what would change its function is refused by name."""
+"""Reads the sizes and options of a pretrained CLIP; unsupported options are refused by name."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ class TowerSizes:
     epsilon: float
 
     def __post_init__(self):
-        """Refuse heads that do not divide the width."""
+        """Check that the heads divide the width."""
         if min(self.blocks, self.width, self.heads, self.mlp_width) < 1 or self.width % self.heads:
-            raise ValueError(f"{self.width} channels cannot be {self.heads} attention heads")
+            raise ValueError(
+                f"{self.width} channels cannot be split into {self.heads} attention heads"
+            )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Both towers and what they share."""
+    """The sizes of both towers, and those that they share."""
 
     image: TowerSizes
     text: TowerSizes
@@ -47,7 +49,7 @@ class Sizes:
     is_siglip: bool = False
 
 
-# transformers leaves out what has its default.
+# transformers omits options that have their default.
 _COMMON = {"attention_dropout": 0.0, "dropout": 0.0}
 _CLIP_VISION = {
     "hidden_size": 768,
@@ -98,7 +100,7 @@ def from_hugging_face(config: Mapping, origin: str) -> Sizes:
     """Read a `config.json` of transformers.
 
     Raises:
-        ValueError: for another model, or an option that is not computed here.
+        ValueError: for another model, or an option that is not supported.
     """
     kind = config.get("model_type")
     if kind in _ONE_TOWER:
@@ -138,8 +140,7 @@ def _tower(config: Mapping, origin: str) -> TowerSizes:
     named = config["hidden_act"]
     if named not in ACTIVATIONS:
         raise ValueError(
-            f"{origin}: hidden_act {named!r} is not computed here; allowed: "
-            f"{', '.join(ACTIVATIONS)}"
+            f"{origin}: hidden_act {named!r} is not supported; allowed: {', '.join(ACTIVATIONS)}"
         )
     return TowerSizes(
         blocks=config["num_hidden_layers"],
@@ -151,7 +152,7 @@ def _tower(config: Mapping, origin: str) -> TowerSizes:
     )
 
 
-# Options of open_clip's configurations, with the values at which they change nothing.
+# Options of open_clip's configurations, with the values that change nothing.
 _NEUTRAL = {
     "patch_dropout": None,
     "ls_init_value": None,
@@ -204,13 +205,13 @@ def from_open_clip(config: Mapping, origin: str) -> Sizes:
     for key, part in (("timm_model_name", vision), ("hf_model_name", text)):
         if part.get(key):
             raise ValueError(
-                f"{origin}: its tower {part[key]} ({key}) is not read here; convert takes "
+                f"{origin}: its tower {part[key]} ({key}) is not supported; convert takes "
                 "open_clip's own ViT and text transformer. SigLIP is read from its Hugging Face "
                 "folder."
             )
     if isinstance(vision.get("layers", 12), (list, tuple)):
         raise ValueError(
-            f"{origin}: a modified ResNet (layers {vision['layers']}) is not read here."
+            f"{origin}: a modified ResNet (layers {vision['layers']}) is not supported."
         )
     sizes = ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg")
     for part, known in ((config, sizes), (vision, _VISION), (text, _TEXT)):
@@ -219,7 +220,7 @@ def from_open_clip(config: Mapping, origin: str) -> Sizes:
             if key not in known and key not in _ANYTHING and not is_neutral:
                 raise ValueError(
                     f"{origin}: the option {key} = {value!r} would change what the model computes "
-                    "and is not read here."
+                    "and is not supported."
                 )
     activation = "quick_gelu" if config.get("quick_gelu", False) else "gelu"
     width, text_width = vision.get("width", 768), text.get("width", 512)
@@ -240,15 +241,15 @@ def from_open_clip(config: Mapping, origin: str) -> Sizes:
             activation,
             1e-5,
         ),
-        image_size=_one_side(vision.get("image_size", 224), origin),
-        patch_size=_one_side(vision.get("patch_size", 16), origin),
+        image_size=_square_size(vision.get("image_size", 224), origin),
+        patch_size=_square_size(vision.get("patch_size", 16), origin),
         embed_dim=config["embed_dim"],
         context_length=text.get("context_length", 77),
         vocabulary_size=text.get("vocab_size", 49408),
     )
 
 
-def _one_side(value, origin: str) -> int:
+def _square_size(value, origin: str) -> int:
     sides = set(value) if isinstance(value, (list, tuple)) else {value}
     if len(sides) != 1:
         raise ValueError(f"{origin}: pictures of {value} are not square.")
@@ -256,10 +257,10 @@ def _one_side(value, origin: str) -> int:
 
 
 def from_tensors(tensors: Mapping, activation: str) -> Sizes:
-    """Guess the sizes of a bare file from its tensors' shapes, under transformers' names.
+    """Derive the sizes of a bare file from the shapes of its tensors, named as in transformers.
 
     Raises:
-        ValueError: when a tensor is missing; names it.
+        ValueError: a tensor is missing; names it.
     """
     try:
         patches = tensors["vision_model.embeddings.patch_embedding.weight"]
@@ -270,7 +271,7 @@ def from_tensors(tensors: Mapping, activation: str) -> Sizes:
         image = _guess(tensors, "vision_model.encoder.layers.", activation)
         text = _guess(tensors, "text_model.encoder.layers.", activation)
     except KeyError as error:
-        raise ValueError(f"the file lacks {error.args[0]}; it is no CLIP with a ViT") from None
+        raise ValueError(f"the file lacks {error.args[0]}; it is not a CLIP with a ViT") from None
     side = round((len(places) - 1) ** 0.5)
     return Sizes(
         image=image,

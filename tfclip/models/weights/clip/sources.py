@@ -1,4 +1,4 @@
-"""Pretrained CLIPs as others save them, described, with their tensors under one set of names."""
+"""Finds a pretrained CLIP, and opens its tensors under the names of transformers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ FILES = (".safetensors", *SUFFIXES)
 
 @dataclass(frozen=True)
 class ClipSource:
-    """A pretrained dual encoder that was found and described; its tensors are not read yet.
+    """A pretrained dual encoder with its settings; its tensors are not read yet.
 
     Attributes:
         path: the folder or file.
         kind: "Hugging Face" or "open_clip".
-        sizes: of both towers.
-        preprocessing: of pictures.
-        tensors: by the names of transformers' CLIPModel.
-        weights: the file that holds them, or the index of several.
-        notes: what was guessed, for the person to read.
+        sizes: the sizes of both towers.
+        preprocessing: how pictures are preprocessed.
+        tensors: tensors by the names of transformers' CLIPModel.
+        weights: the file of the tensors, or the index of several.
+        notes: assumptions that were made, to be shown to the user.
     """
 
     path: Path
@@ -51,21 +51,21 @@ class ClipSource:
 
 
 def find_clip(path: Path, activation: str | None = None) -> ClipSource:
-    """Look into a folder or a file of a pretrained CLIP or SigLIP.
+    """Open a folder or a file of a pretrained CLIP or SigLIP.
 
     Args:
         path: a Hugging Face or open_clip folder, or an open_clip file.
-        activation: "gelu" or "quick_gelu", for a file that says nothing of it.
+        activation: "gelu" or "quick_gelu", for a file that does not state it.
 
     Raises:
-        FileNotFoundError: when files are missing; says which.
-        ValueError: when they are of another kind, or ask for something that is not computed here.
+        FileNotFoundError: files are missing; names them.
+        ValueError: they are of another kind, or have an option that is not supported.
     """
     if path.is_file():
         return _open_clip_file(path, activation)
     if not path.is_dir():
         raise FileNotFoundError(
-            f"{path} is not there. Give a Hugging Face or open_clip folder, an open_clip file "
+            f"{path} does not exist. Pass a Hugging Face or open_clip folder, an open_clip file "
             f"({', '.join(FILES)}), or hf://OWNER/NAME."
         )
     if (path / OPEN_CLIP_CONFIG).is_file():
@@ -75,7 +75,7 @@ def find_clip(path: Path, activation: str | None = None) -> ClipSource:
     there = ", ".join(sorted(p.name for p in path.iterdir())[:12]) or "nothing"
     raise FileNotFoundError(
         f"{path} holds no pretrained CLIP: expected config.json (Hugging Face) or "
-        f"{OPEN_CLIP_CONFIG} with the weights beside it; there is {there}."
+        f"{OPEN_CLIP_CONFIG} with the weights beside it; found {there}."
     )
 
 
@@ -91,7 +91,7 @@ def _hugging_face(path: Path) -> ClipSource:
             break
     else:
         notes.append(
-            f"{path} says nothing of its preprocessing: {usual.resize}, {usual.interpolation} and "
+            f"{path} does not state its preprocessing: {usual.resize}, {usual.interpolation} and "
             "the usual mean and deviation are assumed"
         )
     weights = weights_in(path, HUGGING_FACE_WEIGHTS)
@@ -117,10 +117,12 @@ def _open_clip_folder(path: Path) -> ClipSource:
 
 def _open_clip_file(path: Path, activation: str | None) -> ClipSource:
     if path.suffix not in FILES:
-        raise ValueError(f"{path} is no file of a pretrained CLIP; read are {', '.join(FILES)}.")
+        raise ValueError(f"{path} is not a file of a pretrained CLIP; allowed: {', '.join(FILES)}.")
     tensors = open_tensors(path)
     if "visual_projection.weight" in tensors:
-        raise ValueError(f"{path} is of a Hugging Face folder: give the folder, with config.json.")
+        raise ValueError(
+            f"{path} is part of a Hugging Face folder: pass the folder, with config.json."
+        )
     if "visual.conv1.weight" not in tensors:
         named = ", ".join(list(tensors)[:3])
         raise ValueError(
@@ -130,20 +132,20 @@ def _open_clip_file(path: Path, activation: str | None) -> ClipSource:
     script = isinstance(tensors, TorchFile) and "input_resolution" in tensors
     if activation is None and not script:
         raise ValueError(
-            f"{path} does not say which activation its model has: give --activation quick_gelu "
+            f"{path} does not state the activation of its model: pass --activation quick_gelu "
             "(OpenAI's weights, DFN, MetaCLIP 1) or --activation gelu (LAION's and DataComp's)."
         )
     renamed = _open_clip_names(tensors)
     sizes = settings.from_tensors(renamed, activation or "quick_gelu")
     notes = (
-        f"{path.name} says nothing of its preprocessing and heads: a crop, bicubic, CLIP's mean "
+        f"{path.name} does not state its preprocessing and heads: crop, bicubic, CLIP's mean "
         f"and deviation, {settings.HEAD_WIDTH} channels a head are assumed",
     )
     return ClipSource(path, "open_clip", sizes, preprocessing.CLIP, renamed, path, notes)
 
 
 class _Renamed(Mapping[str, np.ndarray]):
-    """Tensors under other names, made from the original ones when they are asked for."""
+    """Tensors under other names, derived from the original ones when they are accessed."""
 
     def __init__(self, table: Mapping[str, Callable[[], np.ndarray]]):
         self._table = table
@@ -186,10 +188,10 @@ _STEMS = {
 
 
 def _open_clip_names(tensors: Mapping[str, np.ndarray]) -> _Renamed:
-    """open_clip's names (and OpenAI's own, the same) as transformers'."""
+    """The tensors of open_clip (and OpenAI, with the same names) by transformers' names."""
     table: dict[str, Callable[[], np.ndarray]] = {}
     for name in tensors:
-        # CustomTextCLIP has its text tower as a part of its own.
+        # CustomTextCLIP has a separate text tower.
         plain = name.removeprefix("text.")
         take = _taker(tensors, name)
         if plain in _OPEN_CLIP:
@@ -223,7 +225,7 @@ def _open_clip_part(tensors, name: str, plain: str) -> dict[str, Callable[[], np
         module, _, kind = part.rpartition(".")
         if module in _OPEN_CLIP_PARTS:
             return {f"{ours}{block}.{_OPEN_CLIP_PARTS[module]}.{kind}": _taker(tensors, name)}
-    return {name: _taker(tensors, name)}  # nothing will ask for it, and it is refused by its name
+    return {name: _taker(tensors, name)}  # never read, so it is refused by its name
 
 
 def _taker(tensors, name: str, change: Callable | None = None) -> Callable[[], np.ndarray]:
@@ -231,7 +233,7 @@ def _taker(tensors, name: str, change: Callable | None = None) -> Callable[[], n
 
 
 def read_object(path: Path) -> dict:
-    """The JSON object of a file.
+    """Read the JSON object of a file.
 
     Raises:
         ValueError: for anything else; names the file.
@@ -239,7 +241,7 @@ def read_object(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}.") from None
+        raise ValueError(f"{path} is not JSON: {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no JSON object.")
     return content
