@@ -220,12 +220,12 @@ def test_a_tower_takes_its_own_file(tmp_path):
     for wrong in ({"width": 4}, {"blocks": 2}, {"vocabulary_size": 10}):
         tower = build(**{**sizes, **wrong})
         before = tower.get_weights()
-        with pytest.raises(ValueError, match="tower.weights.h5 is not of this tower"):
+        with pytest.raises(ValueError, match="tower.weights.h5 does not fit this tower"):
             pretrained.copy_into(tower)
         for found, expected in zip(tower.get_weights(), before, strict=True):
             np.testing.assert_array_equal(found, expected)
     (tmp_path / "broken.h5").write_bytes(b"no weights")
-    with pytest.raises(ValueError, match="broken.h5 is not of this tower"):
+    with pytest.raises(ValueError, match="broken.h5 does not fit this tower"):
         load_text_weights("small-transformer", str(tmp_path / "broken.h5")).copy_into(other)
 
 
@@ -262,7 +262,7 @@ def change(folder: Path, kind: str) -> None:
         ("roberta", ValueError, "model_type 'roberta'; allowed: bert, distilbert, clip"),
         ("activation", ValueError, "activation 'swish'; allowed"),
         ("sizes", ValueError, "does not state hidden_size"),
-        ("json", ValueError, "config.json is no JSON"),
+        ("json", ValueError, "config.json is not JSON"),
         ("layers", ValueError, "lacks encoder.layer.2.attention.self.query.weight"),
         ("vocabulary", ValueError, "vocabulary has 9 tokens and the token table 8 rows"),
         ("cut", ValueError, "model.safetensors is damaged"),
