@@ -121,9 +121,7 @@ def test_a_weight_that_float16_cannot_hold_is_refused(tiny_model, tmp_path):
     large = TrainedModel(DualEncoder(tiny_model.config), tiny_model.tokenizer)
     kernel = next(v for v in large.dual_encoder.image_tower.weights if len(v.shape) > 1)
     kernel.assign(keras.ops.full(kernel.shape, 1e5))
-    with pytest.raises(
-        ValueError, match="exceed the range of float16; export with --precision bfloat16"
-    ):
+    with pytest.raises(ValueError, match="the range of float16; export with --precision bfloat16"):
         write_saved_model(large, tmp_path, variant=Variant(precision="float16"))
     assert list(tmp_path.iterdir()) == []
 
