@@ -25,8 +25,8 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
     if flags.execution.workers > 1 and LAUNCHER not in os.environ:
         if VARIABLE in os.environ:
             raise ValueError(
-                f"received --workers {flags.execution.workers} and {VARIABLE}, which describes workers that "
-                f"run already; omit --workers, or unset {VARIABLE}"
+                f"received --workers {flags.execution.workers} and {VARIABLE}, which describes "
+                f"workers that run already; omit --workers, or unset {VARIABLE}"
             )
         from tfclip.training.workers.launch import train_on_workers
 
