@@ -30,6 +30,11 @@ MODULES = [
 ]
 # Modules whose examples need no files.
 WITHOUT_FILES = [
+    "tfclip.records.fingerprint",
+    "tfclip.records.manifest",
+    "tfclip.records.options",
+    "tfclip.records.reader",
+    "tfclip.records.schema",
     "tfclip.sources.annotations.caption_json",
     "tfclip.sources.image_folder",
     "tfclip.sources.json_arrays",

@@ -117,11 +117,11 @@ def test_repair_packs_the_bad_shards_alone(pack, data, tmp_path, capsys):
         path.write_bytes(jpeg("brown"))
     assert main(["verify", str(out), "--repair", "--data", str(data)]) == 2
     err = capsys.readouterr().err
-    assert f"nothing was replaced: packed again, {gone.name} is not what it was" in err
+    assert f"nothing was replaced: {gone.name} has other bytes" in err
     assert not gone.exists() and made(tmp_path) == ["out"]
     for flags in (["--repair"], ["--data", str(data)]):
         assert main(["verify", str(out), *flags]) == 2
-        assert "--repair packs shards again, and takes --data" in capsys.readouterr().err
+        assert "--repair packs shards again from --data" in capsys.readouterr().err
 
 
 def test_a_given_vocabulary_is_taken(pack, tmp_path):
@@ -173,7 +173,7 @@ def test_a_text_file_among_the_pictures_is_skipped_counted_and_listed(pack, data
     (data / "Flicker8k_Dataset/red.jpg").write_text("not a picture")
     code, _, err = pack()
     assert code == 3
-    assert "1 of 10 pictures were rejected, allowed is 1.00%" in err and "skipped.jsonl" in err
+    assert "1 of 10 pictures were rejected, allowed: 1.00%" in err and "skipped.jsonl" in err
     assert made(tmp_path / "out") == ["skipped.jsonl"]
     code, out, _ = pack("--max-skipped", 0.2, "--json")
     assert code == 0
@@ -264,7 +264,7 @@ def test_records_without_a_manifest(tmp_path, capsys):
     for command in (["verify", str(tmp_path)], ["inspect", str(tmp_path), "--out", "x.png"]):
         assert main(command) == 2
         err = capsys.readouterr().err
-        assert err.startswith("error: ") and "no manifest.json: not finished; run" in err
+        assert err.startswith("error: ") and "no manifest.json: the set is unfinished; run" in err
 
 
 def test_help_and_mistakes_load_no_tensorflow(tmp_path):

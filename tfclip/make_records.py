@@ -21,7 +21,7 @@ from tfclip.records.flags import (
     VerifyFlags,
 )
 from tfclip.records.manifest import EXCLUSIONS, load_manifest, vocabulary_file
-from tfclip.records.options import planned, shard_ends
+from tfclip.records.options import planned_counts, shard_ends
 from tfclip.records.packing.target import check_target
 from tfclip.score_records import score_records
 from tfclip.sources.registry import SOURCES, TFDS, installed_sources, open_source
@@ -44,16 +44,16 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
     check_target(flags.out, flags.packing.overwrite)
     source = open_source(source_name, flags.data, flags.source_options())
     if not (flags.val_fraction or flags.test_fraction):
-        planned(source, flags.packing)
+        planned_counts(source, flags.packing)
     from tfclip.inputs.tokenizers.of_records import add_vocabulary, check_given
-    from tfclip.records.exclusions import leave_out
+    from tfclip.records.exclusions import exclude
     from tfclip.records.holdout import hold_out
     from tfclip.records.packing.writer import TooManySkipped, pack
 
     if flags.vocab is not None:
         check_given(flags.vocab)
     source = hold_out(source, flags.source_options(), flags.packing.workers)
-    source = leave_out(source, flags.source_options(), flags.packing.workers)
+    source = exclude(source, flags.source_options(), flags.packing.workers)
     started = packed = time.monotonic()
 
     def finish(building: Path, files: dict[str, list[str]]) -> dict:
@@ -75,7 +75,7 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
             flags.packing,
             finish=finish,
             source_options=options_to_json(flags.source_options()),
-            elsewhere=_on_beam(source_name, flags),
+            shard_packer=_on_beam(source_name, flags),
         )
     except TooManySkipped as refusal:
         raise CommandFailed(str(refusal), exit_code=3) from None
@@ -106,7 +106,7 @@ def plan_records(source_name: str, flags: PackFlags) -> dict:
     source = open_source(source_name, flags.data, flags.source_options())
     # What --val-fraction holds out is known when the pictures were looked at.
     splits = () if flags.val_fraction or flags.test_fraction else flags.packing.splits
-    counts = planned(source, replace(flags.packing, splits=splits))
+    counts = planned_counts(source, replace(flags.packing, splits=splits))
     return {
         "source": source_name,
         "flags": asdict(flags),
@@ -123,11 +123,11 @@ def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
     """Return what packs the shards with Beam, None without --runner."""
     if flags.runner is None:
         return None
-    from tfclip.records.exclusions import open_without
+    from tfclip.records.exclusions import open_filtered
     from tfclip.records.packing.beam import pack_with_beam
 
     given = (source_name, flags.data, flags.source_options(), flags.packing.workers)
-    opened = partial(open_without, *given)
+    opened = partial(open_filtered, *given)
     return partial(pack_with_beam, opened, flags.runner, flags.beam_options)
 
 
@@ -151,14 +151,14 @@ def verify_records(flags: VerifyFlags) -> dict:
 
 def _repair(records: Path, data: Path, workers: int) -> list[str]:
     """Pack the damaged shards of a set again; return their names."""
-    from tfclip.records.exclusions import open_without
+    from tfclip.records.exclusions import open_filtered
     from tfclip.records.packing.repair import pack_options, repair
 
     manifest = load_manifest(records)
     packing = pack_options(manifest, workers)
     told = options_from_json(manifest.packing.get("source_options", {}))
     options = replace(told, seed=packing.seed, splits=packing.splits)
-    return repair(records, open_without(manifest.source, data, options, workers), workers)
+    return repair(records, open_filtered(manifest.source, data, options, workers), workers)
 
 
 def report_duplicates(flags: DuplicatesFlags) -> dict:
@@ -187,13 +187,13 @@ def report_duplicates(flags: DuplicatesFlags) -> dict:
 def inspect_records(flags: InspectFlags) -> dict:
     """Draw the contact sheet, and tell the statistics."""
     from tfclip.records.contact_sheet import contact_sheet
-    from tfclip.records.statistics import statistics, told
+    from tfclip.records.statistics import report_lines, statistics
 
     pictures = contact_sheet(
         flags.records, flags.out, split=flags.split, pictures=flags.pictures, seed=flags.seed
     )
     figures = statistics(flags.records, flags.split)
-    for line in told(figures):
+    for line in report_lines(figures):
         say(line)
     say(f"{flags.out}: {pictures} pictures")
     return {"out": flags.out, "pictures": pictures, "statistics": figures}

@@ -114,7 +114,7 @@ def data(kinds, tmp_path_factory):
 def test_every_kind_is_skipped_with_its_reason_or_converted(data, kinds, tmp_path, capsys):
     arguments = ["flickr8k", "--data", str(data), "--workers", "2", "--order", "source"]
     assert main([*arguments, "--out", str(tmp_path / "strict")]) == 3
-    assert "pictures were rejected, allowed is 1.00%" in capsys.readouterr().err
+    assert "pictures were rejected, allowed: 1.00%" in capsys.readouterr().err
     kept = (tmp_path / "strict/skipped.jsonl").read_text()
     assert main([*arguments, "--out", str(tmp_path / "out"), "--max-skipped", "0.7"]) == 0
     listed = [json.loads(line) for line in (tmp_path / "out/skipped.jsonl").open()]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tfclip.make_records import main
 from tfclip.records.duplicates import find_duplicates
-from tfclip.records.exclusions import leave_out
+from tfclip.records.exclusions import exclude
 from tfclip.records.options import PackOptions
 from tfclip.records.packing.writer import pack
 from tfclip.sources.registry import open_source
@@ -53,14 +53,14 @@ def test_duplicates_stay_where_they_are_not_trained_on():
         ],
         test=[("d2", picture(2), "said"), ("both", picture(4), "in both splits by intention")],
     )
-    found = leave_out(source, SourceOptions(deduplicate=True), 2)
+    found = exclude(source, SourceOptions(deduplicate=True), 2)
     assert kept(found) == {"train": ["a", "e", "both"], "test": ["d2", "both"]}
     assert found.counts == {"train": 3, "test": 2}
     reasons = {line["key"]: line["reason"] for line in found.exclusions()}
     assert reasons == {
         "made/b": "the same file as made/a",
-        "made/c": "looks like made/a",
-        "made/d": "looks like made/d2",
+        "made/c": "near-duplicate of made/a",
+        "made/d": "near-duplicate of made/d2",
     }
 
 
@@ -74,7 +74,7 @@ def test_captions_said_before_are_dropped_but_no_picture_is_lost_for_that():
             ("e", picture(5), "said by a picture that is left out"),
         ]
     )
-    found = leave_out(source, SourceOptions(deduplicate=True), 1)
+    found = exclude(source, SourceOptions(deduplicate=True), 1)
     items = list(found.read("train"))
     assert [item.captions for item in items] == [
         ("A dog.", "Two."),
@@ -91,12 +91,12 @@ def test_ids_are_keys_or_what_follows_the_source_and_other_sets_keys(tmp_path):
     samples = [Sample(f"made/{name}", b"", ("x",)) for name in "abc"]
     samples += [Sample("made/d", b"", ("x",), other_keys=("coco/7",)), Rejected("made/e", "", "")]
     source = Source("made", {"train": 5}, lambda split: iter(samples))
-    found = leave_out(source, SourceOptions(exclude_ids=listed), 1)
+    found = exclude(source, SourceOptions(exclude_ids=listed), 1)
     assert kept(found) == {"train": ["a", "e"]} and found.counts == {"train": 2}
     assert {line["reason"] for line in found.exclusions()} == {f"listed in {listed}"}
     listed.write_text("nothing\n")
-    with pytest.raises(ValueError, match="none of the 1 ids in .* called made/a"):
-        leave_out(source, SourceOptions(exclude_ids=listed), 1)
+    with pytest.raises(ValueError, match="none of the 1 ids in .* like made/a"):
+        exclude(source, SourceOptions(exclude_ids=listed), 1)
 
 
 def test_visual_genome_without_the_pictures_of_coco(tmp_path):
@@ -113,7 +113,7 @@ def test_visual_genome_without_the_pictures_of_coco(tmp_path):
     (folder / "image_data.json").write_text(json.dumps(data))
     (tmp_path / "ids.txt").write_text("coco/77\n")
     source = open_source("visual_genome", folder)
-    found = leave_out(source, SourceOptions(exclude_ids=tmp_path / "ids.txt"), 1)
+    found = exclude(source, SourceOptions(exclude_ids=tmp_path / "ids.txt"), 1)
     assert sorted(sum(kept(found).values(), [])) == ["1", "3"]
 
 
@@ -123,19 +123,19 @@ def test_what_looks_like_a_test_picture_is_left_out(tmp_path):
     (tmp_path / "test/broken.png").write_bytes(b"no picture")
     rows = [("a", picture(1), "x"), ("b", picture(2), "y"), ("c", picture(2), "z")]
     options = SourceOptions(exclude_images=tmp_path / "test")
-    found = leave_out(source_of(train=rows), options, 2)
+    found = exclude(source_of(train=rows), options, 2)
     assert kept(found) == {"train": ["a"]}
     assert {line["reason"] for line in found.exclusions()} == {
-        f"looks like {tmp_path / 'test/deep/t.jpg'}"
+        f"near-duplicate of {tmp_path / 'test/deep/t.jpg'}"
     }
     with pytest.raises(FileNotFoundError, match="--exclude-images takes a folder"):
-        leave_out(source_of(train=rows), SourceOptions(exclude_images=tmp_path / "none"), 1)
+        exclude(source_of(train=rows), SourceOptions(exclude_images=tmp_path / "none"), 1)
 
 
 def test_nothing_depends_on_the_number_of_threads():
     rows = [(str(at), picture(at % 70, 90 - at % 3), f"said {at % 30}") for at in range(150)]
     lines = [
-        list(leave_out(source_of(train=rows), SourceOptions(deduplicate=True), n).exclusions())
+        list(exclude(source_of(train=rows), SourceOptions(deduplicate=True), n).exclusions())
         for n in (1, 3)
     ]
     assert lines[0] == lines[1] and len(lines[0]) == 80
@@ -161,7 +161,7 @@ def test_the_command_packs_what_is_left_lists_the_rest_and_finds_it_in_records(t
     assert main([*words, "--out", str(out), "--deduplicate", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["splits"]["train"]["images"] == 3
-    assert "train: left out 1 same file" in captured.err
+    assert "train: excluded 1 same file" in captured.err
     (line,) = (out / "left_out.jsonl").read_text().splitlines()
     assert json.loads(line) == {
         "split": "train",
@@ -181,4 +181,4 @@ def test_sets_are_compared_with_each_other(tmp_path):
     result, entries = find_duplicates([str(tmp_path / "one"), f"{tmp_path / 'two'}:val"])
     assert (result["pictures"], result["alike"], result["same_file"]) == (4, 1, 0)
     (entry,) = entries
-    assert entry["key"] == "made/c" and entry["reason"].startswith("looks like made/b in ")
+    assert entry["key"] == "made/c" and entry["reason"].startswith("near-duplicate of made/b in ")

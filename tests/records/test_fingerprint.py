@@ -63,7 +63,7 @@ def test_other_pictures_are_not_alike():
     pictures = [scene(0), mirrored, *same_place, *plain, *(scene(seed) for seed in range(1, 40))]
     prints = np.array([fingerprint(encoded(p, quality=95)) for p in pictures])
     assert first_alike(prints)[0].tolist() == [-1] * len(pictures)
-    assert prints["known"].tolist() == [2] * 5 + [1] * 3 + [2] * 39
+    assert prints["level"].tolist() == [2] * 5 + [1] * 3 + [2] * 39
 
 
 def test_equal_files_are_exact_also_when_plain_and_unreadable_ones_are_nothing(tmp_path):
@@ -82,7 +82,7 @@ def test_the_search_finds_what_comparing_all_pairs_finds():
 
     rng = np.random.default_rng(0)
     prints = np.zeros(400, FINGERPRINT)
-    prints["known"], prints["exact"] = 2, np.arange(1, 401)
+    prints["level"], prints["exact"] = 2, np.arange(1, 401)
     for at in range(400):
         of = rng.integers(at) if at and rng.random() < 0.6 else None
         if of is None:

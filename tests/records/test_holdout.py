@@ -65,7 +65,7 @@ def test_rejects_stay_with_the_training_pictures():
 
 
 def test_sources_with_splits_and_too_few_pictures_are_refused():
-    with pytest.raises(ValueError, match="brings the splits train, val"):
+    with pytest.raises(ValueError, match="has the splits train, val"):
         hold_out(Source("made", {"train": 1, "val": 1}, lambda split: iter(())), TENTHS, 1)
     one_group = [replace(sample, group="all") for sample in SAMPLES]
     with pytest.raises(ValueError, match="60 pictures in 1 groups, too few for a split val"):

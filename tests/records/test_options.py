@@ -2,7 +2,7 @@
 
 import pytest
 
-from tfclip.records.options import PackOptions, drawn, shard_ends, shard_name
+from tfclip.records.options import PackOptions, sampled_positions, shard_ends, shard_name
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_shard_names_sort_in_order():
 
 def test_drawn_subsets_depend_on_seed_and_split():
     some = PackOptions(max_images=10)
-    assert drawn("train", 10, some) is None
-    assert drawn("train", 1000, PackOptions()) is None
-    first = drawn("train", 1000, some)
+    assert sampled_positions("train", 10, some) is None
+    assert sampled_positions("train", 1000, PackOptions()) is None
+    first = sampled_positions("train", 1000, some)
     assert len(first) == 10 and max(first) < 1000
-    assert first == drawn("train", 1000, some)
-    assert first != drawn("val", 1000, some)
-    assert first != drawn("train", 1000, PackOptions(max_images=10, seed=1))
+    assert first == sampled_positions("train", 1000, some)
+    assert first != sampled_positions("val", 1000, some)
+    assert first != sampled_positions("train", 1000, PackOptions(max_images=10, seed=1))

@@ -108,7 +108,9 @@ def test_an_unknown_split_names_those_there_are(packed):
 def test_directories_that_are_no_records(packed, tmp_path):
     with pytest.raises(FileNotFoundError, match="no records at .*; run python -m tfclip.make_rec"):
         read_split(tmp_path / "nowhere", "train")
-    with pytest.raises(FileNotFoundError, match="has no manifest.json: not finished; run python"):
+    with pytest.raises(
+        FileNotFoundError, match="has no manifest.json: the set is unfinished; run python"
+    ):
         read_split(tmp_path, "train")
 
 
@@ -123,7 +125,7 @@ def test_a_truncated_or_missing_shard_is_named_before_reading(copy):
     path = copy / "train-00002-of-00005.tfrecord"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(
-        ValueError, match=r"train-00002-of-00005.tfrecord has \d+ bytes, was packed"
+        ValueError, match=r"train-00002-of-00005.tfrecord has \d+ bytes, the manifest lists"
     ):
         split_files(copy, "train")
     path.unlink()

@@ -149,15 +149,15 @@ def test_what_is_no_damage_is_refused(copy, tmp_path):
     first, second = (copy / SHARD.format(at) for at in (0, 1))
     whole = first.read_bytes()
     first.write_bytes(second.read_bytes())
-    with pytest.raises(ValueError, match="00000-of-00005.tfrecord is not damaged, but not the fi"):
+    with pytest.raises(ValueError, match="00000-of-00005.tfrecord is not damaged but differs from"):
         salvage(copy, "train", tmp_path / "to")
     first.write_bytes(whole + second.read_bytes())
-    with pytest.raises(ValueError, match="12 sound records, the manifest lists 6"):
+    with pytest.raises(ValueError, match="12 intact records, the manifest lists 6"):
         salvage(copy, "train", tmp_path / "to")
     first.unlink()
     with pytest.raises(FileNotFoundError, match="is missing"):
         salvage(copy, "train", tmp_path / "to")
     for at in range(5):
         (copy / SHARD.format(at)).write_bytes(b"")
-    with pytest.raises(ValueError, match="copy:train has no sound record"):
+    with pytest.raises(ValueError, match="copy:train has no intact record"):
         salvage(copy, "train", tmp_path / "to")

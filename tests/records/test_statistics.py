@@ -4,7 +4,7 @@ import pytest
 
 from tfclip.records.options import PackOptions
 from tfclip.records.packing.writer import pack
-from tfclip.records.statistics import statistics, told
+from tfclip.records.statistics import report_lines, statistics
 from tfclip.sources.sample import Region, Sample
 
 
@@ -54,10 +54,10 @@ def test_one_split_alone(packed):
 
 
 def test_the_report_says_it(packed):
-    lines = list(told(statistics(packed)))
+    lines = list(report_lines(statistics(packed)))
     assert lines[0] == "4 images, 6 captions, 1 regions"
     assert "width pixels: min 10, median 40.0, mean 32.5, p95 40.0, max 40" in lines
-    assert any(line.startswith("13 different words, 10 seen once; the 3, dog 3") for line in lines)
+    assert any(line.startswith("13 distinct words, 10 seen once; the 3, dog 3") for line in lines)
     assert "     3 x the dog runs" in lines
     assert lines[-2:] == [
         "duplicates: 2 pictures, 2 texts",
@@ -71,4 +71,4 @@ def test_labels_alone_have_no_texts(made, tmp_path):
     pack(source, tmp_path / "out", PackOptions(workers=1))
     figures = statistics(tmp_path / "out")
     assert figures["words"] is None and figures["vocabulary"]["words"] == 0
-    assert not any("words" in line for line in told(figures))
+    assert not any("words" in line for line in report_lines(figures))

@@ -8,7 +8,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from tfclip.records.exclusions import leave_out
+from tfclip.records.exclusions import exclude
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import Rejected, SourceOptions
 
@@ -327,9 +327,9 @@ ODD = {
         (
             "1001\n7\ncoco/7\n13",
             {7},
-            "3 of 4 ids are of no picture of these splits: 1001,",
+            "3 of 4 ids match no picture of these splits: 1001,",
         ),
-        ("coco/1003\nVG/x", {3}, "1 of 2 ids are of no picture of these splits: VG/x"),
+        ("coco/1003\nVG/x", {3}, "1 of 2 ids match no picture of these splits: VG/x"),
     ],
 )
 def test_ids_to_leave_out_in_all_their_forms(
@@ -338,7 +338,7 @@ def test_ids_to_leave_out_in_all_their_forms(
     data = visual_genome(tmp_path / "vg", draw, coco_of)
     (tmp_path / "ids.txt").write_text(listed)
     options = SourceOptions(exclude_ids=tmp_path / "ids.txt")
-    source = leave_out(open_source("visual_genome", data, options), options, 1)
+    source = exclude(open_source("visual_genome", data, options), options, 1)
     kept = {
         int(item.key.rpartition("/")[2]) for split in source.counts for item in source.read(split)
     }
@@ -350,7 +350,7 @@ def test_a_coco_id_is_never_taken_for_one_of_visual_genome(tmp_path, draw):
     data = visual_genome(tmp_path / "vg", draw, lambda n: n + 6)
     (tmp_path / "ids.txt").write_text("7\n9\n11\n")
     options = SourceOptions(exclude_ids=tmp_path / "ids.txt")
-    source = leave_out(open_source("visual_genome", data, options), options, 1)
+    source = exclude(open_source("visual_genome", data, options), options, 1)
     assert sum(source.counts.values()) == 9
 
 

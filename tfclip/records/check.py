@@ -1,4 +1,4 @@
-"""Is this a usable picture? Decode it, and make it a plain RGB JPEG. Pillow only."""
+"""Check that a picture can be decoded, and convert it to a baseline RGB JPEG. Uses Pillow alone."""
 
 import os
 import re
@@ -18,19 +18,19 @@ else:
     _HEIF = True
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-"""What is opened here and in the served graph. Pillow reads more, and starts other programs for
-some of it."""
+"""The formats read here and in the served graph. Pillow reads more, some by starting other
+programs."""
 CONVERTED = ("TIFF", "AVIF", "HEIF")
-"""What is opened too, for packing alone: the served graph does not decode these formats."""
+"""Further formats read when packing; the served graph does not decode them."""
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 50_000_000
-"""Larger pictures are refused before they are decoded, here and in the served graph: 150 MB as
-RGB."""
+"""Larger pictures are refused before decoding, here and in the served graph: 50 megapixels take
+150 MB as RGB."""
 OPENED = (*FORMATS, *CONVERTED) if _HEIF else (*FORMATS, *CONVERTED[:-1])
-"""All that is opened with what is installed."""
+"""All formats read with the installed packages."""
 QUALITY = 95
 _BIT_DEPTH = 24
-"""The place of this number in a PNG."""
+"""The offset of the bit depth in a PNG file."""
 
 _ORIENTATION = ExifTags.Base.Orientation
 _TURNS = {
@@ -50,13 +50,15 @@ _NEXT_SEGMENTS = frozenset([0xC4, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF
 
 
 class BadPicture(ValueError):
-    """A picture that cannot be used; the message is the reason, in a few words."""
+    """A picture that cannot be used; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A decodable picture: an RGB JPEG with its size, and the size of the picture it came from
-    (as displayed: after the rotation that EXIF asks for)."""
+    """A valid picture as RGB JPEG with its size, and the size of the original picture.
+
+    Sizes are in pixels, as displayed (after the EXIF rotation).
+    """
 
     jpeg: bytes
     width: int
@@ -64,24 +66,24 @@ class Checked:
     original_width: int
     original_height: int
     converted: str = ""
-    """The format that it was in, when that is one of `CONVERTED`."""
+    """The original format, if it is one of `CONVERTED`; otherwise ""."""
 
 
 def check_picture(image: Path | bytes, image_size: int | None = None) -> Checked:
     """Decode a picture completely and return it as an RGB JPEG.
 
-    A baseline RGB JPEG without a rotation passes through byte for byte. All else (PNG, GIF, BMP,
-    WebP, TIFF, AVIF, HEIC with the extra `[heic]`; CMYK, grey, 16 bit, transparent, rotated,
-    progressive, the first picture of an animation) is converted with quality 95: turned as EXIF
-    says, transparent over white.
+    A baseline RGB JPEG without rotation is returned unchanged, byte for byte. Everything else (PNG,
+    GIF, BMP, WebP, TIFF, AVIF, HEIC with the extra `[heic]`; CMYK, grey, 16 bit, transparent,
+    rotated, progressive, the first frame of an animation) is encoded with quality 95, rotated as
+    EXIF says, with transparency over white.
 
     Args:
         image: a file or its content.
-        image_size: pictures whose short side is longer are shrunk to this many pixels
-            (antialiased), none is enlarged. None keeps every size.
+        image_size: pictures whose short side is longer are shrunk to it (pixels, antialiased);
+            pictures are never enlarged. None keeps every size.
 
     Raises:
-        BadPicture: missing, empty, too large, of another format, truncated or damaged.
+        BadPicture: a missing, empty, too large, truncated or damaged file, or another format.
     """
     data = image if isinstance(image, bytes) else _content(image)
     if not data:
@@ -103,7 +105,7 @@ def check_picture(image: Path | bytes, image_size: int | None = None) -> Checked
 
 def _content(path: Path) -> bytes:
     try:
-        # Not to wait at a pipe that nobody writes into.
+        # O_NONBLOCK: a named pipe without a writer must not block.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise BadPicture("no such file") from None
@@ -130,29 +132,29 @@ def _checked(data: bytes, image_size: int | None) -> Checked:
         orientation = _orientation(picture)
         if orientation > 4:
             width, height = height, width
-        wanted = _shrunk(width, height, image_size)
+        target = _shrunk(width, height, image_size)
         is_jpeg = picture.format in ("JPEG", "MPO")
-        keep = picture.mode == "RGB" and orientation == 1 and wanted == (width, height)
-        # A scaled decode (1/2, 1/4, 1/8) reads all the coded data, so it sees the damage that a
-        # full decode sees, in less time: at an eighth where the pixels are not needed at all.
+        keep = picture.mode == "RGB" and orientation == 1 and target == (width, height)
+        # A scaled decode (1/2, 1/4, 1/8) reads all the coded data, so it finds the same damage as a
+        # full decode in less time. The pixels are not needed here, so 1/8 is enough.
         if is_jpeg and keep and is_plain_jpeg(data):
             picture.draft("L", (1, 1))
             picture.load()
             return Checked(data, width, height, width, height)
-        if is_jpeg and wanted != (width, height):
-            across, down = _turned(wanted, orientation)
+        if is_jpeg and target != (width, height):
+            across, down = _turned(target, orientation)
             picture.draft(None, (2 * across, 2 * down))
         picture.load()
         rgb = _rgb(picture, data)
-        converted = picture.format if picture.format in CONVERTED else ""
+        converted = str(picture.format) if picture.format in CONVERTED else ""
     if orientation != 1:
         rgb = rgb.transpose(_TURNS[orientation])
-    if rgb.size != wanted:
-        # Antialiased like Lanczos, sharper than the bilinear triangle, and 2.5 times as fast.
-        rgb = rgb.resize(wanted, Image.Resampling.HAMMING)
+    if rgb.size != target:
+        # Antialiased, sharper than bilinear, and 2.5 times as fast as Lanczos.
+        rgb = rgb.resize(target, Image.Resampling.HAMMING)
     out = BytesIO()
     rgb.save(out, "JPEG", quality=QUALITY)
-    return Checked(out.getvalue(), *wanted, width, height, converted)
+    return Checked(out.getvalue(), *target, width, height, converted)
 
 
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -168,7 +170,7 @@ def _shrunk(width: int, height: int, image_size: int | None) -> tuple[int, int]:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """Return 1 (upright) to 8, as the EXIF block of the file says; anything odd is upright."""
+    """Return the EXIF orientation, 1 (upright) to 8; invalid values count as upright."""
     block = picture.info.get("exif")
     if not block:
         return 1
@@ -176,13 +178,13 @@ def _orientation(picture: Image.Image) -> int:
     try:
         exif.load(block)
         value = exif.get(_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block does not make a picture unusable
+    except Exception:  # a damaged EXIF block does not make a picture unusable
         return 1
     return value if value in _TURNS else 1
 
 
 def _rgb(picture: Image.Image, data: bytes) -> Image.Image:
-    """Return 8-bit RGB; what is transparent shows white behind it."""
+    """Return the picture as 8-bit RGB, with transparency over white."""
     if picture.format == "PNG" and data[_BIT_DEPTH] == 16 and "transparency" in picture.info:
         return _transparent_16_bit(picture, data)
     if picture.has_transparency_data:
@@ -190,8 +192,8 @@ def _rgb(picture: Image.Image, data: bytes) -> Image.Image:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB")
     if picture.format == "TIFF" and picture.mode in ("F", "I"):
-        raise BadPicture("a TIFF of 32-bit numbers, whose black and white nobody tells")
-    if picture.mode.startswith("I"):  # 16-bit grey: the high byte, as PNG decoders strip it
+        raise BadPicture("a TIFF of 32-bit numbers, whose value range is unknown")
+    if picture.mode.startswith("I"):  # 16-bit grey: take the high byte, as PNG decoders do
         picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
@@ -199,13 +201,13 @@ def _rgb(picture: Image.Image, data: bytes) -> Image.Image:
 def _transparent_16_bit(picture: Image.Image, data: bytes) -> Image.Image:
     """Return 8-bit RGB of a 16-bit PNG in which one grey value or colour is transparent (tRNS).
 
-    Pillow compares that value with numbers of 8 bits. The low bytes are read here too: only what
-    has all 16 bits of it is transparent.
+    Pillow compares only the high byte with that value. Here the low byte is compared too, so that
+    only pixels with all 16 bits of the value are transparent.
     """
     values = picture.info["transparency"]
     if picture.mode == "RGB":
         with Image.open(BytesIO(data), formats=("PNG",)) as again:
-            # The unpacker of little-endian numbers takes the bytes that are the low ones here.
+            # The little-endian unpacker returns the low bytes of big-endian numbers.
             again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
             again.load()
             high, low = list(picture.split()), list(again.split())
@@ -228,13 +230,13 @@ def _is_heic(data: bytes) -> bool:
 
 
 def is_plain_jpeg(data: bytes) -> bool:
-    """Return whether these bytes are a sequential Huffman-coded JPEG in one scan, up to its end.
+    """Return whether the data is a complete sequential Huffman-coded JPEG with a single scan.
 
-    Decoders disagree about the rest: Pillow forgives a stray marker in the picture and a missing
-    end, TensorFlow refuses both.
+    Decoders differ on other JPEGs: Pillow accepts a stray marker in the coded data and a missing
+    end-of-image marker; TensorFlow refuses both.
 
     Raises:
-        BadPicture: a stray marker in the coded data, or no end of it.
+        BadPicture: a stray marker in the coded data, or no end-of-image marker.
     """
     at, frame = 2, None
     while data[at : at + 1] == b"\xff":
@@ -249,7 +251,7 @@ def is_plain_jpeg(data: bytes) -> bool:
             break
     end = _END_OF_SCAN.search(data, at)
     if end is None:
-        raise BadPicture("damaged: the JPEG has no end")
+        raise BadPicture("damaged: the JPEG has no end-of-image marker")
     marker = data[end.start() + 1]
     if marker != _END_OF_IMAGE and marker not in _NEXT_SEGMENTS:
         raise BadPicture(f"damaged: marker FF{marker:02X} within the picture")

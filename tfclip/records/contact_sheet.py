@@ -1,4 +1,4 @@
-"""A picture of a packed set: some of its pictures with their boxes, captions and labels. Pillow."""
+"""Contact sheet of a record set: pictures with their boxes, captions and labels."""
 
 import itertools
 import textwrap
@@ -14,42 +14,45 @@ from tfclip.records.reader import sample_split
 
 COLUMNS = 4
 CELL = 280
-"""Width of a cell, and height of the room for its picture, in pixels."""
+"""The width of a cell, and the height of its picture area, in pixels."""
 MARGIN = 12
 TEXT_LINES = 12
 LINE = 15
 LETTERS = 44
-"""Letters in a line of text."""
+"""The number of characters in a line of text."""
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
 
 
 def contact_sheet(
     directory: Path, out: Path, *, split: str | None = None, pictures: int = 16, seed: int = 0
 ) -> int:
-    """Draw some records of a packed set into the picture file `out`; return how many.
+    """Draw random records of a set into the picture file `out`, and return their number.
 
     Args:
-        directory: a packed set.
-        out: a .png (or any format Pillow writes); it is replaced.
-        split: the first one by default.
-        pictures: at most so many, drawn by `seed`.
+        directory: a record set.
+        out: a .png file, or another format that Pillow writes; it is replaced.
+        split: one of its splits; by default the first.
+        pictures: the largest number of records.
+        seed: seed of the sample.
 
     Raises:
-        FileNotFoundError, ValueError: no such records or split; a file name Pillow cannot write.
+        FileNotFoundError: no such records.
+        ValueError: an unknown split, or an extension that Pillow cannot write.
     """
     split = split or next(iter(load_manifest(directory).splits))
     return draw_sheet(sample_split(directory, split, pictures, seed), out)
 
 
 def draw_sheet(records: Iterable[dict], out: Path, headings: Sequence[str] = ()) -> int:
-    """Draw records, as NumPy values, into the picture file `out`; return how many.
+    """Draw records (NumPy values by feature) into the picture file `out`; return their number.
 
     Args:
-        records: each a cell, from left to right and from above.
+        records: one record for each cell, row by row.
         out: as in `contact_sheet`.
-        headings: a line above the key of each, or none at all.
+        headings: a text before the key of each record, or () for none.
     """
-    cells = [_cell(r, h) for r, h in itertools.zip_longest(records, headings, fillvalue="")]
+    padded = itertools.chain(headings, itertools.repeat(""))
+    cells = [_cell(record, heading) for record, heading in zip(records, padded, strict=False)]
     height = CELL + TEXT_LINES * LINE + MARGIN
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new(
@@ -67,15 +70,15 @@ def draw_sheet(records: Iterable[dict], out: Path, headings: Sequence[str] = ())
 
 
 def _cell(record: dict, heading: str = "") -> Image.Image:
-    """Draw one record: the picture with its boxes, and below it the texts."""
+    """Draw one record: the picture with its boxes, and the texts below it."""
     picture = Image.open(BytesIO(record[schema.IMAGE])).convert("RGB")
     scale = min(CELL / picture.width, CELL / picture.height)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     cell = Image.new("RGB", (CELL, CELL + TEXT_LINES * LINE + MARGIN), "white")
     cell.paste(picture.resize((width, height)), (0, 0))
     draw = ImageDraw.Draw(cell)
-    named = f"{heading} {_text(record[schema.KEY])}".strip()
-    lines = [(named[-LETTERS:], "black")]
+    title = f"{heading} {_text(record[schema.KEY])}".strip()
+    lines = [(title[-LETTERS:], "black")]
     for at, box in enumerate(zip(*(record[name] for name in schema.BOX), strict=True)):
         color = COLORS[at % len(COLORS)]
         x0, y0, x1, y1 = box

@@ -1,4 +1,4 @@
-"""Finds pictures and captions that stand several times in packed records, also in several sets."""
+"""Find repeated pictures and captions within and across record sets."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,27 +6,28 @@ from functools import partial
 from pathlib import Path
 
 from tfclip.records import schema
-from tfclip.records.exclusions import SAME, find
+from tfclip.records.exclusions import SAME, find_exclusions
 from tfclip.records.manifest import load_manifest, records_reference
 from tfclip.records.reader import read_split, shard_counts
 from tfclip.sources.sample import Sample, Source, SourceOptions
 
 
 def find_duplicates(references: Sequence[str], threads: int = 2) -> tuple[dict, Iterator[dict]]:
-    """Look for repeated pictures and captions within and across splits of packed records.
+    """Find repeated pictures and captions within and across splits of record sets.
 
     Args:
         references: DIR for all its splits, or DIR:SPLIT.
-        threads: pictures that are looked at side by side.
+        threads: the number of threads that hash pictures.
 
     Returns:
-        Counts: `pictures`, `same_file`, `alike`, `captions`, `repeated_captions`; and, read when
-        asked for, an entry `records`, `key`, `reason` for every picture that repeats another one.
-        Pictures with one key are the same by intention, and captions count as repeated as
-        `make_records --deduplicate` would leave them out.
+        Counts: `pictures`, `same_file`, `alike`, `captions`, `repeated_captions`; and an iterator
+        over an entry `records`, `key`, `reason` for every picture that repeats another one.
+        Pictures with the same key do not count as repeated. Captions count as repeated if
+        `make_records --deduplicate` would drop them.
 
     Raises:
-        FileNotFoundError, ValueError: no such records, see `reader.split_files`.
+        FileNotFoundError: no such records, see `reader.split_files`.
+        ValueError: an unknown split.
     """
     sets = {}
     for reference in references:
@@ -35,16 +36,16 @@ def find_duplicates(references: Sequence[str], threads: int = 2) -> tuple[dict, 
             sets[f"{directory}:{name}"] = (directory, name)
     counts = {name: sum(shard_counts(*where)) for name, where in sets.items()}
     source = Source("records", counts, partial(_read, sets))
-    findings = find(source, SourceOptions(deduplicate=True), threads)
-    told = Counter()
+    findings = find_exclusions(source, SourceOptions(deduplicate=True), threads)
+    totals: Counter[str] = Counter()
     for name in counts:
-        told.update(findings.counts(name))
+        totals.update(findings.counts(name))
     result = {
         "pictures": sum(counts.values()),
-        "same_file": told["same_file"],
-        "alike": told["alike"],
+        "same_file": totals["same_file"],
+        "alike": totals["alike"],
         "captions": len(findings.repeated),
-        "repeated_captions": told["repeated_captions"],
+        "repeated_captions": totals["repeated_captions"],
     }
 
     def entries() -> Iterator[dict]:
@@ -55,8 +56,10 @@ def find_duplicates(references: Sequence[str], threads: int = 2) -> tuple[dict, 
                 if at in wanted:
                     originals[at] = f"{sample.key} in {name}"
                 if findings.why[at]:
-                    how = "the same file as" if findings.why[at] == SAME else "looks like"
-                    reason = f"{how} {originals[int(findings.original[at])]}"
+                    relation = (
+                        "the same file as" if findings.why[at] == SAME else "near-duplicate of"
+                    )
+                    reason = f"{relation} {originals[int(findings.original[at])]}"
                     yield {"records": name, "key": sample.key, "reason": reason}
 
     return result, entries()

@@ -1,4 +1,4 @@
-"""A list of ids of pictures to leave out, in all the forms in which an id is written."""
+"""The list of picture ids to exclude, in all common spellings of an id."""
 
 import re
 from collections.abc import Iterator
@@ -11,23 +11,24 @@ from tfclip.sources.sample import Rejected, Sample
 from tfclip.sources.splits import list_lines
 
 Name = tuple[str, str]
-"""How a picture is called (see `_names`), and the name."""
+"""A kind of name (see `_names`) and the name."""
 
 SHOWN = 5
+"""The number of ids shown as examples in a message."""
 _COCO_FILE = re.compile(r"COCO_[a-z]+\d{4}_(\d{1,18})(?:\.\w+)?")
 
 
-class ListedIds:
-    """A file of ids, one per line: keys of any source, what follows the source's name in them, or
-    names of files.
+class ExcludedIds:
+    """A text file of ids, one per line: keys, keys without the name of the source, or file names.
 
-    `391895`, `000000391895` and `000000391895.jpg` are the id 391895 of the source that is packed;
-    `coco/391895` and `COCO_val2014_000000391895.jpg` are COCO's, also in a source that says which
-    of COCO's pictures its own are. A bare number is never another data set's id.
+    `391895`, `000000391895` and `000000391895.jpg` are the id 391895 of the source that is packed.
+    `coco/391895` and `COCO_val2014_000000391895.jpg` are ids of COCO, which also match pictures of
+    a source that records their COCO ids (visual_genome). A bare number never matches the id of
+    another data set.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no id in it.
+        ValueError: the file is empty.
     """
 
     def __init__(self, path: Path):
@@ -36,7 +37,7 @@ class ListedIds:
         self.path = path
         self._lines = list(dict.fromkeys(line for _, line in list_lines(path)))
         if not self._lines:
-            raise ValueError(f"{path} lists no id; it takes one on each line")
+            raise ValueError(f"{path} lists no id; expected: one id on each line")
         self._of: dict[Name, list[int]] = {}
         for at, line in enumerate(self._lines):
             for name in _listed_names(line):
@@ -44,8 +45,8 @@ class ListedIds:
         self._hit = bytearray(len(self._lines))
         self._example = ""
 
-    def have(self, item: Sample | Rejected) -> bool:
-        """Return whether a picture is listed, and note which ids were."""
+    def matches(self, item: Sample | Rejected) -> bool:
+        """Return whether a picture is listed, and record the ids that matched."""
         self._example = self._example or item.key
         hits = [at for name in _item_names(item) for at in self._of.get(name, ())]
         for at in hits:
@@ -53,21 +54,21 @@ class ListedIds:
         return bool(hits)
 
     def check(self, source: str) -> None:
-        """Say how many ids were of no picture, when all pictures were asked for.
+        """Report the ids that matched no picture; call it after `matches` for all pictures.
 
         Raises:
-            ValueError: none of them was.
+            ValueError: no id matched.
         """
-        lost = [line for line, hit in zip(self._lines, self._hit, strict=True) if not hit]
-        examples = f"{', '.join(lost[:SHOWN])}{', ...' if len(lost) > SHOWN else ''}"
-        if len(lost) == len(self._lines):
+        unmatched = [line for line, hit in zip(self._lines, self._hit, strict=True) if not hit]
+        examples = f"{', '.join(unmatched[:SHOWN])}{', ...' if len(unmatched) > SHOWN else ''}"
+        if len(unmatched) == len(self._lines):
             raise ValueError(
-                f"none of the {len(self._lines):,} ids in {self.path} is one of {source}, whose "
-                f"pictures are called {self._example}; other sets' ids need image_data.json"
+                f"none of the {len(self._lines):,} ids in {self.path} matches a picture of "
+                f"{source}, whose keys are like {self._example}; ids of COCO need image_data.json"
             )
-        if lost:
+        if unmatched:
             say(
-                f"{self.path}: {len(lost):,} of {len(self._lines):,} ids are of no picture of "
+                f"{self.path}: {len(unmatched):,} of {len(self._lines):,} ids match no picture of "
                 f"these splits: {examples}"
             )
 
@@ -81,8 +82,8 @@ def _item_names(item: Sample | Rejected) -> Iterator[Name]:
 
 
 def _names(source: str, number: str) -> Iterator[Name]:
-    """Yield the names of one id. A name with a picture's ending is called by it or by what stands
-    before; an id without one is called by itself, with any ending, and with zeros in front."""
+    """Yield the names that match one id. A file name matches with or without its extension; an id
+    without extension matches with any extension and with leading zeros."""
     last = number.rpartition("/")[2]
     for prefix, text in (("key " + source, number), ("", number), ("last", last)):
         stem = _stem(text)
@@ -96,19 +97,19 @@ def _names(source: str, number: str) -> Iterator[Name]:
 def _listed_names(line: str) -> Iterator[Name]:
     source, slash, rest = line.partition("/")
     if slash:
-        yield from _asked("key " + source, rest)
+        yield from _spellings("key " + source, rest)
         if source in SOURCES or source.startswith("tfds:"):
             return
-    if found := _COCO_FILE.fullmatch(line.rpartition("/")[2]):
-        yield from _asked("key coco", found[1])
-    yield from _asked("", line)
+    if match := _COCO_FILE.fullmatch(line.rpartition("/")[2]):
+        yield from _spellings("key coco", match[1])
+    yield from _spellings("", line)
     if not slash:
-        yield from _asked("last", line)
+        yield from _spellings("last", line)
     elif _stem(line.rpartition("/")[2]).isdecimal():  # val2017/000000391895.jpg
         yield ":plain", _number(_stem(line.rpartition("/")[2]))
 
 
-def _asked(prefix: str, text: str) -> Iterator[Name]:
+def _spellings(prefix: str, text: str) -> Iterator[Name]:
     yield prefix + ":exact", text
     if _stem(text) == text:
         yield prefix + ":stem", text

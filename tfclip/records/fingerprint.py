@@ -1,6 +1,8 @@
-"""Perceptual hashes of 73 bytes: 64- and 256-bit DCT hashes and a 4 x 4 chroma grid.
+"""Perceptual hashes: 64- and 256-bit DCT hashes and a 4 x 4 chroma grid, in 81 bytes.
 
-They find equal files and altered copies of a picture.
+They identify equal files and near-duplicates (recompressed, resized or brightened copies). Other
+near-duplicates may be missed. After pHash (Zauner 2010, Implementation and benchmarking of
+perceptual image hash functions).
 """
 
 import hashlib
@@ -17,23 +19,27 @@ from PIL import Image, ImageOps
 from tfclip.records.check import MAX_BYTES, MAX_PIXELS, OPENED
 
 FINGERPRINT = np.dtype(
-    [("known", "u1"), ("exact", "<u8"), ("coarse", "<u8"), ("fine", "<u8", 4), ("color", "u1", 32)]
+    [("level", "u1"), ("exact", "<u8"), ("coarse", "<u8"), ("fine", "<u8", 4), ("color", "u1", 32)]
 )
-"""`known` is 0 for a picture that could not be read, 1 for one so even that only `exact`, the hash
-of its bytes, tells it from others, and 2 otherwise. `coarse` and `fine` have a bit for each of the
-8 x 8 and 16 x 16 lowest frequencies of its brightness: is it above their median, and for `fine`
-above what compression alone makes? `color` is Cb and Cr of 4 x 4 fields. After pHash (Zauner 2010,
-Implementation and benchmarking of perceptual image hash functions)."""
-EXACT, ALIKE = 1, 2
-"""How a picture repeats another one: the same bytes, or the same by perceptual hash."""
+"""The hashes of one picture.
 
-# Of 6.5 million pairs of different photographs (3,000 of Flickr8k, 2,000 of CIFAR-10) none was as
-# near as FINE, and none of JPEG quality 40, of half the size or 15 % brighter was as far as that.
+`level`: 2; 1 if the picture is too uniform for perceptual hashes, so that only `exact` is set; 0 if
+it could not be read.
+`exact`: the BLAKE2b digest of the bytes of the file.
+`coarse`, `fine`: one bit for each of the 8 x 8 and 16 x 16 lowest DCT frequencies of the
+brightness, 1 where it is above their median (and, in `fine`, above the noise of JPEG compression).
+`color`: the mean Cb and Cr of a 4 x 4 grid."""
+EXACT, ALIKE = 1, 2
+"""How a picture repeats another one: the same bytes, or a near-duplicate by perceptual hash."""
+
+# Largest distances of near-duplicates. No two of 6.5 million pairs of different photographs (3,000
+# of Flickr8k, 2,000 of CIFAR-10) were within FINE_BITS; all copies with JPEG quality 40, half the
+# size or 15 % more brightness were.
 COARSE_BITS, FINE_BITS, COLOR_STEPS = 8, 32, 16
 
 _SIDE = 32
 _WAVES = np.cos(np.pi * np.outer(np.arange(16), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE))
-_LEAST_SPREAD = 6.0  # of 255: below it the frequencies are noise
+_LEAST_SPREAD = 6.0  # standard deviation of 0..255; below it the frequencies are noise
 _LEAST_WAVE = 50.0
 _AT_ONCE = 64
 _BLOCK = 1024
@@ -41,23 +47,24 @@ _BANDS = np.array_split(np.arange(64), COARSE_BITS + 1)
 
 
 def fingerprint(image: Path | bytes) -> np.ndarray:
-    """Return the fingerprint of a picture, a () array of `FINGERPRINT`; any file may be given."""
-    found = np.zeros((), FINGERPRINT)
+    """Return the hashes of a picture, a () array of `FINGERPRINT`; `level` 0 for an unreadable
+    file."""
+    hashes = np.zeros((), FINGERPRINT)
     try:
         data = image if isinstance(image, bytes) else _content(image)
-        brightness, color = _seen(data)
-    # Decoders of untrusted bytes raise nearly anything; packing will say what is wrong.
+        brightness, color = _thumbnail(data)
+    # Decoders of untrusted bytes raise many types of errors; packing reports them.
     except Exception:
-        return found
-    found["known"] = 1
-    found["exact"] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+        return hashes
+    hashes["level"] = 1
+    hashes["exact"] = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
     if brightness.std() >= _LEAST_SPREAD:
         waves = _WAVES @ brightness @ _WAVES.T
-        found["known"] = 2
-        found["coarse"] = _bits(waves[:8, :8])[0]
-        found["fine"] = _bits(waves, _LEAST_WAVE)
-        found["color"] = color
-    return found
+        hashes["level"] = 2
+        hashes["coarse"] = _bits(waves[:8, :8])[0]
+        hashes["fine"] = _bits(waves, _LEAST_WAVE)
+        hashes["color"] = color
+    return hashes
 
 
 def _content(path: Path) -> bytes:
@@ -66,12 +73,13 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _seen(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _thumbnail(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the brightness, (32, 32) float64, and Cb and Cr of the 4 x 4 grid, (32,) uint8."""
     with Image.open(BytesIO(data), formats=OPENED) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise ValueError("too large")
-        picture.draft("YCbCr", (4 * _SIDE, 4 * _SIDE))  # of a JPEG, all that is needed
-        small = picture if picture.mode in ("RGB", "YCbCr") else picture.convert("RGB")
+        picture.draft("YCbCr", (4 * _SIDE, 4 * _SIDE))  # decodes a JPEG at a lower resolution
+        small: Image.Image = picture if picture.mode in ("RGB", "YCbCr") else picture.convert("RGB")
         exif = picture.getexif()
         small = small.resize((_SIDE, _SIDE), Image.Resampling.BOX)
     if exif:
@@ -83,7 +91,7 @@ def _seen(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bits(waves: np.ndarray, least: float = -np.inf) -> np.ndarray:
-    """Return a bit for each frequency, 64 to a number."""
+    """Return one bit for each frequency, packed into uint64 numbers."""
     values = waves.ravel().copy()
     values[0] = 0.0  # the mean brightness
     return np.packbits(values > max(np.median(values), least)).view("<u8")
@@ -92,7 +100,13 @@ def _bits(waves: np.ndarray, least: float = -np.inf) -> np.ndarray:
 def fingerprints(
     pictures: Iterable[Any], picture_of: Callable[[Any], Path | bytes | None], threads: int
 ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yield every item with the fingerprint of its picture, in order; decoders run side by side."""
+    """Yield every item with the hashes of its picture, in order.
+
+    Args:
+        pictures: the items; read lazily.
+        picture_of: returns the picture of an item, or None for an item without one.
+        threads: the number of threads that decode and hash.
+    """
     iterator = iter(pictures)
     nothing = np.zeros((), FINGERPRINT)
 
@@ -106,20 +120,25 @@ def fingerprints(
 
 
 def first_alike(prints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find for each of N pictures an earlier one that it repeats.
+    """Find for each of N pictures the first earlier one that it repeats.
 
     Args:
-        prints: (N,) of `FINGERPRINT`.
+        prints: (N,) `FINGERPRINT`.
 
     Returns:
-        The position of that picture, (N,) int64, -1 for none; and how, (N,) uint8: `EXACT`,
-        `ALIKE` or 0. Memory: a few numbers for each picture, and blocks of `_BLOCK`.
+        The position of that picture, (N,) int64, -1 for none; and how it is repeated, (N,) uint8:
+        `EXACT`, `ALIKE` or 0. Takes a few numbers of memory per picture, and blocks of `_BLOCK`.
+
+    >>> prints = np.zeros(3, FINGERPRINT)
+    >>> prints["level"], prints["exact"] = 1, (5, 6, 5)
+    >>> [array.tolist() for array in first_alike(prints)]
+    [[-1, -1, 0], [0, 0, 1]]
     """
     first = np.full(len(prints), -1, np.int64)
     how = np.zeros(len(prints), np.uint8)
-    _note_equal(prints["exact"], np.flatnonzero(prints["known"]), first, how, EXACT)
-    hashed = np.flatnonzero((prints["known"] == 2) & (first < 0))
-    # Equal hashes by sorting: any number of them costs no pairs.
+    _note_equal(prints["exact"], np.flatnonzero(prints["level"]), first, how, EXACT)
+    hashed = np.flatnonzero((prints["level"] == 2) & (first < 0))
+    # Equal hashes are found by sorting, without comparing pairs.
     whole = np.ascontiguousarray(prints[hashed][["coarse", "fine", "color"]])
     packed = np.frombuffer(whole.tobytes(), f"V{whole.dtype.itemsize}")
     if len(hashed):
@@ -128,7 +147,7 @@ def first_alike(prints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         equal[hashed] = number
         _note_equal(equal, hashed, first, how, ALIKE)
     hashed = hashed[first[hashed] < 0]
-    # Two of at most COARSE_BITS different bits agree in one of COARSE_BITS + 1 bands.
+    # Two hashes that differ in at most COARSE_BITS bits agree in one of COARSE_BITS + 1 bands.
     for band in _BANDS:
         mask = np.uint64(sum(1 << int(bit) for bit in band))
         _note_near(prints, hashed, prints["coarse"][hashed] & mask, first, how)

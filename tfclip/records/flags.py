@@ -1,4 +1,4 @@
-"""The flags of make_records: what all sources take, what some take beside, and its other tasks."""
+"""The flags of make_records: those of all sources, those of some, and those of its subcommands."""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,7 +10,7 @@ from tfclip.records.options import SHUFFLED, PackOptions
 from tfclip.sources.registry import TFDS
 from tfclip.sources.sample import SourceOptions
 
-# Bytes and special tokens, and some for characters.
+# 256 bytes, the special tokens, and room for characters.
 LEAST_VOCABULARY = 300
 
 
@@ -21,33 +21,33 @@ class PackFlags:
     data: Path
     """The folder of the data set."""
     out: Path
-    """The directory to make."""
+    """The directory to create."""
     packing: PackOptions = field(default_factory=lambda: PackOptions(order=SHUFFLED))
     vocab: Path | None = None
-    """A vocabulary to put beside the records: a WordPiece vocab.txt, or the vocab.model of other
+    """A vocabulary to store with the records: a WordPiece vocab.txt, or the vocab.model of other
     records; by default one is learnt from the training captions."""
     vocab_size: int = 8000
     """The largest size of a learnt vocabulary."""
     cased: bool = False
-    """Learn a vocabulary that keeps upper and lower case apart."""
+    """Learn a vocabulary that distinguishes upper and lower case."""
     val_fraction: float = 0.0
-    """For data without splits: hold out this share of the pictures as val, by --seed; pictures that
-    are alike stay together, and so do those of one --group-column."""
+    """For data without splits: hold out this fraction of the pictures as val, at random by --seed.
+    Near-duplicates and pictures with the same --group-column stay in one split."""
     test_fraction: float = 0.0
-    """The same for test."""
+    """The fraction to hold out as test."""
     exclude_ids: Path | None = None
-    """A file of ids or file names of pictures to leave out, one per line; for visual_genome also
-    coco/123."""
+    """A file with the ids or file names of pictures to exclude, one per line; for visual_genome
+    also COCO ids, coco/123."""
     exclude_images: Path | None = None
-    """A folder of pictures, such as a test set: pictures that match one of them, as the same file
-    or by perceptual hash, are left out."""
+    """A folder of pictures to exclude, such as a test set: the same files, and near-duplicates by
+    perceptual hash."""
     deduplicate: bool = False
-    """Leave out pictures that repeat an earlier one, as the same file or by perceptual hash, and
-    repeated captions."""
+    """Exclude pictures that repeat an earlier one, as the same file or as a near-duplicate by
+    perceptual hash, and repeated captions."""
     runner: str | None = None
-    """Pack with Apache Beam, on DirectRunner or any other that Beam knows; by default without."""
+    """Pack with Apache Beam on this runner, for example DirectRunner; by default without Beam."""
     beam_options: tuple[str, ...] = ()
-    """Beam's own options for --runner, without dashes: direct_num_workers=4."""
+    """Options of the Beam runner, without dashes: direct_num_workers=4."""
 
     def __post_init__(self):
         for name, fraction in (("val", self.val_fraction), ("test", self.test_fraction)):
@@ -56,151 +56,164 @@ class PackFlags:
                     f"received --{name}-fraction {fraction}; allowed: 0 to below 1, such as 0.1"
                 )
         if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("--val-fraction and --test-fraction leave nothing to train on")
+            raise ValueError(
+                f"received --val-fraction {self.val_fraction} and --test-fraction "
+                f"{self.test_fraction}; allowed: a sum below 1, which leaves pictures to train on"
+            )
         if self.vocab_size < LEAST_VOCABULARY:
             raise ValueError(
                 f"received --vocab-size {self.vocab_size}; allowed: {LEAST_VOCABULARY} or more, "
-                "256 of which are bytes"
+                "because 256 entries are bytes"
             )
         if self.vocab is not None and self.cased:
-            raise ValueError("--cased is for a learnt vocabulary; a given one says it itself")
+            raise ValueError(
+                "received --vocab and --cased; --cased is for a learnt vocabulary, the case of a "
+                "given one is fixed"
+            )
         if self.beam_options and self.runner is None:
-            raise ValueError("--beam-options go with --runner, DirectRunner for instance")
+            raise ValueError(
+                "received --beam-options without --runner; add --runner, for example DirectRunner"
+            )
         if self.vocab is not None and not self.vocab.is_file():
             raise FileNotFoundError(
                 f"no vocabulary at {self.vocab}; --vocab takes a vocab.txt or a vocab.model"
             )
 
     def source_options(self) -> SourceOptions:
-        """Return what the source is opened with: the flags that have the names of its options."""
-        known = {option.name for option in fields(SourceOptions)}
-        given = {flag.name: getattr(self, flag.name) for flag in fields(self) if flag.name in known}
+        """Return the options of the source: the flags of the same names."""
+        names = {option.name for option in fields(SourceOptions)}
+        given = {flag.name: getattr(self, flag.name) for flag in fields(self) if flag.name in names}
         return SourceOptions(seed=self.packing.seed, splits=self.packing.splits, **given)
 
 
 @dataclass(frozen=True)
 class LinkFlags(PackFlags):
-    """Pack a data set of annotations and pictures."""
+    """Pack a data set of picture files with annotations."""
 
     follow_links: bool = False
-    """Follow the links of a Hugging Face cache into its own store."""
+    """Follow the links of a Hugging Face cache into its blobs folder."""
 
 
 @dataclass(frozen=True)
 class VisualGenomeFlags(LinkFlags):
-    """Pack Visual Genome: region phrases with their boxes, split by seed when no ids are given."""
+    """Pack Visual Genome: region phrases with boxes, split at random when no id lists are given."""
 
     id_lists: dict[str, Path] = field(default_factory=dict)
-    """Files of image ids, one per line, for every split: train ids.txt val more.txt."""
+    """For each split a file of image ids, one per line: train ids.txt val more.txt."""
     phrases_as_captions: bool = False
-    """Store the region phrases as captions of the whole picture too."""
+    """Also store the region phrases as captions of the whole picture."""
 
 
 @dataclass(frozen=True)
 class CocoFlags(LinkFlags):
-    """Pack COCO: captions, official or Karpathy's; labels of instances_<split>.json."""
+    """Pack COCO: official or Karpathy's captions, and labels of instances_<split>.json."""
 
     labels: bool = False
-    """Store the classes of instances_<split>.json too; what is crowds alone is difficult. Without
-    any file of captions labels are stored by themselves."""
+    """Also store the classes of instances_<split>.json as labels; a class with crowd annotations
+    only is difficult. Always on where there are no captions."""
 
 
 @dataclass(frozen=True)
 class VocFlags(LinkFlags):
-    """Pack Pascal VOC, or a set of one's own in its layout."""
+    """Pack Pascal VOC, or other data in its layout."""
 
     class_names: tuple[str, ...] = ()
-    """The classes in their order; by default Pascal's, or those that the annotations name."""
+    """The class names, in order; by default Pascal's, or those in the annotations."""
 
 
 @dataclass(frozen=True)
 class ImageFolderFlags(LinkFlags):
-    """Pack class folders, DIR/<class>/*.jpg or DIR/<split>/<class>/*.jpg; folders are labels."""
+    """Pack class folders, DIR/<class>/*.jpg or DIR/<split>/<class>/*.jpg; their names are
+    labels."""
 
     caption_template: str | None = None
-    """Give each picture a caption made of its class, "a photo of a {}."; by default none."""
+    """Template of a caption with the class name, "a photo of a {}."; by default no caption."""
 
 
 @dataclass(frozen=True)
 class CaptionTableFlags(PackFlags):
-    """Pack a table of captions: .csv, .tsv or .jsonl, or a folder with one for each split."""
+    """Pack a table of captions: .csv, .tsv or .jsonl, or a folder with one table per split."""
 
     images: Path | None = None
-    """The folder that the paths start from; by default that of the table."""
+    """The folder that the paths are relative to; by default that of the table."""
     image_field: Annotated[str | None, arg(name="path-column")] = None
-    """The column of paths; by default one that is named like one."""
+    """The column of picture paths; by default one with a usual name, such as image or path."""
     caption_fields: Annotated[tuple[str, ...], arg(name="caption-columns")] = ()
-    """The columns of captions; by default those that are named like some."""
+    """The columns of captions; by default those with a usual name, such as caption or text."""
     split_field: Annotated[str | None, arg(name="split-column")] = None
-    """The column that names the split of a row; by default the table's name does, or train."""
+    """The column of the split; by default the name of the table gives the split, or train."""
     group_field: Annotated[str | None, arg(name="group-column")] = None
-    """The column that tells which pictures belong together, for --val-fraction."""
+    """The column of group ids: pictures of one group stay in one split of --val-fraction."""
     separator: str | None = None
-    """The sign between columns; by default that of the ending, or what the first line holds."""
+    """The character between columns; by default that of the extension, or found in the first
+    line."""
     caption_separator: str | None = None
-    """The sign between several captions in one cell; JSON and Python lists are read without."""
+    """The character between several captions in one cell; JSON and Python lists need none."""
     labels_field: Annotated[str | None, arg(name="labels-column")] = None
     """The column that lists the classes of a picture."""
     labels_separator: str | None = None
-    """The sign between classes in one cell; by default | or ; or that of a list."""
+    """The character between classes in one cell; by default | or ; JSON and Python lists need
+    none."""
     label_fields: Annotated[tuple[str, ...], arg(name="label-columns")] = ()
-    """Columns of 0 and 1 (-1: not known), one for each class."""
+    """Columns of 0 and 1 (-1: unknown), one per class."""
     class_names: tuple[str, ...] = ()
-    """The classes in their order; by default sorted."""
+    """The class names, in order; by default sorted."""
     follow_links: bool = False
-    """Follow the links of a Hugging Face cache into its own store."""
+    """Follow the links of a Hugging Face cache into its blobs folder."""
 
 
 @dataclass(frozen=True)
 class ParquetFlags(PackFlags):
-    """Pack parquet or Arrow tables with pictures inside: Hugging Face's, img2dataset's."""
+    """Pack parquet or Arrow tables that contain pictures, as of Hugging Face and img2dataset."""
 
     image_field: Annotated[str | None, arg(name="image-column")] = None
-    """The column of pictures; by default one of the usual names."""
+    """The column of pictures; by default one with a usual name, such as image."""
     caption_fields: Annotated[tuple[str, ...], arg(name="caption-columns")] = ()
-    """The columns of captions; by default those that are named like some."""
+    """The columns of captions; by default those with a usual name, such as caption or text."""
     caption_separator: str | None = None
-    """The sign between several captions in one cell; lists are read without."""
+    """The character between several captions in one cell; lists need none."""
     key_field: Annotated[str | None, arg(name="key-column")] = None
-    """The column with the id of the picture; by default one of the usual names."""
+    """The column of picture ids; by default one with a usual name, such as id."""
     labels_field: Annotated[str | None, arg(name="labels-column")] = None
-    """The column that lists the classes of a picture; without captions a ClassLabel by default."""
+    """The column that lists the classes of a picture; by default a ClassLabel, without captions."""
     labels_separator: str | None = None
-    """The sign between classes in one cell; by default | or ; or that of a list."""
+    """The character between classes in one cell; by default | or ; JSON and Python lists need
+    none."""
     label_fields: Annotated[tuple[str, ...], arg(name="label-columns")] = ()
-    """Columns of 0 and 1 (-1: not known), one for each class."""
+    """Columns of 0 and 1 (-1: unknown), one per class."""
     class_names: tuple[str, ...] = ()
-    """The classes in their order; by default sorted, or as the table has them."""
+    """The class names, in order; by default as in the table, or sorted."""
 
 
 @dataclass(frozen=True)
 class ForeignRecordsFlags(PackFlags):
-    """Pack TFRecords that others wrote: img2dataset's, TF Model Garden's COCO, rows of captions."""
+    """Pack TFRecords of other programs: img2dataset, TF Model Garden's COCO, one record per
+    caption."""
 
     image_field: Annotated[str | None, arg(name="image-feature")] = None
-    """The feature with the encoded picture; by default one of the usual names."""
+    """The feature with the encoded picture; by default one with a usual name."""
     caption_fields: Annotated[tuple[str, ...], arg(name="caption-features")] = ()
-    """The features with captions; by default the first of the usual names."""
+    """The features with captions; by default the first with a usual name."""
     key_field: Annotated[str | None, arg(name="key-feature")] = None
-    """The feature with the id of the picture; by default one of the usual names."""
+    """The feature with the id of the picture; by default one with a usual name."""
     boxes_as_regions: bool = False
-    """Store objects as regions, with the class name for a phrase."""
+    """Store labelled boxes as regions whose phrase is the class name."""
 
 
 @dataclass(frozen=True)
 class WebdatasetFlags(PackFlags):
-    """Pack webdataset shards: .tar files holding NAME.jpg with NAME.txt or NAME.json."""
+    """Pack WebDataset shards: .tar files with NAME.jpg and NAME.txt or NAME.json."""
 
     caption_fields: Annotated[tuple[str, ...], arg(name="caption-fields")] = ()
-    """Take captions from these fields of NAME.json; by default from NAME.txt, or caption."""
+    """The fields of NAME.json with captions; by default NAME.txt, or the field caption."""
 
 
 @dataclass(frozen=True)
 class ImageTextFlags(LinkFlags):
-    """Pack pictures with texts in files of the same name: NAME.jpg with NAME.txt or NAME.json."""
+    """Pack pictures with text files of the same name: NAME.jpg with NAME.txt or NAME.json."""
 
     caption_fields: Annotated[tuple[str, ...], arg(name="caption-fields")] = ()
-    """Take captions from these fields of NAME.json; by default from NAME.txt, or caption."""
+    """The fields of NAME.json with captions; by default NAME.txt, or the field caption."""
 
 
 @dataclass(frozen=True)
@@ -210,11 +223,11 @@ class TfdsFlags(PackFlags):
     image_field: Annotated[str | None, arg(name="image-feature")] = None
     """The feature with the picture; by default the only one."""
     caption_fields: Annotated[tuple[str, ...], arg(name="caption-features")] = ()
-    """The features with captions, captions/text; by default those named like some."""
+    """The features with captions, captions/text; by default those with a usual name."""
     caption_template: str | None = None
-    """Make a caption of each class of a picture, "a photo of a {}."; by default none."""
+    """Template of a caption for each class, "a photo of a {}."; by default no caption."""
     boxes_as_regions: bool = False
-    """Store objects as regions, with the class name for a phrase."""
+    """Store labelled boxes as regions whose phrase is the class name."""
 
 
 FLAGS = {
@@ -232,17 +245,17 @@ FLAGS = {
     "image_text": ImageTextFlags,
     TFDS: TfdsFlags,
 }
-"""What the sources take beside the flags of all."""
+"""The flags of each source."""
 
 
 @dataclass(frozen=True)
 class VerifyFlags:
-    """Check every byte, count and hash of packed records; exit code 1 when something is wrong."""
+    """Check every byte, count and hash of packed records; exit code 1 when there is a problem."""
 
     records: Positional[Path]
     """A directory of packed records."""
     repair: bool = False
-    """Pack the damaged shards again, and those alone; needs --data."""
+    """Pack the damaged shards again; needs --data."""
     data: Path | None = None
     """The folder of the data set that the records were packed from, for --repair."""
     workers: int = PackOptions().workers
@@ -250,21 +263,24 @@ class VerifyFlags:
 
     def __post_init__(self):
         if self.repair != (self.data is not None):
-            raise ValueError("--repair packs shards again, and takes --data DIR, the data set")
+            raise ValueError(
+                "--repair and --data belong together: --repair packs shards again from --data "
+                "DIR, the data set"
+            )
         if self.workers < 1:
             raise ValueError(f"received --workers {self.workers}; allowed: 1 or more")
 
 
 @dataclass(frozen=True)
 class DuplicatesFlags:
-    """Find pictures and captions that packed records hold several times, within and across sets."""
+    """Find repeated pictures and captions in packed records, within and across sets."""
 
     records: Positional[tuple[str, ...]]
     """Packed records, DIR or DIR:SPLIT; several are compared with each other."""
     out: Path | None = None
-    """A file to list every repeated picture in, duplicates.jsonl."""
+    """A file for the list of repeated pictures, duplicates.jsonl."""
     threads: int = 2
-    """Pictures that are looked at side by side."""
+    """The number of threads that hash pictures."""
 
     def __post_init__(self):
         if self.threads < 1:
@@ -282,11 +298,11 @@ class InspectFlags:
     out: Path
     """The picture to write, sheet.png."""
     split: str | None = None
-    """What to look at; by default the sheet shows the first split, and all of them are counted."""
+    """The split; by default the sheet shows the first one, and the statistics cover all."""
     pictures: int = 16
-    """At most so many."""
+    """The largest number of pictures on the sheet."""
     seed: int = 0
-    """Decides which."""
+    """Seed of the sample of pictures."""
 
     def __post_init__(self):
         if self.pictures < 1:

@@ -1,4 +1,4 @@
-"""manifest.json: what a packed set holds. Written last: a set without one is unfinished."""
+"""manifest.json, the description of a record set. Written last: a set without one is unfinished."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ LEARNT_VOCABULARY, VOCABULARY = "vocab.model", "vocab.txt"
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of records. `sha256` is that of the whole file, in hexadecimal."""
+    """One file of records. `sha256` is the digest of the whole file, in hexadecimal."""
 
     file: str
     split: str
@@ -30,10 +30,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What a split holds.
+    """The counts of a split.
 
-    `skipped` counts the rejected inputs, that skipped.jsonl lists; `dropped` counts the captions
-    and regions that were left out of packed pictures.
+    `skipped` counts the rejected inputs, which skipped.jsonl lists; `dropped` counts the captions
+    and regions that were dropped from packed pictures.
     """
 
     images: int = 0
@@ -47,9 +47,10 @@ class SplitCounts:
 class Manifest:
     """The content of manifest.json.
 
-    `caption_words` counts, for each split, the captions and phrases of every length in words.
-    `packing` holds the options that decide the content, not how it was packed (workers); under
-    `vocabulary` the kind and the text rules of the vocabulary (not in sets of earlier versions).
+    `caption_words` holds, for each split, the number of captions and phrases of every length in
+    words. `packing` holds the options that determine the content (the number of workers does not)
+    and, in its entry `vocabulary`, the type and text rules of the vocabulary, which sets of earlier
+    versions lack.
     """
 
     source: str
@@ -62,12 +63,13 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def text(self) -> str:
-        """Return the JSON text; equal manifests have equal texts."""
+        """Return the JSON text. Equal manifests have equal texts."""
         content = {"schema_version": self.schema_version} | dataclasses.asdict(self)
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the JSON text: it names the packed data, for caches and runs."""
+        """Return the sha256 of the JSON text, which identifies the packed data in caches and
+        runs."""
         return hashlib.sha256(self.text().encode()).hexdigest()
 
     def save(self, directory: Path) -> None:
@@ -78,7 +80,7 @@ class Manifest:
         """Return the shards of a split, in order.
 
         Raises:
-            ValueError: there is no such split; the message names those there are.
+            ValueError: an unknown split; the message lists the splits of the set.
         """
         if split not in self.splits:
             raise unknown(f"split of {self.source} records", split, self.splits)
@@ -86,11 +88,11 @@ class Manifest:
 
 
 def load_manifest(directory: Path | str) -> Manifest:
-    """Read the manifest of a packed set.
+    """Read the manifest of a record set.
 
     Raises:
-        FileNotFoundError: no such directory, or the set in it is not finished.
-        ValueError: the manifest is damaged, or of a schema that this version does not know.
+        FileNotFoundError: no such directory, or an unfinished set.
+        ValueError: the manifest is damaged, or has a schema version that this tfclip does not read.
     """
     directory = Path(directory)
     make = f"python -m tfclip.make_records SOURCE --data DIR --out {directory}"
@@ -98,7 +100,7 @@ def load_manifest(directory: Path | str) -> Manifest:
         raise FileNotFoundError(f"no records at {directory}; run {make}")
     path = directory / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"{directory} has no {MANIFEST}: not finished; run {make}")
+        raise FileNotFoundError(f"{directory} has no {MANIFEST}: the set is unfinished; run {make}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema_version"]
@@ -119,13 +121,13 @@ def _manifest(content: dict) -> Manifest:
     fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
     for shard in fields["shards"]:
         if shard.split not in fields["splits"]:
-            raise ValueError(f"shard {shard.file} of an unknown split {shard.split!r}")
+            raise ValueError(f"shard {shard.file} has an unknown split {shard.split!r}")
         if Path(shard.file).name != shard.file:
-            raise ValueError(f"shard {shard.file!r} outside the directory")
+            raise ValueError(f"shard {shard.file!r} is outside the directory")
     fields["class_names"] = tuple(fields["class_names"])
     fields["caption_words"] = {
-        split: {int(words): count for words, count in counted.items()}
-        for split, counted in fields["caption_words"].items()
+        split: {int(words): count for words, count in counts.items()}
+        for split, counts in fields["caption_words"].items()
     }
     return Manifest(**fields)
 
@@ -141,7 +143,15 @@ def records_reference(text: str, default: str) -> tuple[Path, str]: ...
 @overload
 def records_reference(text: str, default: None = None) -> tuple[Path, str | None]: ...
 def records_reference(text: str, default: str | None = None) -> tuple[Path, str | None]:
-    """Split "records/flickr8k:dev" into the directory and the split; `default` without a split."""
+    """Split DIRECTORY:SPLIT into both parts; the split is `default` when none is given.
+
+    Raises:
+        ValueError: the directory or the split is empty.
+
+    >>> directory, split = records_reference("records/flickr8k:dev")
+    >>> str(directory), split
+    ('records/flickr8k', 'dev')
+    """
     path, colon, split = text.rpartition(":")
     if not colon or "/" in split or Path(text).is_dir():
         return Path(text), default

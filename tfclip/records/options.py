@@ -1,4 +1,4 @@
-"""How a source is packed: the options, and what follows from them and from the source's counts."""
+"""The options of packing, and what follows from them: counts, sampled items and shards."""
 
 import os
 import random
@@ -15,27 +15,27 @@ SHUFFLED, IN_ORDER = ORDERS = ("shuffled", "source")
 
 @dataclass(frozen=True)
 class PackOptions:
-    """What decides the content of a packed set, and how the work is done."""
+    """The options that determine the content of a record set, and how it is made."""
 
     image_size: int | None = None
-    """Shrink pictures with a longer short side to this; by default all keep their size."""
+    """Shrink pictures whose short side is longer than this, in pixels; by default none."""
     splits: tuple[str, ...] = ()
-    """The splits to pack; by default all that the source has."""
+    """The splits to pack; by default all."""
     max_images: int | None = None
-    """At most so many pictures of every split, drawn by --seed."""
+    """The largest number of pictures of each split, sampled by --seed."""
     seed: int = 0
-    """Decides the order, which pictures --max-images takes, and the split of a source without."""
+    """Seed of the order, of the sample of --max-images, and of random splits."""
     order: str = IN_ORDER
-    """The order of the records: shuffled by --seed, so that every batch holds pictures from all
-    parts of sorted data (what make_records does by itself); or source, as the data set has them."""
+    """The order of the records: `shuffled` by --seed, so that batches of sorted data are mixed (the
+    default of make_records); or `source`, the order of the data set."""
     shards: int | None = None
-    """Shards for every split; by default one for about 1,000 pictures."""
+    """The number of shards of each split; by default one per 1,000 pictures."""
     max_skipped: float = 0.01
-    """The largest share of rejected pictures that still makes a set; more ends with exit code 3."""
+    """The largest allowed fraction of rejected pictures; with more, exit code 3 and no records."""
     workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
-    """Processes that check pictures; the result does not depend on it."""
+    """The number of processes that check pictures; it does not affect the result."""
     overwrite: bool = False
-    """Replace a finished set, when the new one is complete."""
+    """Replace a finished set as soon as the new one is complete."""
 
     def __post_init__(self):
         for name in ("image_size", "max_images", "shards", "workers"):
@@ -50,7 +50,7 @@ class PackOptions:
             raise ValueError(f"received --max-skipped {self.max_skipped}; allowed: 0 to 1")
 
     def content(self) -> dict:
-        """Return the options that decide the content, for the manifest."""
+        """Return the options that determine the content, for the manifest."""
         names = ("image_size", "splits", "max_images", "seed", "order", "shards")
         return {name: getattr(self, name) for name in names}
 
@@ -59,11 +59,11 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def planned(source: Source, options: PackOptions) -> dict[str, int]:
-    """Return how many items of which splits will be packed.
+def planned_counts(source: Source, options: PackOptions) -> dict[str, int]:
+    """Return the number of items to pack of each split.
 
     Raises:
-        ValueError: an unknown split, one without pictures, or a name no file can have.
+        ValueError: an unknown or empty split, or a name that is not allowed in a file name.
     """
     splits = tuple(dict.fromkeys(options.splits)) or tuple(source.counts)
     if not splits:
@@ -75,14 +75,14 @@ def planned(source: Source, options: PackOptions) -> dict[str, int]:
             raise ValueError(f"received the split name {split!r}; allowed: letters, digits, _ . -")
         if not source.counts[split]:
             raise ValueError(
-                f"split {split!r} of {source.name} is empty; leave it out with --splits"
+                f"split {split!r} of {source.name} is empty; choose the others with --splits"
             )
     most = options.max_images
     return {s: min(source.counts[s], most or source.counts[s]) for s in splits}
 
 
-def drawn(split: str, count: int, options: PackOptions) -> frozenset[int] | None:
-    """Return the positions of the items to pack, out of `count`; None means all."""
+def sampled_positions(split: str, count: int, options: PackOptions) -> frozenset[int] | None:
+    """Return the positions, out of `count`, of the items to pack; None for all."""
     if options.max_images is None or options.max_images >= count:
         return None
     return frozenset(
@@ -91,13 +91,17 @@ def drawn(split: str, count: int, options: PackOptions) -> frozenset[int] | None
 
 
 def shard_ends(count: int, shards: int | None) -> list[int]:
-    """Return where each shard ends: shard k of S holds the items k * count // S and on."""
+    """Return the end of each shard; shard k of S begins at item k * count // S.
+
+    >>> shard_ends(10, shards=3)
+    [3, 6, 10]
+    """
     number = min(count, shards or max(1, round(count / IMAGES_PER_SHARD)))
     return [(k + 1) * count // number for k in range(number)]
 
 
 class Span(NamedTuple):
-    """A shard, and the items that it holds: those from `start` to before `end`."""
+    """A shard and the range of its items, from `start` to before `end`."""
 
     file: str
     start: int
@@ -114,5 +118,9 @@ def shard_spans(split: str, count: int, shards: int | None) -> list[Span]:
 
 
 def shard_name(split: str, number: int, of: int) -> str:
-    """Return the file name of a shard: train-00003-of-00016.tfrecord."""
+    """Return the file name of a shard.
+
+    >>> shard_name("train", 3, 16)
+    'train-00003-of-00016.tfrecord'
+    """
     return f"{split}-{number:05d}-of-{of:05d}.tfrecord"

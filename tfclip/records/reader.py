@@ -1,4 +1,4 @@
-"""Read packed records with tf.data: parsed, not decoded, in an order that (seed, epoch) decides."""
+"""Read record sets with tf.data: parsed, not decoded, in an order determined by seed and epoch."""
 
 import contextlib
 import random
@@ -14,18 +14,20 @@ from tfclip.records.manifest import load_manifest
 
 Record = dict[str, tf.Tensor]
 ROW = "row"
-"""The place of a record in its split, () int64, beside its features where `counts` are given."""
+"""The position of a record in its split, () int64; added to the features where `counts` are
+given."""
 SHARDS_AT_ONCE = 8
-"""How many shards a shuffled reader mixes; a part of what decides the order."""
+"""The number of shards that a shuffled reader interleaves; changing it changes the order."""
 SHUFFLE_BLOCK = 2048
+"""The number of records permuted at a time; changing it changes the order."""
 
 
 def split_files(directory: Path | str, split: str) -> list[str]:
-    """Return the shard files of a split, in order, after a look at their sizes.
+    """Return the paths of the shards of a split, in order, after checking their sizes.
 
     Raises:
-        FileNotFoundError: no such directory, not finished, or a shard is missing.
-        ValueError: there is no such split, or a shard has another size than when it was packed.
+        FileNotFoundError: no such directory, an unfinished set, or a missing shard.
+        ValueError: an unknown split, or a shard whose size differs from the manifest.
     """
     directory = Path(directory)
     files = []
@@ -35,16 +37,16 @@ def split_files(directory: Path | str, split: str) -> list[str]:
             raise FileNotFoundError(f"{path} is missing; pack again with --overwrite")
         if path.stat().st_size != shard.bytes:
             raise ValueError(
-                f"{path} has {path.stat().st_size} bytes, was packed with {shard.bytes}: "
-                f"record {_sound(path)} is damaged or missing; "
+                f"{path} has {path.stat().st_size} bytes, the manifest lists {shard.bytes}: "
+                f"record {_count_intact(path)} is damaged or missing; "
                 f"run python -m tfclip.make_records verify {directory}"
             )
         files.append(str(path))
     return files
 
 
-def _sound(path: Path) -> int:
-    """Return how many records can be read before the first damaged one."""
+def _count_intact(path: Path) -> int:
+    """Return the number of records before the first damaged one."""
     records = 0
     with contextlib.suppress(tf.errors.DataLossError):
         for _ in tf.data.TFRecordDataset(str(path)):
@@ -53,7 +55,7 @@ def _sound(path: Path) -> int:
 
 
 def shard_counts(directory: Path | str, split: str) -> list[int]:
-    """Return how many records each file of `split_files` holds."""
+    """Return the number of records in each file of `split_files`."""
     return [shard.records for shard in load_manifest(directory).shards_of(split)]
 
 
@@ -69,18 +71,32 @@ def read_shards(
 ) -> tf.data.Dataset:
     """Return one pass over the records of these files, as dicts keyed by the names of `schema`.
 
-    Nothing but the arguments decides the order: not the threads, not TensorFlow's global seed.
+    The order depends on the arguments alone, not on threads or TensorFlow's global seed.
 
     Args:
-        files: shards, from `split_files`; a machine of several takes its part of them.
+        files: shards, from `split_files`, or some of them.
         shuffle_seed: None reads in the order of packing. Otherwise the shards are permuted,
-            `SHARDS_AT_ONCE` of them mixed, and every `shuffle_block` records permuted.
-        epoch: every epoch has another order.
-        shuffle_block: records in memory for shuffling (encoded pictures).
-        features: which features; see `schema.parse`.
-        then: applied to every parsed record, and its result taken in its place. Decoding here
-            takes a sixth less time than in a map of its own.
-        num_parallel_calls: threads that parse, and do what `then` asks.
+            `SHARDS_AT_ONCE` of them interleaved, and each block of `shuffle_block` records
+            permuted.
+        epoch: the number of the pass; each has a different order.
+        shuffle_block: the number of records (encoded pictures) in memory for shuffling.
+        features: the features to parse, see `schema.parse`.
+        then: applied to every parsed record; its result replaces the record. Decoding here takes a
+            sixth less time than in a separate map.
+        num_parallel_calls: the number of threads that parse and call `then`.
+
+    Returns:
+        A dataset of records, or of the results of `then`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> folder = TemporaryDirectory()
+    >>> file = f"{folder.name}/train.tfrecord"
+    >>> with tf.io.TFRecordWriter(file) as writer:
+    ...     for name in ("coco/1", "coco/2"):
+    ...         writer.write(schema.encode({schema.KEY: [name], schema.CAPTION: ["a dog"]}))
+    >>> records = read_shards([file], features=(schema.KEY, schema.CAPTION))
+    >>> [(record["image/key"], *record["image/caption"]) for record in records.as_numpy_iterator()]
+    [(b'coco/1', b'a dog'), (b'coco/2', b'a dog')]
     """
     if shuffle_seed is None:
         records = tf.data.TFRecordDataset(list(files))
@@ -108,24 +124,24 @@ def endless_shards(
     then: Callable[[tf.Tensor, Record], Any] | None = None,
     num_parallel_calls: int = tf.data.AUTOTUNE,
 ) -> tf.data.Dataset:
-    """Return the epochs 0, 1, 2, ... of `read_shards` one after the other, without an end.
+    """Return the epochs 0, 1, 2, ... of `read_shards` as one endless dataset.
 
     Args:
-        files, shuffle_seed, shuffle_block, num_parallel_calls: see `read_shards`.
-        start: so many records are left out at the beginning, without being parsed.
-        epoch_size: records in all files; known from `counts` too. Then what is left out is read at
-            most for a part of one epoch, and not from the very first record on.
-        features: as in `read_shards`; () with `counts` reads no file, and keeps the order.
-        counts: records in each file, from `shard_counts`: adds `ROW` to every record.
-        keep: whether a record is wanted, by its number, () int64, which counts over all epochs
-            from 0; the others are left out without being parsed.
-        then: as in `read_shards`, but called with the number of the record too.
+        files: as in `read_shards`, like `shuffle_seed`, `shuffle_block` and `num_parallel_calls`.
+        start: the number of records to skip at the beginning; they are not parsed.
+        epoch_size: the number of records in all files (`counts` gives it too). With it only the
+            records of the first unfinished epoch are read to be skipped, not all from record 0.
+        features: as in `read_shards`; () with `counts` reads no file and gives the same order.
+        counts: the number of records in each file, from `shard_counts`; adds `ROW` to every record.
+        keep: given the number of a record, () int64, counted from 0 over all epochs, returns
+            whether to keep it; the others are not parsed.
+        then: as in `read_shards`, but called with the number of the record and the record.
     """
     sources = [tf.constant(list(files))]
     if counts is not None:
         sources += [tf.constant(np.cumsum([0, *counts])[:-1]), tf.constant(counts, tf.int64)]
 
-    def opened(file: tf.Tensor, first: tf.Tensor = 0, count: tf.Tensor = 0) -> tf.data.Dataset:
+    def open_shard(file: tf.Tensor, first: tf.Tensor = 0, count: tf.Tensor = 0) -> tf.data.Dataset:
         if counts is None:
             return tf.data.TFRecordDataset(file)
         rows = tf.data.Dataset.range(first, first + count)
@@ -133,10 +149,10 @@ def endless_shards(
 
     if counts is not None:
         epoch_size = sum(counts)
-    before, left_out = divmod(start, epoch_size) if epoch_size else (0, start)
-    epochs = tf.data.Dataset.range(before, 2**31)
+    first_epoch, skipped = divmod(start, epoch_size) if epoch_size else (0, start)
+    epochs = tf.data.Dataset.range(first_epoch, 2**31)
     records = epochs.flat_map(
-        lambda epoch: _shuffled(sources, opened, shuffle_seed, epoch, shuffle_block)
+        lambda epoch: _shuffled(sources, open_shard, shuffle_seed, epoch, shuffle_block)
     )
 
     def parse(number: tf.Tensor, element: Any) -> Any:
@@ -148,7 +164,7 @@ def endless_shards(
             parsed[ROW] = row
         return parsed if then is None else then(number, parsed)
 
-    numbered = records.skip(left_out).enumerate(start)
+    numbered = records.skip(skipped).enumerate(start)
     if keep is not None:
         numbered = numbered.filter(lambda number, element: keep(number))
     return numbered.map(parse, num_parallel_calls=num_parallel_calls, deterministic=True)
@@ -156,24 +172,27 @@ def endless_shards(
 
 def _shuffled(
     sources: Sequence[tf.Tensor],
-    opened: Callable[..., tf.data.Dataset],
+    open_shard: Callable[..., tf.data.Dataset],
     seed: int,
     epoch: int | tf.Tensor,
     block_size: int,
 ) -> tf.data.Dataset:
-    """Permute the sources, mix what `opened` makes of some at a time, and permute in blocks."""
-    # Stateless draws: Dataset.shuffle would mix TensorFlow's global seed into its own.
-    of_epoch = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    """Permute the shards, interleave the records of some at a time, and permute them in blocks.
 
-    def permuted(elements: Any, draw: int | tf.Tensor) -> Any:
+    `sources` are the arguments of `open_shard` for all shards: (S,) tensors.
+    """
+    # Stateless random numbers: Dataset.shuffle also depends on TensorFlow's global seed.
+    epoch_seed = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+
+    def permuted(elements: Any, number: int | tf.Tensor) -> Any:
         count = tf.shape(tf.nest.flatten(elements)[0])[0]
-        keys = tf.random.stateless_uniform([count], tf.random.fold_in(of_epoch, draw))
+        keys = tf.random.stateless_uniform([count], tf.random.fold_in(epoch_seed, number))
         order = tf.argsort(keys, stable=True)
         return tf.nest.map_structure(lambda part: tf.gather(part, order), elements)
 
     order = tf.data.Dataset.from_tensor_slices(tuple(permuted(list(sources), 0)))
     mixed = order.interleave(
-        opened,
+        open_shard,
         cycle_length=min(SHARDS_AT_ONCE, sources[0].shape[0]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -183,32 +202,42 @@ def _shuffled(
 
 
 def sample_split(directory: Path | str, split: str, count: int, seed: int) -> list[dict]:
-    """Return `count` records of a split, or all when it has fewer, as NumPy values: every record is
-    as likely as any other, whatever the order they were packed in. They come in a drawn order."""
+    """Return `count` records of a split, or all when it has fewer, sampled uniformly at random.
+
+    Args:
+        directory: a record set.
+        split: one of its splits.
+        count: the number of records.
+        seed: determines the records and their order.
+
+    Returns:
+        Dicts of NumPy values, keyed by feature name, in random order.
+    """
     files, sizes = split_files(directory, split), shard_counts(directory, split)
     total = sum(sizes)
-    drawn = random.Random(seed).sample(range(total), min(count, total))
-    found: dict[int, dict] = {}
+    positions = random.Random(seed).sample(range(total), min(count, total))
+    records: dict[int, dict] = {}
     start = 0
     for file, size in zip(files, sizes, strict=True):
-        wanted = sorted(position - start for position in drawn if start <= position < start + size)
+        wanted = sorted(at - start for at in positions if start <= at < start + size)
         if wanted:
             rows = tf.data.TFRecordDataset(file).take(wanted[-1] + 1).enumerate()
             rows = rows.filter(lambda row, _, wanted=wanted: tf.reduce_any(row == wanted))
             for row, record in rows.map(lambda row, record: (row, schema.parse(record))):
                 values = {name: value.numpy() for name, value in record.items()}
-                found[start + int(row)] = values
+                records[start + int(row)] = values
         start += size
-    return [found[position] for position in drawn]
+    return [records[position] for position in positions]
 
 
-def read_split(directory: Path | str, split: str, **options) -> tf.data.Dataset:
-    """Return one pass over a split of a packed set; options and order are those of `read_shards`.
+def read_split(directory: Path | str, split: str, **options: Any) -> tf.data.Dataset:
+    """Return one pass over a split of a record set; the options are those of `read_shards`.
 
-    The dataset knows how many records it has.
+    The dataset has the right cardinality.
 
     Raises:
-        FileNotFoundError, ValueError: see `split_files`.
+        FileNotFoundError: no such records, see `split_files`.
+        ValueError: an unknown split, or a damaged shard.
     """
     records = read_shards(split_files(directory, split), **options)
     images = load_manifest(directory).splits[split].images

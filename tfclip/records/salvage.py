@@ -1,4 +1,5 @@
-"""A packed set without its damaged records: copies of the sound ones, links to the sound shards."""
+"""Make a record set without the damaged records of another: copies of the intact records of damaged
+shards, links to intact shards."""
 
 import dataclasses
 import hashlib
@@ -21,30 +22,33 @@ from tfclip.records.manifest import Manifest, Shard, SplitCounts, load_manifest
 from tfclip.records.reader import read_shards
 from tfclip.records.verify import file_problems
 
-# The length of a record that is not empty and below 4 GiB, as TFRecord writes it.
+# The length field of a record that is not empty and shorter than 4 GiB.
 _LENGTH = re.compile(rb"(?!\0{4}).{4}\0{4}", re.DOTALL)
 _HEADER = 12
-"""Bytes before the content of a record: its length and the checksum of that."""
+"""Bytes before the content of a record: its length (8) and the checksum of the length (4)."""
 _FRAME = _HEADER + 4
+"""Bytes of a record apart from its content."""
 
 
 def salvage(directory: Path, split: str, folder: Path) -> tuple[Path, int]:
-    """Make a packed set of the sound records of a split, if any of them are damaged.
+    """Make a record set of the intact records of a split, if any record is damaged.
 
-    All shards are read once, for their sha256. The new set depends on the records alone, and its
-    fingerprint tells it from the whole one: found in `folder`, it is checked and taken again.
+    All shards are read once, for their sha256. The new set is named after its fingerprint, which
+    depends on the records alone, so that a later run reuses it after a check.
 
     Args:
-        directory: a packed set.
-        split: one of its splits; the new set has no other.
-        folder: where the new set is made, under a name of its own.
+        directory: a record set.
+        split: one of its splits; the new set has only this one.
+        folder: the folder in which the new set is made.
 
     Returns:
-        Where to read from, and how many records were skipped: `directory` and 0 where all is sound.
+        The directory to read from, and the number of skipped records: `directory` and 0 when all
+        records are intact.
 
     Raises:
-        FileNotFoundError, ValueError: no readable manifest; a shard is missing, or is sound but
-            another than was packed; no record is left.
+        FileNotFoundError: no manifest, or a missing shard.
+        ValueError: a damaged manifest; a shard that is intact but differs from the manifest; or no
+            intact record.
         OSError: a copy cannot be written.
     """
     manifest = load_manifest(directory)
@@ -59,22 +63,22 @@ def salvage(directory: Path, split: str, folder: Path) -> tuple[Path, int]:
     if not damaged:
         return directory, 0
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
-        building = Path(beside, "set")
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        building = Path(temporary, "set")
         building.mkdir()
         try:
-            copies = {shard.file: _copy_sound(directory, shard, building) for shard in damaged}
+            copies = {shard.file: _copy_intact(directory, shard, building) for shard in damaged}
             salvaged = _manifest(directory, manifest, split, copies, building)
         except tf.errors.OpError as error:
             raise OSError(f"cannot copy records to {folder}: {error.message}") from None
         salvaged.save(building)
         target = folder / salvaged.fingerprint()[:16]
-        if not _is_there(target, building, salvaged):
+        if not _exists(target, building, salvaged):
             shutil.rmtree(target, ignore_errors=True)
             try:
                 files.publish(building, target)
             except OSError:  # another worker was faster
-                if not _is_there(target, building, salvaged):
+                if not _exists(target, building, salvaged):
                     raise
     skipped = sum(shard.records - copies[shard.file].records for shard in damaged)
     records = sum(shard.records for shard in shards)
@@ -82,8 +86,8 @@ def salvage(directory: Path, split: str, folder: Path) -> tuple[Path, int]:
     return target, skipped
 
 
-def _copy_sound(directory: Path, shard: Shard, out: Path) -> Shard:
-    """Copy the records of a damaged shard that have the right checksums, and say how many lack."""
+def _copy_intact(directory: Path, shard: Shard, out: Path) -> Shard:
+    """Copy the records of a damaged shard whose checksums are right, and report the others."""
     path, copy = directory / shard.file, out / shard.file
     size = path.stat().st_size
     records, first, offset = 0, None, 0
@@ -94,14 +98,14 @@ def _copy_sound(directory: Path, shard: Shard, out: Path) -> Shard:
                     writer.write(serialized)
                     records += 1
                     offset += len(serialized) + _FRAME
-                break  # TensorFlow takes the first bytes of a header for the end of the file
+                break  # TensorFlow takes a truncated header for the end of the file
             except tf.errors.DataLossError:
                 first = records if first is None else first
                 offset = _next_header(path, offset + 1)
     lost = shard.records - records
     if lost < 0 or (lost == 0 and first is None and offset == size):
         raise ValueError(
-            f"{path} is not damaged, but not the file that was packed: {records} sound records, "
+            f"{path} is not damaged but differs from the packed file: {records} intact records, "
             f"the manifest lists {shard.records}; pack again with --overwrite"
         )
     first_lost = f", the first is record {records if first is None else first}" if lost else ""
@@ -112,24 +116,24 @@ def _copy_sound(directory: Path, shard: Shard, out: Path) -> Shard:
 
 
 def _records_from(path: Path, offset: int) -> Iterator[bytes]:
-    """Yield the records from a byte on; DataLossError at the first that is damaged."""
+    """Yield the records from an offset on; DataLossError at the first damaged one."""
 
-    # tf.data.TFRecordDataset cannot begin within a file. The operation it is made of can, but only
-    # inside another dataset: alone it fails, as its graph lacks the offset (TensorFlow 2.21).
-    def opened(start: tf.Tensor) -> tf.data.Dataset:
+    # tf.data.TFRecordDataset cannot start within a file. Its operation can, but only inside another
+    # dataset: alone it fails, because its graph lacks the offset (TensorFlow 2.21).
+    def open_at(start: tf.Tensor) -> tf.data.Dataset:
         variant = tf.raw_ops.TFRecordDatasetV2(
             filenames=[str(path)], compression_type="", buffer_size=1 << 18, byte_offsets=[start]
         )
         return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
     offsets = tf.data.Dataset.from_tensors(tf.constant(offset, tf.int64))
-    return offsets.flat_map(opened).as_numpy_iterator()
+    return offsets.flat_map(open_at).as_numpy_iterator()
 
 
 def _next_header(path: Path, start: int) -> int:
-    """Return where the next header with the right checksum is, or the size of the file.
+    """Return the offset of the next header with a right checksum, or the size of the file.
 
-    The length of a damaged record is not trusted: bytes may be missing from it.
+    The length of the damaged record is not used, because bytes of it may be missing.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         while (start := _possible_length(content, start)) <= len(content) - _HEADER:
@@ -141,12 +145,12 @@ def _next_header(path: Path, start: int) -> int:
 
 
 def _possible_length(content: mmap.mmap, start: int) -> int:
-    found = _LENGTH.search(content, start)
-    return found.start() if found else len(content)
+    match = _LENGTH.search(content, start)
+    return match.start() if match else len(content)
 
 
 def _masked_crc32c(data: bytes) -> int:
-    """The checksum of TFRecord: Castagnoli's (RFC 3720), rotated and shifted."""
+    """Return the checksum of TFRecord: CRC-32C (RFC 3720), rotated and with an offset added."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -159,15 +163,16 @@ def _masked_crc32c(data: bytes) -> int:
 def _manifest(
     directory: Path, manifest: Manifest, split: str, copies: dict[str, Shard], building: Path
 ) -> Manifest:
-    """Link the sound shards into `building`, count its texts, and return its manifest."""
+    """Link the intact shards into `building`, count its texts, and return its manifest."""
     shards = tuple(copies.get(shard.file, shard) for shard in manifest.shards_of(split))
     for shard in shards:
         if shard.file not in copies:
             (building / shard.file).symlink_to((directory / shard.file).resolve())
     images = sum(shard.records for shard in shards)
     if not images:
-        raise ValueError(f"{directory}:{split} has no sound record; pack again with --overwrite")
-    texts, words = Counter(), Counter()
+        raise ValueError(f"{directory}:{split} has no intact record; pack again with --overwrite")
+    texts: Counter[str] = Counter()
+    words: Counter[int] = Counter()
     files = [str(building / shard.file) for shard in shards]
     contents = read_shards(files, features=(schema.CAPTION, schema.PHRASE)).as_numpy_iterator()
     for record in progress(contents, total=images, what=f"counting {split}"):
@@ -185,8 +190,8 @@ def _manifest(
     )
 
 
-def _is_there(target: Path, building: Path, manifest: Manifest) -> bool:
-    """Whether an earlier run has left this set at `target`, whole and with the same links."""
+def _exists(target: Path, building: Path, manifest: Manifest) -> bool:
+    """Return whether `target` already holds this set, intact and with the same links."""
     try:
         if load_manifest(target) != manifest:
             return False

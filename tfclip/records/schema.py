@@ -1,4 +1,4 @@
-"""One record: the names of its features, how it is written and how it is parsed. Version 1."""
+"""The schema of a record, version 1: the names of its features, encoding and parsing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -34,54 +34,62 @@ LISTS = {
 }
 """Features with any number of values, none included, and their type."""
 FEATURES = (*SINGLE, *LISTS)
-"""What every version of tfclip reads."""
+"""The features that every version of tfclip reads."""
 SCORE = "image/caption/score"
 ADDED = {SCORE: tf.float32}
-"""Lists that came later: most sets have none of them, they are read by name alone, and versions
-that do not know them pass over them. `SCORE` is the cosine of each caption with its picture."""
+"""Lists added after version 1. Most sets have none of them, they are read only when named, and
+older versions of tfclip ignore them. `SCORE` is the cosine of each caption with its picture."""
 
 
 def image_id(key: str) -> int:
     """Return the id of a key: the upper 63 bits of the 8-byte BLAKE2b digest of its UTF-8 bytes,
-    read big-endian. It never changes, and it is never negative."""
+    read as a big-endian integer. It never changes, and it is never negative.
+
+    >>> image_id("coco/391895")
+    3446950272663428293
+    """
     return int.from_bytes(hashlib.blake2b(_utf8(key), digest_size=8).digest()) >> 1
 
 
 def stripped(texts: Sequence[str]) -> list[str]:
-    """Return the texts without white space around them, and without those that were only that."""
+    """Strip white space from the ends of the texts, and drop the texts that become empty."""
     return [text for text in map(str.strip, texts) if text]
 
 
 def boxes(
     regions: Sequence[Region], width: float, height: float
 ) -> list[tuple[str, float, float, float, float]]:
-    """Return (phrase, xmin, ymin, xmax, ymax) with 0..1 coordinates, clipped to the picture.
+    """Return (phrase, xmin, ymin, xmax, ymax) with coordinates from 0 to 1, clipped to the picture.
 
-    Regions without a phrase, without an area within the picture, or with a coordinate that is no
-    number are left out.
+    Regions without a phrase, without an area within the picture, or with a NaN coordinate are
+    dropped.
 
     Args:
         regions: boxes in pixels.
-        width, height: the size of the picture that the pixels count in.
+        width: the width of the picture that the boxes refer to, in pixels.
+        height: its height.
+
+    >>> boxes([Region("a dog", 50, 0, 100, 60)], width=100, height=120)
+    [('a dog', 0.5, 0.0, 1.0, 0.5)]
     """
     kept = []
     for region in regions:
-        xmin, xmax = (_share(x, width) for x in (region.x, region.x + region.width))
-        ymin, ymax = (_share(y, height) for y in (region.y, region.y + region.height))
+        xmin, xmax = (_fraction(x, width) for x in (region.x, region.x + region.width))
+        ymin, ymax = (_fraction(y, height) for y in (region.y, region.y + region.height))
         phrase = region.phrase.strip()
         if phrase and xmin < xmax and ymin < ymax:
             kept.append((phrase, xmin, ymin, xmax, ymax))
     return kept
 
 
-def _share(at: float, length: float) -> float:
+def _fraction(at: float, length: float) -> float:
     return min(max(at / length, 0.0), 1.0) if at == at else float("nan")
 
 
 def values(sample: Sample, picture: Checked) -> dict[str, list]:
-    """Return what the record of a sample holds, keyed by the names of its features.
+    """Return the values of the record of a sample, keyed by feature name.
 
-    Captions are stripped of the white space around them, and otherwise as found; see `boxes`.
+    Captions are stripped and otherwise unchanged; regions become `boxes`.
     """
     size = sample.coordinates_size or (picture.original_width, picture.original_height)
     regions = boxes(sample.regions, *size)
@@ -100,13 +108,13 @@ def values(sample: Sample, picture: Checked) -> dict[str, list]:
 
 
 def encode(content: dict[str, list]) -> bytes:
-    """Return the serialized `tf.train.Example` of `values`; equal content gives equal bytes.
+    """Return the serialized `tf.train.Example` of the values; equal values give equal bytes.
 
-    Lists without a value are not stored.
+    Empty lists are not stored.
     """
     example = tf.train.Example()
     features = example.features.feature
-    # Filled in place and told apart by identity: half the time of messages put into messages.
+    # Filling the lists in place takes half the time of building a message for each.
     for name, listed in content.items():
         if not listed:
             continue
@@ -122,16 +130,16 @@ def encode(content: dict[str, list]) -> bytes:
 
 
 def _utf8(text: str) -> bytes:
-    """Encode; a lone surrogate (Python's stand-in for a byte that is no UTF-8) becomes "?"."""
+    """Encode a text; a lone surrogate, which stands for an invalid UTF-8 byte, becomes "?"."""
     return text.encode("utf-8", "replace")
 
 
 def parse(serialized: tf.Tensor, features: Sequence[str] = FEATURES) -> dict[str, tf.Tensor]:
-    """Return the features of one record, keyed by their names; nothing is decoded.
+    """Return the features of one record or a batch, keyed by name; pictures stay encoded.
 
     Args:
         serialized: () string, or (N,) string.
-        features: which ones; fewer cost less. Those of `ADDED` must be named.
+        features: the features to parse; fewer are faster. Those of `ADDED` must be named.
 
     Returns:
         For one record: () tensors, and (n,) tensors for the lists. For N records: (N,) tensors, and

@@ -1,4 +1,4 @@
-"""What a packed set holds, in figures: sizes, lengths, words, what is there often or twice."""
+"""Statistics of a record set: picture sizes, text lengths, frequent words and duplicates."""
 
 import hashlib
 import itertools
@@ -17,7 +17,7 @@ from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
 
 MOST = 10
-"""So many of the most frequent captions and words are listed."""
+"""The number of the most frequent captions and words to list."""
 TEXTS = (schema.CAPTION, schema.PHRASE)
 
 _UNITS = {
@@ -33,25 +33,26 @@ _WORD = re.compile(r"\w+(?:'\w+)*")
 
 
 def statistics(directory: Path, split: str | None = None) -> dict[str, Any]:
-    """Return figures about the pictures and texts of a packed set.
+    """Return statistics of the pictures and texts of a record set.
 
-    Texts are compared in lower case, without white space around them; pictures byte for byte.
-    Memory: 8 bytes for every picture and text, and the distinct words.
+    Texts are compared stripped and in lower case; pictures byte for byte. Takes 8 bytes of memory
+    for every picture and text, and the distinct words.
 
     Args:
-        directory: a packed set.
-        split: one of its splits; all by default.
+        directory: a record set.
+        split: one of its splits; by default all.
 
     Returns:
         `images`, `captions`, `regions`; `width`, `height` (pixels), `bytes` (of a JPEG),
         `captions_per_image`, `regions_per_image`, `words` (of a text) and `characters`: each
-        {min, median, mean, p95, max}; `vocabulary`: {words: distinct ones, once: seen once, most:
-        [[word, times]]}; `frequent_captions`: [[text, times]]; `duplicate_images`,
-        `duplicate_captions`: how many are there once more; `duplicates`: keys of some equal
-        pictures.
+        {min, median, mean, p95, max}; `vocabulary`: {words: number of distinct words, once: number
+        of words that occur once, most: [[word, times]]}; `frequent_captions`: [[text, times]];
+        `duplicate_images`, `duplicate_captions`: the number of repetitions; `duplicates`: the keys
+        of some equal pictures.
 
     Raises:
-        FileNotFoundError, ValueError: no such records or split.
+        FileNotFoundError: no such records.
+        ValueError: an unknown split.
     """
     splits = [split] if split else list(load_manifest(directory).splits)
     values = {name: array("q") for name in _UNITS}
@@ -65,16 +66,16 @@ def statistics(directory: Path, split: str | None = None) -> dict[str, Any]:
         values["regions_per_image"].append(len(record[schema.PHRASE]))
         pictures.append(_hash(record[schema.IMAGE]))
         for text in _texts(record):
-            found = _WORD.findall(text)
-            words.update(found)
-            values["words"].append(len(found))
+            text_words = _WORD.findall(text)
+            words.update(text_words)
+            values["words"].append(len(text_words))
             values["characters"].append(len(text))
             texts.append(_hash(text.encode()))
     return {
         "images": len(values["width"]),
         "captions": sum(values["captions_per_image"]),
         "regions": sum(values["regions_per_image"]),
-        **{name: _summary(listed) for name, listed in values.items()},
+        **{name: _summary(numbers) for name, numbers in values.items()},
         "vocabulary": {
             "words": len(words),
             "once": sum(times == 1 for times in words.values()),
@@ -87,8 +88,8 @@ def statistics(directory: Path, split: str | None = None) -> dict[str, Any]:
     }
 
 
-def told(figures: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a report on the figures of `statistics`."""
+def report_lines(figures: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of a report on the result of `statistics`."""
     yield ", ".join(f"{figures[what]:,} {what}" for what in ("images", "captions", "regions"))
     for name, unit in _UNITS.items():
         if summary := figures[name]:
@@ -97,7 +98,7 @@ def told(figures: dict[str, Any]) -> Iterator[str]:
     vocabulary = figures["vocabulary"]
     most = ", ".join(f"{word} {times:,}" for word, times in vocabulary["most"])
     if most:
-        yield f"{vocabulary['words']:,} different words, {vocabulary['once']:,} seen once; {most}"
+        yield f"{vocabulary['words']:,} distinct words, {vocabulary['once']:,} seen once; {most}"
     for text, times in figures["frequent_captions"]:
         yield f"{times:6,} x {text}"
     yield (
@@ -140,16 +141,16 @@ def _summary(values: array) -> dict[str, float] | None:
     }
 
 
-def _twice(hashes: array) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hashes that are there more than once, the most frequent first, and how often."""
+def _repeated(hashes: array) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hashes that occur more than once, most frequent first, and their frequencies."""
     values, times = np.unique(np.asarray(hashes, np.int64), return_counts=True)
     order = np.argsort(-times[times > 1], kind="stable")[:MOST]
     return values[times > 1][order], times[times > 1][order]
 
 
 def _frequent(directory: Path, splits: Sequence[str], hashes: array) -> list[list]:
-    """Read the texts once more, for those that are there most often."""
-    wanted, times = _twice(hashes)
+    """Read the texts again, to find the most frequent ones by their hashes."""
+    wanted, times = _repeated(hashes)
     named: dict[int, str] = {}
     for record in _records(directory, splits, TEXTS) if len(wanted) else ():
         for text in _texts(record):
@@ -162,7 +163,7 @@ def _frequent(directory: Path, splits: Sequence[str], hashes: array) -> list[lis
 
 
 def _equal_pictures(directory: Path, splits: Sequence[str], hashes: array) -> list[list[str]]:
-    wanted, _ = _twice(hashes)
+    wanted, _ = _repeated(hashes)
     keys: dict[int, list[str]] = {number: [] for number in wanted.tolist()}
     if not keys:
         return []

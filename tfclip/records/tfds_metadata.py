@@ -1,8 +1,8 @@
-"""Metadata of TensorFlow Datasets beside the shards: features.json and dataset_info.json.
+"""Metadata of TensorFlow Datasets (TFDS) beside the shards: features.json and dataset_info.json.
 
-With them `tfds.builder_from_directory(DIR).as_dataset(split="train")` reads a packed set. They are
-written as JSON, by its documented layout (tensorflow.org/datasets/external_tfrecord), so that the
-bytes of a set do not depend on whether TFDS is installed.
+With them `tfds.builder_from_directory(DIR).as_dataset(split="train")` reads a record set. They are
+written in the documented JSON layout (tensorflow.org/datasets/external_tfrecord) without TFDS, so
+that the bytes of a set do not depend on whether TFDS is installed.
 """
 
 import json
@@ -18,11 +18,11 @@ from tfclip.records.manifest import Shard
 FEATURES = "features.json"
 INFO = "dataset_info.json"
 VERSION = "1.0.0"
-"""TFDS wants one for every data set; `schema_version` in the manifest is what counts."""
+"""TFDS requires a version of every data set; tfclip uses `schema_version` of the manifest."""
 
 _MODULE = "tensorflow_datasets.core.features"
 _TEMPLATE = "{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}"
-"""As `options.shard_name`; TFDS's default would find no file."""
+"""The pattern of `options.shard_name`; the default of TFDS would match no file."""
 
 
 def write_metadata(
@@ -63,7 +63,7 @@ def _sequence(feature: dict) -> dict:
 
 
 def _feature(python_class: str, **content: Any) -> dict:
-    # The field that holds the content of a feature has a name of its own for every class.
+    # Each class stores its content in a field of another name.
     field = {
         "features_dict.FeaturesDict": "featuresDict",
         "image_feature.Image": "image",

@@ -1,4 +1,4 @@
-"""Is a packed set exactly what was packed, and where is a shard damaged?"""
+"""Verify a record set against its manifest, and locate damaged records."""
 
 import contextlib
 import hashlib
@@ -18,17 +18,18 @@ from tfclip.records.manifest import SKIPPED, Shard, load_manifest
 
 
 def verify(directory: Path) -> list[str]:
-    """Return what is wrong with a packed set, one line for each problem; nothing: it is sound.
+    """Return the problems of a record set, one line each; an empty list means that it is intact.
 
-    Checks the length and sha256 of every shard, the checksum, schema and identity of every record,
-    and every count of the manifest. Damage is named by shard and record (counted from 0).
+    Checks the length and sha256 of every shard, the checksum, schema and id of every record, and
+    every count of the manifest. Problems name the shard and the record (counted from 0).
 
     Raises:
-        FileNotFoundError, ValueError: there is no readable manifest, see `load_manifest`.
+        FileNotFoundError: no such set, see `load_manifest`.
+        ValueError: no readable manifest.
     """
     manifest = load_manifest(directory)
     problems = []
-    counted = {split: Counter() for split in manifest.splits}
+    counted: dict[str, Counter[str]] = {split: Counter() for split in manifest.splits}
     seen: dict[str, set[int]] = {split: set() for split in manifest.splits}
     for shard in progress(manifest.shards, total=len(manifest.shards), what="verifying"):
         result = _verify_shard(
@@ -39,9 +40,9 @@ def verify(directory: Path) -> list[str]:
         counted.setdefault(split, Counter())["skipped"] = skipped
     for split, counts in manifest.splits.items():
         for what in ("images", "captions", "regions", "skipped"):
-            found, listed = counted[split][what], getattr(counts, what)
-            if found != listed:
-                problems.append(f"split {split}: {found} {what}, the manifest lists {listed}")
+            actual, expected = counted[split][what], getattr(counts, what)
+            if actual != expected:
+                problems.append(f"split {split}: {actual} {what}, the manifest lists {expected}")
     listed = {shard.file for shard in manifest.shards}
     problems += [
         f"{path.name}: not in the manifest"
@@ -52,7 +53,7 @@ def verify(directory: Path) -> list[str]:
 
 
 def file_problems(path: Path, shard: Shard) -> Iterator[str]:
-    """Yield what is wrong with the file of a shard as a whole: its length, its sha256."""
+    """Yield the problems of the file of a shard as a whole: its length and its sha256."""
     if not path.is_file():
         yield "missing"
         return
@@ -60,7 +61,7 @@ def file_problems(path: Path, shard: Shard) -> Iterator[str]:
         yield f"{path.stat().st_size} bytes, the manifest lists {shard.bytes}"
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-            yield "another sha256 than the manifest lists"
+            yield "the sha256 differs from the manifest"
 
 
 def _verify_shard(path: Path, shard: Shard, counted: Counter, seen: set[int]) -> Iterator[str]:
@@ -80,10 +81,10 @@ def _verify_shard(path: Path, shard: Shard, counted: Counter, seen: set[int]) ->
 
 
 def _verify_record(serialized: bytes, counted: Counter, seen: set[int]) -> Iterator[str]:
-    """Yield what is wrong with one record, and count what it holds."""
+    """Yield the problems of one record, and add its contents to `counted`."""
     try:
         features = tf.train.Example.FromString(serialized).features.feature
-    except Exception as error:  # protobuf's DecodeError, which no public module names
+    except Exception as error:  # protobuf's DecodeError, which is not public
         yield f"not a tf.train.Example ({error})"
         return
     values = {}
@@ -112,7 +113,7 @@ def _verify_values(values: dict[str, list], seen: set[int]) -> Iterator[str]:
         return
     identity = values[schema.ID][0]
     if identity != schema.image_id(key):
-        yield f"{key}: the id is not that of the key"
+        yield f"{key}: the id does not match the key"
     if identity in seen:
         yield f"{key}: a second record with this key"
     seen.add(identity)
@@ -123,12 +124,12 @@ def _verify_values(values: dict[str, list], seen: set[int]) -> Iterator[str]:
         yield f"{key}: a score that is no cosine"
     lengths = {len(values[name]) for name in (schema.PHRASE, *schema.BOX)}
     xmin, ymin, xmax, ymax = (values[name] for name in schema.BOX)
-    sound = (
+    valid = (
         0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
         for x0, y0, x1, y1 in zip(xmin, ymin, xmax, ymax, strict=False)
     )
-    if len(lengths) != 1 or not all(sound):
-        yield f"{key}: region boxes that do not fit the phrases or the picture"
+    if len(lengths) != 1 or not all(valid):
+        yield f"{key}: the region boxes do not match the phrases or exceed the picture"
     try:
         jpeg = values[schema.IMAGE][0]
         with Image.open(BytesIO(jpeg), formats=["JPEG"]) as picture:
@@ -136,14 +137,14 @@ def _verify_values(values: dict[str, list], seen: set[int]) -> Iterator[str]:
         if not is_plain_jpeg(jpeg):
             yield f"{key}: not a baseline JPEG"
         if size != (values[schema.WIDTH][0], values[schema.HEIGHT][0]):
-            yield f"{key}: the JPEG is of another size than the record says"
+            yield f"{key}: the size of the JPEG differs from the record"
     except Exception as error:  # see check.check_picture
         yield f"{key}: not a JPEG ({error})"
 
 
 def _skipped(path: Path) -> Counter:
-    """Return the number of lines for each split; a line that is no JSON counts for none."""
-    counted = Counter()
+    """Return the number of lines of each split; malformed lines are ignored."""
+    counted: Counter[str] = Counter()
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, LookupError, TypeError):
@@ -157,10 +158,10 @@ def _first_words(error: tf.errors.OpError) -> str:
 
 @contextlib.contextmanager
 def damage_named(files: Iterable[str]) -> Iterator[None]:
-    """Turn TensorFlow's "corrupted record" into an error that names the shard and the record.
+    """Replace TensorFlow's "corrupted record" error by one that names the shard and the record.
 
     Args:
-        files: the shards that are read within the block; they are looked through after an error.
+        files: the shards that are read within the block; they are searched after an error.
 
     Raises:
         ValueError: a shard is damaged or truncated.

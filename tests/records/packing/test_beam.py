@@ -26,7 +26,7 @@ def test_beam_is_asked_for_where_it_is_missing(tmp_path, capsys):
 def test_options_of_beam_without_a_runner(capsys, tmp_path):
     arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(["flickr8k", *arguments, "--beam-options", "direct_num_workers=2"]) == 2
-    assert "--beam-options go with --runner" in capsys.readouterr().err
+    assert "--beam-options without --runner" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_without_the_flag_damage_ends_with_the_names_of_shard_and_record(damaged
     words = ["shapes", "--records", str(damaged), *SMALL, "--run", str(tmp_path / "run")]
     assert main(words) == 2
     assert re.search(
-        r"train-00002-of-00003.tfrecord has \d+ bytes, was packed with \d+: record 2 is damaged",
+        r"train-00002-of-00003.tfrecord has \d+ bytes, the manifest lists \d+: record 2 is damaged",
         capsys.readouterr().err,
     )
     sound = packed(tmp_path / "sound", "one", range(12), shards=3)

@@ -1,1 +1,1 @@
-"""Writing record sets: workers, shards, the journal of a packing run, repair."""
+"""Writing record sets: workers, shards, the journal of a packing run, and repair."""

@@ -1,7 +1,7 @@
-"""Pack shards with Apache Beam, on as many machines as its runner has: the same shards as here.
+"""Pack shards with Apache Beam, on all machines of its runner; the shards are the same.
 
-Every worker opens the source and packs whole shards, so all machines must see the data and the
-target under the same paths (a network file system). Needs the extra `[beam]`.
+Every worker opens the source and packs whole shards, so the data and the target must have the same
+paths on all machines (a network file system). Needs the extra `[beam]`.
 """
 
 import itertools
@@ -27,25 +27,25 @@ except ImportError:
 
 
 def pack_with_beam(
-    opened: Callable[[], Source],
+    open_source: Callable[[], Source],
     runner: str,
     beam_options: Sequence[str],
     directory: Path,
     missing: Mapping[str, Sequence[Span]],
     options: PackOptions,
 ) -> Iterator[Finished]:
-    """Pack shards into `directory`, and yield what is to be known about each.
+    """Pack shards into `directory`, and yield the entry of each finished shard.
 
     Args:
-        opened: opens the source; it is sent to the workers.
-        runner: a name that Beam knows, "DirectRunner".
-        beam_options: Beam's own options, without dashes: "direct_num_workers=4".
-        directory: where the shards go.
-        missing: the shards of every split.
-        options: how they are packed; `workers` has no meaning here.
+        open_source: opens the source; it is pickled and sent to the workers.
+        runner: the name of a Beam runner, "DirectRunner".
+        beam_options: options of the runner, without dashes: "direct_num_workers=4".
+        directory: the directory of the shards.
+        missing: the shards to pack, by split.
+        options: the options of packing; `workers` is ignored.
 
     Raises:
-        ValueError: options that Beam does not take, or the source yields fewer items than counted.
+        ValueError: options that Beam refuses, or a source that yields fewer items than it counted.
     """
     elements = [(split, *span) for split, spans in missing.items() for span in spans]
     flags = [f"--runner={runner}", *(f"--{option}" for option in beam_options)]
@@ -58,7 +58,7 @@ def pack_with_beam(
             pipeline
             | beam.Create(elements)
             | beam.Reshuffle()
-            | beam.ParDo(_PackShard(opened, str(directory), options))
+            | beam.ParDo(_PackShard(open_source, str(directory), options))
             | beam.io.WriteToText(f"{notes}/finished")
         )
         pipeline.run().wait_until_finish()
@@ -72,18 +72,18 @@ def pack_with_beam(
 class _PackShard(beam.DoFn):
     """Packs the shard (split, file, start, end), and yields its `Finished` as JSON."""
 
-    def __init__(self, opened: Callable[[], Source], directory: str, options: PackOptions):
-        self._opened, self._directory, self._options = opened, directory, options
+    def __init__(self, open_source: Callable[[], Source], directory: str, options: PackOptions):
+        self._open_source, self._directory, self._options = open_source, directory, options
 
     def setup(self) -> None:
-        self._source = self._opened()
+        self._source = self._open_source()
         self._reading: dict[str, tuple[int, Iterator[Sample | Rejected]]] = {}
 
     def process(self, element: tuple[str, str, int, int]) -> Iterator[str]:
         split, file, start, end = element
         items = itertools.islice(self._items(split, start), end - start)
         size = self._options.image_size
-        # A folder of its own: a runner may try the same shard twice at once.
+        # A separate folder, because a runner may run two attempts of the same shard at once.
         with tempfile.TemporaryDirectory(dir=self._directory) as own:
             shard = ShardWriter(Path(own, file), split, size)
             shard.write((item, _checked(item, size)) for item in items)

@@ -1,4 +1,5 @@
-"""Which shards of an unfinished set are finished, and what they were made of: one line for each."""
+"""The journal of an unfinished set: one line for each finished shard, with a digest of its
+inputs."""
 
 import fcntl
 import hashlib
@@ -20,12 +21,13 @@ class Finished:
     """A finished shard.
 
     Attributes:
-        shard: as in the manifest.
-        inputs: the digest of all that it was made of, see `Inputs`.
-        tally: the fields of SplitCounts that it adds to.
-        words: how many of its captions and phrases have so many words.
-        skipped: key and reason of the inputs of this shard that were rejected.
-        converted: how many pictures were in a format that packing alone opens, by its name.
+        shard: the shard, as in the manifest.
+        inputs: the digest of its inputs, see `Inputs`.
+        tally: its contribution to the fields of SplitCounts.
+        words: the number of captions and phrases by their length in words.
+        skipped: key and reason of its rejected inputs.
+        converted: the number of pictures by original format, for the formats that only packing
+            reads.
     """
 
     shard: Shard
@@ -37,15 +39,16 @@ class Finished:
 
 
 class Inputs:
-    """A digest of what decides the bytes of a shard: its items in order, and how they are packed.
+    """Digest of everything that determines the bytes of a shard: its items, in order, and the
+    options.
 
-    A picture in a file goes in with its path, its size and its time of change: a digest must not
-    cost as much as packing.
+    A picture file contributes its path, size and modification time, so that the digest is much
+    faster than packing.
     """
 
     def __init__(self, image_size: int | None):
         self._hash = hashlib.blake2b(digest_size=16)
-        # Another Pillow may convert and shrink to other bytes.
+        # Versions of Pillow may convert and resize to different bytes.
         self._hash.update(repr((SCHEMA_VERSION, pillow_version, image_size)).encode())
 
     def add(self, item: Sample | Rejected) -> None:
@@ -65,30 +68,33 @@ class Inputs:
         self._hash.update(repr(identity).encode())
 
     def digest(self) -> str:
-        """Return the digest of what was added so far."""
+        """Return the digest of the items added so far."""
         return self._hash.hexdigest()
 
 
 class Journal:
-    """The file of finished shards in the directory where a set is built. One run at a time has it.
+    """The file of finished shards in the directory of an unfinished set, locked by one run at a
+    time.
 
     Raises:
-        BlockingIOError: another run packs into the same directory now.
+        BlockingIOError: another run is packing into the same directory.
     """
 
     def __init__(self, building: Path):
         path = building / JOURNAL
         self._file = open(path, "a+", encoding="utf-8")
         try:
-            # The kernel lets go of it when the process ends, however it ends.
+            # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._file.close()
-            raise BlockingIOError(f"another run packs into {building} now") from None
+            raise BlockingIOError(
+                f"another run packs into {building}; wait for it, or choose another --out"
+            ) from None
         self._file.seek(0)
         entries = [entry for line in self._file if (entry := entry_of(line))]
         self._finished = {entry.shard.file: entry for entry in entries if _intact(building, entry)}
-        # A killed run may have left half a line.
+        # A killed run may have left an incomplete line.
         self._file.seek(0)
         self._file.truncate()
         for entry in self._finished.values():
@@ -99,7 +105,7 @@ class Journal:
 
     @property
     def records(self) -> int:
-        """How many records the finished shards hold."""
+        """The number of records in the finished shards."""
         return sum(entry.shard.records for entry in self._finished.values())
 
     def __contains__(self, file: str) -> bool:
@@ -109,16 +115,16 @@ class Journal:
         return self._finished[file]
 
     def add(self, entry: Finished) -> None:
-        """Note that a shard is finished; it has its name by now."""
+        """Record a finished shard, after the shard was renamed to its final name."""
         self._finished[entry.shard.file] = entry
         self._write(entry)
 
     def forget(self, file: str) -> None:
-        """Take a shard as not finished: what it was made of has changed."""
+        """Remove a shard whose inputs have changed, so that it is packed again."""
         del self._finished[file]
 
     def close(self) -> None:
-        """Let another run have it."""
+        """Release the lock."""
         self._file.close()
 
     def _write(self, entry: Finished) -> None:
@@ -127,7 +133,7 @@ class Journal:
 
 
 def entry_of(line: str) -> Finished | None:
-    """Return the entry that a line of JSON holds, None when it holds none: half a line."""
+    """Return the entry in a line of JSON, or None for an incomplete line."""
     try:
         content = json.loads(line)
         return Finished(
@@ -143,7 +149,7 @@ def entry_of(line: str) -> Finished | None:
 
 
 def _intact(building: Path, entry: Finished) -> bool:
-    """Return whether the shard is still what was written: power may have failed since."""
+    """Return whether the shard is unchanged: a power failure may have lost data since."""
     path = building / entry.shard.file
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Pack the damaged shards of a set again, out of its source; they must become what they were."""
+"""Repair: pack the damaged shards of a set again from its source, to the same bytes."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfclip import files
 from tfclip.records.manifest import Manifest, Shard, load_manifest
-from tfclip.records.options import IN_ORDER, PackOptions, planned, shard_spans
+from tfclip.records.options import IN_ORDER, PackOptions, planned_counts, shard_spans
 from tfclip.records.packing.pool import PictureCheckers
 from tfclip.records.packing.split_writer import pack_shards
 from tfclip.records.verify import file_problems
@@ -18,37 +18,37 @@ def pack_options(manifest: Manifest, workers: int) -> PackOptions:
     """Return the options that a set was packed with.
 
     Raises:
-        ValueError: it was not packed from data, but made from another set.
+        ValueError: the set was made from another set, not packed from data.
     """
     if "scored" in manifest.packing:
         raise ValueError(
-            "these records were made by `make_records score`, not packed from data: run it again, "
-            "on a sound set"
+            "these records were made by `make_records score`, not packed from data; run it again "
+            "on an intact set"
         )
     others = ("source_options", "vocabulary")
     stored = {name: value for name, value in manifest.packing.items() if name not in others}
-    # Sets that name no order were packed in that of their source.
+    # Sets of earlier versions have no order: they are in that of their source.
     stored = {"order": IN_ORDER} | stored | {"splits": tuple(stored["splits"])}
     return PackOptions(**stored, workers=workers)
 
 
 def repair(directory: Path, source: Source, workers: int) -> list[str]:
-    """Pack the shards again that are missing or are not the bytes that the manifest lists.
+    """Pack again the shards that are missing or differ from the manifest.
 
-    Sound shards are not touched. A new shard takes its place only when it has the bytes that were
-    packed, so that a set never mixes two states of the data.
+    Intact shards are not touched. Shards are replaced only when all new ones have the bytes in the
+    manifest, so that a set never mixes two versions of the data.
 
     Args:
-        directory: a packed set.
-        source: what it was packed from, opened with the same options.
-        workers: processes that check pictures.
+        directory: a record set.
+        source: its source, opened with the same options.
+        workers: the number of processes that check pictures.
 
     Returns:
-        The names of the shards that were packed again.
+        The file names of the shards that were replaced.
 
     Raises:
-        FileNotFoundError, ValueError: no readable manifest; or the source does not give the same
-            bytes again, and nothing was replaced.
+        FileNotFoundError: no manifest.
+        ValueError: a damaged manifest; or the source gives other bytes, and nothing was replaced.
         OSError: a shard cannot be written.
     """
     manifest = load_manifest(directory)
@@ -57,7 +57,7 @@ def repair(directory: Path, source: Source, workers: int) -> list[str]:
         return []
     damaged = {shard.file for shard in bad}
     options = pack_options(manifest, workers)
-    plan = planned(source, options)
+    plan = planned_counts(source, options)
     again: dict[str, Shard] = {}
     with tempfile.TemporaryDirectory(dir=directory.resolve().parent) as folder:
         try:
@@ -79,8 +79,8 @@ def repair(directory: Path, source: Source, workers: int) -> list[str]:
         other = [shard.file for shard in bad if again.get(shard.file) != shard]
         if other:
             raise ValueError(
-                f"nothing was replaced: packed again, {other[0]} is not what it was; the data, or "
-                f"what reads them, has changed; pack all again with --overwrite"
+                f"nothing was replaced: {other[0]} has other bytes when packed again, because "
+                "the data or the reader has changed; pack all again with --overwrite"
             )
         for shard in bad:
             files.rename(Path(folder, shard.file), directory / shard.file)

@@ -1,4 +1,4 @@
-"""One shard: the records of some checked items, and what there is to know when it is done."""
+"""Write one shard of records, and describe it when it is finished."""
 
 import hashlib
 from collections import Counter
@@ -16,29 +16,31 @@ from tfclip.sources.sample import Rejected, Sample
 
 
 class Unusable(ValueError):
-    """An item that makes no record; the message is the reason."""
+    """An item that cannot become a record; the message is the reason."""
 
 
-def record_of(item: Sample | Rejected, picture: Checked | BadPicture | None) -> dict[str, list]:
-    """Return the values of the record of an item and its checked picture, see `schema.values`.
+def usable(
+    item: Sample | Rejected, picture: Checked | BadPicture | None
+) -> tuple[Sample, Checked, dict[str, list]]:
+    """Return a sample, its checked picture and the values of its record, see `schema.values`.
 
     Raises:
-        Unusable: there is none, and why.
+        Unusable: the item or its picture was rejected, or none of its texts is left.
     """
     if isinstance(item, Rejected):
         raise Unusable(item.reason)
-    if isinstance(picture, BadPicture):
+    if not isinstance(picture, Checked):
         raise Unusable(str(picture))
     content = schema.values(item, picture)
     texts = len(item.captions) + len(item.regions)
     left = content[schema.CAPTION] or content[schema.PHRASE]
     if texts and not (left or item.labels or item.difficult):
         raise Unusable("no caption and no region is left")
-    return content
+    return item, picture, content
 
 
-def tally_of(item: Sample, content: dict[str, list]) -> Counter:
-    """Return what a record adds to the SplitCounts."""
+def tally_of(item: Sample, content: dict[str, list]) -> Counter[str]:
+    """Return the contribution of a record to SplitCounts."""
     captions, regions = len(content[schema.CAPTION]), len(content[schema.PHRASE])
     texts = len(item.captions) + len(item.regions)
     return Counter(
@@ -50,25 +52,25 @@ def tally_of(item: Sample, content: dict[str, list]) -> Counter:
 
 
 class ShardWriter:
-    """Writes `path`.tmp, and gives it its name when it is finished."""
+    """Writes the temporary file `path`.tmp, which `finish` renames to `path`."""
 
     def __init__(self, path: Path, split: str, image_size: int | None):
         self._path, self._split = path, split
         self._inputs = Inputs(image_size)
-        self._tally: Counter = Counter()
-        self._words: Counter = Counter()
+        self._tally: Counter[str] = Counter()
+        self._words: Counter[int] = Counter()
         self._skipped: list[tuple[str, str]] = []
-        self._converted: Counter = Counter()
+        self._converted: Counter[str] = Counter()
 
     def write(
         self, checked: Iterable[tuple[Sample | Rejected, Checked | BadPicture | None]]
     ) -> None:
         """Write the records of all items of the shard."""
         with tf.io.TFRecordWriter(f"{self._path}.tmp") as writer:
-            for item, picture in checked:
+            for item, result in checked:
                 self._inputs.add(item)
                 try:
-                    content = record_of(item, picture)
+                    sample, picture, content = usable(item, result)
                 except Unusable as reason:
                     self._tally["skipped"] += 1
                     self._skipped.append((item.key, str(reason)))
@@ -76,12 +78,12 @@ class ShardWriter:
                 writer.write(schema.encode(content))
                 if picture.converted:
                     self._converted[picture.converted] += 1
-                self._tally.update(tally_of(item, content))
+                self._tally.update(tally_of(sample, content))
                 texts = content[schema.CAPTION] + content[schema.PHRASE]
                 self._words.update(len(text.split()) for text in texts)
 
     def finish(self) -> Finished:
-        """Hash the written file, rename it, and return what there is to know."""
+        """Hash the written file, rename it, and return its entry."""
         written = Path(f"{self._path}.tmp")
         with open(written, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The items of a source in another order, through a file on disk: memory stays flat."""
+"""Shuffle the items of a source through a temporary file, in constant memory."""
 
 import pickle
 from array import array
@@ -13,16 +13,16 @@ Item = TypeVar("Item")
 
 
 def shuffled_items(items: Iterable[Item], seed: tuple[int, ...], directory: Path) -> Iterator[Item]:
-    """Yield all items in an order that `seed` and their number decide.
+    """Yield all items in an order determined by `seed` and the number of items.
 
-    They are written to a file without a name and read again from random places. A sample whose
-    picture is a file takes some hundred bytes there; one that brings its picture as bytes, from a
-    tar or a TFRecord, takes the room of the picture. In memory are 16 bytes for each.
+    The items are written to an anonymous file and read from it at random. A sample with the path of
+    its picture takes a few hundred bytes there; one with the bytes of its picture (from a tar or
+    TFRecord file) takes their size. Memory: 16 bytes per item.
 
     Args:
-        items: picklable; read to the end before the first is yielded.
-        seed: numbers from 0 on.
-        directory: where the file is.
+        items: picklable items; all are read before the first is yielded.
+        seed: integers of at least 0.
+        directory: the directory of the file.
     """
     ends = array("q", [0])
     with TemporaryFile(dir=directory) as file:
@@ -32,4 +32,4 @@ def shuffled_items(items: Iterable[Item], seed: tuple[int, ...], directory: Path
             ends.append(ends[-1] + len(content))
         for at in np.random.default_rng(seed).permutation(len(ends) - 1).tolist():
             file.seek(ends[at])
-            yield pickle.loads(file.read(ends[at + 1] - ends[at]))  # noqa: S301 our own file
+            yield pickle.loads(file.read(ends[at + 1] - ends[at]))  # noqa: S301 written above

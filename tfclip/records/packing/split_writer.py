@@ -1,4 +1,4 @@
-"""The shards of one split: all, or those that are wanted, out of one pass over the source."""
+"""Pack the shards of one split, all or some, in one pass over the source."""
 
 import contextlib
 import itertools
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tfclip.console import progress
-from tfclip.records.options import IN_ORDER, PackOptions, Span, drawn
+from tfclip.records.options import IN_ORDER, PackOptions, Span, sampled_positions
 from tfclip.records.packing.journal import Finished, Inputs, Journal
 from tfclip.records.packing.pool import PictureCheckers
 from tfclip.records.packing.shard_writer import ShardWriter
@@ -26,13 +26,13 @@ def pack_shards(
     checkers: PictureCheckers,
     done: Callable[[Finished], None],
 ) -> None:
-    """Pack the wanted shards of a split into `directory`; `done` is told each, in order.
+    """Pack the `wanted` shards of a split into `directory`, and call `done` with each, in order.
 
     Pictures of other shards are not opened.
 
     Raises:
-        ValueError: the source yields another number of items than it counted.
-        tf.errors.OpError, OSError: a file cannot be written.
+        ValueError: the number of items differs from the count of the source.
+        tf.errors.OpError: a file cannot be written, like OSError.
     """
     wanted = set(wanted)
     total = sum(span.end - span.start for span in wanted)
@@ -44,7 +44,7 @@ def pack_shards(
         if span in wanted
     )
     checking = checkers.in_order(needed, _picture)
-    # Hashing a finished shard takes a tenth of the time of packing it, and can go on beside.
+    # Hashing a finished shard takes a tenth of the time of packing it, and runs in parallel.
     with contextlib.closing(checking), ThreadPoolExecutor(1) as hasher:
         checked = progress(checking, total=total, what=f"packing {split}")
         finishing = []
@@ -53,10 +53,10 @@ def pack_shards(
                 shard = ShardWriter(directory / span.file, split, options.image_size)
                 shard.write(itertools.islice(checked, span.end - span.start))
                 finishing.append(hasher.submit(lambda shard: done(shard.finish()), shard))
-        for _ in itertools.chain(checked, items):  # the source's own check comes at its end
+        for _ in itertools.chain(checked, items):  # runs the check of the count at the end
             pass
-        for shard in finishing:
-            shard.result()
+        for future in finishing:
+            future.result()
 
 
 def changed_shards(
@@ -67,7 +67,7 @@ def changed_shards(
     journal: Journal,
     directory: Path,
 ) -> list[str]:
-    """Return the finished shards whose inputs are not what they were; no picture is opened."""
+    """Return the finished shards whose inputs have changed; no picture is opened."""
     changed = []
     items = items_to_pack(source, split, options, directory)
     for file, start, end in spans:
@@ -83,8 +83,13 @@ def changed_shards(
 def items_to_pack(
     source: Source, split: str, options: PackOptions, directory: Path
 ) -> Iterator[Sample | Rejected]:
-    """Yield the items to pack, in the order that the options say, and see that the source keeps its
-    word about how many there are; a shuffle keeps its file in `directory`."""
+    """Yield the items to pack, in the order of the options.
+
+    A shuffle writes a temporary file to `directory`.
+
+    Raises:
+        ValueError: the number of items differs from the count of the source.
+    """
     items = _in_order(source, split, options)
     if options.order == IN_ORDER:
         return items
@@ -92,15 +97,15 @@ def items_to_pack(
 
 
 def _in_order(source: Source, split: str, options: PackOptions) -> Iterator[Sample | Rejected]:
-    positions = drawn(split, source.counts[split], options)
+    positions = sampled_positions(split, source.counts[split], options)
     at = -1
     for at, item in enumerate(source.read(split)):
         if positions is None or at in positions:
             yield item
     if at + 1 != source.counts[split]:
         raise ValueError(
-            f"{source.name} changed while it was read: {source.counts[split]} pictures were "
-            f"counted in {split!r}, {at + 1} were there"
+            f"{source.name} changed while it was read: {split!r} had {source.counts[split]} "
+            f"pictures, now {at + 1}"
         )
 
 

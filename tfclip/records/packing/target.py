@@ -1,4 +1,4 @@
-"""Where a packed set is built: beside its target, and renamed when it is complete."""
+"""The target of packing: a set is built beside it, and renamed when it is complete."""
 
 import contextlib
 import os
@@ -20,11 +20,12 @@ _OURS = re.compile(
 
 
 def check_target(out: Path, overwrite: bool) -> None:
-    """Refuse a target that packing must not touch, before any work is done.
+    """Raise when packing must not write to `out`; called before any work.
 
     Raises:
-        FileExistsError: `out` is a file, a finished set without `overwrite`, or holds other files.
-        PermissionError: nothing can be written there.
+        FileExistsError: `out` is a file, holds other files, or is a finished set and `overwrite` is
+            False.
+        PermissionError: the parent folder is not writable.
     """
     out = out.resolve()
     if out.exists() and not out.is_dir():
@@ -43,7 +44,7 @@ def check_target(out: Path, overwrite: bool) -> None:
     if replaced.exists() and not (
         (out / JOURNAL).exists() or ((replaced / MANIFEST).exists() and not out.exists())
     ):
-        raise FileExistsError(f"{replaced} is in the way; remove it, or rename it")
+        raise FileExistsError(f"{replaced} is in the way; remove or rename it")
     there = next(parent for parent in out.parents if parent.exists())
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(f"cannot write in {there}; choose another --out")
@@ -65,21 +66,22 @@ def _replaced(out: Path) -> Path:
 
 @contextlib.contextmanager
 def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
-    """Give a directory to build in, and the journal of the shards that an earlier run finished.
+    """Give a directory to build in, and the journal of the shards finished by an earlier run.
 
-    The directory becomes `out` when the block ends without an error. Until then an older set at
-    `out` stays as it is. After an error, or a kill, finished shards stay for the next run; where
-    there are none, nothing stays.
+    The directory becomes `out` when the block ends without an error; until then an older set at
+    `out` is untouched. After an error or a kill, finished shards are kept for the next run; without
+    any, everything is removed.
 
     Raises:
-        FileExistsError, PermissionError: see `check_target`.
-        BlockingIOError: another run builds the same set now.
+        FileExistsError: see `check_target`.
+        PermissionError: see `check_target`.
+        BlockingIOError: another run is building the same set.
     """
-    out = out.resolve()  # a link to another disk stays one
+    out = out.resolve()  # a link to another disk is followed, not replaced
     check_target(out, overwrite)
     building = _building(out)
     made = [parent for parent in building.parents if not parent.exists()]
-    _undo_half_a_swap(out)
+    _undo_partial_swap(out)
     building.mkdir(parents=True, exist_ok=True)
     journal = Journal(building)
     try:
@@ -89,7 +91,7 @@ def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
             files.rename(out, _replaced(out))
         files.publish(building, out)
         shutil.rmtree(_replaced(out), ignore_errors=True)
-        (out / JOURNAL).unlink()  # last: it tells that there may be something to tidy up
+        (out / JOURNAL).unlink()  # last: while it exists, cleaning up may be incomplete
     except BaseException as error:
         if building.is_dir():
             _remove_unfinished(building, journal)
@@ -100,7 +102,7 @@ def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
             else:
                 shutil.rmtree(building, ignore_errors=True)
                 for parent in made:
-                    with contextlib.suppress(OSError):  # not empty: someone else uses it by now
+                    with contextlib.suppress(OSError):  # not empty: another process uses it
                         parent.rmdir()
         raise
     finally:
@@ -108,17 +110,17 @@ def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
 
 
 def _tidy_up(out: Path) -> None:
-    """Do what is left of a run that was killed when its set was complete and in its place."""
+    """Finish the cleaning up of a run that was killed after its set was complete and renamed."""
     if (out / JOURNAL).exists():
-        with contextlib.closing(Journal(out)):  # raises while that run is still at it
+        with contextlib.closing(Journal(out)):  # raises while that run is still active
             shutil.rmtree(_replaced(out), ignore_errors=True)
             (out / JOURNAL).unlink()
 
 
-def _undo_half_a_swap(out: Path) -> None:
-    """Bring back the state before the renames, where a run was killed among them."""
+def _undo_partial_swap(out: Path) -> None:
+    """Restore the state before the renames, when a run was killed between them."""
     building, replaced = _building(out), _replaced(out)
-    if (out / JOURNAL).exists():  # the journal says what of it is still as it would be packed
+    if (out / JOURNAL).exists():  # the journal lists the shards that can be reused
         with contextlib.closing(Journal(out)):
             shutil.rmtree(replaced, ignore_errors=True)
             files.rename(out, building)
@@ -136,7 +138,7 @@ def _remove_unfinished(building: Path, journal: Journal) -> None:
 
 
 def keep_skipped_list(building: Path, out: Path) -> Path:
-    """Keep the list of rejected inputs of a set that is given up, and return where it is."""
+    """Keep the list of rejected inputs of a discarded set, and return its path."""
     kept = out / SKIPPED
     if (out / MANIFEST).exists():
         kept = out.with_name(f"{out.name}.{SKIPPED}")

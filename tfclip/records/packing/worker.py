@@ -1,5 +1,7 @@
-"""One packing worker: a process that receives lists of pictures and answers with checked ones.
-Started by records.pool; it imports Pillow and no TensorFlow."""
+"""A packing worker: a process that receives lists of pictures and returns the checked ones.
+
+Started by `records.packing.pool`. It imports Pillow, but not TensorFlow.
+"""
 
 import signal
 import sys
@@ -15,10 +17,10 @@ _content = attrgetter(*(field.name for field in fields(Checked)))
 
 
 def main(connection: Connection) -> None:
-    """Answer every request (pictures, image_size) with a list: the fields of Checked, or the reason
-    why a picture is bad. Ends when the other side does: no worker outlives its packing process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is answered by the packing process
-    warnings.simplefilter("ignore")  # about odd pictures: what matters is in the answer
+    """Answer every request (pictures, image_size) with a list: for each picture the fields of
+    Checked, or the reason why it is bad. Ends when the packing process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the packing process handles Ctrl-C
+    warnings.simplefilter("ignore")  # Pillow's warnings; problems are part of the answer
     while True:
         try:
             pictures, image_size = connection.recv()

@@ -1,4 +1,4 @@
-"""Pack a source: checked pictures and their texts into shards, a manifest and a list of rejects."""
+"""Pack a source into shards of records, a manifest and a list of rejected inputs."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfclip.console import say
 from tfclip.records.manifest import SKIPPED, Manifest, SplitCounts
-from tfclip.records.options import PackOptions, Span, planned, shard_spans
+from tfclip.records.options import PackOptions, Span, planned_counts, shard_spans
 from tfclip.records.packing.journal import Finished, Journal
 from tfclip.records.packing.pool import PictureCheckers
 from tfclip.records.packing.split_writer import changed_shards, pack_shards
@@ -21,12 +21,12 @@ from tfclip.records.tfds_metadata import write_metadata
 from tfclip.sources.sample import Source
 from tfclip.version import __version__
 
-Elsewhere = Callable[[Path, Mapping[str, list[Span]], PackOptions], Iterable[Finished]]
-"""Packs the missing shards of every split into a directory."""
+ShardPacker = Callable[[Path, Mapping[str, list[Span]], PackOptions], Iterable[Finished]]
+"""Packs the given shards of every split into a directory, and yields their entries."""
 
 
 class TooManySkipped(Exception):
-    """More inputs were rejected than allowed. The list of them is kept, the records are not."""
+    """More inputs were rejected than allowed. Their list is kept, the records are not."""
 
 
 def pack(
@@ -36,54 +36,63 @@ def pack(
     *,
     finish: Callable[[Path, dict[str, list[str]]], Mapping[str, Any] | None] | None = None,
     source_options: Mapping[str, Any] | None = None,
-    elsewhere: Elsewhere | None = None,
+    shard_packer: ShardPacker | None = None,
 ) -> Manifest:
     """Pack a source into `out`, and return the manifest.
 
-    The content depends on the source and on `PackOptions.content()` alone, byte for byte. Memory
-    does not grow with the number of pictures. Nothing appears at `out` until all is complete; a run
-    that was killed or failed leaves its finished shards for the next one, which packs the rest.
+    The bytes depend on the source and on `PackOptions.content()` alone. Memory does not grow with
+    the number of pictures. `out` appears when everything is complete; a run that was killed or
+    failed leaves its finished shards for the next one, which packs the rest.
 
     Args:
-        source: what to read.
-        out: a directory that does not exist, or holds a finished set that may be overwritten.
-        options: see `PackOptions`.
+        source: the source to pack.
+        out: a directory that does not exist, or a finished set to replace.
+        options: the options of packing.
         finish: called before the manifest is written, with the directory in which the set is built
-            and the shard files of every split: what it writes there becomes a part of the set. What
-            it returns is added to `packing` in the manifest.
-        source_options: what the source was opened with beside its defaults, for the manifest:
-            whoever repairs the set must open it the same way.
-        elsewhere: packs the shards in place of worker processes here, see `records.packing.beam`.
+            and the shard files of every split. The files it writes there become part of the set,
+            and the mapping it returns is added to `packing` in the manifest.
+        source_options: the options of the source that differ from their defaults, for the manifest:
+            a repair opens the source with them.
+        shard_packer: packs the shards in the place of local worker processes, see
+            `records.packing.beam`.
 
     Raises:
         ValueError: an empty or unknown split, or a split of which no picture could be packed.
-        FileExistsError: `out` holds something else.
-        BlockingIOError: another run packs the same set now.
+        FileExistsError: `out` holds other files.
+        BlockingIOError: another run is packing the same set.
         TooManySkipped: more than `options.max_skipped` of the inputs were rejected.
         OSError: the disk is full, or a file cannot be written.
     """
     out = Path(out)
-    plan = planned(source, options)
+    plan = planned_counts(source, options)
     with built_beside(out, options.overwrite) as (building, journal):
         try:
             spans = {s: shard_spans(s, count, options.shards) for s, count in plan.items()}
             missing = {s: _missing(source, s, spans[s], options, journal, building) for s in spans}
-            if elsewhere is not None:
-                for entry in elsewhere(building, missing, options):
+            if shard_packer is not None:
+                for entry in shard_packer(building, missing, options):
                     journal.add(entry)
             elif any(missing.values()):
                 with PictureCheckers(options.workers, options.image_size) as checkers:
                     for split, wanted in missing.items():
-                        given = (source, split, spans[split], wanted, building, options, checkers)
-                        pack_shards(*given, journal.add)
+                        pack_shards(
+                            source,
+                            split,
+                            spans[split],
+                            wanted,
+                            building,
+                            options,
+                            checkers,
+                            journal.add,
+                        )
             packed = {
                 split: _Part(tuple(journal[span.file] for span in spans[split])) for split in spans
             }
             _list_skipped(packed, building)
-            _tell_converted(packed)
-            _refuse_many(packed, building, out, options.max_skipped)
+            _report_converted(packed)
+            _check_skipped(packed, building, out, options.max_skipped)
             for split, part in packed.items():
-                _refuse_empty(source, split, part)
+                _check_not_empty(source, split, part)
             added = None
             if finish is not None:
                 added = finish(
@@ -106,14 +115,14 @@ def pack(
                 tfclip_version=__version__,
             )
             manifest.save(building)
-        except tf.errors.OpError as error:  # TensorFlow's own words for a full disk and the like
+        except tf.errors.OpError as error:  # TensorFlow raises these for a full disk, for example
             raise OSError(f"cannot write {out}: {error.message}") from None
     return manifest
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One split: its finished shards, in order."""
+    """The finished shards of one split, in order."""
 
     finished: tuple[Finished, ...]
 
@@ -146,12 +155,12 @@ def _missing(
             journal.forget(file)
     missing = [span for span in spans if span.file not in journal]
     if len(missing) < len(spans):
-        say(f"{split}: {len(spans) - len(missing)} of {len(spans)} shards were packed before")
+        say(f"{split}: {len(spans) - len(missing)} of {len(spans)} shards are finished already")
     return missing
 
 
 def _list_skipped(packed: dict[str, _Part], building: Path) -> None:
-    # In JSON a lone surrogate is written as the escape that backslashreplace makes.
+    # A lone surrogate becomes an escape that is valid in JSON.
     with open(building / SKIPPED, "w", encoding="utf-8", errors="backslashreplace") as file:
         for split, part in packed.items():
             for key, reason in part.rejected:
@@ -159,15 +168,18 @@ def _list_skipped(packed: dict[str, _Part], building: Path) -> None:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _tell_converted(packed: dict[str, _Part]) -> None:
+def _report_converted(packed: dict[str, _Part]) -> None:
     for split, part in packed.items():
         formats = sum((Counter(one.converted) for one in part.finished), Counter())
         if formats:
             kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
-            say(f"{split}: {kinds} pictures became JPEGs; exports do not read these formats")
+            say(
+                f"{split}: {kinds} pictures were converted to JPEG; exported models do not read "
+                "these formats"
+            )
 
 
-def _refuse_empty(source: Source, split: str, part: _Part) -> None:
+def _check_not_empty(source: Source, split: str, part: _Part) -> None:
     counts = part.counts()
     if not counts.images:
         key, reason = next(part.rejected)
@@ -177,13 +189,13 @@ def _refuse_empty(source: Source, split: str, part: _Part) -> None:
         )
 
 
-def _refuse_many(packed: dict[str, _Part], building: Path, out: Path, most: float) -> None:
+def _check_skipped(packed: dict[str, _Part], building: Path, out: Path, most: float) -> None:
     counts = [part.counts() for part in packed.values()]
     skipped = sum(split.skipped for split in counts)
     total = skipped + sum(split.images for split in counts)
     if skipped > most * total:
         kept = keep_skipped_list(building, out)
         raise TooManySkipped(
-            f"{skipped} of {total} pictures were rejected, allowed is {most:.2%}; "
-            f"{kept} lists them; --max-skipped allows more"
+            f"{skipped} of {total} pictures were rejected, allowed: {most:.2%}; {kept} lists them; "
+            "--max-skipped allows more"
         )
