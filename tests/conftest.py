@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,34 @@ def pytest_collection_modifyitems(items):
 
 
 CLASS_NAMES = ("red circle", "blue square", "green star")
+
+
+@contextmanager
+def small_shapes():
+    """The recipe `shapes` with towers of few layers, whose graphs are traced in half the time."""
+    from tfclip.training.options.recipes import RECIPES
+
+    small = replace(
+        RECIPES["shapes"],
+        image_options={"widths": (8,), "stem": 2},
+        text_options={"width": 16, "blocks": 1, "heads": 2},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "shapes", small)
+        yield
+
+
+@pytest.fixture
+def small_recipe():
+    """`fit shapes` trains small towers in this test."""
+    with small_shapes():
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_recipe_while():
+    """A context manager for fixtures of a module: `with small_recipe_while(): fit(...)`."""
+    return small_shapes
 
 
 @pytest.fixture(scope="session")

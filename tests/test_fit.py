@@ -24,11 +24,12 @@ def fit(records, run, *words, capsys=None) -> int:
 
 
 @pytest.fixture(scope="module")
-def finished(training_records, flickr8k_records, voc_records, tmp_path_factory):
+def finished(training_records, flickr8k_records, voc_records, tmp_path_factory, small_recipe_while):
     run = tmp_path_factory.mktemp("runs") / "tiny"
     val, voc = f"{flickr8k_records}:dev", f"{voc_records}:train"
     words = ["--val", val, "--voc", voc, "--never-trained", "red star"]
-    assert fit(training_records, run, *words) == 0
+    with small_recipe_while():
+        assert fit(training_records, run, *words) == 0
     return run
 
 
@@ -74,7 +75,9 @@ def test_a_folder_that_is_no_run_is_never_replaced(training_records, tmp_path, c
     assert (tmp_path / "precious.txt").exists()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_in_words(training_records, tmp_path, capsys):
+def test_a_loss_that_is_no_number_ends_the_run_in_words(
+    training_records, tmp_path, capsys, small_recipe
+):
     words = ["--learning-rate", "1e30", "--warmup-steps", "0", "--clip-norm", "None"]
     assert fit(training_records, tmp_path / "run", *words) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
@@ -173,7 +176,9 @@ def test_the_kept_numbers_of_parameters_are_those_of_the_model(name):
     assert kept == count_parameters(RECIPES[name])
 
 
-def test_a_dry_run_tells_sizes_and_places_and_writes_nothing(training_records, tmp_path, capsys):
+def test_a_dry_run_tells_sizes_and_places_and_writes_nothing(
+    training_records, tmp_path, capsys, small_recipe
+):
     words = ["shapes", "--records", str(training_records), "--run", str(tmp_path / "run"), *SMALL]
     assert main([*words, "--dry-run", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)

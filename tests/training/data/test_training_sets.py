@@ -58,7 +58,7 @@ def sets(tmp_path_factory):
     ]
 
 
-def test_several_sets_train_together_and_are_counted(sets, tmp_path, capsys):
+def test_several_sets_train_together_and_are_counted(sets, tmp_path, capsys, small_recipe):
     words = ["shapes", "--records", *sets[:2], "--record-weights", "1", "3", *SMALL]
     assert main([*words, "--run", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().err
