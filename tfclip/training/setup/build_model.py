@@ -11,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import say
+from tfclip.evaluation.embedding.openai_templates import IMAGENET_TEMPLATES
 from tfclip.inputs.text import (
+    LearntPieceTokenizer,
     Tokenizer,
     WordPieceTokenizer,
     choose_context_length,
@@ -33,6 +35,8 @@ from tfclip.training.setup.start import Start
 # Enough captions to know their lengths; more would only take longer.
 CAPTIONS_MEASURED = 20_000
 LONGEST = 512
+# As long as most names of classes.
+CLASS_NAME = "potted plant"
 
 
 def prepare_model(
@@ -210,6 +214,15 @@ def _texts(files: list[str]) -> tf.data.Dataset:
     )
 
 
+def _prompt_length(tokenizer: LearntPieceTokenizer) -> int:
+    """A context that holds the usual prompts, whose words a small vocabulary spells in letters.
+
+    Batches are cut back to their longest text, so that a longer context costs next to nothing.
+    """
+    prompts = [template.format(CLASS_NAME) for template in IMAGENET_TEMPLATES]
+    return choose_context_length(tokenizer.token_counts(prompts).numpy(), share=1.0)
+
+
 def _measured_context(
     tokenizer: Tokenizer, files: list[str], pretrained: PretrainedText | None
 ) -> int:
@@ -221,6 +234,8 @@ def _measured_context(
     counts = np.concatenate(counts)
     longest = pretrained.longest_text if pretrained else None
     length = choose_context_length(counts, maximum=longest or LONGEST)
+    if isinstance(tokenizer, LearntPieceTokenizer):
+        length = max(length, _prompt_length(tokenizer))
     say(
         f"context length {length} tokens; {np.mean(counts > length):.1%} of {len(counts)} texts "
         "are longer and will be cut"
