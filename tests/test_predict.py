@@ -234,3 +234,13 @@ def test_labels_mean_the_same_in_predict_and_export(tiny_run, picture, tmp_path,
         assert row["cosine"] == pytest.approx(exported[label]["cosine"], abs=1e-5)
     (typed,), _ = answered(capsys, tiny_run, picture, "--labels", "dog", "couch")
     assert typed["couch"]["cosine"] == pytest.approx(mine["sofa"]["cosine"], abs=1e-5)
+
+
+def test_heatmaps_are_drawn_for_runs_alone(tiny_run, exported, picture, tmp_path, capsys):
+    place = tmp_path / "maps"
+    told(capsys, tiny_run, picture, "--heatmap", place)
+    (name, *_) = drawn = sorted(path.name for path in place.iterdir())
+    assert name.startswith("00001-picture-") and len(drawn) <= 3
+    with Image.open(place / name) as opened, Image.open(picture) as original:
+        assert opened.size == original.size[::-1]  # turned, as its EXIF says
+    assert "which needs a run" in refused(capsys, exported, picture, "--heatmap", place)

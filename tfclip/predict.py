@@ -53,6 +53,9 @@ class PredictFlags:
     """Write a line of JSON for each picture to this file; it is replaced."""
     sheet: Path | None = None
     """Draw the pictures with their labels into this file, NAME.png; it is replaced."""
+    heatmap: Path | None = None
+    """Of a run: draw where in each picture its predicted labels (three at most, or else the first
+    label) score, into this folder. Each picture takes as long as 74 others."""
 
     def __post_init__(self):
         if not self.model.exists():
@@ -78,6 +81,11 @@ class PredictFlags:
         check_fusion(self.fusion or "max")
         templates_by_name(self.templates or "short")
         self._check_decision(bool(labels))
+        if self.heatmap is not None and not holds_model(self.model):
+            raise ValueError(
+                f"received --heatmap {self.heatmap}, which needs a run: an export does not embed "
+                "parts of pictures"
+            )
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise ValueError(f"received --sheet {self.sheet}; allowed: NAME.png or NAME.jpg")
 
@@ -124,7 +132,8 @@ def predict(flags: PredictFlags) -> dict:
     opened = open_classifier(flags.model, question)
     if labels is not None:
         say(labels.described())
-    return predict_files(opened, flags.files(), Outputs(flags.csv, flags.jsonl, flags.sheet))
+    outputs = Outputs(flags.csv, flags.jsonl, flags.sheet, flags.heatmap)
+    return predict_files(opened, flags.files(), outputs)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -48,11 +48,13 @@ class OpenedClassifier:
     """A function from N encoded pictures to the outputs of `classify`, see `signatures`.
 
     The outputs have no `predicted` if there are no thresholds. `scale` describes the figures.
+    `served` is set for a run only, not for an export.
     """
 
     classify: Callable[..., dict[str, tf.Tensor]] = field(repr=False)
     scale: Scale
     labels: tuple[str, ...]
+    served: ServedModel | None = field(default=None, repr=False)
 
     def __call__(self, contents: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Answer for each of these pictures."""
@@ -109,11 +111,9 @@ def _open_run(path: Path, question: Question) -> OpenedClassifier:
         model = load_model(path)
     if question.threshold is not None:
         classifier = classifier.with_threshold(question.threshold)
-    return OpenedClassifier(
-        ServedModel(model, classifier).classify,
-        Scale(classifier.thresholds, classifier.calibration is not None),
-        classifier.labels,
-    )
+    served = ServedModel(model, classifier)
+    scale = Scale(classifier.thresholds, classifier.calibration is not None)
+    return OpenedClassifier(served.classify, scale, classifier.labels, served)
 
 
 def _open_export(path: Path, question: Question) -> OpenedClassifier:

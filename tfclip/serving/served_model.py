@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfclip.evaluation.embedding.embed import embed_classes
@@ -41,13 +42,14 @@ class ServedModel(tf.Module):
     ):
         super().__init__(name="tfclip")
         dual_encoder, size = model.dual_encoder, model.config.picture_size
+        self._picture_size = size
         # An export holds the weights, not the layers of the Keras model.
         self._logit_scale = dual_encoder.temperature
         self._weights = [variable.value for variable in dual_encoder.logit_scale.weights]
         self._halves: list[HalfWeight] = []
         self._modalities = variant.modalities
         if names.IMAGE_MODALITY in variant.modalities:
-            self._whole = _decoder("1", size)
+            self._whole = _decoder(tile_boxes("1"), size)
             layers = dual_encoder.image_tower, dual_encoder.image_head
             self._embed_pictures = _once(
                 self._with_stored_weights(layers, dual_encoder.encode_image, variant.precision),
@@ -64,7 +66,7 @@ class ServedModel(tf.Module):
             )
         self._classifier = classifier
         if classifier is not None:
-            self._tiles = _decoder(classifier.tiles, size)
+            self._tiles = _decoder(tile_boxes(classifier.tiles), size)
             classes = classifier.embeddings
             self._class_embeddings = (
                 embed_classes(model, classifier.prompts) if classes is None else classes
@@ -114,6 +116,17 @@ class ServedModel(tf.Module):
             names.PREDICTED: predicted & valid[:, None],
             names.VALID: valid,
         }
+
+    def view_scorer(self, boxes: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Return a function from (N,) string to the cosines (N,T,C) of these boxes (T,4), zeros
+        where a picture does not decode; it is not part of an export."""
+        decode = _decoder(boxes, self._picture_size)
+
+        def score(image_bytes: tf.Tensor) -> tf.Tensor:
+            embeddings, _ = self._embed_views(decode, image_bytes)
+            return tf.einsum("ntd,cd->ntc", embeddings, self._class_embeddings)
+
+        return score
 
     def encode_image(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embed each of `image_bytes` (N,) string, as one view of the whole picture."""
@@ -175,9 +188,8 @@ def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
     return tf.function(function, input_signature=specs).__call__
 
 
-def _decoder(tiles: str, size: int) -> Callable:
+def _decoder(boxes: np.ndarray, size: int) -> Callable:
     """A function from (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
-    boxes = tile_boxes(tiles)
 
     def decode(image_bytes):
         # Set here again: a called function does not inherit the caller's device.

@@ -10,6 +10,7 @@ from tfclip.console import say
 from tfclip.serving.open_classifier import OpenedClassifier
 from tfclip.serving.prediction.answers import AnswerFiles, line, rows_of, table
 from tfclip.serving.prediction.batches import answer_files
+from tfclip.serving.prediction.heatmaps import Heatmaps
 from tfclip.serving.prediction.picture_files import PictureFiles
 from tfclip.serving.prediction.sheet import Sheet
 
@@ -26,6 +27,7 @@ class Outputs:
     csv: Path | None = None
     jsonl: Path | None = None
     sheet: Path | None = None
+    heatmap: Path | None = None
 
 
 def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Outputs) -> dict:
@@ -46,6 +48,9 @@ def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Output
     kept, rejects, answered = [], [], 0
     rejected = 0
     sheet = Sheet() if outputs.sheet else None
+    heatmaps = None
+    if outputs.heatmap is not None and opened.served is not None:
+        heatmaps = Heatmaps(opened.served, opened.labels, outputs.heatmap)
     say(opened.scale.described(len(opened.labels)))
     with AnswerFiles(outputs.csv, outputs.jsonl) as writer:
         for each in answer_files(opened, paths):
@@ -61,6 +66,8 @@ def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Output
                 print(table(each.path, rows) if is_few else line(each.path, rows))
             if sheet is not None:
                 sheet.add(each.path, each.content, rows)
+            if heatmaps is not None:
+                heatmaps.draw(each.path, each.content, rows)
             if len(paths) <= MOST_RETURNED:
                 kept.append({"picture": each.path, "labels": rows})
         if not answered:
@@ -72,6 +79,8 @@ def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Output
         drawn = sheet.write(outputs.sheet)
         left_out = f" ({sheet.left_out:,} more are not on it)" if sheet.left_out else ""
         written.append(f"{outputs.sheet}: {drawn} pictures{left_out}")
+    if heatmaps is not None:
+        written.append(f"{outputs.heatmap}: {heatmaps.count} heatmaps")
     if written or not is_few:
         say("; ".join([f"{answered:,} pictures answered", *written]))
     result = {"answered": answered, "rejected": rejected, "rejects": rejects}

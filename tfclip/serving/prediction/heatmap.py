@@ -1,0 +1,89 @@
+"""Where in a picture a label scores: the cosines of many windows, laid over the picture.
+
+Every window of a grid is embedded as a picture of its own, by the tower that scores the whole one,
+so that any tower can be asked. A place has the cosines of the windows around it.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from tfclip import files
+
+GRID = 24
+"""Places along each side of a map."""
+WINDOWS = ((0.5, 5), (0.3, 7))
+"""Side of the windows in shares of the picture's, and how many stand along each side."""
+SPREAD = 0.4
+"""Deviation of the bell that a window's cosine is spread with, in shares of its side."""
+LONGEST = 640
+"""Pixels of the longer side of what is drawn."""
+
+
+def window_boxes() -> np.ndarray:
+    """The windows: (T,4) float32 y0,x0,y1,x1 in shares of the sides."""
+    boxes = []
+    for side, across in WINDOWS:
+        starts = np.round(np.linspace(0, 1 - side, across), 6)
+        boxes += [(y, x, y + side, x + side) for y in starts for x in starts]
+    return np.array(boxes, np.float32)
+
+
+def score_maps(cosines: np.ndarray) -> np.ndarray:
+    """From the cosines (T,C) of the windows to a map of each label: (C,GRID,GRID) float64.
+
+    The cosines of each size of window are brought to mean 0, and spread around the middles of the
+    windows. Towards the edges, where fewer windows lie, a map falls to 0.
+    """
+    cosines = np.asarray(cosines, np.float64)
+    places = (np.arange(GRID) + 0.5) / GRID
+    boxes = window_boxes().astype(np.float64)
+    sides = boxes[:, 2] - boxes[:, 0]
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    along_y, along_x = (
+        np.exp(-0.5 * ((places - middles[:, [axis]]) / (SPREAD * sides[:, None])) ** 2)
+        for axis in (0, 1)
+    )
+    maps, start = np.zeros((cosines.shape[1], GRID, GRID)), 0
+    for _, across in WINDOWS:
+        part = slice(start, start + across * across)
+        centred = cosines[part] - cosines[part].mean(axis=0)
+        maps += np.einsum("tc,ty,tx->cyx", centred, along_y[part], along_x[part])
+        start = part.stop
+    return maps
+
+
+def highest_place(one_map: np.ndarray) -> tuple[float, float]:
+    """The middle of the place with the highest score, x and y in shares of the sides."""
+    y, x = np.unravel_index(int(np.argmax(one_map)), one_map.shape)
+    return (x + 0.5) / GRID, (y + 0.5) / GRID
+
+
+def draw_heatmap(content: bytes, one_map: np.ndarray, title: str, out: Path) -> None:
+    """Draw a map in red over the picture, its highest place circled, into a PNG file.
+
+    Raises:
+        OSError: Pillow does not read the picture, or the file cannot be written.
+    """
+    with Image.open(BytesIO(content)) as opened:
+        picture = ImageOps.exif_transpose(opened).convert("RGB")
+    picture.thumbnail((LONGEST, LONGEST))
+    low, high = float(one_map.min()), float(one_map.max())
+    shares = (one_map - low) / max(high - low, 1e-12)
+    alpha = Image.fromarray(np.round(190 * shares**2).astype(np.uint8)).resize(
+        picture.size, Image.Resampling.BICUBIC
+    )
+    drawn = ImageOps.grayscale(picture).convert("RGB")
+    drawn.paste("#e60000", (0, 0), alpha)
+    draw = ImageDraw.Draw(drawn)
+    x, y = (share * side for share, side in zip(highest_place(one_map), drawn.size, strict=True))
+    draw.ellipse((x - 7, y - 7, x + 7, y + 7), outline="white", width=2)
+    font = ImageFont.load_default(14)
+    draw.rectangle(draw.textbbox((4, 4), title, font=font), fill="black")
+    draw.text((4, 4), title, fill="white", font=font)
+    with files.new_file(out) as beside:
+        drawn.save(beside, "PNG")
