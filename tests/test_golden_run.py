@@ -137,6 +137,11 @@ def assert_same(found, expected, tolerance, path=""):
             assert_same(found[key], expected[key], tolerance, f"{path}.{key}")
     elif isinstance(expected, list):
         assert len(found) == len(expected), path
+        if all(isinstance(each, dict) and "label" in each for each in expected):
+            # Predictions are listed by decision now; they were in the order of the classes.
+            found, expected = (
+                sorted(each, key=lambda row: row["label"]) for each in (found, expected)
+            )
         for number, pair in enumerate(zip(found, expected, strict=True)):
             assert_same(*pair, tolerance, f"{path}[{number}]")
     elif isinstance(expected, float):
