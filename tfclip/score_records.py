@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +195,10 @@ def _train(flags: ScoreFlags, rest: str, trained_on: list[int], run: Path) -> No
     records = list(given["records"])
     records[trained_on[0]] = rest
     records = [one for at, one in enumerate(records) if at not in trained_on[1:]]
+    # As many times over the pictures as the run, which are fewer here.
+    steps = round(given["steps"] * _images(records) / _images(given["records"]))
     words = ["--config", str(config), "--records", *records, "--run", str(run)]
+    words += ["--steps", str(max(1, steps))]
     words += ["--no-overwrite"]
     if len(given.get("record_weights") or ()) != len(records):
         words += ["--record-weights"] if given.get("record_weights") else []
@@ -210,6 +213,17 @@ def _train(flags: ScoreFlags, rest: str, trained_on: list[int], run: Path) -> No
         raise CommandFailed(
             f"the model of {rest} could not be trained (exit code {done.returncode}, see above)"
         )
+
+
+def _images(references: Sequence[str]) -> int:
+    """Return how many pictures these training records hold."""
+    total = 0
+    for reference in references:
+        directory, split = records_reference(reference)
+        manifest = load_manifest(directory)
+        train = [split] if split else [s for s in manifest.splits if s.startswith("train")]
+        total += sum(manifest.splits[name].images for name in train)
+    return total
 
 
 def _told(scores: np.ndarray, drop: np.ndarray) -> dict:
