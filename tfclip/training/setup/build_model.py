@@ -35,8 +35,8 @@ from tfclip.training.setup.start import Start
 # Enough captions to know their lengths; more would only take longer.
 CAPTIONS_MEASURED = 20_000
 LONGEST = 512
-# As long as most names of classes.
-CLASS_NAME = "potted plant"
+# Letters of most names of classes, if they are spelt in letters.
+CLASS_NAME = 16
 
 
 def prepare_model(
@@ -219,8 +219,9 @@ def _prompt_length(tokenizer: LearntPieceTokenizer) -> int:
 
     Batches are cut back to their longest text, so that a longer context costs next to nothing.
     """
-    prompts = [template.format(CLASS_NAME) for template in IMAGENET_TEMPLATES]
-    return choose_context_length(tokenizer.token_counts(prompts).numpy(), share=1.0)
+    prompts = [template.format("") for template in IMAGENET_TEMPLATES]
+    counts = tokenizer.token_counts(prompts).numpy() + CLASS_NAME
+    return choose_context_length(counts, share=1.0)
 
 
 def _measured_context(
