@@ -22,12 +22,12 @@ from tfclip.training.data.feature_cache import (
     image_features,
     text_features,
 )
-from tfclip.training.data.tagging_targets import ask_for_words
+from tfclip.training.data.tagging_targets import make_tagging_loss
 from tfclip.training.data.training_sets import TrainingSets
 from tfclip.training.loop.trainer import Phase
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.setup.adapt_heads import adapt_heads
-from tfclip.training.setup.build_model import compile_unlocked
+from tfclip.training.setup.build_model import compile_unfrozen
 
 
 def make_phases(
@@ -44,11 +44,11 @@ def make_phases(
     directory, split = records.sets[0].read_from, records.sets[0].split
     stored = {"image": None, "text": None}
     if flags.freeze.cache_features:
-        stored = locked_features(flags, trained, directory, split, flags.sampling.views)
+        stored = frozen_features(flags, trained, directory, split, flags.sampling.views)
     adapt_heads(trained, directory, split, **stored)
     words = None
     if weight := flags.objective.word_weight:
-        words = ask_for_words(trained, directory, split, weight=weight, seed=flags.seed)
+        words = make_tagging_loss(trained, directory, split, weight=weight, seed=flags.seed)
     size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words, "share": share}
     first = flags.freeze.unfreeze_after or flags.steps
     from_records = partial(
@@ -78,12 +78,12 @@ def make_phases(
 
     phases = [Phase(first, batches)]
     if flags.freeze.unfreeze_after:
-        begin = partial(compile_unlocked, trained.dual_encoder, flags)
+        begin = partial(compile_unfrozen, trained.dual_encoder, flags)
         phases.append(Phase(flags.steps - first, batches, begin))
     return phases
 
 
-def locked_features(
+def frozen_features(
     flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
 ) -> dict[str, ImageFeatures | TextFeatures | None]:
     """The stored outputs of the frozen towers over a split, `image` and `text`; None where the

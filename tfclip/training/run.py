@@ -20,13 +20,13 @@ from tfclip.records.reader import split_files
 from tfclip.records.verify import damage_named
 from tfclip.training.callbacks.diagnostics import (
     Chance,
-    Doctor,
+    Diagnostics,
     other_preprocessing,
     wrong_normalization,
 )
 from tfclip.training.callbacks.evaluation_line import EvaluationLine
 from tfclip.training.callbacks.keep_best import KeepBest, save_trained
-from tfclip.training.callbacks.log_and_stop import LogFile, Measure, StopOnNaN
+from tfclip.training.callbacks.log_and_stop import LogFile, StopOnNaN, Validation
 from tfclip.training.callbacks.named import named_callbacks
 from tfclip.training.callbacks.record_faults import (
     look_at_texts,
@@ -35,7 +35,7 @@ from tfclip.training.callbacks.record_faults import (
     text_faults,
 )
 from tfclip.training.callbacks.retrieval_grid import RetrievalGrid
-from tfclip.training.callbacks.tensorboard import Board
+from tfclip.training.callbacks.tensorboard import TensorBoardLog
 from tfclip.training.data.training_sets import open_training_sets
 from tfclip.training.interval import Interval
 from tfclip.training.loop.checkpoints import Checkpoints
@@ -43,13 +43,13 @@ from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import run_steps
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe, recipe
-from tfclip.training.options.saved_flags import begun_config
+from tfclip.training.options.saved_flags import begun_config, may_validate_in_training
 from tfclip.training.phases import batch_keys, make_phases
 from tfclip.training.run_directory import join_run, run_config, run_directory
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.setup.optimizer import averages
 from tfclip.training.setup.start import open_start
-from tfclip.training.validation import make_measures
+from tfclip.training.validation import make_validation
 from tfclip.training.workers.cluster import Cluster, read_cluster
 from tfclip.training.workers.strategy import make_strategy
 from tfclip.training.workers.worker_health import barrier, chief_first, watch
@@ -103,7 +103,7 @@ def _train(
         flags.val,
         # Beside the run, which --overwrite deletes and which is made only once its model is.
         salvage_to=Path(f"{flags.run}.salvaged") if flags.data.skip_damaged else None,
-        val_in_training=flags.data.val_in_training,
+        val_in_training=may_validate_in_training(flags),
     )
     files = records.files
     if flags.val:
@@ -157,7 +157,7 @@ def _train(
         with chief_first(strategy, cluster):
             phases = make_phases(flags, trained, records, cluster.share)
     with chief_first(strategy, cluster):
-        measures, monitor = make_measures(flags, trained, strategy, cluster.share)
+        measurements, monitor = make_validation(flags, trained, strategy, cluster.share)
     writes = cluster.is_chief
     beside = "unaveraged" if flags.evaluation.measure_average else "averaged"
     keep = KeepBest(trained, flags.run / "best", monitor, beside=beside, writes=writes)
@@ -167,15 +167,15 @@ def _train(
         writes=writes,
     )
     manifests = [one.manifest for one in records.sets]
-    clock = StepTimer()
+    step_timer = StepTimer()
     with damage_named(files):
         sample = sample_records(files)
     texts = look_at_texts(sample.texts, trained.tokenizer)
-    doctor = Doctor(
-        clock,
+    diagnostics = Diagnostics(
+        step_timer,
         chance=Chance.of(flags),
-        known=[
-            *_known_faults(flags, model, strategy.num_replicas_in_sync, manifests),
+        known_faults=[
+            *_faults_before_training(flags, model, strategy.num_replicas_in_sync, manifests),
             *text_faults(texts, trained.config.context_length),
             *picture_faults(sample.short_sides, flags.model.image_size),
         ],
@@ -185,8 +185,8 @@ def _train(
     interval = Interval.parse(flags.execution.checkpoint_every)
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)
     logs = [
-        LogFile(flags.run / "log.csv", clock.told, lambda: clock.step),
-        Board(flags.run / "tensorboard", _picture(flags, trained)),
+        LogFile(flags.run / "log.csv", step_timer.columns, lambda: step_timer.step),
+        TensorBoardLog(flags.run / "tensorboard", _picture(flags, trained)),
     ]
     epoch_steps = min(flags.evaluation.evaluate_every, flags.steps)
     with damage_named(files):
@@ -197,8 +197,8 @@ def _train(
             epoch_steps=epoch_steps,
             callbacks=[
                 stop,
-                doctor,
-                Measure(measures),
+                diagnostics,
+                Validation(measurements),
                 *records.callbacks(
                     seed=flags.seed,
                     batch_size=flags.batch_size,
@@ -206,13 +206,13 @@ def _train(
                     steps=flags.steps,
                 ),
                 keep,
-                EvaluationLine(clock, monitor, lambda: keep.best_epoch),
+                EvaluationLine(step_timer, monitor, lambda: keep.best_epoch),
                 *(logs if writes else ()),
                 *_early_stopping(flags, monitor),
                 *callbacks,
             ],
             checkpoints=checkpoints,
-            clock=clock,
+            step_timer=step_timer,
             measure_average=flags.evaluation.measure_average,
         )
     if stop.stopped_at is not None:
@@ -237,17 +237,17 @@ def _train(
         "signal": ended.signal,
         "monitor": monitor,
         "best_value": keep.best_value,
-        "waiting": round(clock.share_waiting, 4),
-        "diagnoses": doctor.diagnoses,
+        "waiting": round(step_timer.share_waiting, 4),
+        "diagnoses": diagnostics.diagnoses,
         "skipped_damaged": records.skipped,
         "logs": {name: values[-1] for name, values in ended.history.history.items()},
     }
 
 
-def _known_faults(
+def _faults_before_training(
     flags: FitFlags, model: DualEncoder, replicas: int, train: Sequence[Manifest]
 ) -> list[str]:
-    """What the doctor can say before training begins."""
+    """Faults that are known before training begins."""
     val = load_manifest(records_reference(flags.val, "val")[0]) if flags.val else None
     rows = flags.batch_size // replicas
     return [

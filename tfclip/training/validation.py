@@ -22,26 +22,26 @@ from tfclip.training.data.feature_batches import stored_validation_batches
 from tfclip.training.data.feature_retrieval import StoredRetrieval
 from tfclip.training.loop.replicas import distribute, first_replica
 from tfclip.training.options.flags import FitFlags
-from tfclip.training.phases import locked_features
+from tfclip.training.phases import frozen_features
 
-Measures = dict[str, Callable[[], dict[str, float]]]
+Measurements = dict[str, Callable[[], dict[str, float]]]
 
 
-def make_measures(
+def make_validation(
     flags: FitFlags, trained: TrainedModel, strategy: tf.distribute.Strategy, share: InputShard
-) -> tuple[Measures, str]:
+) -> tuple[Measurements, str]:
     """What is measured, by what is said of it, and the log that chooses the best model.
 
     Raises:
         FileNotFoundError, ValueError: the records of --val, --voc or --class-folders are not fit.
     """
-    measures, monitors = {}, []
+    measurements, monitors = {}, []
     if flags.val:
         directory, split = records_reference(flags.val, "val")
         size = {"batch_size": flags.batch_size}
         freeze = flags.freeze
         if len(freeze.towers) == 2 and freeze.cache_features and not freeze.unfreeze_after:
-            stored = locked_features(flags, trained, directory, split, views="1")
+            stored = frozen_features(flags, trained, directory, split, views="1")
             batches = stored_validation_batches(**stored, **size)
             retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
         else:
@@ -54,17 +54,17 @@ def make_measures(
             batches = shortened(batches, trained.config.context_length)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
         part = share.of(batches)
-        measures["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
-        measures["recall"] = lambda: _recalls(retrieval())
+        measurements["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
+        measurements["recall"] = lambda: _recalls(retrieval())
         monitors.append("val_recall")
     if flags.evaluation.class_folders:
-        measures["top1"] = lambda: {
+        measurements["top1"] = lambda: {
             "top1": evaluate_classification(trained, flags.evaluation.class_folders)["top1"]
         }
         monitors.append("top1")
     if flags.evaluation.voc:
         scorer = SplitScorer(trained, *records_reference(flags.evaluation.voc, "val"))
-        measures["voc"] = lambda: {"voc_map": scorer.map()}
+        measurements["voc"] = lambda: {"voc_map": scorer.map()}
         monitors.append("voc_map")
     monitor = flags.evaluation.monitor
     if monitor == "auto":
@@ -74,13 +74,13 @@ def make_measures(
             "note: without --val the best model is chosen by the training loss, which falls with "
             "overfitting too; make_records --val-fraction 0.1 holds pictures out"
         )
-    return measures, monitor
+    return measurements, monitor
 
 
 def _recalls(found: dict) -> dict[str, float]:
     """The recalls as numbers of the log, and their mean."""
-    sides = {"i2t": found["image_to_text"], "t2i": found["text_to_image"]}
-    recalls = {f"val_{s}_{k}": v[k] for s, v in sides.items() for k in ("r1", "r5", "r10")}
+    directions = {"i2t": found["image_to_text"], "t2i": found["text_to_image"]}
+    recalls = {f"val_{s}_{k}": v[k] for s, v in directions.items() for k in ("r1", "r5", "r10")}
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
 
 

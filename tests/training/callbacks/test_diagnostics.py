@@ -1,4 +1,4 @@
-"""The doctor finds each fault that a run was given, and none in a sound one."""
+"""The diagnostics find each fault that a run was given, and none in a sound one."""
 
 import dataclasses
 import time
@@ -19,7 +19,7 @@ from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
 from tfclip.training.callbacks.diagnostics import (
     Chance,
-    Doctor,
+    Diagnostics,
     other_preprocessing,
     wrong_normalization,
 )
@@ -69,24 +69,24 @@ def faulty_batches(start: int) -> tf.data.Dataset:
 
 @pytest.fixture(scope="module")
 def patient():
-    """The doctor of a run with every fault at once."""
+    """The diagnostics of a run with every fault at once."""
     flags = RECIPES["shapes"].flags(batch_size=ROWS, learning_rate=1e-12, warmup_steps=0)
     model = DualEncoder(CONFIG)
     # Embeddings of zero: the loss of chance, and nothing for the text side to learn from.
     model.image_head.dense.kernel.assign(tf.zeros_like(model.image_head.dense.kernel))
     compile_for_training(model, flags)
-    clock = StepTimer()
-    doctor = Doctor(clock, chance=Chance.of(flags), window=3)
+    step_timer = StepTimer()
+    diagnostics = Diagnostics(step_timer, chance=Chance.of(flags), window=3)
     strategy = tf.distribute.get_strategy()
     ended = run_steps(
         model,
         strategy,
         [Phase(6, faulty_batches)],
         epoch_steps=6,
-        callbacks=[doctor],
-        clock=clock,
+        callbacks=[diagnostics],
+        step_timer=step_timer,
     )
-    return doctor, ended
+    return diagnostics, ended
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ def patient():
         ("25% of the texts are empty", "vocabulary"),
         ("25% of the texts fill the whole context: those", "--context-length"),
         ("50% of the texts of a batch belong to other pictures", "--batch-size"),
-        ("the text side hardly learns", "weights"),
+        ("the text tower hardly learns", "weights"),
         ("waits for its data", "--image-size"),
     ],
 )
 def test_each_fault_is_found_with_its_remedy(told, remedy, patient):
-    doctor, _ = patient
-    found = [words for words in doctor.diagnoses if told in words]
-    assert len(found) == 1, doctor.diagnoses
+    diagnostics, _ = patient
+    found = [words for words in diagnostics.diagnoses if told in words]
+    assert len(found) == 1, diagnostics.diagnoses
     assert remedy in found[0]
 
 
@@ -116,9 +116,9 @@ def test_the_shares_are_in_the_history(patient):
 
 
 def test_a_sound_window_has_no_diagnosis():
-    clock = StepTimer(steps=100, waiting=1.0, training=99.0)
-    doctor = Doctor(clock, chance=Chance(1 / 64, np.log(64)))
-    doctor.look(
+    step_timer = StepTimer(steps=100, waiting=1.0, training=99.0)
+    diagnostics = Diagnostics(step_timer, chance=Chance(1 / 64, np.log(64)))
+    diagnostics.look(
         {
             "batch_loss": 2.0,
             "logit_scale": 30.0,
@@ -129,17 +129,17 @@ def test_a_sound_window_has_no_diagnosis():
             "repeated_texts": 0.05,
         }
     )
-    assert doctor.diagnoses == []
+    assert diagnostics.diagnoses == []
 
 
 def test_texts_of_a_short_run_are_looked_at_when_it_ends():
-    doctor = Doctor(StepTimer(), cut=0.0)
+    diagnostics = Diagnostics(StepTimer(), cut=0.0)
     for _ in range(5):
-        doctor.on_train_batch_end(0, {"batch_loss": 1.0, "repeated_texts": 0.5, "full_texts": 1.0})
-    assert doctor.diagnoses == []
-    doctor.on_train_end()
+        diagnostics.on_train_batch_end(0, {"batch_loss": 1.0, "repeated_texts": 0.5, "full_texts": 1.0})
+    assert diagnostics.diagnoses == []
+    diagnostics.on_train_end()
     # All fill the context, and none is known to be cut.
-    assert len(doctor.diagnoses) == 1 and doctor.diagnoses[0].startswith("50% of the texts of a")
+    assert len(diagnostics.diagnoses) == 1 and diagnostics.diagnoses[0].startswith("50% of the texts of a")
 
 
 @pytest.mark.parametrize("captions", [1, 3])
@@ -170,15 +170,15 @@ def test_collapse_is_found_by_the_hits_where_words_are_in_the_loss():
     chance = Chance.of(flags)
     means = {"batch_loss": 2.0, "logit_scale": 30.0}
     for accuracy, found in ((1.1 * chance.accuracy, 1), (3 * chance.accuracy, 0)):
-        doctor = Doctor(StepTimer(), chance=chance)
-        doctor.look({**means, "accuracy": accuracy})
-        assert len(doctor.diagnoses) == found
+        diagnostics = Diagnostics(StepTimer(), chance=chance)
+        diagnostics.look({**means, "accuracy": accuracy})
+        assert len(diagnostics.diagnoses) == found
 
 
 def test_the_lower_limit_of_the_temperature_is_found():
-    doctor = Doctor(StepTimer())
-    doctor.look({"batch_loss": 2.0, "logit_scale": 1.0})
-    assert "a factor of 1.00" in doctor.diagnoses[0]
+    diagnostics = Diagnostics(StepTimer())
+    diagnostics.look({"batch_loss": 2.0, "logit_scale": 1.0})
+    assert "a factor of 1.00" in diagnostics.diagnoses[0]
 
 
 def test_texts_of_the_same_picture_are_no_repetition():

@@ -57,8 +57,8 @@ def test_a_time_in_words(seconds, told):
 def test_the_time_left_is_that_of_the_remaining_steps(monkeypatch):
     now = iter([100.0, 130.0])
     monkeypatch.setattr("time.monotonic", lambda: next(now))
-    clock = StepTimer()
-    clock.begin(10, 40)
-    assert clock.seconds_left() == 0.0
-    clock.step = 20
-    assert clock.seconds_left() == pytest.approx(60.0)  # 3 s for each of the 20 that remain
+    step_timer = StepTimer()
+    step_timer.begin(10, 40)
+    assert step_timer.seconds_left() == 0.0
+    step_timer.step = 20
+    assert step_timer.seconds_left() == pytest.approx(60.0)  # 3 s for each of the 20 that remain

@@ -198,6 +198,7 @@ def test_sets_with_pictures_in_common_are_refused_and_in_val_told(sets, capsys):
     with pytest.raises(ValueError, match="which is trained on .*--val-in-training"):
         open_training_sets(sets[:1], val=f"{sets[0]}:train")
     open_training_sets(sets[:1], val=f"{sets[0]}:train", val_in_training=True)
+    assert "its figures measure memorisation" in capsys.readouterr().err
     open_training_sets(sets[:2], val=f"{sets[2]}:train")
     assert "note: 4 pictures of --val are trained on, in" in capsys.readouterr().err
 

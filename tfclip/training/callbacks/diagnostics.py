@@ -1,7 +1,7 @@
-"""The doctor: says in words what goes wrong in a run, and what to do about it.
+"""Diagnostics of a run: what goes wrong, in words, and what to do about it.
 
-Most of what it looks at is in the logs of every step anyhow. Each diagnosis is said once, when it
-is made, and again at the end of the run.
+They read the logs of the steps. Each diagnosis is printed once when it is made, and again at the
+end of the run.
 """
 
 from __future__ import annotations
@@ -31,38 +31,38 @@ WAITING = 0.2
 FEW_ROWS = 8
 
 
-class Doctor(keras.callbacks.Callback):
+class Diagnostics(keras.callbacks.Callback):
     """Watches the steps of a run, and adds their mean shares to the logs of each epoch.
 
     Args:
-        clock: of the loop.
+        step_timer: of the loop.
         chance: of a model that knows nothing.
-        known: what is wrong before training begins, in words.
+        known_faults: what is wrong before training begins, in words.
         cut: the share of the texts that are longer than the context, where that is known.
         window: steps between two looks.
     """
 
     def __init__(
         self,
-        clock: StepTimer,
+        step_timer: StepTimer,
         *,
         chance: Chance | None = None,
-        known: Sequence[str] = (),
+        known_faults: Sequence[str] = (),
         cut: float | None = None,
         window: int = WINDOW,
     ):
         super().__init__()
-        self.clock = clock
+        self.step_timer = step_timer
         self.chance = chance
         self.window = window
         self.cut = cut
         self.looked = False
-        self.found: dict[str, str] = {}
+        self.messages: dict[str, str] = {}
         self.window_sums: dict[str, float] = {}
         self.window_steps = 0
         self.epoch_sums: dict[str, float] = {}
         self.epoch_steps = 0
-        for number, words in enumerate(known):
+        for number, words in enumerate(known_faults):
             self._say(f"before training {number}", words)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -93,12 +93,12 @@ class Doctor(keras.callbacks.Callback):
         if self.window_steps and not self.looked:
             self._look_at_texts({k: v / self.window_steps for k, v in self.window_sums.items()})
         if self.diagnoses:
-            say("the doctor found:" + "".join(f"\n  - {words}" for words in self.diagnoses))
+            say("diagnoses of this run:" + "".join(f"\n  - {words}" for words in self.diagnoses))
 
     @property
     def diagnoses(self) -> list[str]:
         """All that was found, in words."""
-        return [*self.found.values(), *filter(None, [self.clock.diagnosis])]
+        return [*self.messages.values(), *filter(None, [self.step_timer.diagnosis])]
 
     def look(self, means: dict[str, float]) -> None:
         """Compare the means of a window to what is healthy."""
@@ -121,41 +121,41 @@ class Doctor(keras.callbacks.Callback):
                 "(make_records inspect), and try a lower --learning-rate",
             )
         self._look_at_texts(means)
-        norms = {side: means.get(f"gradient_norm_{side}") for side in MODALITIES}
+        norms = {modality: means.get(f"gradient_norm_{modality}") for modality in MODALITIES}
         if None not in norms.values():
-            for side, other in (MODALITIES, MODALITIES[::-1]):
-                if norms[side] <= FAINT * norms[other]:
+            for modality, other in (MODALITIES, MODALITIES[::-1]):
+                if norms[modality] <= FAINT * norms[other]:
                     self._say(
-                        f"faint {side}",
-                        f"the {side} side hardly learns: the norm of its gradient is "
-                        f"{norms[side]:.2g}, that of the {other} side {norms[other]:.2g}. Look "
-                        "whether its inputs are all alike, or begin it with other weights",
+                        f"faint {modality}",
+                        f"the {modality} tower hardly learns: the norm of its gradient is "
+                        f"{norms[modality]:.2g}, that of the {other} tower {norms[other]:.2g}. "
+                        "Check whether its inputs are all alike, or begin it with other weights",
                     )
-        if self.clock.diagnosis is None and self.clock.share_waiting > WAITING:
-            self.clock.diagnosis = (
-                f"the training waits for its data {self.clock.share_waiting:.0%} of the time. Pack "
-                "the records smaller (make_records --image-size), put them on a faster disk, give "
-                "the machine more cores, or use --freeze with stored features"
+        if self.step_timer.diagnosis is None and self.step_timer.share_waiting > WAITING:
+            self.step_timer.diagnosis = (
+                f"the training waits for its data {self.step_timer.share_waiting:.0%} of the time. "
+                "Pack the records smaller (make_records --image-size), put them on a faster disk, "
+                "give the machine more cores, or use --freeze with stored features"
             )
-            say(f"doctor: {self.clock.diagnosis}")
+            say(f"diagnosis: {self.step_timer.diagnosis}")
 
     def _look_for_collapse(self, means: dict[str, float], chance: Chance) -> None:
         if chance.loss is None:
             collapsed = means["accuracy"] < CHANCE_HITS * chance.accuracy
-            told = (
+            observed = (
                 f"{means['accuracy']:.2%} of the pictures find their text in the batch, by chance "
                 f"it is {chance.accuracy:.2%}"
             )
         else:
             collapsed = abs(means["batch_loss"] - chance.loss) < COLLAPSED_WITHIN * chance.loss
-            told = (
+            observed = (
                 f"the loss stays at {means['batch_loss']:.3f}, what a model has that tells nothing "
-                f"apart ({chance.said}: {chance.loss:.3f})"
+                f"apart ({chance.source}: {chance.loss:.3f})"
             )
         if collapsed:
             self._say(
                 "collapse",
-                f"{told}: all embeddings may have become one. Try a lower --learning-rate, a "
+                f"{observed}: all embeddings may have become one. Try a lower --learning-rate, a "
                 "longer --warmup-steps, pretrained weights, or texts that say more of their "
                 "pictures",
             )
@@ -184,9 +184,9 @@ class Doctor(keras.callbacks.Callback):
             )
 
     def _say(self, what: str, words: str) -> None:
-        if what not in self.found:
-            self.found[what] = words
-            say(f"doctor: {words}")
+        if what not in self.messages:
+            self.messages[what] = words
+            say(f"diagnosis: {words}")
 
 
 EPOCH_MEANS = ("repeated_texts", "empty_texts", "full_texts")
@@ -198,13 +198,13 @@ class Chance:
 
     Attributes:
         accuracy: from pictures to texts of a batch.
-        loss: None where it is not known: with words.
-        said: the loss in words.
+        loss: None where it is not known: with a tagging loss.
+        source: where the loss comes from, in words.
     """
 
     accuracy: float
     loss: float | None = None
-    said: str = ""
+    source: str = ""
 
     @classmethod
     def of(cls, flags: FitFlags) -> Chance:
@@ -232,9 +232,9 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         rows: examples on one replica.
         replicas: how many there are.
     """
-    found = []
-    for side in MODALITIES:
-        tower = getattr(model, f"{side}_tower")
+    faults = []
+    for modality in MODALITIES:
+        tower = getattr(model, f"{modality}_tower")
         layers = [
             layer
             for layer in tower._flatten_layers()
@@ -242,54 +242,55 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         ]
         if not layers:
             continue
-        if side in model.frozen:
+        if modality in model.frozen:
             if any(layer.trainable for layer in layers):
-                found.append(
-                    f"the {side} tower is frozen, but its batch normalisation would follow the "
+                faults.append(
+                    f"the {modality} tower is frozen, but its batch normalisation would follow the "
                     "batches: call model.freeze after building the tower"
                 )
             continue
         frozen = sum(not layer.trainable for layer in layers)
         if frozen:
-            found.append(
-                f"{frozen} of {len(layers)} batch normalisations of the {side} tower are frozen "
-                f"while the rest of it trains; set layer.trainable = True, or use --freeze {side}"
+            faults.append(
+                f"{frozen} of {len(layers)} batch normalisations of the {modality} tower are "
+                "frozen while the rest of it trains; set layer.trainable = True, or use "
+                f"--freeze {modality}"
             )
         trained = [layer for layer in layers if layer.trainable]
         if replicas > 1 and not all(layer.synchronized for layer in trained):
-            found.append(
-                f"the batch normalisation of the {side} tower sees one replica's part of the "
+            faults.append(
+                f"the batch normalisation of the {modality} tower sees one replica's part of the "
                 "batch: call models.normalization.synchronize_normalization"
             )
         seen = rows if replicas == 1 else rows * replicas
         if trained and seen < FEW_ROWS:
-            found.append(
-                f"the {side} tower normalises over batches of {seen}, whose mean and deviation say "
-                f"little; use a --batch-size of {FEW_ROWS} or more, or --freeze {side}"
+            faults.append(
+                f"the {modality} tower normalises over batches of {seen}, whose mean and deviation "
+                f"say little; use a --batch-size of {FEW_ROWS} or more, or --freeze {modality}"
             )
-    return found
+    return faults
 
 
 def other_preprocessing(
     flags: FitFlags, train: Sequence[Manifest], val: Manifest | None
 ) -> list[str]:
     """What is unsuitable, or unequal, in how the records were packed, in words."""
-    found = []
+    faults = []
     names = ["training", *(f"{n}th training" for n in range(2, len(train) + 1))]
     packed = {n: one.packing.get("image_size") for n, one in zip(names, train, strict=True)}
     if val is not None:
         packed["validation"] = val.packing.get("image_size")
     for name, size in packed.items():
         if size and size < flags.model.image_size:
-            found.append(
+            faults.append(
                 f"the {name} pictures were packed with a short side of {size} pixels and are "
                 f"enlarged to {flags.model.image_size}: pack them again with --image-size "
                 f"{flags.model.image_size} or more, or train with --image-size {size}"
             )
     if len(set(packed.values())) > 1:
-        told = " and ".join(f"{name} {size or 'as found'}" for name, size in packed.items())
-        found.append(
-            f"the records were packed differently ({told}): the figures of the validation are of "
+        sizes = " and ".join(f"{name} {size or 'as found'}" for name, size in packed.items())
+        faults.append(
+            f"the records were packed differently ({sizes}): the figures of the validation are of "
             "other pixels than were trained on; pack both with the same --image-size"
         )
-    return found
+    return faults

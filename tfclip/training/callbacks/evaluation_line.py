@@ -70,17 +70,21 @@ class EvaluationLine(keras.callbacks.Callback):
     """Says the line at the end of each epoch; put it behind what keeps the best model.
 
     Args:
-        clock: the clock of the loop, which knows the step.
+        step_timer: the step_timer of the loop, which knows the step.
         monitor: the name of the log by which the best model is chosen.
         best_epoch: returns the epoch of the best model so far.
     """
 
-    def __init__(self, clock: StepTimer, monitor: str, best_epoch: Callable[[], int | None]):
+    def __init__(self, step_timer: StepTimer, monitor: str, best_epoch: Callable[[], int | None]):
         super().__init__()
-        self.clock, self.monitor, self.best_epoch = clock, monitor, best_epoch
+        self.step_timer, self.monitor, self.best_epoch = step_timer, monitor, best_epoch
 
     def on_epoch_end(self, epoch, logs=None):
         """Say the line."""
         best = self.best_epoch() == epoch
-        left = self.clock.seconds_left()
-        say(evaluation_line(self.clock.step, self.clock.last_step, logs, self.monitor, best, left))
+        left = self.step_timer.seconds_left()
+        say(
+            evaluation_line(
+                self.step_timer.step, self.step_timer.last_step, logs, self.monitor, best, left
+            )
+        )

@@ -15,20 +15,20 @@ from tfclip.training.loop.trainer import is_sound
 TIMES = ("seconds", "steps_per_second", "waiting")
 
 
-class Measure(keras.callbacks.Callback):
+class Validation(keras.callbacks.Callback):
     """Adds measurements to the logs at the end of each epoch; put it before those that read them.
 
     Args:
-        measures: name to a function without arguments that returns names and numbers.
+        measurements: name to a function without arguments that returns names and numbers.
     """
 
-    def __init__(self, measures: Mapping[str, Callable[[], Mapping[str, float]]]):
+    def __init__(self, measurements: Mapping[str, Callable[[], Mapping[str, float]]]):
         super().__init__()
-        self.measures = dict(measures)
+        self.measurements = dict(measurements)
 
     def on_epoch_end(self, epoch, logs=None):
         """Run every measurement."""
-        for measure in self.measures.values():
+        for measure in self.measurements.values():
             logs.update(measure())
 
 

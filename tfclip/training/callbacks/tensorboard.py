@@ -24,7 +24,7 @@ OF_STEPS = {
 }
 
 
-class Board(keras.callbacks.Callback):
+class TensorBoardLog(keras.callbacks.Callback):
     """Writes event files; a run that goes on tells TensorBoard to forget what came after.
 
     Args:

@@ -18,7 +18,7 @@ from tfclip.records.reader import read_split, shard_counts
 PROMPTS_AT_ONCE = 256
 
 
-def ask_for_words(
+def make_tagging_loss(
     trained: TrainedModel, records: Path, split: str, *, weight: float, seed: int
 ) -> RecordWords:
     """Choose words from the captions of a split, and give the model their prompts.

@@ -181,8 +181,8 @@ def open_training_sets(
                 f"note: {one} is packed in the order of its data; if that is sorted, batches are "
                 "hardly mixed: pack it again, make_records shuffles"
             )
-    if val is not None and not val_in_training:
-        _refuse_validated(sets, val)
+    if val is not None:
+        _check_validated(sets, val, allowed=val_in_training)
     if len(sets) > 1:
         _refuse_common(sets, val)
         share = sum(one.weight for one in sets)
@@ -197,13 +197,16 @@ def training_split(manifest: Manifest) -> str:
     return found[0] if len(found) == 1 else "train"
 
 
-def _refuse_validated(sets: Sequence[TrainingSet], val: str) -> None:
-    """Refuse validation on a split that is trained on: it would choose the model that has learnt
-    its pictures by heart."""
+def _check_validated(sets: Sequence[TrainingSet], val: str, *, allowed: bool) -> None:
+    """Refuse validation on a split that is trained on, or say that it is: it chooses the model that
+    has memorised its pictures."""
     directory, split = records_reference(val)
     split = split or "val"
     for one in sets:
         if one.directory.resolve() == directory.resolve() and one.split == split:
+            if allowed:
+                say(f"note: --val {val} is trained on: its figures measure memorisation")
+                return
             raise ValueError(
                 f"received --val {val}, which is trained on ({one}); give another split, hold one "
                 "out with make_records --val-fraction 0.1, or allow it with --val-in-training"

@@ -12,6 +12,11 @@ import numpy as np
 NOT_ITS_OWN = ("params", "_model", "_params", "validation_data")
 
 
+# The classes and attributes in checkpoints of earlier versions, by the names of today.
+FORMER_CLASSES = {"Diagnostics": "Doctor", "TensorBoardLog": "Board", "Validation": "Measure"}
+FORMER_ATTRIBUTES = {"Diagnostics": {"messages": "found"}}
+
+
 class CallbackStates:
     """The attributes of callbacks that have changed since training began.
 
@@ -40,10 +45,16 @@ class CallbackStates:
         return states, arrays
 
     def give_back(self, states: Mapping[str, Mapping], arrays: Mapping[str, np.ndarray]) -> None:
-        """Set what `taken` returned; callbacks that were not there keep their own."""
+        """Set what `taken` returned, also of earlier versions, which named some classes otherwise.
+
+        Callbacks that were not there keep their own state.
+        """
         for name, callback in self._named.items():
-            for key, value in states.get(name, {}).items():
-                setattr(callback, key, _decoded(value, arrays))
+            kind, number = name.rsplit("-", 1)
+            former = f"{FORMER_CLASSES.get(kind, kind)}-{number}"
+            renamed = {old: new for new, old in FORMER_ATTRIBUTES.get(kind, {}).items()}
+            for key, value in states.get(name, states.get(former, {})).items():
+                setattr(callback, renamed.get(key, key), _decoded(value, arrays))
 
 
 def _names(callbacks: Sequence[keras.callbacks.Callback]):

@@ -47,7 +47,7 @@ class StepTimer:
         """The share of the time that passed waiting for batches."""
         return self.waiting / max(self.waiting + self.training, 1e-9)
 
-    def told(self) -> dict[str, float]:
+    def columns(self) -> dict[str, float]:
         """The columns of times of the log."""
         seconds = self.waiting + self.training
         return {

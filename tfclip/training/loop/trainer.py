@@ -65,7 +65,7 @@ def run_steps(
     epoch_steps: int,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: Checkpoints | None = None,
-    clock: StepTimer | None = None,
+    step_timer: StepTimer | None = None,
     measure_average: bool = True,
 ) -> Trained:
     """Train phase after phase, telling the callbacks what one `Model.fit` would tell them.
@@ -85,21 +85,21 @@ def run_steps(
         phases: in their order.
         callbacks: any Keras callbacks; `model.stop_training` ends the run after the step.
         checkpoints: what to go on from and to save to.
-        clock: told how long each step waits for its batch, and how long it trains.
+        step_timer: told how long each step waits for its batch, and how long it trains.
         measure_average: False leaves the model its own weights, where it keeps averaged ones.
 
     Raises:
         ValueError: no checkpoint is sound, or they are of another model.
     """
     training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
-    training.clock = clock or StepTimer()
+    training.step_timer = step_timer or StepTimer()
     training.measure_average = measure_average
     with Termination() as termination:
         return training.run(termination)
 
 
 class _Training:
-    """The state of one loop: the step, the phase, the logs, and the clock."""
+    """The state of one loop: the step, the phase, the logs, and the step_timer."""
 
     def __init__(self, model, strategy, phases, epoch_steps, callbacks, checkpoints):
         self.model, self.strategy, self.phases = model, strategy, phases
@@ -113,7 +113,7 @@ class _Training:
             epochs=-(-self.steps // epoch_steps),
             steps=self.steps,
         )
-        self.clock, self.measure_average = StepTimer(), True
+        self.step_timer, self.measure_average = StepTimer(), True
         self.step, self.phase = 0, 0
         self.logs: dict[str, float] = {}
         self.unchanged = 0
@@ -177,7 +177,7 @@ class _Training:
         self.logs = update()
         self.callbacks.on_train_batch_end(in_epoch, self.logs)
         self.step += 1
-        self.clock.step = self.step
+        self.step_timer.step = self.step
 
     def _end_epoch(self, termination: Termination) -> None:
         """Evaluate; where a signal breaks that off, save what it was to begin with."""
@@ -226,14 +226,14 @@ class _Training:
         return train_step
 
     def _timed(self, iterator, train_step: Callable) -> Callable[[], dict[str, float]]:
-        """An update with the next batch, which tells the clock where its time went."""
+        """An update with the next batch, which tells the step_timer where its time went."""
 
         def update() -> dict[str, float]:
             started = time.monotonic()
             batch = next(iterator)
             ready = time.monotonic()
             logs = {name: float(value) for name, value in train_step(batch).items()}
-            self.clock.add(ready - started, time.monotonic() - ready)
+            self.step_timer.add(ready - started, time.monotonic() - ready)
             return logs
 
         return update
@@ -272,7 +272,7 @@ class _Training:
             what = "this run has ended" if ended else "going on"
             say(f"{what} after step {self.step} of {self.steps}, from {saved.path}")
             self.saved = (self.step, self.evaluation_due)
-        self.clock.begin(self.step, self.steps)
+        self.step_timer.begin(self.step, self.steps)
         if self.checkpoints:
             sizes = (
                 variable.value.dtype.size * math.prod(variable.shape)

@@ -22,6 +22,14 @@ def begun_config(flags: FitFlags) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def may_validate_in_training(flags: FitFlags) -> bool:
+    """Whether --val may be trained on: the flags say so, or the run that they go on with was begun
+    with this --val, which earlier versions did not refuse."""
+    begun = begun_config(flags)
+    resumed = begun is not None and begun.get("flags", {}).get("val") == flags.val
+    return flags.data.val_in_training or resumed
+
+
 def differing_flags(before: Mapping, now: Mapping, free: Set[str] = frozenset()) -> list[str]:
     """Return "--seed 0, now 1" for each flag that differs and decides what is trained.
 

@@ -143,7 +143,7 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
     _compile(model, optimizer, flags)
 
 
-def compile_unlocked(model: DualEncoder, flags: FitFlags) -> None:
+def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
     """Free the frozen towers, and give the model an optimizer for the rest of the run.
 
     It begins anew, with a warm-up, at `unlocked_learning_rate`, which falls by `layer_decay` from

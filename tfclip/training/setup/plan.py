@@ -6,7 +6,7 @@ from tfclip.records.manifest import load_manifest, records_reference
 from tfclip.training.data.training_sets import TrainingSets, open_training_sets
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe
-from tfclip.training.options.saved_flags import begun_config
+from tfclip.training.options.saved_flags import begun_config, may_validate_in_training
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.workers.strategy import make_strategy
 
@@ -26,7 +26,7 @@ def plan_run(name: str, recipe: Recipe, flags: FitFlags) -> dict:
         flags.records,
         flags.data.record_weights,
         flags.val,
-        val_in_training=flags.data.val_in_training,
+        val_in_training=may_validate_in_training(flags),
     )
     flags = flags.with_steps(records.images)
     with strategy.scope():
