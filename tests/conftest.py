@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Files of many seconds, which begin first: one of them at the end leaves the other workers idle.
 LONG = (
+    "training/loop/test_many_replicas.py",
     "training/loop/test_replicas.py",
     "training/loop/test_resume.py",
     "test_golden_run.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -30,6 +31,13 @@ from tfclip.training.setup.adapt_heads import adapt_heads
 from tfclip.training.setup.build_model import compile_unfrozen
 
 
+class StoredFeatures(NamedTuple):
+    """The stored outputs of the frozen towers over a split; None where a tower is not frozen."""
+
+    image: ImageFeatures | None = None
+    text: TextFeatures | None = None
+
+
 def make_phases(
     flags: FitFlags, trained: TrainedModel, records: TrainingSets, share: InputShard
 ) -> list[Phase]:
@@ -42,14 +50,19 @@ def make_phases(
         share: which rows of each batch this machine makes.
     """
     directory, split = records.sets[0].read_from, records.sets[0].split
-    stored = {"image": None, "text": None}
+    stored = StoredFeatures()
     if flags.freeze.cache_features:
         stored = frozen_features(flags, trained, directory, split, flags.sampling.views)
-    adapt_heads(trained, directory, split, **stored)
+    adapt_heads(trained, directory, split, **stored._asdict())
     words = None
     if weight := flags.objective.word_weight:
         words = make_tagging_loss(trained, directory, split, weight=weight, seed=flags.seed)
-    size = {"batch_size": flags.batch_size, "seed": flags.seed, "words": words, "share": share}
+    size: dict[str, Any] = {
+        "batch_size": flags.batch_size,
+        "seed": flags.seed,
+        "words": words,
+        "share": share,
+    }
     first = flags.freeze.unfreeze_after or flags.steps
     from_records = partial(
         training_batches,
@@ -67,7 +80,8 @@ def make_phases(
         trained.tokenizer,
         trained.config.picture_size,
         flags.sampling,
-        **stored,
+        image=stored.image,
+        text=stored.text,
         **size,
     )
 
@@ -85,16 +99,15 @@ def make_phases(
 
 def frozen_features(
     flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
-) -> dict[str, ImageFeatures | TextFeatures | None]:
-    """The stored outputs of the frozen towers over a split, `image` and `text`; None where the
-    tower is not frozen."""
+) -> StoredFeatures:
+    """Return the outputs of the frozen towers over a split, computed where they are not stored."""
     where = Storage(flags.freeze.feature_precision, flags.freeze.feature_cache)
     image = text = None
     if "image" in flags.freeze.towers:
         image = image_features(trained, directory, split, views, where)
     if "text" in flags.freeze.towers:
         text = text_features(trained, directory, split, where)
-    return {"image": image, "text": text}
+    return StoredFeatures(image, text)
 
 
 def batch_keys(records: TrainingSets, update: int, batch_size: int, seed: int) -> list[str]:

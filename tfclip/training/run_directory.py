@@ -1,4 +1,4 @@
-"""The directory of a run: made for a new one, found again by the same one, refused to another."""
+"""The run directory: created for a new run, reopened by the same run, refused to any other."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
         )
     callbacks = [list(one.get("callback", ())) for one in (before, flags)]
     if callbacks[0] != callbacks[1]:
-        told = [" ".join(names) or "none" for names in callbacks]
-        say(f"{run} was begun with --callback {told[0]}, now {told[1]}")
+        names = [" ".join(one) or "none" for one in callbacks]
+        say(f"{run} was begun with --callback {names[0]}, now {names[1]}")
     for package, version_then in begun.get("versions", {}).items():
         if now["versions"].get(package) != version_then:
             say(

@@ -30,20 +30,23 @@ Measurements = dict[str, Callable[[], dict[str, float]]]
 def make_validation(
     flags: FitFlags, trained: TrainedModel, strategy: tf.distribute.Strategy, share: InputShard
 ) -> tuple[Measurements, str]:
-    """What is measured, by what is said of it, and the log that chooses the best model.
+    """Return the measurements by name, and the name of the log that chooses the best model.
 
     Raises:
         FileNotFoundError, ValueError: the records of --val, --voc or --class-folders are not fit.
     """
-    measurements, monitors = {}, []
+    measurements: Measurements = {}
+    monitors = []
     if flags.val:
         directory, split = records_reference(flags.val, "val")
         size = {"batch_size": flags.batch_size}
         freeze = flags.freeze
-        if len(freeze.towers) == 2 and freeze.cache_features and not freeze.unfreeze_after:
-            stored = frozen_features(flags, trained, directory, split, views="1")
-            batches = stored_validation_batches(**stored, **size)
-            retrieval = StoredRetrieval(trained.dual_encoder, **stored).metrics
+        image = text = None
+        if freeze.cache_features and not freeze.unfreeze_after and len(freeze.towers) == 2:
+            image, text = frozen_features(flags, trained, directory, split, views="1")
+        if image is not None and text is not None:
+            batches = stored_validation_batches(image, text, **size)
+            retrieval = StoredRetrieval(trained.dual_encoder, image, text).metrics
         else:
             batches = validation_batches(
                 split_files(directory, split),
@@ -57,10 +60,8 @@ def make_validation(
         measurements["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
         measurements["recall"] = lambda: _recalls(retrieval())
         monitors.append("val_recall")
-    if flags.evaluation.class_folders:
-        measurements["top1"] = lambda: {
-            "top1": evaluate_classification(trained, flags.evaluation.class_folders)["top1"]
-        }
+    if folders := flags.evaluation.class_folders:
+        measurements["top1"] = lambda: {"top1": evaluate_classification(trained, folders)["top1"]}
         monitors.append("top1")
     if flags.evaluation.voc:
         scorer = SplitScorer(trained, *records_reference(flags.evaluation.voc, "val"))
@@ -77,9 +78,9 @@ def make_validation(
     return measurements, monitor
 
 
-def _recalls(found: dict) -> dict[str, float]:
+def _recalls(metrics: dict) -> dict[str, float]:
     """The recalls as numbers of the log, and their mean."""
-    directions = {"i2t": found["image_to_text"], "t2i": found["text_to_image"]}
+    directions = {"i2t": metrics["image_to_text"], "t2i": metrics["text_to_image"]}
     recalls = {f"val_{s}_{k}": v[k] for s, v in directions.items() for k in ("r1", "r5", "r10")}
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
 

@@ -135,11 +135,13 @@ def test_a_sound_window_has_no_diagnosis():
 def test_texts_of_a_short_run_are_looked_at_when_it_ends():
     diagnostics = Diagnostics(StepTimer(), cut=0.0)
     for _ in range(5):
-        diagnostics.on_train_batch_end(0, {"batch_loss": 1.0, "repeated_texts": 0.5, "full_texts": 1.0})
+        logs = {"batch_loss": 1.0, "repeated_texts": 0.5, "full_texts": 1.0}
+        diagnostics.on_train_batch_end(0, logs)
     assert diagnostics.diagnoses == []
     diagnostics.on_train_end()
     # All fill the context, and none is known to be cut.
-    assert len(diagnostics.diagnoses) == 1 and diagnostics.diagnoses[0].startswith("50% of the texts of a")
+    assert len(diagnostics.diagnoses) == 1
+    assert diagnostics.diagnoses[0].startswith("50% of the texts of a")
 
 
 @pytest.mark.parametrize("captions", [1, 3])

@@ -97,7 +97,7 @@ class Diagnostics(keras.callbacks.Callback):
 
     @property
     def diagnoses(self) -> list[str]:
-        """All that was found, in words."""
+        """All diagnoses so far, in words."""
         return [*self.messages.values(), *filter(None, [self.step_timer.diagnosis])]
 
     def look(self, means: dict[str, float]) -> None:
@@ -121,8 +121,9 @@ class Diagnostics(keras.callbacks.Callback):
                 "(make_records inspect), and try a lower --learning-rate",
             )
         self._look_at_texts(means)
-        norms = {modality: means.get(f"gradient_norm_{modality}") for modality in MODALITIES}
-        if None not in norms.values():
+        names = {modality: f"gradient_norm_{modality}" for modality in MODALITIES}
+        if means.keys() >= set(names.values()):
+            norms = {modality: means[name] for modality, name in names.items()}
             for modality, other in (MODALITIES, MODALITIES[::-1]):
                 if norms[modality] <= FAINT * norms[other]:
                     self._say(

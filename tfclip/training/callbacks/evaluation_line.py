@@ -41,9 +41,9 @@ def evaluation_line(
     if "val_i2t_r10" in logs:
         there, back = _percent(logs["val_i2t_r10"]), _percent(logs["val_t2i_r10"])
         parts.append(f"R@10 i2t {there} t2i {back}")
-    for name, told in PERCENT.items():
+    for name, label in PERCENT.items():
         if name in logs and (name != "val_recall" or name == monitor):
-            parts.append(f"{told} {_percent(logs[name])}" + mark * (monitor == name))
+            parts.append(f"{label} {_percent(logs[name])}" + mark * (monitor == name))
     if left:
         parts.append(f"{duration(left)} left")
     return " · ".join(parts)

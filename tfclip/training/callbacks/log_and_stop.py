@@ -1,4 +1,4 @@
-"""Keras callbacks of a training run: measure, stop on NaN, write the log."""
+"""Keras callbacks of a training run: validate, stop on NaN, write the log."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class StopOnNaN(keras.callbacks.Callback):
         self.model.stop_training = True
         if not self.writes:
             return
-        found = {"step": self.steps, "logs": dict(logs), "keys": self.keys(self.steps - 1)}
-        files.write_text(self.path, json_text(found, indent=2) + "\n")
+        report = {"step": self.steps, "logs": dict(logs), "keys": self.keys(self.steps - 1)}
+        files.write_text(self.path, json_text(report, indent=2) + "\n")
 
 
 class LogFile(keras.callbacks.Callback):

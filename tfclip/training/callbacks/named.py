@@ -20,12 +20,12 @@ def named_callbacks(references: Sequence[str]) -> list[keras.callbacks.Callback]
 
 def _callback(reference: str) -> keras.callbacks.Callback:
     kind = "--callback"
-    found = plugins.load(kind, reference)
-    if not isinstance(found, keras.callbacks.Callback):
-        found = plugins.call(kind, reference, found)
-    if not isinstance(found, keras.callbacks.Callback):
+    made = plugins.load(kind, reference)
+    if not isinstance(made, keras.callbacks.Callback):
+        made = plugins.call(kind, reference, made)
+    if not isinstance(made, keras.callbacks.Callback):
         raise ValueError(
             f"{kind} {reference} must name a keras.callbacks.Callback: a class, a function that "
-            f"makes one, or one that is made. Received: a {type(found).__name__}"
+            f"makes one, or one that is made. Received: a {type(made).__name__}"
         )
-    return found
+    return made

@@ -50,20 +50,20 @@ class RetrievalGrid:
         )
         kept = list(kept.take(PICTURES).as_numpy_iterator())
         self._pictures = np.stack([record["image"] for record in kept])
-        told = [
+        pairs = [
             (place, record["texts"][0].decode("utf-8", "replace"))
             for place, record in enumerate(kept)
             if len(record["texts"])
         ]
-        self._asked = told[:: max(1, len(told) // CAPTIONS)][:CAPTIONS]
+        self._queries = pairs[:: max(1, len(pairs) // CAPTIONS)][:CAPTIONS]
         self._embed_images = embed_images or self._run_image_tower
 
     def png(self) -> bytes:
         """Draw it: a caption in each row, its own picture framed in green where it is found."""
-        if not self._asked:
+        if not self._queries:
             return _png(Image.new("RGB", (SIDE, SIDE), "white"))
         model = self._trained.dual_encoder
-        tokens = self._trained.tokenizer([text for _, text in self._asked])
+        tokens = self._trained.tokenizer([text for _, text in self._queries])
         texts = model.encode_text(tokens["token_ids"], tokens["text_mask"])
         images = self._embed_images(len(self._pictures))
         cosine = tf.matmul(texts, images, transpose_b=True).numpy()
@@ -77,7 +77,7 @@ class RetrievalGrid:
         step = SIDE + 2 * ROOM
         grid = Image.new("RGB", (TEXT_WIDTH + step * best.shape[1], step * len(best)), "white")
         draw, font = ImageDraw.Draw(grid), ImageFont.load_default(13)
-        for row, (own, text) in enumerate(self._asked):
+        for row, (own, text) in enumerate(self._queries):
             lines = _lines(text, draw, font)
             draw.multiline_text((ROOM, row * step + ROOM), lines, fill="black", font=font)
             for column, place in enumerate(best[row]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +40,8 @@ def feature_batches(
 ) -> tf.data.Dataset:
     """Return endless training batches; batch by batch the examples of `training_batches`.
 
-    The same order, views and texts are drawn for the same seed; only the towers' outputs are looked
-    up where they are stored. What no side needs is not read: with both stored, no picture is.
+    The same seed gives the same order, views and texts; only the towers' outputs are looked up
+    where they are stored. Where both modalities are stored, no picture is read.
 
     Args:
         records, split: what the features were computed from.
@@ -53,7 +52,7 @@ def feature_batches(
 
     Returns:
         Batches of these, and of `text_mask` (B,L) int32, `image_id` and `caption_id` (B,) int64;
-        with K captions (B,K,...) on the text side, and (B,K).
+        with K captions (B,K,...) for texts, and (B,K).
     """
     needed = []
     if image is None:
@@ -97,7 +96,7 @@ def feature_batches(
     )
 
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        if at_once:
+        if at_once and text is not None:
             numbers = example["number"] % 2**31
             views = len(view_set(sampling.views))
             example["view"] = view_of(seed, numbers, views)
@@ -107,7 +106,8 @@ def feature_batches(
             chosen = several_of(seed, numbers, tf.maximum(count, 1), sampling.captions)
             at = first[:, None] + tf.cast(chosen, tf.int64)
             example["text"] = tf.where(count[:, None] > 0, at, len(text.caption_id) - 1)
-        batch = {name: example[name] for name in ("image", "image_id") if name in example}
+        kept = ("image", "image_id")
+        batch: dict[str, tf.Tensor] = {name: example[name] for name in kept if name in example}
         if image is not None:
             batch |= _look_up_images(image, example[ROW], example["view"])
         if words is not None:
@@ -127,7 +127,7 @@ def stored_validation_batches(
     image: ImageFeatures, text: TextFeatures, *, batch_size: int
 ) -> tf.data.Dataset:
     """Return one pass of whole batches: the first view and a text of each record, the same each
-    time. See `inputs.batches.validation_batches`, whose batches these are where both sides are
+    time. See `inputs.batches.validation_batches`, whose batches these are where both modalities are
     stored."""
     rng = ExampleRng(tf.constant([0, 0]))
     counts = np.diff(text.text_starts).astype(np.int32)
@@ -171,15 +171,15 @@ def _look_up_texts(stored: TextFeatures, texts: tf.Tensor) -> dict:
     }
 
 
-def text_rows(stored: TextFeatures, texts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Look up M texts: features (M,F) or (M,L,F), and their mask (M,L) int32.
+def text_rows(stored: TextFeatures, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Look up M texts, (M,) integers: features (M,F) or (M,L,F), and their mask (M,L) int32.
 
     L is the longest of them, rounded up; the mask of pooled features is one column of ones.
     """
     if stored.token_starts is None:
         return stored.features[texts], np.ones((len(texts), 1), np.int32)
     first = stored.token_starts[texts]
-    lengths = stored.token_starts[np.asarray(texts) + 1] - first
+    lengths = stored.token_starts[texts + 1] - first
     place = np.arange(-(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
     mask = place < lengths[:, None]
     tokens = stored.features[np.where(mask, first[:, None] + place, 0)]

@@ -1,8 +1,8 @@
 """The outputs of frozen towers over a split of records: computed once, stored, checked, reused.
 
-One folder holds one side of one split, `<records>/features/<fingerprint>/`. Its name is the hash of
-everything that decides the content: the tower's weights and sizes, how its input is made, the
-records. Another model or other records therefore never find it.
+One folder, `<records>/features/<fingerprint>/`, holds one modality of one split. Its name is the
+hash of everything that decides the content (the tower's weights and sizes, the preparation of its
+input, the records), so that another model or other records never reuse it.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ def image_features(
         "pixels": PIXELS_VERSION,
         "views": [view.to_dict() for view in view_set(views)],
     }
-    told = f"image features of {split}"
+    label = f"image features of {split}"
     number = load_manifest(records).splits[split].images
     shape = (number, len(view_set(views)), *encoder.image_tower.output_shape[1:])
 
     def compute(folder: Path) -> None:
         if whole := whole_of(records, split):
-            stored = image_features(model, whole[0], whole[1], views, where)
-            cut_images(folder, stored.features, stored.image_id, whole[2])
+            larger = image_features(model, whole[0], whole[1], views, where)
+            cut_images(folder, larger.features, larger.image_id, whole[2])
             return
         size = model.config.picture_size
         pictures = read_split(
@@ -128,7 +128,7 @@ def image_features(
         run = tf.function(encoder.image_features, reduce_retracing=True)
         at = 0
         batches = pictures.batch(at_once).prefetch(2)
-        for pixels, image_id in progress(batches, total=-(-number // at_once), what=told):
+        for pixels, image_id in progress(batches, total=-(-number // at_once), what=label):
             rows = len(pixels)
             flat = tf.reshape(pixels, [-1, size, size, 3])
             features = _rounded(run(flat), where.precision, encoder.config.image_tower)
@@ -136,8 +136,8 @@ def image_features(
             ids[at : at + rows] = image_id.numpy()
             at += rows
 
-    found = stored_arrays(what, where.cache or records / FOLDER, compute, told)
-    return ImageFeatures(found["features"], found["image_id"])
+    arrays = stored_arrays(what, where.cache or records / FOLDER, compute, label)
+    return ImageFeatures(arrays["features"], arrays["image_id"])
 
 
 def text_features(model: TrainedModel, records: Path, split: str, where: Storage) -> TextFeatures:
@@ -151,14 +151,14 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
         "context_length": model.config.context_length,
         "tokenizer": _tokenizer_digest(tokenizer),
     }
-    told = f"text features of {split}"
+    label = f"text features of {split}"
     per_token = len(tower.output_shape) == 3
     width = tower.output_shape[-1]
 
     def compute(folder: Path) -> None:
         if whole := whole_of(records, split):
-            stored = text_features(model, whole[0], whole[1], where)
-            arrays = stored.features, stored.token_starts, stored.text_starts, stored.caption_id
+            larger = text_features(model, whole[0], whole[1], where)
+            arrays = larger.features, larger.token_starts, larger.text_starts, larger.caption_id
             cut_texts(folder, *arrays, whole[2])
             return
         texts, text_starts = _texts(records, split)
@@ -176,7 +176,7 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
         tokens_spec = [tf.TensorSpec([None, fixed], kind) for kind in (tf.int32, tf.bool)]
         run = tf.function(model.dual_encoder.text_features, input_signature=tokens_spec)
         batches = list(_by_length(lengths))
-        for chosen in progress(batches, total=len(batches), what=told):
+        for chosen in progress(batches, total=len(batches), what=label):
             tokens = tokenizer([texts[at] for at in chosen])
             longest = fixed or int(lengths[chosen].max())
             ids, mask = tokens["token_ids"][:, :longest], tokens["text_mask"][:, :longest]
@@ -187,24 +187,26 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
                 else:
                     stored[at] = features[row]
 
-    found = stored_arrays(what, where.cache or records / FOLDER, compute, told)
+    arrays = stored_arrays(what, where.cache or records / FOLDER, compute, label)
     return TextFeatures(
-        found["features"], found.get("token_starts"), found["text_starts"], found["caption_id"]
+        arrays["features"], arrays.get("token_starts"), arrays["text_starts"], arrays["caption_id"]
     )
 
 
-def _described(model: TrainedModel, side: str, records: Path, split: str, where: Storage) -> dict:
+def _described(
+    model: TrainedModel, modality: str, records: Path, split: str, where: Storage
+) -> dict:
     """What decides the output of a tower, whatever its input."""
     config = model.config
-    tower = getattr(model.dual_encoder, f"{side}_tower")
+    tower = getattr(model.dual_encoder, f"{modality}_tower")
     weights = hashlib.sha256()
     for variable in tower.weights:  # without the states of dropout, which no output depends on
         weights.update(variable.name.encode() + np.asarray(variable.value).tobytes())
     return {
         "format": FORMAT,
-        "side": side,
-        "tower": getattr(config, f"{side}_tower"),
-        "options": dict(getattr(config, f"{side}_options")),
+        "side": modality,  # the key in fingerprints of stored features
+        "tower": getattr(config, f"{modality}_tower"),
+        "options": dict(getattr(config, f"{modality}_options")),
         "precision": config.precision,
         "stored": where.precision,
         "weights": weights.hexdigest(),

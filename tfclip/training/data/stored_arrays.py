@@ -24,7 +24,7 @@ def digest(value) -> str:
 
 
 def stored_arrays(
-    what: Mapping, cache: Path, compute: Callable[[Path], None], told: str
+    what: Mapping, cache: Path, compute: Callable[[Path], None], label: str
 ) -> dict[str, np.ndarray]:
     """Open the arrays of the folder that `what` names; let `compute` fill it when it is not there.
 
@@ -34,7 +34,7 @@ def stored_arrays(
         what: everything that decides the content, as JSON types; its hash is the folder's name.
         cache: where the folder lies.
         compute: writes `.npy` files into the folder it is given.
-        told: what is stored, in words.
+        label: what is stored, in words.
 
     Returns:
         The arrays by the names of their files, memory-mapped.
@@ -46,7 +46,7 @@ def stored_arrays(
     folder = Path(cache) / digest(what)[:20]
     if folder.is_dir():
         arrays = _opened(folder, what)
-        say(f"{told}: reused from {folder}")
+        say(f"{label}: reused from {folder}")
         return arrays
     written = False
     try:
@@ -61,7 +61,7 @@ def stored_arrays(
         if not (written and folder.is_dir()):
             raise
     size = sum(path.stat().st_size for path in folder.iterdir())
-    say(f"{told}: stored in {folder}, {size / 2**20:,.0f} MiB")
+    say(f"{label}: stored in {folder}, {size / 2**20:,.0f} MiB")
     return _opened(folder, what, check=False)
 
 

@@ -21,14 +21,14 @@ from tfclip.records.salvage import salvage
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """One split of packed records, and how often it is drawn beside others.
+    """One split of packed records, and how often it is sampled beside others.
 
     Attributes:
-        directory, split: what was asked for.
+        directory, split: as given.
         read_from: what is read: `directory`, or what `records.salvage` made of it.
         manifest, files: of `read_from`.
         skipped: how many damaged records it lacks.
-        weight: how often it is drawn.
+        weight: how often it is sampled, relative to the others.
     """
 
     directory: Path
@@ -90,21 +90,22 @@ class TrainingSets:
         names = [one.manifest.fingerprint() for one in self.sets]
         if len(names) == 1:
             return names[0]
-        told = [f"{name}:{one.split}" for name, one in zip(names, self.sets, strict=True)]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+        named = [f"{name}:{one.split}" for name, one in zip(names, self.sets, strict=True)]
+        return hashlib.sha256("\n".join(named).encode()).hexdigest()
 
     def callbacks(
         self, *, seed: int, batch_size: int, epoch_steps: int, steps: int
     ) -> list[keras.callbacks.Callback]:
         """Return what counts the examples of each set in the log; nothing for one set."""
-        if len(self.sets) == 1:
+        mixture = self.drawn_from
+        if not isinstance(mixture, Mixture):
             return []
         names = [one.directory.name for one in self.sets]
         if len(set(names)) < len(names):
             names = [f"{one.directory.name}_{one.split}" for one in self.sets]
         if len(set(names)) < len(names):
             names = [f"{at}_{name}" for at, name in enumerate(names)]
-        return [_CountDrawn(self.drawn_from, names, seed, batch_size, epoch_steps, steps)]
+        return [_CountDrawn(mixture, names, seed, batch_size, epoch_steps, steps)]
 
 
 class _CountDrawn(keras.callbacks.Callback):
@@ -132,8 +133,8 @@ class _CountDrawn(keras.callbacks.Callback):
         counts = self._mixture.counts(self._seed, step * self._batch_size)
         if logs is not None:
             logs |= {f"drawn_{name}": float(n) for name, n in zip(self._names, counts, strict=True)}
-        told = ", ".join(f"{n:,} {name}" for name, n in zip(self._names, counts, strict=True))
-        say(f"drawn in {step:,} steps: {told}")
+        listed = ", ".join(f"{n:,} {name}" for name, n in zip(self._names, counts, strict=True))
+        say(f"drawn in {step:,} steps: {listed}")
 
 
 def open_training_sets(
@@ -148,7 +149,7 @@ def open_training_sets(
 
     Args:
         references: DIR or DIR:SPLIT; without a split, train or the only one like train2017.
-        weights: how often each is drawn; by default as often as it has pictures.
+        weights: how often each is sampled; by default as often as it has pictures.
         val: validation records, which should share no picture with the others.
         val_in_training: allow `val` to be one of the sets themselves.
         salvage_to: where the sound records of damaged shards are copied to; None refuses damage.
@@ -193,8 +194,8 @@ def open_training_sets(
 
 def training_split(manifest: Manifest) -> str:
     """The split to train on when none is named: train, or COCO's train2017."""
-    found = [split for split in manifest.splits if split.startswith("train")]
-    return found[0] if len(found) == 1 else "train"
+    training = [split for split in manifest.splits if split.startswith("train")]
+    return training[0] if len(training) == 1 else "train"
 
 
 def _check_validated(sets: Sequence[TrainingSet], val: str, *, allowed: bool) -> None:
@@ -215,7 +216,7 @@ def _check_validated(sets: Sequence[TrainingSet], val: str, *, allowed: bool) ->
 
 def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:
     """Refuse pictures with one key in two sets: they would be each other's positives, and one
-    picture would be drawn more often than told. Say how many of `val` are trained on."""
+    picture would be sampled too often. Say how many of `val` are trained on."""
     # A key begins with its source, so only sets of one source can share any.
     sources = [one.manifest.source for one in sets]
     ids: dict[int, np.ndarray] = {}
@@ -240,8 +241,8 @@ def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:
     for at, one in enumerate(sets):
         if sources[at] == source:
             trained = ids[at] if at in ids else _ids(one.read_from, one.split)
-            if common := len(np.intersect1d(trained, _ids(directory, split))):
-                say(f"note: {common:,} pictures of --val are trained on, in {one}")
+            if shared := len(np.intersect1d(trained, _ids(directory, split))):
+                say(f"note: {shared:,} pictures of --val are trained on, in {one}")
 
 
 def _ids(directory: Path, split: str) -> np.ndarray:

@@ -30,12 +30,12 @@ def batch_health(batch: Mapping[str, tf.Tensor], context_length: int) -> dict[st
     # Wraps around: a hash of the pair.
     pairs = captions * 31 + images
     repeated = _times(captions) > _times(pairs)
-    found = {"repeated_texts": _share(repeated)}
+    shares = {"repeated_texts": _share(repeated)}
     if "token_ids" in batch:
         lengths = tf.reduce_sum(tf.cast(batch["text_mask"], tf.int32), axis=-1)
-        found["empty_texts"] = _share(lengths <= FRAME)
-        found["full_texts"] = _share(lengths >= context_length)
-    return found
+        shares["empty_texts"] = _share(lengths <= FRAME)
+        shares["full_texts"] = _share(lengths >= context_length)
+    return shares
 
 
 def _times(ids: tf.Tensor) -> tf.Tensor:

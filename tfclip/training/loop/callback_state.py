@@ -71,17 +71,17 @@ class _NotPlain(Exception):
 
 
 def _plain(callback: keras.callbacks.Callback, arrays: dict) -> dict[str, Any]:
-    found = {}
+    plain = {}
     for key, value in vars(callback).items():
         if key in NOT_ITS_OWN:
             continue
         kept: dict[str, np.ndarray] = {}
         try:
-            found[key] = _encoded(value, kept, len(arrays))
+            plain[key] = _encoded(value, kept, len(arrays))
         except _NotPlain:
             continue
         arrays |= kept
-    return found
+    return plain
 
 
 def _encoded(value: Any, arrays: dict, offset: int) -> Any:

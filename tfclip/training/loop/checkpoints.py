@@ -2,7 +2,7 @@
 
 A checkpoint is an uncompressed `.npz`, a zip file, whose entries each carry a CRC-32. It is
 written under another name, flushed to the disk and renamed: a file of a checkpoint's name is
-complete. Bytes that change later are found when it is read, and the one before is taken.
+complete. Damaged bytes are detected when it is read, and the checkpoint before it is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STATE = "state.json"
 # By default saving takes at most this share of the time, and happens at most once a minute.
 SHARE = 0.02
 AT_LEAST_SECONDS = 60.0
-# What a disk is taken to write before the first checkpoint has told.
+# The assumed speed of the disk before the first checkpoint has been measured.
 ASSUMED_BYTES_PER_SECOND = 100e6
 
 

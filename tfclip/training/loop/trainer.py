@@ -85,7 +85,7 @@ def run_steps(
         phases: in their order.
         callbacks: any Keras callbacks; `model.stop_training` ends the run after the step.
         checkpoints: what to go on from and to save to.
-        step_timer: told how long each step waits for its batch, and how long it trains.
+        step_timer: measures how long each step waits for its batch, and how long it trains.
         measure_average: False leaves the model its own weights, where it keeps averaged ones.
 
     Raises:
@@ -104,7 +104,7 @@ class _Training:
     def __init__(self, model, strategy, phases, epoch_steps, callbacks, checkpoints):
         self.model, self.strategy, self.phases = model, strategy, phases
         self.epoch_steps, self.checkpoints = epoch_steps, checkpoints
-        self.agreement, self.to_be_terminated = AnyWorker(strategy), False
+        self.any_worker, self.to_be_terminated = AnyWorker(strategy), False
         self.steps = sum(phase.steps for phase in phases)
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks),
@@ -159,8 +159,8 @@ class _Training:
 
     def _agree(self, termination: Termination) -> None:
         """End where any of several machines is to end; alone, one would wait for the others."""
-        told = self.agreement.any(self.model.stop_training, termination.requested)
-        self.model.stop_training, self.to_be_terminated = told
+        requested = self.any_worker.any(self.model.stop_training, termination.requested)
+        self.model.stop_training, self.to_be_terminated = requested
 
     def _sound(self) -> bool:
         return is_sound(self.model, self.logs)
@@ -187,7 +187,7 @@ class _Training:
         measured = exchanged(averages(self.model)) if self.measure_average else nullcontext()
         try:
             # One of several machines cannot leave alone: it ends with the others, after the step.
-            alone = nullcontext() if self.agreement.several else termination.breaking_off()
+            alone = nullcontext() if self.any_worker.several else termination.breaking_off()
             with measured, alone:
                 self.callbacks.on_epoch_end((self.step - 1) // self.epoch_steps, self.logs)
         except Terminated:

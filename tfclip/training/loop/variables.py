@@ -30,7 +30,7 @@ def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
 
 def checksum(variables: Sequence[keras.Variable]) -> int:
     """CRC-32 of the values of all variables, one after the other."""
-    found = 0
+    total = 0
     for variable in variables:
-        found = zlib.crc32(np.ascontiguousarray(variable.numpy()), found)
-    return found
+        total = zlib.crc32(np.ascontiguousarray(variable.numpy()).data, total)
+    return total

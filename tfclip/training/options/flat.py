@@ -9,15 +9,11 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tfclip.config_file import RENAMED
 from tfclip.naming import unknown
 
 # Names in the configuration of a run, which stay what they were, by the fields' names of today.
-SAVED_NAMES = {
-    "freeze": "lock",
-    "unfreeze_after": "unlock_after",
-    "unfrozen_learning_rate": "unlocked_learning_rate",
-}
-_FIELD_NAMES = {saved: name for name, saved in SAVED_NAMES.items()}
+SAVED_NAMES = {name: saved for saved, name in RENAMED.items()}
 
 Options = TypeVar("Options")
 
@@ -58,7 +54,7 @@ def by_field(flat: Mapping[str, Any]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for name, value in flat.items():
-        known = _FIELD_NAMES.get(name, name)
+        known = RENAMED.get(name, name)
         if known in values:
             raise ValueError(f"{known} and {name} are one flag; give one of them")
         values[known] = value
@@ -68,8 +64,10 @@ def by_field(flat: Mapping[str, Any]) -> dict[str, Any]:
 def leaf_types(kind: type) -> dict[str, Any]:
     """Return the type of every field that is no group, by its name, groups included."""
     types: dict[str, Any] = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        types |= leaf_types(hint) if is_dataclass(hint) else {name: hint}
+    hints: dict[str, Any] = typing.get_type_hints(kind)
+    for name, hint in hints.items():
+        group = typing.cast(Any, hint)
+        types |= leaf_types(group) if is_dataclass(hint) else {name: hint}
     return types
 
 

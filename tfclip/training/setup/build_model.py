@@ -96,12 +96,12 @@ def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             synchronize_normalization(model)
         return
-    found = batch_normalizations(model)
+    layers = batch_normalizations(model)
     if not flags.freeze.unfreeze_after:
-        found = [layer for layer in found if layer.trainable]
-    if found:
+        layers = [layer for layer in layers if layer.trainable]
+    if layers:
         say(
-            f"--micro-batch {micro_batch}: {len(found)} layers of batch normalisation see the "
+            f"--micro-batch {micro_batch}: {len(layers)} layers of batch normalisation see the "
             f"{micro_batch} pictures of a micro-batch, not the batch; freeze the tower, or take "
             "one without batch normalisation, for the gradients of the whole batch"
         )
@@ -146,7 +146,7 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
 def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
     """Free the frozen towers, and give the model an optimizer for the rest of the run.
 
-    It begins anew, with a warm-up, at `unlocked_learning_rate`, which falls by `layer_decay` from
+    It begins anew, with a warm-up, at `unfrozen_learning_rate`, which falls by `layer_decay` from
     each twelfth of a tower's depth to the one below it (Clark et al. 2020, ELECTRA, appendix B).
     """
     frozen = model.frozen
@@ -157,7 +157,7 @@ def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
     factors = {}
     for modality in frozen:
         factors |= depth_factors(getattr(model, f"{modality}_tower"), flags.freeze.layer_decay)
-    steps = flags.steps - flags.freeze.unfreeze_after
+    steps = flags.steps - (flags.freeze.unfreeze_after or 0)
     optimizer = make_optimizer(flags.optimizer, flags.freeze.unfrozen_learning_rate, steps, factors)
     _compile(model, optimizer, flags)
 
@@ -229,10 +229,10 @@ def _measured_context(
 ) -> int:
     """Choose the context length from the token counts of the training texts."""
     counted = _texts(files).take(CAPTIONS_MEASURED).batch(1024).map(tokenizer.token_counts)
-    counts = list(counted.as_numpy_iterator())
-    if not counts:
+    parts = list(counted.as_numpy_iterator())
+    if not parts:
         raise ValueError("the training records hold no caption and no region phrase")
-    counts = np.concatenate(counts)
+    counts = np.concatenate(parts)
     longest = pretrained.longest_text if pretrained else None
     length = choose_context_length(counts, maximum=longest or LONGEST)
     if isinstance(tokenizer, LearntPieceTokenizer):

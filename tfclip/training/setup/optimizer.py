@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -141,7 +142,7 @@ def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
 
 def averages(model: DualEncoder) -> Pairs:
     """The trained variables with their averages; none where the optimizer keeps none."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = _inner_optimizer(model)
     if not optimizer.use_ema:
         return []
     averages = optimizer._model_variables_moving_average
@@ -168,5 +169,9 @@ def exchange(pairs: Pairs) -> None:
 
 def learning_rate(model: DualEncoder) -> float:
     """The learning rate of the next update."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return float(optimizer.learning_rate)
+    return float(_inner_optimizer(model).learning_rate)
+
+
+def _inner_optimizer(model: DualEncoder) -> Any:
+    """The optimizer of a compiled model, without its loss scaling."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)

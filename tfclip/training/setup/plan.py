@@ -19,7 +19,7 @@ def plan_run(name: str, recipe: Recipe, flags: FitFlags) -> dict:
     """Build the model of a run and return its resolved flags, its sizes and its files.
 
     Weights and vocabulary are read, caption lengths measured: what would stop the run before its
-    first step stops here too. Damaged records are found by training alone.
+    first step stops here too. Damaged records are detected only by training.
     """
     strategy = make_strategy(flags.execution.replicas, 1)
     records = open_training_sets(

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a run before TensorFlow starts: all of it, in one message."""
+"""Checks of a run before TensorFlow starts: all that is wrong, in one message."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
     outside = [("--image-tower", flags.model.image_tower), ("--text-tower", flags.model.text_tower)]
     outside += [("--callback", one) for one in flags.execution.callback]
     for kind, named in outside:
-        if plugins.is_reference(named) and (told := plugins.missing_module(kind, named)):
-            yield told
+        if plugins.is_reference(named) and (problem := plugins.missing_module(kind, named)):
+            yield problem
     if flags.evaluation.class_folders and not flags.evaluation.class_folders.is_dir():
         yield f"no folder at --class-folders {flags.evaluation.class_folders}"
     for flag, weights in (("image", flags.model.image_weights), ("text", flags.model.text_weights)):
@@ -101,9 +101,9 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
         yield f"no trained or converted model at --init {flags.model.init}"
     if flags.model.vocabulary:
         if not flags.model.vocabulary.is_file():
-            told = recipe.needs_vocabulary
+            needed = recipe.needs_vocabulary
             yield f"no file at --vocabulary {flags.model.vocabulary}" + (
-                f"; {name} reads texts by {told}" if told else ""
+                f"; {name} reads texts by {needed}" if needed else ""
             )
     elif recipe.needs_vocabulary and flags.model.text_weights == "none" and not flags.model.init:
         own = vocabulary_file(records_reference(flags.records[0])[0])
@@ -139,23 +139,23 @@ def _host(weights: str) -> str:
 def _can_be_fetched(weights: str, tower: str) -> bool:
     """Whether weights may be had: kept by the library that fetches them, or their host is known.
 
-    False is said only where neither can be; a slow network counts as one.
+    False only where neither holds; a slow network counts as known.
     """
     if urllib.request.getproxies() or _kept(weights, tower):
         return True
-    found: list[bool] = []
+    resolved: list[bool] = []
 
     def look_up() -> None:
         try:
             socket.getaddrinfo(_host(weights), 443)
-            found.append(True)
+            resolved.append(True)
         except OSError:
-            found.append(False)
+            resolved.append(False)
 
     asking = threading.Thread(target=look_up, daemon=True)
     asking.start()
     asking.join(1.0)
-    return found != [False]
+    return resolved != [False]
 
 
 def _kept(weights: str, tower: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,10 +126,10 @@ def open_start(flags: FitFlags, recipe: Recipe) -> tuple[Start | None, FitFlags]
             f"--{name.replace('_', '-')} {getattr(model, name)} in the place of the start's "
             f"{getattr(config, name)}"
         )
-    if "context_length" in anew and flags.model.context_length > config.context_length:
+    if "context_length" in anew and (model.context_length or 0) > config.context_length:
         say("a longer context stretches the text positions: all texts are embedded differently")
-    values = {name: getattr(config, name) for name in (*_OF_THE_MODEL, *kept)}
-    none = {"image_weights": "none", "text_weights": "none", "vocabulary": None}
+    values: dict[str, Any] = {name: getattr(config, name) for name in (*_OF_THE_MODEL, *kept)}
+    values |= {"image_weights": "none", "text_weights": "none", "vocabulary": None}
     say(
         f"--init {flags.model.init}: {config.image_tower} of {config.image_size} px, "
         f"{config.text_tower}, heads, temperature "
@@ -139,6 +140,6 @@ def open_start(flags: FitFlags, recipe: Recipe) -> tuple[Start | None, FitFlags]
     scale = min(config.initial_logit_scale, 100.0)
     return start, replace(
         flags,
-        model=replace(model, **values, **none),
+        model=replace(model, **values),
         objective=replace(flags.objective, logit_scale=scale),
     )

@@ -52,10 +52,10 @@ def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
         workers = [(kind, place) for kind in kinds for place in range(len(tasks[kind]))]
         index = workers.index((task["type"], int(task["index"])))
         addresses = tuple(str(address) for kind in kinds for address in tasks[kind])
-        known = set(tasks) <= {"chief", "worker"} and all(":" in one for one in addresses)
+        valid = set(tasks) <= {"chief", "worker"} and all(":" in one for one in addresses)
     except (LookupError, TypeError, ValueError):
-        known = False
-    if not known:
+        valid = False
+    if not valid:
         raise ValueError(
             f"{VARIABLE} must be "
             '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": N}}, '

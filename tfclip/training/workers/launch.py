@@ -17,7 +17,7 @@ from pathlib import Path
 from tfclip.console import CommandFailed, say
 from tfclip.training.workers.cluster import LAUNCHER, VARIABLE
 
-# After a worker has refused what it was told (exit code 2), the chief has so long to do the same.
+# After a worker has refused its flags (exit code 2), the chief has so long to do the same.
 REFUSED, REFUSAL_SECONDS = 2, 60.0
 ENDING_SECONDS = 10.0
 
@@ -26,7 +26,7 @@ def train_on_workers(command: Sequence[str], workers: int) -> dict:
     """Run a command of `tfclip.fit` in so many processes, and wait for all of them.
 
     They see no GPU, which each of them would take for itself. The chief speaks on standard error;
-    of the others the last line is told where they fail. SIGTERM and Ctrl-C reach all of them; a
+    of the others the last line is shown where they fail. SIGTERM and Ctrl-C reach all of them; a
     second Ctrl-C ends them at once.
 
     Args:
@@ -38,7 +38,7 @@ def train_on_workers(command: Sequence[str], workers: int) -> dict:
 
     Raises:
         CommandFailed: a worker failed; the others were ended.
-        SystemExit: the chief failed, and has said why.
+        SystemExit: the chief failed, and has printed why.
     """
     say(f"starting {workers} workers on this machine")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -138,8 +138,8 @@ def _tell(failed: int, processes: Sequence[subprocess.Popen], folder: Path) -> N
     if (chief.poll() or 0) > 0:
         raise SystemExit(chief.returncode)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with code {code}"
-    said = (folder / f"{failed}.err").read_text(errors="replace").strip().splitlines()
-    last = f" ({said[-1]})" if said and code > 0 else ""
+    lines = (folder / f"{failed}.err").read_text(errors="replace").strip().splitlines()
+    last = f" ({lines[-1]})" if lines and code > 0 else ""
     raise CommandFailed(
         f"worker {failed} of {len(processes)} {how}{last}, and the others were ended; run the same "
         "command again: it goes on from the last checkpoint"

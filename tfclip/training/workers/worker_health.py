@@ -1,4 +1,4 @@
-"""Whether the other workers still live, and waiting for them."""
+"""Worker liveness and barriers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOST_A_WORKER = 3
 
 @contextlib.contextmanager
 def watch(cluster: Cluster) -> Iterator[None]:
-    """Within, the end of another worker ends this process in words, within a minute.
+    """Within, the end of another worker ends this process with an error message, within a minute.
 
     A collective operation waits for a dead worker without an end, or fails with the message of
     some operation; which of both comes first is chance. Leave it only when no worker needs this
@@ -39,7 +39,7 @@ def watch(cluster: Cluster) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        # Where a worker has gone, the watcher will find that out, and end this process in words.
+        # Where a worker is gone, the watcher detects it, and ends this process with a message.
         watcher.join((MISSED_CHECKS + 1) * (CHECK_EVERY_SECONDS + CONNECT_SECONDS))
         raise error
     finally:
@@ -90,25 +90,25 @@ def _leave(why: str) -> None:
 def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
     """What adds a tensor of every worker; one graph for each strategy and length of tensor."""
 
-    def add(told: tf.Tensor) -> tf.Tensor:
+    def add(flags: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(told))
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(flags))
 
-    return tf.function(lambda told: strategy.run(add, args=(told,)))
+    return tf.function(lambda flags: strategy.run(add, args=(flags,)))
 
 
 class AnyWorker:
-    """What any of the workers says holds for all: each of them asks at the same place."""
+    """A flag that any worker raises holds for all; each worker must ask at the same step."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self.several = strategy.cluster_resolver is not None
         self._strategy = strategy
 
-    def any(self, *told: bool) -> tuple[bool, ...]:
-        """Which of these any worker says; on one machine, what they are."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return which flags any worker has raised; on one machine, the flags themselves."""
         if not self.several:
-            return told
-        summed = _sum_over_workers(self._strategy)(tf.constant(told, tf.float32))
+            return flags
+        summed = _sum_over_workers(self._strategy)(tf.constant(flags, tf.float32))
         local = self._strategy.experimental_local_results(summed)[0]
         return tuple(bool(value > 0) for value in local.numpy())
 
