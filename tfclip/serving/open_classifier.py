@@ -98,8 +98,8 @@ def _open_run(path: Path, question: Question) -> OpenedClassifier:
         )
     if question.texts:
         model = load_model(path)
-        scale = float(model.dual_encoder.temperature())
-        fusion = Fusion(question.fusion, sharpness=scale)
+        temperature = float(model.dual_encoder.temperature())
+        fusion = Fusion(question.fusion, sharpness=temperature)
         classifier = Classifier.from_texts(
             question.texts, question.tiles, fusion, question.templates
         )
