@@ -30,6 +30,15 @@ MODULES = [
 ]
 # Modules whose examples need no files.
 WITHOUT_FILES = [
+    "tfclip.inputs.batches",
+    "tfclip.inputs.examples",
+    "tfclip.inputs.images",
+    "tfclip.inputs.regions",
+    "tfclip.inputs.text",
+    "tfclip.inputs.text_lengths",
+    "tfclip.inputs.tiles",
+    "tfclip.inputs.tokenizers.vocabulary",
+    "tfclip.inputs.words",
     "tfclip.records.fingerprint",
     "tfclip.records.manifest",
     "tfclip.records.options",

@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tfclip.inputs.batches import caption_id, training_batches, validation_batches
-from tfclip.inputs.sampling_options import SamplingOptions, sample_example, several_of, view_of
+from tfclip.inputs.examples import sample_example, several_of, view_of
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import WordPieceTokenizer
 from tfclip.records import schema
 from tfclip.records.options import PackOptions

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfclip.inputs.examples import sample_example
 from tfclip.inputs.regions import context_box, crop_box, phrases_kept, says_side
-from tfclip.inputs.sampling_options import SamplingOptions, sample_example
+from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.records import schema
 from tfclip.records.check import check_picture
 from tfclip.sources.sample import Region, Sample

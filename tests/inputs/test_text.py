@@ -112,7 +112,7 @@ def test_no_texts_give_no_rows():
 
 
 def test_unusable_arguments_are_refused():
-    with pytest.raises(ValueError, match="'a' stands on lines 5 and 6"):
+    with pytest.raises(ValueError, match="'a' is on lines 5 and 6"):
         WordPieceTokenizer([*VOCABULARY[:4], "a", "a"], 8)
     with pytest.raises(ValueError, match="context_length 2 is too short"):
         WordPieceTokenizer(VOCABULARY, 2)
@@ -229,5 +229,5 @@ def test_context_length_holds_the_wanted_share():
     assert choose_context_length(counts, share=1.0, multiple_of=1) == 40
     assert choose_context_length(counts, share=1.0, maximum=32) == 32
     assert choose_context_length([7], multiple_of=16) == 16
-    with pytest.raises(ValueError, match="no token counts"):
+    with pytest.raises(ValueError, match="no captions"):
         choose_context_length([])

@@ -1,4 +1,4 @@
-"""Training batches: records to the dict of tensors of which one replica gets a part."""
+"""Batches for training and validation: records to dicts of tensors."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def training_batches(
     words: RecordWords | None = None,
     share: InputShard = ALL,
 ) -> tf.data.Dataset:
-    """Return endless training batches; (seed, step) alone decides what batch `step` holds.
+    """Return endless training batches. The content of batch `step` depends on seed and step alone.
 
     Args:
-        files: shards of one split, from `records.reader.split_files`; or of several sets.
-        tokenizer: turns captions into ids.
+        files: the shards of one split, from `records.reader.split_files`, or a mixture of sets.
+        tokenizer: the tokenizer of the captions.
         image_size: height and width S of the pictures; a `PictureSize` also says how a whole
             picture is resized.
-        sampling: how examples are drawn from records.
+        sampling: how examples are sampled from records.
         batch_size: examples in a batch, over all replicas and machines.
-        seed: of the order of the records and of every draw.
-        start_step: batches to leave out at the start; they are skipped before decoding.
-        epoch_size: records in `files`, where those are of one set: then earlier epochs are not even
+        seed: seed of the order of the records and of all random choices.
+        start_step: the number of batches to skip at the start; they are not decoded.
+        epoch_size: the number of records in `files` of a single set; with it earlier epochs are not
             read.
-        words: which words the captions of each record hold; adds them. For one set only.
-        share: which rows of each batch to make; of one set, no other picture is decoded.
+        words: the words in the captions of each record, added to the batches; a single set only.
+        share: the rows of each batch to make; of a single set, only their pictures are decoded.
 
     Returns:
         Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
@@ -55,13 +55,13 @@ def training_batches(
         `words`, `words` (B,M) int32.
     """
 
-    def draw(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
+    def sample(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
         example = sample_example(record, example_seed(seed, number), image_size, sampling)
         return example if words is None else {**example, ROW: record[ROW]}
 
     if isinstance(files, Mixture):
         if words is not None:
-            raise ValueError("words are those of one set of records, not of several")
+            raise ValueError("words need a single set of records, not a mixture")
         examples = files.examples(
             seed,
             start_step * batch_size,
@@ -72,8 +72,8 @@ def training_batches(
         )
         keep = share.keep(batch_size)
         if keep is not None:
-            # Only in the order of all is it known which set an example is from: each machine draws
-            # all of them.
+            # The set of an example follows from its position among all examples, so each machine
+            # samples all of them.
             numbered = examples.enumerate(start_step * batch_size)
             examples = numbered.filter(lambda number, example: keep(number)).map(
                 lambda number, example: example
@@ -87,7 +87,7 @@ def training_batches(
         features=FEATURES,
         counts=None if words is None else words.counts,
         keep=share.keep(batch_size),
-        then=draw,
+        then=sample,
     )
     return _batches(examples, tokenizer, batch_size // share.count, words)
 
@@ -95,10 +95,11 @@ def training_batches(
 def validation_batches(
     files: Sequence[str], tokenizer: Tokenizer, image_size: int, *, batch_size: int
 ) -> tf.data.Dataset:
-    """Return one pass of whole batches for the validation loss: whole pictures, the same each time.
+    """Return one pass of full batches for the validation loss, with whole pictures, always the
+    same.
 
-    Records after the last whole batch are left out: the contrastive loss depends on the size of the
-    batch, and a smaller one would look better than it is.
+    Records after the last full batch are dropped: the contrastive loss depends on the batch size,
+    and that of a smaller batch would be too low.
     """
     examples = read_shards(
         files,
@@ -130,24 +131,28 @@ def _batches(
 
 
 def tokenized(tokenizer: Tokenizer, captions: tf.Tensor) -> dict[str, tf.Tensor]:
-    """`token_ids` and `text_mask` (B,L) int32, and `caption_id` (B,) int64, of captions (B,); or
-    (B,K,L) and (B,K) of (B,K)."""
+    """Return `token_ids` and `text_mask` (B,L) int32, and `caption_id` (B,) int64, of captions (B,)
+    string; for captions (B,K) they are (B,K,L) and (B,K)."""
     flat = tf.reshape(captions, [-1])
     tokens = tokenizer(flat)
     shape = [*captions.shape, tokenizer.context_length]
     return {
         "token_ids": tf.reshape(tokens["token_ids"], shape),
-        # No bool reaches a strategy: cutting the end of a finite dataset into replicas raises on
-        # it.
+        # int32, because a distribution strategy fails when it splits the last batch of a finite
+        # dataset with a bool tensor.
         "text_mask": tf.reshape(tf.cast(tokens["text_mask"], tf.int32), shape),
         "caption_id": tf.reshape(caption_id(flat), captions.shape),
     }
 
 
 def caption_id(captions: tf.Tensor) -> tf.Tensor:
-    """The hash of captions (B,) string without case, outer space and closing full stop: (B,) int64.
+    """Return a hash of captions (B,) string that ignores case, outer spaces and final periods.
 
-    Equal ids make two rows of a batch each other's positives.
+    Two rows of a batch with equal ids are positives of each other. Returns (B,) int64.
+
+    >>> same = caption_id(tf.constant(["A dog.", "a dog"]))
+    >>> bool(same[0] == same[1])
+    True
     """
     plain = tf.strings.lower(tf.strings.strip(captions), encoding="utf-8")
     plain = tf.strings.regex_replace(plain, r"[\s.]+$", "")

@@ -1,4 +1,4 @@
-"""Numbers drawn by (seed, number) alone, for a whole batch at once."""
+"""Random numbers as a function of seed and example number, for a whole batch at once."""
 
 import tensorflow as tf
 
@@ -6,9 +6,17 @@ _GOLDEN, _STREAM = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95
 
 
 def hashed(seed: tf.Tensor | int, number: tf.Tensor, stream: int) -> tf.Tensor:
-    """An int64 of 0 or more for each number: the mixer of SplitMix64 (Steele et al. 2014).
+    """Return a hash of each number: the mixing function of SplitMix64 (Steele et al. 2014).
 
-    Unlike TensorFlow's stateless draws it takes a whole batch of numbers at once.
+    Unlike TensorFlow's stateless random functions it takes a batch of numbers.
+
+    Args:
+        seed: () integer.
+        number: (...) integers.
+        stream: distinguishes independent uses of the same seed and numbers.
+
+    Returns:
+        (...) int64, 0 or more.
     """
     seed, number = tf.cast(seed, tf.uint64), tf.cast(number, tf.uint64)
     mixed = number * _word(_GOLDEN) + seed * _word(_STREAM) + tf.constant(stream, tf.uint64)

@@ -1,4 +1,4 @@
-"""How one example is drawn from a record: by its seed alone, the same on every machine."""
+"""Sample one training example from a record, as a function of its seed alone."""
 
 from __future__ import annotations
 
@@ -19,26 +19,38 @@ from tfclip.inputs.view_sets import view_set
 from tfclip.records import schema
 from tfclip.records.reader import Record
 
-# Ids are hashes below 2 ** 62: far apart enough that two among a million collide with 1e-7.
+# Ids are hashes below 2 ** 62: among a million, two collide with a probability of 1e-7.
 ID_BUCKETS = 2**62
 FEATURES = (schema.IMAGE, schema.KEY, schema.ID, schema.CAPTION, schema.PHRASE, *schema.BOX)
 
 
 def example_seed(seed: int, number: tf.Tensor) -> tf.Tensor:
-    """The seed (2,) int32 of the draws of example `number`, () int64."""
+    """Return the seed of example `number`, () int64: (2,) int32."""
     return tf.stack([seed, tf.cast(number % 2**31, tf.int32)])
 
 
 def sample_example(
     record: Record, seed: tf.Tensor, image_size: int, sampling: SamplingOptions
 ) -> dict[str, tf.Tensor]:
-    """Draw one example from a parsed record: `image`, `caption` and `image_id`.
+    """Sample one example from a parsed record.
 
     Args:
-        record: from `records.schema.parse`, with `FEATURES`.
-        seed: (2,) int32; equal seeds draw equal examples.
-        image_size: height and width S of the picture, in pixels.
-        sampling: what may be drawn.
+        record: the record, from `records.schema.parse`, with `FEATURES`.
+        seed: (2,) int32; equal seeds give equal examples.
+        image_size: the height and width S of the picture, in pixels.
+        sampling: how to sample.
+
+    Returns:
+        `image` (S,S,3) uint8; `caption` () string, or (K,) for K > 1 captions; `image_id` () int64.
+
+    >>> jpeg = tf.io.encode_jpeg(tf.zeros([40, 60, 3], tf.uint8))
+    >>> record = {schema.IMAGE: jpeg, schema.KEY: "coco/1", schema.ID: tf.constant(7, tf.int64)}
+    >>> record[schema.CAPTION] = tf.constant(["a dog"])
+    >>> record[schema.PHRASE] = tf.constant([], tf.string)
+    >>> record |= dict.fromkeys(schema.BOX, tf.constant([], tf.float32))
+    >>> example = sample_example(record, tf.constant([0, 1]), 32, SamplingOptions())
+    >>> example["image"].shape, example["caption"].numpy(), int(example["image_id"])
+    (TensorShape([32, 32, 3]), b'a dog', 7)
     """
     rng = ExampleRng(seed)
     picture = decode_record_jpeg(record[schema.IMAGE])
@@ -59,8 +71,8 @@ def sample_example(
         return image, rng.text(texts, sampling), record[schema.ID]
 
     if sampling.share_of_regions > 0:
-        drawn = tf.random.stateless_uniform([], rng.seeds[3]) < sampling.share_of_regions
-        image, caption, image_id = tf.cond(drawn & (tf.size(kept) > 0), region, whole)
+        is_region = tf.random.stateless_uniform([], rng.seeds[3]) < sampling.share_of_regions
+        image, caption, image_id = tf.cond(is_region & (tf.size(kept) > 0), region, whole)
     else:
         image, caption, image_id = whole()
     flip = ~says_side(caption) if sampling.flip else False
@@ -69,14 +81,14 @@ def sample_example(
 
 
 def view_of(seed: tf.Tensor, number: tf.Tensor, views: int) -> tf.Tensor:
-    """Which of so many views examples (...) show: (...) int32, by their number alone."""
+    """Return which of the `views` the examples `number` (...) show: (...) int32."""
     return tf.cast(hashed(seed, number, 0) % views, tf.int32)
 
 
 def several_of(seed: tf.Tensor, number: tf.Tensor, count: tf.Tensor, wanted: int) -> tf.Tensor:
-    """Which `wanted` of `count` (...) texts examples (...) have: (..., wanted) int32.
+    """Return which `wanted` of their `count` (...) texts the examples `number` (...) have.
 
-    One after the other in the record, from a drawn one on and round.
+    Consecutive texts of the record, cyclically, from a random one on. Returns (..., wanted) int32.
     """
     count = tf.cast(count, tf.int64)
     first = hashed(seed, number, 1) % count
@@ -85,10 +97,10 @@ def several_of(seed: tf.Tensor, number: tf.Tensor, count: tf.Tensor, wanted: int
 
 
 class ExampleRng:
-    """What is drawn for one example; also where stored features stand in for pictures or texts.
+    """The random choices of one example; also used where stored features replace pictures or texts.
 
     Args:
-        seed: (2,) int32; equal seeds draw equal examples.
+        seed: (2,) int32; equal seeds give equal choices.
     """
 
     def __init__(self, seed: tf.Tensor):
@@ -96,31 +108,34 @@ class ExampleRng:
         self.seeds = tf.unstack(tf.random.split(seed, 5))
 
     def several(self, count: tf.Tensor, wanted: int) -> tf.Tensor:
-        """Which `wanted` of `count` () int32 texts, each once before any comes again: (wanted,)."""
+        """Return `wanted` of `count` () int32 texts, all distinct if there are enough: (wanted,)
+        int32."""
         if wanted == 1:
             return self.below(count)[None]
         return several_of(self.seed[0], self.seed[1], count, wanted)
 
     def below(self, count: tf.Tensor) -> tf.Tensor:
-        """Which of `count` () int32 texts: () int32 in 0..count-1."""
+        """Return a random number from 0 to `count` - 1: () int32."""
         return _below(count, self.seeds[0])
 
     def view_at(self, views: str) -> tf.Tensor:
-        """Which of the set of views of that name: () int32."""
+        """Return which view of the set `views` is shown: () int32."""
         return view_of(self.seed[0], self.seed[1], len(view_set(views)))
 
     def view(
         self, picture: tf.Tensor, image_id: tf.Tensor, image_size: int, views: str
     ) -> tf.Tensor:
-        """The drawn view of `picture` (H,W,3) uint8: (S,S,3) uint8."""
-        seen = [
+        """Return the chosen view of `picture` (H,W,3) uint8: (S,S,3) uint8."""
+        choices = [
             partial(picture_view, picture, view, image_size, image_id, number)
             for number, view in enumerate(view_set(views))
         ]
-        return seen[0]() if len(seen) == 1 else tf.switch_case(self.view_at(views), seen)
+        if len(choices) == 1:
+            return choices[0]()
+        return tf.switch_case(self.view_at(views), choices)
 
     def region_box(self, record: Record, at: tf.Tensor, sampling: SamplingOptions) -> tf.Tensor:
-        """What of the picture is shown with its region `at` () int32: (4,) y0,x0,y1,x1."""
+        """Return the box to show for region `at` () int32: (4,) y0,x0,y1,x1 from 0 to 1."""
         xmin, ymin, xmax, ymax = (record[name] for name in schema.BOX)
         boxes = tf.stack([ymin, xmin, ymax, xmax], axis=1)
 
@@ -136,8 +151,8 @@ class ExampleRng:
         return context() if sampling.regions == "context" else crop()
 
     def text(self, record: Record, sampling: SamplingOptions) -> tf.Tensor:
-        """The drawn text of a record, () string, or (K,) where K captions are asked for; the empty
-        text where it has none."""
+        """Return the chosen text of a record, () string, or (K,) for K > 1 captions; "" if it has
+        none."""
         captions, phrases = record[schema.CAPTION], record[schema.PHRASE]
         texts = tf.concat([captions, phrases], axis=0)
 

@@ -1,9 +1,9 @@
-"""One way for a picture into a model: decode, crop and resize, in the graph, to uint8.
+"""The one picture pipeline of all models: decode, crop and resize to uint8, in the graph.
 
-Training, evaluation, the Python API and the served graph call these same functions, so that one
-picture has one embedding. Everything is core ops: it runs in tf.data, eagerly, and in a SavedModel
-loaded without tfclip. The rule for pixels is that of `records.check`: EXIF rotation applied, alpha
-laid over white, RGB.
+Training, evaluation, the Python API and the served graph call these functions, so that a picture
+has the same embedding everywhere. They use core ops only: they run in tf.data, eagerly, and in a
+SavedModel loaded without tfclip. As in `records.check`, EXIF rotation is applied, alpha is
+composited over white, and pictures become RGB.
 """
 
 import numpy as np
@@ -21,14 +21,14 @@ from tfclip.inputs.picture_size import PictureSize, picture_size
 from tfclip.inputs.view_sets import WHOLE, View, view_set
 from tfclip.records.check import MAX_PIXELS
 
-# More than most machines have cores, and few enough for the memory of the largest pictures.
+# More than the cores of most machines, and few enough for the memory of the largest pictures.
 _PARALLEL_DECODES = 16
 
 
 def decode_record_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decode a picture of our records, () string that holds a baseline RGB JPEG: (H,W,3) uint8.
+    """Decode the picture of a record, a baseline RGB JPEG in () string: (H,W,3) uint8.
 
-    The exact integer inverse DCT, so that the pixels are those Pillow gives.
+    Uses the accurate integer inverse DCT, so that the pixels equal Pillow's.
     """
     return tf.io.decode_jpeg(image_bytes, channels=3, dct_method="INTEGER_ACCURATE")
 
@@ -36,8 +36,8 @@ def decode_record_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
 def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decode any JPEG, PNG, GIF (first frame), BMP or WebP, () string: (H,W,3) uint8.
 
-    EXIF orientation is applied, alpha is laid over white, grey becomes RGB. Bytes that no decoder
-    takes raise InvalidArgumentError: `decode_valid` is the function that survives them.
+    EXIF orientation is applied, alpha is composited over white, grey becomes RGB. Other bytes raise
+    InvalidArgumentError; `decode_valid` handles them.
     """
     image = tf.cond(
         is_jpeg(image_bytes),
@@ -47,7 +47,7 @@ def decode_picture(image_bytes: tf.Tensor) -> tf.Tensor:
     return _upright(image, image_bytes)
 
 
-# Not inlined: a JPEG would pay for passing by each of these ops, a tenth of its time.
+# Not inlined: evaluating these ops as skipped would take a tenth of the time of a JPEG.
 @tf.function(
     input_signature=[tf.TensorSpec([], tf.string)],
     autograph=False,
@@ -62,11 +62,15 @@ def _upright(image: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def resize_picture(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Bring `image` (H,W,3) uint8 to (size,size,3) uint8, antialiased.
+    """Resize `image` (H,W,3) uint8 to (size,size,3) uint8, antialiased.
 
-    A plain number squashes by area: a side longer than `size` is shrunk by averaging the area under
-    each new pixel; a side shorter is enlarged bilinearly (half-pixel centres). A `PictureSize` may
-    ask for a crop, or for Pillow's bilinear or bicubic. Halves round up.
+    A plain integer squashes with area interpolation: a side longer than `size` is shrunk by
+    averaging the area under each new pixel; a shorter side is enlarged bilinearly (half-pixel
+    centres). A `PictureSize` may select a crop, or Pillow's bilinear or bicubic filter. Halves
+    round up.
+
+    >>> resize_picture(tf.zeros([40, 60, 3], tf.uint8), 32).shape
+    TensorShape([32, 32, 3])
     """
     size = picture_size(size)
     height, width = tf.unstack(tf.shape(image)[:2])
@@ -84,7 +88,7 @@ def _resize_by_area(
         short = tf.minimum(height, width)
         top, left = (height - short) // 2, (width - short) // 2
         image, height, width = image[top : top + short, left : left + short], short, short
-    # The raw ops, since tf.image.resize adds a dozen of small ones to each picture.
+    # Raw ops, because tf.image.resize adds a dozen small ops for each picture.
     small = [tf.minimum(height, side), tf.minimum(width, side)]
     shrunk = tf.raw_ops.ResizeArea(images=image[None], size=small)
     square = tf.cond(
@@ -100,7 +104,8 @@ def _resize_by_area(
 def _resample(
     image: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: PictureSize
 ) -> tf.Tensor:
-    """Pillow's antialiased filters, the crop included; Pillow also rounds between its two passes.
+    """Resize with Pillow's antialiased filters and the crop; Pillow also rounds between its two
+    passes.
 
     transformers and torchvision scale the longer side to int(size * longer / shorter).
     """
@@ -126,23 +131,23 @@ def picture_view(
 
     Args:
         image: the picture.
-        view: what to see of it.
-        size: S.
-        image_id: () int64, decides a drawn crop, together with
-        number: the place of the view in its set.
+        view: the view.
+        size: the side of the result.
+        image_id: () int64, part of the seed of a random crop.
+        number: the position of the view in its set, the other part of the seed.
     """
     if view.crop is not None:
         seed = tf.stack([tf.bitcast(tf.cast(image_id, tf.int64), tf.int32)[0], number])
-        seen = crop_region(image, random_box(seed, view.crop), size)
+        part = crop_region(image, random_box(seed, view.crop), size)
     elif view.box == WHOLE:
-        seen = resize_picture(image, size)
+        part = resize_picture(image, size)
     else:
-        seen = crop_region(image, tf.constant(view.box), size)
-    return tf.reverse(seen, [1]) if view.mirrored else seen
+        part = crop_region(image, tf.constant(view.box), size)
+    return tf.reverse(part, [1]) if view.mirrored else part
 
 
 def training_views(image: tf.Tensor, name: str, size: int, image_id: tf.Tensor) -> tf.Tensor:
-    """All views of a set of `image` (H,W,3) uint8: (V,size,size,3) uint8."""
+    """Return all views in the set `name` of `image` (H,W,3) uint8: (V,size,size,3) uint8."""
     return tf.stack(
         [
             picture_view(image, view, size, image_id, number)
@@ -154,8 +159,8 @@ def training_views(image: tf.Tensor, name: str, size: int, image_id: tf.Tensor) 
 def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
     """Cut `box` (4,) float y0,x0,y1,x1 in 0..1 out of `image` (H,W,3) uint8: (size,size,3) uint8.
 
-    Edges go to the nearest pixel; a box that leaves the picture is cut at its sides, and one that
-    holds no pixel gets the nearest one.
+    Edges are rounded to the nearest pixel. A box is clipped to the picture, and one without a pixel
+    gets the nearest pixel.
     """
     sides = tf.tile(tf.shape(image)[:2], [2])
     edges = tf.cast(tf.round(box * tf.cast(sides, box.dtype)), tf.int32)
@@ -173,7 +178,7 @@ def picture_views(image: tf.Tensor, boxes: np.ndarray, size: int) -> tf.Tensor:
 def decode_valid(
     image_bytes: tf.Tensor, boxes: np.ndarray, size: int, max_pixels: int = MAX_PIXELS
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode N pictures, and answer for the good ones whatever the others hold.
+    """Decode N pictures of which some may be invalid.
 
     Args:
         image_bytes: (N,) string, N may be 0.
@@ -187,10 +192,10 @@ def decode_valid(
     shape, count = [len(boxes), size, size, 3], tf.shape(image_bytes)[0]
     is_jpeg_row = is_jpeg(image_bytes)
 
-    # The only in-graph way to go on after a decoder's error is a data set that drops it.
+    # In a graph, only a dataset that drops failed elements survives an error of a decoder.
     def good_views(chosen: tf.Tensor, count_pixels, decode) -> tf.data.Dataset:
         def views_of(row, data):
-            # An empty string fails to decode, like any other damage.
+            # An empty string fails to decode.
             data = tf.where(count_pixels(data) <= max_pixels, data, b"")
             return row, picture_views(_upright(decode(data), data), boxes, size)
 
@@ -198,18 +203,17 @@ def decode_valid(
         rows = tf.data.Dataset.from_tensor_slices(rows)
         return rows.map(views_of, num_parallel_calls=_PARALLEL_DECODES).ignore_errors()
 
-    # One data set for JPEGs and one for the rest, instead of a function that is called for the
-    # rest: TensorFlow keeps a kilobyte for ever of each call that fails within a mapped function.
+    # One dataset for JPEGs and one for the rest: TensorFlow leaks a kilobyte for each call of a
+    # function that fails within a mapped function.
     jpegs = good_views(is_jpeg_row, count_jpeg_pixels, decode_record_jpeg)
     others = good_views(~is_jpeg_row, count_other_pixels, decode_other_format)
-    # A row of zeros goes first: it stands for the dropped ones, and a batch of nothing could not be
-    # taken.
+    # A row of zeros comes first: it represents the dropped rows, and makes the batch non-empty.
     sentinel = tf.data.Dataset.from_tensors((-1, tf.zeros(shape, tf.uint8)))
     rows = tf.cast(count, tf.int64) + 1
     decoded = sentinel.concatenate(jpegs).concatenate(others).take(rows)
     good, views = decoded.batch(rows).get_single_element()
     place = tf.scatter_nd(good[1:, None], tf.range(1, tf.size(good)), [count])
-    views = tf.cond(  # Without a gap the rows are in place, and need not be copied.
+    views = tf.cond(  # Without dropped rows the order is right, and no copy is needed.
         tf.reduce_all(tf.equal(place, tf.range(1, count + 1))),
         lambda: views[1:],
         lambda: tf.gather(views, place),
@@ -218,12 +222,13 @@ def decode_valid(
 
 
 def random_box(seed: tf.Tensor, scale: tuple[float, float]) -> tf.Tensor:
-    """Draw a box (4,) float32 y0,x0,y1,x1 whose area is a share of the picture within `scale`.
+    """Return a random box (4,) float32 y0,x0,y1,x1 whose area is within `scale`.
 
     Args:
-        seed: (2,) int32; equal seeds draw equal boxes.
-        scale: least and greatest area, 0 < least <= greatest <= 1. Width over height, in shares
-            of the sides, is log-uniform in 3/4..4/3 (Szegedy et al. 2015, arXiv 1409.4842).
+        seed: (2,) int32; equal seeds give equal boxes.
+        scale: the smallest and largest area as fractions of the picture, 0 < smallest <= largest
+            <= 1. The ratio of width to height, relative to the picture, is log-uniform from 3/4 to
+            4/3 (Szegedy et al. 2015, arXiv 1409.4842).
     """
     area_seed, ratio_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
     area = tf.random.stateless_uniform([], area_seed, *scale)
@@ -243,16 +248,16 @@ def augment(
     crop_scale: tuple[float, float] = (1.0, 1.0),
     flip: bool | tf.Tensor = False,
 ) -> tf.Tensor:
-    """Vary `image` (S,S,3) uint8 at random, S static: (S,S,3) uint8, a function of `seed` alone.
+    """Augment `image` (S,S,3) uint8 (S static) by random crop and flip: (S,S,3) uint8.
 
     Args:
         image: the resized picture.
         seed: (2,) int32.
         crop_scale: range of the area of a random crop (see `random_box`); (1, 1) crops nothing.
-        flip: mirror every second picture; also a () bool, to be decided in the graph. Wrong for
-            captions that say left or right.
+        flip: mirror every second picture; bool or () bool tensor. Wrong for captions that say left
+            or right.
     """
-    # Of five seeds: with another number the same seed would vary pictures otherwise than before.
+    # Five seeds, as in earlier versions: with another number equal seeds would give other pictures.
     crop_seed, flip_seed, *_ = tf.unstack(tf.random.split(seed, 5))
     if crop_scale != (1.0, 1.0):
         image = crop_region(image, random_box(crop_seed, crop_scale), image.shape[0])

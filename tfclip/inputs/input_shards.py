@@ -1,4 +1,4 @@
-"""Which rows of a batch one machine of several makes."""
+"""The rows of each batch that one of several machines makes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputShard:
-    """The part of each batch that one machine of several makes: `count` equal parts, in order.
+    """Part `index` of the `count` equal parts of each batch, in order; each machine makes one part.
 
-    What a batch holds does not depend on it, so that any number of machines trains the same.
+    The content of a batch does not depend on the number of machines.
     """
 
     index: int = 0
     count: int = 1
 
     def keep(self, batch_size: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
-        """Whether an example is of this share, by its number () int64; None where all are."""
+        """Return a function that tells, by its number () int64, whether an example belongs to this
+        shard; None when all examples do."""
         if self.count == 1:
             return None
         rows = batch_size // self.count
         return lambda number: number % batch_size // rows == self.index
 
     def of(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """The rows of this share of batches that were made as a whole."""
+        """Return the rows of this shard of full batches."""
 
         def part(column: tf.Tensor) -> tf.Tensor:
             rows = column.shape[0] // self.count

@@ -1,4 +1,4 @@
-"""Several packed sets as one: which of them each example is drawn from, by weight."""
+"""A weighted mixture of several record sets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SEEDS = 2**31 - 1
 
 @dataclass(frozen=True)
 class Mixture:
-    """Packed sets that examples are drawn from.
+    """Record sets that examples are sampled from.
 
     Attributes:
         files: the shards of each set, from `records.reader.split_files`.
-        weights: how often each is drawn, above 0; only their ratios count.
-        sizes: how many records each holds.
+        weights: the relative frequency of each set, above 0.
+        sizes: the number of records in each set.
     """
 
     files: tuple[tuple[str, ...], ...]
@@ -33,17 +33,16 @@ class Mixture:
     sizes: tuple[int, ...]
 
     def _limits(self) -> np.ndarray:
-        shares = np.cumsum(np.asarray(self.weights, np.float64)) / np.sum(self.weights)
-        return np.minimum(np.round(shares[:-1] * 2.0**_BITS), 2.0**_BITS).astype(np.int64)
+        fractions = np.cumsum(np.asarray(self.weights, np.float64)) / np.sum(self.weights)
+        return np.minimum(np.round(fractions[:-1] * 2.0**_BITS), 2.0**_BITS).astype(np.int64)
 
     def set_of(self, seed: int, numbers: tf.Tensor) -> tf.Tensor:
-        """Which set examples `numbers` (...) int64 are drawn from: (...) int64, by (seed, number)
-        alone."""
-        drawn = tf.bitwise.right_shift(hashed(seed, numbers, _STREAM), 1)
-        return tf.reduce_sum(tf.cast(drawn[..., None] >= self._limits(), tf.int64), axis=-1)
+        """Return the set of each of the examples `numbers` (...) int64: (...) int64."""
+        hashes = tf.bitwise.right_shift(hashed(seed, numbers, _STREAM), 1)
+        return tf.reduce_sum(tf.cast(hashes[..., None] >= self._limits(), tf.int64), axis=-1)
 
     def counts(self, seed: int, examples: int) -> list[int]:
-        """How many of the first `examples` are drawn from each set."""
+        """Return how many of the first `examples` come from each set."""
         counts = np.zeros(len(self.files), np.int64)
         for start in range(0, examples, _AT_ONCE):
             numbers = tf.range(start, min(start + _AT_ONCE, examples), dtype=tf.int64)
@@ -51,7 +50,7 @@ class Mixture:
         return counts.tolist()
 
     def seed_of(self, seed: int, which: int) -> int:
-        """The seed of the order and the draws within a set."""
+        """Return the seed of the order and the random choices within a set."""
         return int(hashed(seed, tf.constant(which, tf.int64), _STREAM + 1)) % _SEEDS
 
     def examples(
@@ -61,13 +60,13 @@ class Mixture:
         features: Sequence[str],
         draw: Callable[[int, tf.Tensor, Record], Any],
     ) -> tf.data.Dataset:
-        """Return the examples from number `start` on, without an end.
+        """Return an endless dataset of the examples from number `start` on.
 
         Args:
-            seed: decides which set each is from, and the order within each.
-            start: so many are left out, without being parsed.
+            seed: seed of the choice of sets and of the order within each.
+            start: the number of examples to skip; they are not parsed.
             features: as in `records.reader.endless_shards`.
-            draw: makes an example of the seed of its set, its number within that, and the record.
+            draw: makes an example, given the seed of its set, its number in the set and the record.
         """
         each = []
         for which, count in enumerate(self.counts(seed, start)):

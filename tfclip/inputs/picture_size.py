@@ -1,4 +1,4 @@
-"""The size of a model's square pictures, and how a picture is brought to it."""
+"""The size of the square pictures of a model, and how pictures are resized to it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from tfclip.naming import unknown
 
 RESIZES = ("squash", "crop")
 INTERPOLATIONS = ("area", "bilinear", "bicubic")
-# How pictures were resized before there was a choice; files do not mention it.
+# The settings of earlier versions; they are not written to files.
 RESIZE_DEFAULTS = {"resize": "squash", "interpolation": "area"}
 
 
 class PictureSize(int):
-    """The side S of square pictures in pixels, with the way a whole picture is resized to it.
+    """The side S of square pictures in pixels, and how whole pictures are resized to it.
 
     Args:
         side: S.
         resize: "squash" changes the proportions; "crop" scales the shorter side to S and keeps the
-            middle of the longer one, as OpenAI's CLIP does. Parts that are cut out of a picture
-            (regions, tiles, drawn crops) are squashed in both cases, so that nothing of them is
-            lost.
-        interpolation: "area" (the mean of what lies under a pixel; enlarged bilinearly), or
-            "bilinear" or "bicubic" with antialiasing, as Pillow has them.
+            middle of the longer one, as OpenAI's CLIP does. Parts of a picture (regions, tiles,
+            random crops) are squashed in both cases, so that they are shown completely.
+        interpolation: "area" (the mean of the area under a pixel; bilinear when enlarging), or
+            "bilinear" or "bicubic" with antialiasing, as in Pillow.
 
     Raises:
         ValueError: for another name.
@@ -31,7 +30,7 @@ class PictureSize(int):
     interpolation: str
 
     def __new__(cls, side: int, resize: str = "squash", interpolation: str = "area"):
-        """Make one; it compares and counts as the number `side`."""
+        """Create the size; it compares and calculates as the integer `side`."""
         if resize not in RESIZES:
             raise unknown("resize", resize, RESIZES)
         if interpolation not in INTERPOLATIONS:
@@ -41,19 +40,19 @@ class PictureSize(int):
         return size
 
     def __getnewargs__(self):
-        """What a copy is made from."""
+        """Return the arguments of a copy."""
         return int(self), self.resize, self.interpolation
 
     def squashed(self) -> PictureSize:
-        """The same size and interpolation for a part that must not lose its ends."""
+        """Return the same size and interpolation with "squash", for parts of a picture."""
         return PictureSize(self, "squash", self.interpolation)
 
     def non_defaults(self) -> dict[str, str]:
-        """The settings that differ from `RESIZE_DEFAULTS`, for fingerprints."""
+        """Return the settings that differ from `RESIZE_DEFAULTS`, for fingerprints."""
         settings = {"resize": self.resize, "interpolation": self.interpolation}
         return without_defaults(settings, RESIZE_DEFAULTS)
 
 
 def picture_size(size: int) -> PictureSize:
-    """`size` as it is, or a plain number squashed by area."""
+    """Return `size` as a `PictureSize`; a plain integer is squashed with area interpolation."""
     return size if isinstance(size, PictureSize) else PictureSize(size)

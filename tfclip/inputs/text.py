@@ -1,4 +1,8 @@
-"""One way for a text into a model: from raw strings to ids and mask, by one of four tokenizers."""
+"""The one text pipeline of all models: raw strings to token ids and mask, by one of four
+tokenizers.
+
+Training, evaluation, the Python API and the served graph use it.
+"""
 
 from __future__ import annotations
 
@@ -41,26 +45,31 @@ __all__ = [
 
 VOCABULARY_FILE = "vocab.txt"
 FOLDINGS = ("nfkc", "bert")
-# Control and format characters that are no white space, private ones, and U+FFFD.
+# Control and format characters other than white space, private-use characters, and U+FFFD.
 _DROPPED_BY_BERT = r"[\x{0}-\x{8}\x{b}\x{c}\x{e}-\x{1f}\x{7f}-\x{9f}\p{Cf}\p{Co}\x{fffd}]"
 
 
 class WordPieceTokenizer(tf.Module):
     """BERT's tokenizer (Devlin et al. 2018, arXiv 1810.04805), eagerly or in any graph.
 
-    Text is folded, split at spaces, punctuation and around Chinese characters, and each word into
-    the longest pieces of the vocabulary; a word that cannot be spelt is [UNK]. Bytes that are not
-    UTF-8 count as U+FFFD.
+    Text is normalised, split at spaces, punctuation and around Chinese characters, and each word
+    into the longest pieces of the vocabulary; a word that cannot be split is [UNK]. Invalid UTF-8
+    becomes U+FFFD.
 
     Args:
-        vocabulary: the tokens, whose index is the id; see `load_vocabulary`.
+        vocabulary: the tokens; the index of a token is its id. See `load_vocabulary`.
         context_length: L, the length of every row of ids, [CLS] and [SEP] included.
         lowercase: False keeps case and accents, for cased vocabularies.
-        folding: what lower-casing is. Both end in NFD without its marks (accents). "nfkc" begins
-            with NFKC case folding, so that "Straße" is "strasse" and full-width letters are plain
-            ones: for vocabularies that were learnt so. "bert" only lower-cases, so that "…" and
-            "½" stay the tokens that pretrained vocabularies have for them, and drops control
-            characters and U+FFFD, as BERT's code does.
+        folding: the normalisation when lower-casing. Both end with NFD and drop the combining marks
+            (accents). "nfkc" starts with NFKC case folding, so that "Straße" becomes "strasse" and
+            full-width letters become ASCII; for vocabularies learnt in this way. "bert" only
+            lower-cases, which keeps tokens of pretrained vocabularies such as "…" and "½", and
+            drops control characters and U+FFFD, as BERT's code does.
+
+    >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "##s"]
+    >>> tokenizer = WordPieceTokenizer(vocabulary, context_length=6)
+    >>> tokenizer(["A dog", "dogs"])["token_ids"].numpy().tolist()
+    [[2, 4, 5, 3, 0, 0], [2, 5, 6, 3, 0, 0]]
     """
 
     def __init__(
@@ -92,7 +101,7 @@ class WordPieceTokenizer(tf.Module):
 
     @property
     def vocabulary_size(self) -> int:
-        """How many ids there are."""
+        """The number of token ids."""
         return len(self.vocabulary)
 
     @property
@@ -101,10 +110,10 @@ class WordPieceTokenizer(tf.Module):
         return self.vocabulary.index(UNKNOWN)
 
     def __call__(self, texts: tf.Tensor | Sequence[str]) -> dict[str, tf.Tensor]:
-        """Turn `texts` (N,) string into token_ids (N,L) int32 and text_mask (N,L) bool.
+        """Return token_ids (N,L) int32 and text_mask (N,L) bool of `texts` (N,) string.
 
-        A row is [CLS] pieces [SEP] [PAD]..., and the mask is true up to [SEP]. A text with more
-        pieces than fit is cut; `token_counts` tells which ones are.
+        A row is [CLS] pieces [SEP] [PAD]..., and the mask is true up to [SEP]. Longer texts are
+        truncated; `token_counts` finds them.
         """
         return frame_rows(
             self._split(texts),
@@ -115,25 +124,27 @@ class WordPieceTokenizer(tf.Module):
         )
 
     def token_counts(self, texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
-        """Count the ids each of `texts` (N,) string needs, [CLS] and [SEP] included: (N,) int32.
+        """Return the number of ids of each of `texts` (N,) string, with [CLS] and [SEP]: (N,)
+        int32.
 
-        A text is cut by the tokenizer when its count is above `context_length`.
+        The tokenizer truncates a text whose count is above `context_length`.
         """
         return tf.cast(self._split(texts).row_lengths(), tf.int32) + 2
 
     def mask_of(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Tell text from padding by ids (N,L) alone: (N,L) bool.
+        """Return the text mask of ids (N,L): (N,L) bool.
 
-        No text holds [PAD] itself: its brackets are words of their own.
+        No text contains the token [PAD], because brackets are separate words.
         """
         return tf.not_equal(token_ids, self._pad_id)
 
     def with_context_length(self, context_length: int) -> WordPieceTokenizer:
-        """The same tokenizer for rows of another length."""
+        """Return the same tokenizer with another context length."""
         return WordPieceTokenizer(self.vocabulary, context_length, self.lowercase, self.folding)
 
     def describe(self) -> dict:
-        """What a saved model says about its tokenizer, beside the file of `save`."""
+        """Return the description in a saved model, which `load_tokenizer` reads with the file of
+        `save`."""
         return {"kind": "wordpiece", "lowercase": self.lowercase, "folding": self.folding}
 
     def save(self, directory: Path) -> None:
@@ -155,11 +166,11 @@ Tokenizer = WordPieceTokenizer | BytePairTokenizer | SentencePieceTokenizer | Le
 
 
 def load_tokenizer(directory: str | Path, description: Mapping, context_length: int) -> Tokenizer:
-    """Load what `tokenizer.save(directory)` and `tokenizer.describe()` left.
+    """Load a tokenizer from the file of `tokenizer.save(directory)` and its `describe()`.
 
     Raises:
-        FileNotFoundError: its file is missing.
-        ValueError: a damaged file, or a kind that this version does not know.
+        FileNotFoundError: the file is missing.
+        ValueError: a damaged file, or an unknown kind of tokenizer.
     """
     kind = description.get("kind")
     if kind == "wordpiece":
@@ -183,26 +194,27 @@ def load_tokenizer(directory: str | Path, description: Mapping, context_length: 
 
 def _model(path: Path) -> bytes:
     if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is not complete: {path.name} is missing.")
+        raise FileNotFoundError(f"{path.parent} is incomplete: {path.name} is missing")
     return path.read_bytes()
 
 
 def tokenizer_from_file(
     path: str | Path, context_length: int, lowercase: bool | None = None
 ) -> Tokenizer:
-    """The tokenizer of a `--vocabulary` file: learnt pieces, WordPiece, or byte-pair merges.
+    """Return the tokenizer of a `--vocabulary` file: learnt pieces, WordPiece, or byte-pair merges.
 
-    A list of merges is known by its gzip packing, its `#version:` or the space in its first line,
-    which no WordPiece token has; learnt pieces by the NUL bytes, which no text has.
+    A list of merges is recognised by gzip compression or by the space in its first line, which no
+    WordPiece token has; learnt pieces by NUL bytes, which no text file has.
 
     Args:
         path: `vocab.model`, `vocab.txt`, `merges.txt` or CLIP's `bpe_simple_vocab_16e6.txt.gz`.
         context_length: L.
-        lowercase: of a WordPiece vocabulary; None keeps case and accents where tokens have upper
-            case. Byte pairs are CLIP's, which lower-cases; learnt pieces say it themselves.
+        lowercase: for WordPiece, whether to lower-case; None keeps case and accents if tokens have
+            upper case. Byte pairs always lower-case, as CLIP does; learnt pieces record it.
 
     Raises:
-        FileNotFoundError, ValueError: see `load_vocabulary` and `load_merges`.
+        FileNotFoundError: see `load_vocabulary` and `load_merges`.
+        ValueError: see `load_vocabulary` and `load_merges`.
     """
     path = Path(path)
     if path.is_file():
@@ -226,25 +238,28 @@ def choose_context_length(
     multiple_of: int = 8,
     maximum: int = 512,
 ) -> int:
-    """Return the least multiple of `multiple_of` in which `share` of the texts fit uncut.
+    """Return the smallest multiple of `multiple_of` that fits the fraction `share` of the texts.
 
     Args:
-        token_counts: (N,) ids that each text needs, as a tokenizer's `token_counts` counts.
-        share: in 0..1.
-        multiple_of: lengths that suit the hardware.
-        maximum: upper bound, whatever the texts need.
+        token_counts: (N,) the number of ids of each text, from `token_counts` of a tokenizer.
+        share: the fraction of the texts that must not be truncated, 0 to 1.
+        multiple_of: the step of lengths, which suits the hardware.
+        maximum: the upper bound.
 
     Raises:
         ValueError: there are no texts.
+
+    >>> choose_context_length([5, 7, 9, 31], share=0.75)
+    16
     """
     if not len(token_counts):
-        raise ValueError("no token counts to choose a context length from: there are no captions")
+        raise ValueError("cannot choose a context length: there are no captions")
     needed = int(np.quantile(np.asarray(token_counts), share, method="inverted_cdf"))
     return min(-(-needed // multiple_of) * multiple_of, maximum)
 
 
 def check_lengths(texts: Sequence[str], tokenizer: Tokenizer) -> None:
-    """Raise ValueError, naming the first of `texts` that the tokenizer would cut."""
+    """Raise ValueError for the first of `texts` that the tokenizer would truncate."""
     counts = tokenizer.token_counts(texts).numpy()
     for text, count in zip(texts, counts, strict=True):
         if count > tokenizer.context_length:

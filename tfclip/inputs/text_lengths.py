@@ -1,30 +1,35 @@
-"""Batches of texts cut back to their longest one, in a few fixed lengths."""
+"""Trim the padding of batches of texts, to one of a few fixed lengths."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-# Parts of the context; each length is rounded up to a multiple of this.
+# The number of lengths, and the number that each is rounded up to a multiple of.
 PARTS = 4
 MULTIPLE = 8
 
 
 def text_lengths(context_length: int) -> list[int]:
-    """The lengths that batches are padded to: rising, the last one is the context."""
+    """Return the possible lengths of batches, ascending; the last is the context length.
+
+    >>> text_lengths(77)
+    [24, 40, 64, 77]
+    """
     parts = (-(-context_length * part // PARTS) for part in range(1, PARTS + 1))
     rounded = {min(-(-part // MULTIPLE) * MULTIPLE, context_length) for part in parts}
     return sorted(rounded)
 
 
 def shortened(batches: tf.data.Dataset, context_length: int) -> tf.data.Dataset:
-    """Cut `token_ids` and `text_mask` of batches to the least length that holds all their texts.
+    """Trim `token_ids` and `text_mask` of batches to the smallest length that holds all their
+    texts.
 
-    What is cut is padding alone, which no tower looks at; one with weights for each place, a Mixer
-    over tokens, pads its input again.
+    Only padding is removed, which towers ignore; a tower with weights for each position, such as a
+    Mixer, pads its input again.
 
     Args:
-        batches: with both (..., context_length); others stay as they are.
-        context_length: what they are padded to.
+        batches: batches with both, (..., context_length); others are returned unchanged.
+        context_length: the padded length.
     """
     if "token_ids" not in batches.element_spec:
         return batches

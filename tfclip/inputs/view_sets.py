@@ -1,4 +1,4 @@
-"""Fixed sets of views of a picture, by name; stored features hold each of them."""
+"""Named sets of fixed views of a picture; stored features contain one feature per view."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass
 from tfclip.naming import unknown
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
-# Names what `inputs.images` does to pixels, for stored features; raise it when that changes.
+# The version of the pixels of `inputs.images`, for stored features; raise it when they change.
 PIXELS_VERSION = 1
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to see a picture, which stays the same for that picture.
+    """One view of a picture, always the same for that picture.
 
-    Either its `box` y0,x0,y1,x1 in shares of the sides, or, with `crop`, a box whose share of the
-    area lies in that range, drawn by the picture's id; maybe mirrored.
+    Attributes:
+        box: y0,x0,y1,x1 as fractions of the sides.
+        crop: instead of `box`, the range of the area of a random box, as a fraction of the picture;
+            the id of the picture is the seed.
+        mirrored: whether the view is mirrored.
     """
 
     box: tuple[float, float, float, float] = WHOLE
@@ -24,11 +27,11 @@ class View:
     mirrored: bool = False
 
     def to_dict(self) -> dict:
-        """The same as JSON types."""
+        """Return the view as JSON types."""
         return asdict(self)
 
 
-# The first view is the whole picture, which evaluation takes.
+# The first view is the whole picture, which evaluation uses.
 VIEW_SETS: dict[str, tuple[View, ...]] = {
     "1": (View(),),
     "2": (View(), View(mirrored=True)),
@@ -42,10 +45,10 @@ VIEW_SETS: dict[str, tuple[View, ...]] = {
 
 
 def view_set(name: str) -> tuple[View, ...]:
-    """The views of that name.
+    """Return the views of a set.
 
     Raises:
-        ValueError: for an unknown name; lists the known ones.
+        ValueError: an unknown name; the message lists the known ones.
     """
     if name not in VIEW_SETS:
         raise unknown("set of views", name, VIEW_SETS)

@@ -129,7 +129,7 @@ def test_whatever_is_learnt_reads_back(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\na\n", "'a' stands on lines 5 and 7"),
+        ("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\na\n", "'a' is on lines 5 and 7"),
         ("[PAD]\n[UNK]\n[CLS]\n[SEP]\n\na\n", "line 5 is empty"),
         ("[PAD]\n[CLS]\na\n", r"\[UNK\], \[SEP\] missing from 3 tokens"),
         ("", "line 1 is empty"),

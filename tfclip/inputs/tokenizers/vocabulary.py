@@ -1,4 +1,4 @@
-"""WordPiece vocabularies: learnt from captions, written to and read from `vocab.txt`."""
+"""WordPiece vocabularies: learning from captions, reading and writing `vocab.txt`."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -15,10 +15,10 @@ CONTINUES = "##"
 
 
 def check_vocabulary(vocabulary: Sequence[str], origin: str = "the vocabulary") -> None:
-    """Raise ValueError, naming the lines, where `vocabulary` cannot serve a tokenizer.
+    """Raise ValueError, naming the lines, when `vocabulary` is invalid.
 
-    An entry is its line in vocab.txt: none may be empty or stand twice, and [PAD], [UNK], [CLS]
-    and [SEP] must be there. `origin` says in the message where the entries come from.
+    Entries must be unique and not empty, and [PAD], [UNK], [CLS] and [SEP] must be among them. The
+    message begins with `origin`, and numbers the entries as lines of vocab.txt.
     """
     first_line: dict[str, int] = {}
     for line, token in enumerate(vocabulary, 1):
@@ -26,8 +26,8 @@ def check_vocabulary(vocabulary: Sequence[str], origin: str = "the vocabulary") 
             raise ValueError(f"{origin}: line {line} is empty; each line must hold one token")
         if token in first_line:
             raise ValueError(
-                f"{origin}: {token!r} stands on lines {first_line[token]} and {line}; "
-                "each token must stand once"
+                f"{origin}: {token!r} is on lines {first_line[token]} and {line}; each token "
+                "must be unique"
             )
         first_line[token] = line
     missing = [token for token in REQUIRED if token not in first_line]
@@ -39,7 +39,8 @@ def check_vocabulary(vocabulary: Sequence[str], origin: str = "the vocabulary") 
 
 
 def load_vocabulary(path: str | Path) -> list[str]:
-    """Read a vocabulary, one token a line, UTF-8; FileNotFoundError or ValueError names `path`."""
+    """Read a vocabulary: UTF-8, one token per line. FileNotFoundError or ValueError names
+    `path`."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no vocabulary at {path}; expected a vocab.txt, one token a line")
@@ -47,14 +48,14 @@ def load_vocabulary(path: str | Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    # Not splitlines(): BERT's vocabulary holds characters that it takes for line ends.
+    # Not splitlines(): BERT's vocabulary contains characters that it treats as line ends.
     vocabulary = text.removesuffix("\n").split("\n")
     check_vocabulary(vocabulary, str(path))
     return vocabulary
 
 
 def save_vocabulary(vocabulary: Sequence[str], path: str | Path) -> None:
-    """Write `vocabulary` as `load_vocabulary` reads it."""
+    """Write `vocabulary` in the format of `load_vocabulary`."""
     check_vocabulary(vocabulary)
     Path(path).write_text("".join(f"{token}\n" for token in vocabulary), "utf-8", newline="\n")
 
@@ -122,22 +123,26 @@ def learn_vocabulary(
 
 
 def count_words(captions: Iterable[str], *, lowercase: bool = True) -> Counter[str]:
-    """Count the words of `captions`, normalised and split exactly as the tokenizer does it."""
-    # No word can be spelt with a space, so each is one unknown token, and its place is told.
+    """Return the frequencies of the words of `captions`, normalised and split as by the tokenizer.
+
+    >>> sorted(count_words(["A dog.", "a cat"]).items())
+    [('.', 1), ('a', 2), ('cat', 1), ('dog', 1)]
+    """
+    # No word matches this vocabulary, so each is one unknown token with its offsets.
     splitter = tf_text.FastWordpieceTokenizer(
         [UNKNOWN, " "], unknown_token=UNKNOWN, token_out_type=tf.int64
     )
     normalizer = tf_text.FastBertNormalizer(lower_case_nfd_strip_accents=lowercase)
-    words: Counter[str] = Counter()
+    words: Counter[bytes] = Counter()
     captions = iter(captions)
-    while some := list(islice(captions, 8192)):
-        texts = normalizer.normalize(tf.strings.unicode_transcode(some, "UTF-8", "UTF-8"))
-        # The splitter's own space would match the second of two.
+    while chunk := list(islice(captions, 8192)):
+        texts = normalizer.normalize(tf.strings.unicode_transcode(chunk, "UTF-8", "UTF-8"))
+        # The second of two spaces would match the space in the vocabulary.
         texts = tf.strings.strip(tf.strings.regex_replace(texts, " +", " "))
         _, start, stop = splitter.tokenize_with_offsets(texts)
         rows = tf.gather(texts, start.value_rowids())
-        found = tf.strings.substr(rows, start.flat_values, (stop - start).flat_values)
-        words.update(found.numpy().tolist())
+        substrings = tf.strings.substr(rows, start.flat_values, (stop - start).flat_values)
+        words.update(substrings.numpy().tolist())
     return Counter({word.decode("utf-8"): count for word, count in words.items()})
 
 
