@@ -57,7 +57,7 @@ def score_records(flags: ScoreFlags) -> dict:
             )
             named = f"{manifest.fingerprint()} {model} {flags.folds}"
             name = f"{split}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
-            scores[split] = _out_of_fold(flags, split, trained_on, parts / name)
+            scores[split] = _out_of_fold(flags, flags.run, split, trained_on, parts / name)
             continue
         if trained_on:
             say(
@@ -167,7 +167,9 @@ def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarra
         return caption_cosines(load_model(run), records, split)
 
 
-def _out_of_fold(flags: ScoreFlags, split: str, trained_on: list[int], parts: Path) -> np.ndarray:
+def _out_of_fold(
+    flags: ScoreFlags, whole: Path, split: str, trained_on: list[int], parts: Path
+) -> np.ndarray:
     """Score each part of a split by a model that was trained on the others."""
     from tfclip.records.scores.folds import HELD_OUT, make_folds
 
@@ -176,7 +178,7 @@ def _out_of_fold(flags: ScoreFlags, split: str, trained_on: list[int], parts: Pa
     of_shard: dict[int, np.ndarray] = {}
     for number, fold in enumerate(folds, start=1):
         run = parts / f"run-{number}"
-        _train(flags, f"{fold.directory}:{split}", trained_on, run)
+        _train(whole, f"{fold.directory}:{split}", trained_on, run)
         counts, cosines = _counts_and_cosines(run, fold.directory, HELD_OUT)
         record, caption = 0, 0
         for shard in fold.shards:
@@ -187,10 +189,10 @@ def _out_of_fold(flags: ScoreFlags, split: str, trained_on: list[int], parts: Pa
     return np.concatenate([of_shard[shard] for shard in range(len(sizes))])
 
 
-def _train(flags: ScoreFlags, rest: str, trained_on: list[int], run: Path) -> None:
+def _train(whole: Path, rest: str, trained_on: list[int], run: Path) -> None:
     """Train as the run was, with the rest of a set in the place of the set. A process of its own
     gives its memory back; an interrupted one goes on."""
-    config = flags.run / CONFIG_FILE
+    config = whole / CONFIG_FILE
     given, recipe = read_config(config)
     records = list(given["records"])
     records[trained_on[0]] = rest
