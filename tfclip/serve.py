@@ -138,7 +138,8 @@ def check(flags: CheckFlags) -> dict:
     from tfclip.serving.check import check_export, curl_request, example_answer
     from tfclip.serving.signatures import ENCODE_TEXT, default_row
 
-    findings, loaded = [], {}
+    findings: list = []
+    loaded: dict = {}
     for finding in check_export(flags.exported, flags.parameters(), loaded):
         findings.append(finding)
         print(f"{'ok    ' if finding.ok else 'failed'}  {finding.name}: {finding.detail}")

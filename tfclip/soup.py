@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -112,7 +113,7 @@ def soup(flags: SoupFlags) -> dict:
             scorers.append(SplitScorer(line.model, directory, split).map)
         else:
             reference = f"{directory}:{split}"
-            scorers.append(lambda reference=reference: _recall(evaluate_retrieval, line, reference))
+            scorers.append(partial(_recall, evaluate_retrieval, line, reference))
     rows = []
     for alpha in progress(flags.alphas(), total=len(flags.alphas()), what="measuring mixes"):
         line.at(alpha)

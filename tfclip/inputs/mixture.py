@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Mixture:
                     start=count,
                     epoch_size=self.sizes[which],
                     features=features,
-                    then=lambda number, record, own=own: draw(own, number, record),
+                    then=partial(draw, own),
                 )
             )
         turns = tf.data.Dataset.range(start, np.iinfo(np.int64).max)

@@ -56,7 +56,9 @@ def decode_answer(row: str, body: Mapping) -> dict[str, np.ndarray]:
         columns = {next(iter(expected)): columns}
     if not isinstance(columns, Mapping) or not set(expected) <= set(columns):
         raise ValueError(f"expected outputs {', '.join(expected)}")
-    answer = {name: np.array(columns[name], _DTYPES[spec.dtype]) for name, spec in expected.items()}
+    answer: dict[str, np.ndarray] = {
+        name: np.array(columns[name], _DTYPES[spec.dtype]) for name, spec in expected.items()
+    }
     for name, spec in expected.items():
         if answer[name].ndim != len(spec.shape):
             raise ValueError(f"{name} has shape {answer[name].shape}; expected ({spec.shape})")

@@ -206,8 +206,8 @@ class _Split:
                     dropped: tuple[str, ...] = ()
                     if texts or not self.instances:
                         captions, dropped = keep_captions(texts)
-                except ValueError as reason:
-                    yield Rejected(key, str(reason), self.name)
+                except ValueError as error:
+                    yield Rejected(key, str(error), self.name)
                     continue
                 yield Sample(
                     key,

@@ -105,7 +105,7 @@ class _Split:
 def _groups(shard: Path) -> Iterator[tuple[str, list[_File] | str]]:
     """Yield the name and the files of every sample; where a shard is damaged, at last its
     problem."""
-    name, files = "", []
+    name, files = "", list[_File]()
     try:
         with open(shard, "rb") as tar:
             for member in tar_entries(tar):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def labelled_split(
     parts = [
         embeddings.labels(
             f"{fingerprint}:{part}",
-            lambda part=part: labelled_records(directory, part),
+            partial(labelled_records, directory, part),
             record_pictures(directory, part),
         )
         for part in split.split("+")

@@ -95,7 +95,7 @@ def learn_vocabulary(
     if not words:
         raise ValueError("no words to learn a vocabulary from: all captions are empty")
     specials = [*REQUIRED, MASK]
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for word, count in words.items():
         seen.update(dict.fromkeys(word, count))
     room = max(0, size - len(specials)) // 4

@@ -155,7 +155,7 @@ _HUB_RENAMED = {
 
 def variables_by_name(tower: keras.Model) -> dict[str, keras.Variable]:
     """Return the variables of a text tower by names that do not depend on Keras' counters."""
-    named = {}
+    named: dict[str, keras.Variable] = {}
     for layer in tower.layers:
         if not isinstance(layer, EncoderBlock):
             named |= {variable.path: variable for variable in layer.weights}

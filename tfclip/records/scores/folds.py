@@ -74,7 +74,8 @@ def make_folds(records: Path, split: str, number: int, out: Path) -> list[Fold]:
 
 def _texts(path: str) -> tuple[int, int, Counter]:
     """Count the captions, the phrases, and their lengths in words."""
-    captions, phrases, words = 0, 0, Counter()
+    captions, phrases = 0, 0
+    words: Counter[int] = Counter()
     features = (schema.CAPTION, schema.PHRASE)
     for record in read_shards([path], features=features).as_numpy_iterator():
         captions += len(record[schema.CAPTION])

@@ -109,7 +109,8 @@ def write_scored(
     check_target(out, overwrite)
     manifest = load_manifest(records)
     written = Written(manifest)
-    splits, shards, words = dict(manifest.splits), [], dict(manifest.caption_words)
+    splits, words = dict(manifest.splits), dict(manifest.caption_words)
+    shards: list[Shard] = []
     with files.new_folder(out, replace=overwrite) as building:
         with (building / EXCLUSIONS).open("w", encoding="utf-8") as excluded:
             if (records / EXCLUSIONS).is_file():
@@ -152,7 +153,9 @@ class _Rewriting:
 
     def __init__(self, split: str, scores: np.ndarray, drop: np.ndarray):
         self._split, self._scores, self._drop, self._at = split, scores, drop, 0
-        self._tally, self._words, self._left_out = Counter(), Counter(), []
+        self._tally: Counter[str] = Counter()
+        self._words: Counter[int] = Counter()
+        self._left_out: list[dict[str, str]] = []
 
     def shard(self, path: Path, out: Path) -> Shard:
         """Write one shard again."""

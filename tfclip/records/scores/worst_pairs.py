@@ -9,7 +9,7 @@ import numpy as np
 
 from tfclip.records import schema
 from tfclip.records.contact_sheet import draw_sheet
-from tfclip.records.reader import read_split
+from tfclip.records.reader import Record, read_split
 
 NOT_DRAWN = (schema.PHRASE, *schema.BOX, schema.LABEL, schema.DIFFICULT)
 
@@ -31,7 +31,7 @@ def draw_worst(records: Path, scores: Mapping[str, np.ndarray], out: Path, pictu
         for split in scores
         for at in np.argsort(scores[split], kind="stable")[:pictures]
     )[:pictures]
-    pairs = {}
+    pairs: dict[tuple[str, int], Record] = {}
     for split in scores:
         wanted = {at for _, of_split, at in listed if of_split == split}
         if wanted:

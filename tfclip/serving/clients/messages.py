@@ -130,7 +130,7 @@ def _array(name: str, tensor) -> np.ndarray:
         values = list(np.frombuffer(tensor.tensor_content, _DTYPES[tensor.dtype]))
     else:
         values = list(tensor.float_val if tensor.dtype == _FLOAT else tensor.bool_val)
-    flat = np.array(values, _DTYPES[tensor.dtype])
+    flat: np.ndarray = np.array(values, _DTYPES[tensor.dtype])
     if len(flat) == 1 and math.prod(shape) > 1:  # TensorProto repeats a single value.
         flat = np.repeat(flat, math.prod(shape))
     return flat.reshape(shape)

@@ -45,8 +45,9 @@ def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Output
     _say_passed_over(found)
     is_few = len(paths) <= TABLES
     prints = is_few or not (outputs.csv or outputs.jsonl)
-    kept, rejects, answered = [], [], 0
-    rejected = 0
+    kept: list[dict] = []
+    rejects: list[dict] = []
+    answered = rejected = 0
     sheet = Sheet() if outputs.sheet else None
     heatmaps = None
     if outputs.heatmap is not None and opened.served is not None:

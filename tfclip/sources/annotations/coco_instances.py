@@ -48,7 +48,8 @@ class Instances:
         Raises:
             ValueError: an object whose category has no entry in the file.
         """
-        present, crowds = set(), set()
+        present: set = set()
+        crowds: set = set()
         for position in self._objects.positions(image):
             _, category, is_crowd = self._objects[position]
             if category not in self._names:

@@ -129,7 +129,8 @@ class _Split:
             )
 
     def _labels(self, number: str, positions: list[int]) -> tuple[set[str], set[str]]:
-        present, groups = set(), set()
+        present: set[str] = set()
+        groups: set[str] = set()
         for row in self._rows(positions):
             if not isinstance(row, dict) or row["ImageID"] != number or not row["LabelName"]:
                 continue

@@ -154,7 +154,7 @@ def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
     if model.tagging_loss is not None:
         # What it holds is the output of a tower that trains from now on.
         model.tagging_loss = replace(model.tagging_loss, features=None)
-    factors = {}
+    factors: dict[str, float] = {}
     for modality in frozen:
         factors |= depth_factors(getattr(model, f"{modality}_tower"), flags.freeze.layer_decay)
     steps = flags.steps - (flags.freeze.unfreeze_after or 0)

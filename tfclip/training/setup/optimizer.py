@@ -133,7 +133,7 @@ def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
     """The factor on the learning rate of each variable of a tower: 1 for its last twelfth of
     layers, `decay` for the one below it, then `decay` squared, and so on."""
     layers = [layer for layer in tower._flatten_layers() if layer._trainable_variables]
-    factors = {}
+    factors: dict[str, float] = {}
     for place, layer in enumerate(layers):
         below = DEPTHS - 1 - place * DEPTHS // len(layers)
         factors |= {variable.path: decay**below for variable in layer._trainable_variables}

@@ -153,7 +153,7 @@ def _tower(config: Mapping, origin: str) -> TowerSizes:
 
 
 # Options of open_clip's configurations, with the values that change nothing.
-_NEUTRAL = {
+_NEUTRAL: dict[str, object] = {
     "patch_dropout": None,
     "ls_init_value": None,
     "attentional_pool": False,
