@@ -65,7 +65,7 @@ class AdaptFlags:
         self.classes()
 
     def decisions(self) -> MultilabelOptions:
-        """Return what is asked of thresholds and probabilities; ValueError for what is unknown."""
+        """Return the options of thresholds and probabilities; ValueError for what is unknown."""
         return MultilabelOptions(
             objective=self.objective,
             shrink=self.shrink,

@@ -156,8 +156,8 @@ def _repair(records: Path, data: Path, workers: int) -> list[str]:
 
     manifest = load_manifest(records)
     packing = pack_options(manifest, workers)
-    told = options_from_json(manifest.packing.get("source_options", {}))
-    options = replace(told, seed=packing.seed, splits=packing.splits)
+    packed = options_from_json(manifest.packing.get("source_options", {}))
+    options = replace(packed, seed=packing.seed, splits=packing.splits)
     return repair(records, open_filtered(manifest.source, data, options, workers), workers)
 
 

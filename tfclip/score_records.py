@@ -107,7 +107,7 @@ def _sheet(flags: ScoreFlags) -> Path:
     """Return where the worst pairs are drawn.
 
     Raises:
-        ValueError: Pillow writes no such file; said before hours of work.
+        ValueError: Pillow writes no such file; checked before hours of work.
     """
     sheet = flags.sheet or flags.out.with_name(f"{flags.out.name}-worst.png")
     if sheet.suffix.lower() not in Image.registered_extensions():
@@ -238,12 +238,12 @@ def _told(scores: np.ndarray, drop: np.ndarray) -> dict:
     }
 
 
-def _line(split: str, told: Mapping) -> str:
-    cuts = ", ".join(f"{p} % {told['percentiles'][str(p)]:.3f}" for p in PERCENTILES)
-    line = f"{split}: {told['captions']:,} captions, mean cosine {told['mean']:.3f} ({cuts})"
-    if not told["dropped"]:
+def _line(split: str, counts: Mapping) -> str:
+    cuts = ", ".join(f"{p} % {counts['percentiles'][str(p)]:.3f}" for p in PERCENTILES)
+    line = f"{split}: {counts['captions']:,} captions, mean cosine {counts['mean']:.3f} ({cuts})"
+    if not counts["dropped"]:
         return line
     return (
-        f"{line}; dropped the {told['dropped']:,} worst, up to {told['highest_dropped']:.3f}, and "
-        f"{told['pictures_dropped']:,} pictures that had no other"
+        f"{line}; dropped the {counts['dropped']:,} worst, up to {counts['highest_dropped']:.3f}, "
+        f"and {counts['pictures_dropped']:,} pictures that had no other"
     )

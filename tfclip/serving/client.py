@@ -140,9 +140,9 @@ class Client:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _all(self, asked: list[Call], transport: Any = None) -> Answer:
+    def _all(self, parts: list[Call], transport: Any = None) -> Answer:
         ask = (transport or self._transport).ask
-        return calls.joined([ask(call) for call in asked])
+        return calls.joined([ask(call) for call in parts])
 
 
 class AsyncClient:
@@ -209,14 +209,14 @@ class AsyncClient:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _all(self, asked: list[Call], transport: Any = None) -> Answer:
+    async def _all(self, parts: list[Call], transport: Any = None) -> Answer:
         ask = (transport or self._transport).ask
 
         async def one(call: Call) -> Answer:
             async with self._places:
                 return await ask(call)
 
-        return calls.joined(await asyncio.gather(*map(one, asked)))
+        return calls.joined(await asyncio.gather(*map(one, parts)))
 
 
 def _transport(target: Target) -> RestTransport | GrpcTransport:

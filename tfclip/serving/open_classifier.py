@@ -22,7 +22,7 @@ from tfclip.serving.served_model import ServedModel
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a model.
+    """Labels, views and decisions for a prediction.
 
     Attributes:
         texts: labels to score; none for the classes that were exported, or those of the run's

@@ -35,7 +35,7 @@ TEMPLATES_TRIED = ("single", "openai", "short", "region")
 
 @dataclass(frozen=True)
 class AdaptOptions:
-    """What is asked of an adaptation.
+    """Options of an adaptation.
 
     Attributes:
         templates: of the class texts to start from, by name; cross-validation chooses.

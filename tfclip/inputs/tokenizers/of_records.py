@@ -103,16 +103,16 @@ def tokenizer_of(directories: Sequence[Path], files: Sequence[str]) -> Tokenizer
     tokenizers = [_stored(path) for path in paths]
     size = max(tokenizer.vocabulary_size for tokenizer in tokenizers)
     size = size if all(path.name == VOCABULARY for path in paths) else max(size, USUAL_SIZE)
-    told = "the records have different vocabularies: learnt one of"
+    prefix = "the records have different vocabularies: learnt one of"
     if all(path.name == VOCABULARY for path in paths):
         words = learn_vocabulary(texts_of(files), size)
-        say(f"{told} {len(words):,} from all")
+        say(f"{prefix} {len(words):,} from all")
         return WordPieceTokenizer(words, SHORTEST)
     lowercase = any(getattr(tokenizer, "lowercase", True) for tokenizer in tokenizers)
     learnt = LearntPieceTokenizer(
         learn_pieces(texts_of(files), size, lowercase=lowercase), SHORTEST
     )
-    say(f"{told} {learnt.vocabulary_size:,} from all")
+    say(f"{prefix} {learnt.vocabulary_size:,} from all")
     return learnt
 
 

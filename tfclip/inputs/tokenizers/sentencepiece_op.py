@@ -23,8 +23,8 @@ def first_tokens(model: bytes, count: int) -> list[str]:
         size = int(tokenizer.vocab_size())
         tokens = tokenizer.id_to_string(tf.range(min(count, size))).numpy()
     except (tf.errors.OpError, ValueError) as error:
-        told = (str(error).strip() or "unreadable").splitlines()[0]
-        raise ValueError(f"the SentencePiece model cannot be read: {told}") from None
+        reason = (str(error).strip() or "unreadable").splitlines()[0]
+        raise ValueError(f"the SentencePiece model cannot be read: {reason}") from None
     return [token.decode("utf-8", "replace") for token in tokens]
 
 

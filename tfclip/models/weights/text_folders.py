@@ -105,9 +105,9 @@ def arrays_from(path: Path, layout: Layout, options: Mapping) -> dict[str, np.nd
     try:
         return torch_arrays(layout, options, get, lambda name: prefix + name in found)
     except ValueError as error:  # of `get`, or of a reshape
-        told = str(error)
+        reason = str(error)
         raise ValueError(
-            told if str(path) in told else f"{path} does not fit {CONFIG_FILE}: {told}"
+            reason if str(path) in reason else f"{path} does not fit {CONFIG_FILE}: {reason}"
         ) from None
 
 

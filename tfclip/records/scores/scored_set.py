@@ -206,8 +206,8 @@ class _Rewriting:
         scores, drop = self._scores[mine], self._drop[mine]
         key = features[schema.KEY].bytes_list.value[0].decode("utf-8", "replace")
         for caption, score in zip(np.array(captions, object)[drop], scores[drop], strict=True):
-            told = caption.decode("utf-8", "replace")
-            reason = f"among the worst captions by its cosine, {score:.4f}: {told}"
+            text = caption.decode("utf-8", "replace")
+            reason = f"among the worst captions by its cosine, {score:.4f}: {text}"
             self._left_out.append({"split": self._split, "key": key, "reason": reason})
         kept = [caption for caption, worse in zip(captions, drop, strict=True) if not worse]
         phrases = features[schema.PHRASE].bytes_list.value

@@ -78,8 +78,8 @@ def similarity_calls(pictures: Sequence[Picture], texts: Sequence[str]) -> list[
     contents, texts = _contents(pictures), _texts(texts)
     calls = []
     for part in _parts(contents):
-        asked = [*texts, texts[-1]] if len(texts) == len(part) else texts
-        inputs = {names.IMAGE_BYTES: part, names.TEXT: asked}
+        padded = [*texts, texts[-1]] if len(texts) == len(part) else texts
+        inputs = {names.IMAGE_BYTES: part, names.TEXT: padded}
         calls.append(Call(names.SIMILARITY, inputs, len(texts)))
     return calls
 

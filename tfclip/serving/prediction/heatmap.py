@@ -1,7 +1,7 @@
 """Where in a picture a label scores: the cosines of many windows, laid over the picture.
 
 Every window of a grid is embedded as a picture of its own, by the tower that scores the whole one,
-so that any tower can be asked. A place has the cosines of the windows around it.
+so that it works with any tower. A place has the cosines of the windows around it.
 """
 
 from __future__ import annotations

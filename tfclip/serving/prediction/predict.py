@@ -31,7 +31,7 @@ class Outputs:
 
 
 def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Outputs) -> dict:
-    """Answer every file, and return what is told under --json.
+    """Answer every file, and return the answers, for --json.
 
     Returns:
         `answered` and `rejected`, how many; `rejects`, each with `picture` and `reason`; and

@@ -29,7 +29,7 @@ class Sheet:
         self.left_out = 0
 
     def add(self, picture: str, content: bytes, rows: Sequence[Mapping]) -> None:
-        """Take a picture and what was said of it."""
+        """Add a picture with its labels."""
         if len(self._records) >= MOST_PICTURES:
             self.left_out += 1
             return

@@ -142,13 +142,13 @@ class PageApi:
                 search.check(version.number, embed)
             except ValueError as error:
                 raise Refused("FAILED_PRECONDITION", str(error)) from None
-            asked = np.empty(1, object)
+            value = np.empty(1, object)
             if text is not None:
-                asked[0] = text.encode("utf-8", "replace")
-                embedding = embed(names.ENCODE_TEXT, asked)
+                value[0] = text.encode("utf-8", "replace")
+                embedding = embed(names.ENCODE_TEXT, value)
             else:
-                asked[0] = json_tensors.read_bytes(picture)
-                embedding = embed(names.ENCODE_IMAGE, asked)
+                value[0] = json_tensors.read_bytes(picture)
+                embedding = embed(names.ENCODE_IMAGE, value)
         return {"hits": search.hits(embedding[0], top)}
 
     def _embed(

@@ -116,15 +116,15 @@ def look_at_texts(texts: Sequence[str], tokenizer: Tokenizer) -> TextFaults:
 
 def text_faults(found: TextFaults, context_length: int) -> list[str]:
     """The diagnoses that `found` gives cause to."""
-    told = []
+    lines = []
     if found.share_cut > CUT:
-        told.append(
+        lines.append(
             f"{found.share_cut:.0%} of the texts are longer than the context of {context_length} "
             f"tokens, and what does not fit is cut (the longest needs {found.longest}). Give a "
             "longer --context-length"
         )
     if found.unknown > UNKNOWN * found.texts:
-        told.append(
+        lines.append(
             f"{found.unknown / found.texts:.0%} of the texts hold words that the vocabulary does "
             f"not have: {found.unknown_tokens:.1%} of all tokens are [UNK]. Pack the records "
             "again, which learns a vocabulary without unknown words, or give another --vocabulary"
@@ -143,11 +143,11 @@ def text_faults(found: TextFaults, context_length: int) -> list[str]:
     ):
         if groups:
             texts, (one, other, *_) = sum(map(len, groups)), groups[0]
-            told.append(
+            lines.append(
                 f"{texts:,} different texts have the ids of another one, such as {one[:60]!r} and "
                 f"{other[:60]!r}: {remedy}"
             )
-    return told
+    return lines
 
 
 def picture_faults(short_sides: np.ndarray, image_size: int) -> list[str]:

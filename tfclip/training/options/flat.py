@@ -84,9 +84,9 @@ def _made(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
 def _converted(value: Any, hint: Any) -> Any:
     """A value as its field holds it."""
-    told = str(hint)
-    if "Path" in told:
+    kind = str(hint)
+    if "Path" in kind:
         return Path(value) if isinstance(value, str | os.PathLike) else value
-    if "tuple" in told and isinstance(value, list):
+    if "tuple" in kind and isinstance(value, list):
         return tuple(value)
     return str(value) if isinstance(value, os.PathLike) else value
