@@ -30,7 +30,7 @@ def test_load_never_makes_a_model_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="python -m tfclip.fit"):
         tfclip.load("runs/nothing")
-    with pytest.raises(FileNotFoundError, match="shapes is a recipe.*trained here: none"):
+    with pytest.raises(FileNotFoundError, match="shapes is a recipe.*of this recipe here: none"):
         tfclip.load("shapes")
     with pytest.raises(FileNotFoundError, match="python -m tfclip.quickstart"):
         tfclip.ZeroShotPipeline()

@@ -163,7 +163,9 @@ def test_a_source_by_entry_point(brought, monkeypatch):
     try:
         source = registry.open_source("colours", brought)
         assert (source.name, source.counts) == ("colours", {"train": 12})
-        with pytest.raises(ValueError, match="colours has the name of tfclip's own source voc"):
+        with pytest.raises(
+            ValueError, match="colours has the same name as tfclip's own source voc"
+        ):
             registry.open_source("voc", brought)
     finally:
         registry.installed_sources.cache_clear()

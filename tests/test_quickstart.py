@@ -37,5 +37,5 @@ def test_a_folder_in_the_way_is_refused_before_anything_is_drawn(tmp_path, capsy
     (tmp_path / "runs" / "quickstart").mkdir(parents=True)
     (tmp_path / "runs" / "quickstart" / "thesis.txt").write_text("x")
     assert main(["--folder", str(tmp_path)]) == 2
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run" in capsys.readouterr().err
     assert not (tmp_path / "drawn").exists()

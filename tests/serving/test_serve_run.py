@@ -1,6 +1,7 @@
 """`serve run` as a command and as a server: refusals, limits, access, swaps, the end."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import re
@@ -79,6 +80,11 @@ def small(exported, start_server):
         "timeout": 3.0,
     }
     with start_server(exported, limits=limits) as server:
+        # On a busy machine the first call of a signature may take longer than this time limit.
+        for _ in range(20):
+            with contextlib.suppress(TimeoutError):
+                Client(server.grpc).classify([drawn_jpeg(300, 200)] * 3)
+                break
         yield server
 
 
