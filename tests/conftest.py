@@ -27,6 +27,10 @@ LONG = (
     "training/workers/test_workers.py",
     "serving/test_serve_run.py",
     "test_evaluate.py",
+    "training/options/test_recipes.py",
+    "test_notebooks.py",
+    "test_docs.py",
+    "test_quickstart.py",
 )
 
 

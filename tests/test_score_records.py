@@ -1,6 +1,7 @@
 """`make_records score`: which model rates, what is written, and what is refused."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -67,6 +68,9 @@ def test_mistakes_are_one_line(records, tiny_run, tmp_path, capfd, words, told):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "TFCLIP_LONG" not in os.environ, reason="three trainings, a minute: set TFCLIP_LONG=1"
+)
 def test_what_the_run_has_seen_is_rated_by_others(records, training_records, tmp_path, capfd):
     run = tmp_path / "run"
     learnt = next(one for one in sorted(training_records.iterdir()) if one.name.startswith("vocab"))
