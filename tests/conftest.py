@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -253,3 +254,17 @@ def packed(name: str, data: Path, out: Path) -> Path:
 
     pack(open_source(name, data), out, PackOptions(workers=1))
     return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium by Playwright: Debian's, or the one that Playwright installed."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    own = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_api.sync_playwright() as playwright:
+        try:
+            opened = playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
+        yield opened
+        opened.close()

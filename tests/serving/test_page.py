@@ -168,20 +168,6 @@ def test_without_an_index_there_is_no_search(running):
     assert answer.status_code == 404 and "--index" in answer.json()["error"]
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium by Playwright: Debian's, or the one that Playwright installed."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    own = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_api.sync_playwright() as playwright:
-        try:
-            opened = playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def page(browser, server, request):
     """The page, opened; whatever it asks for elsewhere, or complains of, fails the test."""

@@ -110,25 +110,18 @@ def check_numbers(page, run, thresholds):
 
 
 @pytest.fixture(scope="module")
-def page(run):
+def page(run, browser):
     """The page, opened from the file; what it asks for elsewhere or complains of fails the test."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    own = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=own, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
-        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-        page = context.new_page()
-        wrong: list[str] = []
-        page.on("request", lambda r: r.url.startswith(("file:", "data:")) or wrong.append(r.url))
-        page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(m.text))
-        page.on("pageerror", lambda e: wrong.append(str(e)))
-        page.goto((run / "report.html").as_uri())
-        page.wait_for_selector("body[data-ready]")
-        yield page
-        browser.close()
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("request", lambda r: r.url.startswith(("file:", "data:")) or wrong.append(r.url))
+    page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(m.text))
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    page.goto((run / "report.html").as_uri())
+    page.wait_for_selector("body[data-ready]")
+    yield page
+    context.close()
     assert not wrong
 
 
