@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tfclip.config_file import without_defaults
 from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.training.options.checks import above_zero, not_negative
 from tfclip.training.options.data import DataOptions
@@ -111,6 +112,5 @@ class FitFlags:
         """The flags of all groups in one mapping of JSON types, by the names of `config.json`."""
         return {
             SAVED_NAMES.get(name, name): str(value) if isinstance(value, Path) else value
-            for name, value in flatten(self).items()
-            if name not in NOT_SAVED_AS or NOT_SAVED_AS[name] != value
+            for name, value in without_defaults(flatten(self), NOT_SAVED_AS).items()
         }
