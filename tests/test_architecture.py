@@ -12,7 +12,7 @@ ROOMS = ["sources", "records", "inputs", "models", "evaluation", "training", "se
 # The order of sub-folders within a room; "" is the files beside them. A file that is named here
 # has a rank of its own.
 SUB_ROOMS = {
-    "records": ["", "packing", "scores"],
+    "records": ["", "flags", "packing", "scores"],
     "models": ["layers", "towers", "objective", "", "weights"],
     "evaluation": ["metrics", "datasets", "embedding", "decisions", "report", "search", "tasks"],
     "training": ["interval", "options", "data", "workers", "setup", "loop", "callbacks", ""],

@@ -12,11 +12,10 @@ from pathlib import Path
 from tfclip import files
 from tfclip.console import Command, CommandFailed, run, say
 from tfclip.plugins import is_reference
-from tfclip.records.flags import (
-    FLAGS,
+from tfclip.records.flags.packing import FLAGS, PackFlags
+from tfclip.records.flags.subcommands import (
     DuplicatesFlags,
     InspectFlags,
-    PackFlags,
     ScoreFlags,
     VerifyFlags,
 )

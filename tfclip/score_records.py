@@ -16,7 +16,7 @@ from PIL import Image
 from tfclip.config_file import read_config
 from tfclip.console import CommandFailed, say
 from tfclip.models.model_directory import model_fingerprint
-from tfclip.records.flags import ScoreFlags
+from tfclip.records.flags.subcommands import ScoreFlags
 from tfclip.records.manifest import Manifest, load_manifest, records_reference
 from tfclip.records.packing.target import check_target
 

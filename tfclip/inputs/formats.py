@@ -1,7 +1,7 @@
-"""PNG, GIF, BMP and WebP to RGB as Pillow shows them: transparent parts white, palettes applied.
+"""Decodes PNG, GIF, BMP and WebP to RGB as Pillow does: over white, with palettes applied.
 
-TensorFlow's decoders leave that out: asked for three channels they drop the alpha, a GIF's
-transparent index shows its hidden colour, and a BMP's palette is not read.
+TensorFlow's decoders do not: for three channels they drop the alpha channel, show the hidden
+colour of a GIF's transparent index, and ignore the palette of a BMP.
 """
 
 import tensorflow as tf
@@ -21,15 +21,15 @@ _BMP_RGB, _BMP_BITFIELDS = 0, 3
 _MOST_BYTES = 2**31 - 1
 # Bits of the flags of an extended WebP (RFC 9649, section 2.7).
 _WEBP_ANIMATION, _WEBP_ALPHA = 2, 16
-# How much of a picture with alpha is laid over white at a time.
+# Larger pictures with alpha are composited over white in strips of this size.
 _STRIP_BYTES = 8_000_000
 _BYTES = [bytes([value]) for value in range(256)]
 
 
 def decode_other_format(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decode what is not a JPEG, () string, the first frame of an animation: (H,W,3) uint8.
+    """Decode a PNG, GIF, BMP or WebP, () string, to (H,W,3) uint8; of an animation the first frame.
 
-    Bytes in none of the formats, and BMP with fewer than 8 bits a pixel or compressed, raise
+    Any other bytes, and BMPs that are compressed or have fewer than 8 bits a pixel, raise
     InvalidArgumentError.
     """
     return tf.case(
@@ -43,8 +43,8 @@ def decode_other_format(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(data: tf.Tensor) -> tf.Tensor:
-    # A single transparent colour (tRNS) is only read when four channels are asked for; without
-    # one, that garbles palettes and grey of fewer than 8 bits.
+    # A single transparent colour (tRNS) is only read with channels=4; in files without one, that
+    # garbles palettes and grey of fewer than 8 bits.
     header = tf.strings.regex_replace(data, rb"IDAT\C*", b"", replace_global=False)
     has_transparent_color = tf.strings.regex_full_match(header, rb"\C*tRNS\C*")
     image = tf.cond(
@@ -56,13 +56,13 @@ def _decode_png(data: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_webp(data: tf.Tensor) -> tf.Tensor:
-    # TensorFlow would also take JPEG XL, whose size nobody has read: an empty string fails instead.
+    # TensorFlow would also decode JPEG XL, whose size was not checked: an empty string fails.
     data = tf.where(is_webp(data), data, b"")
     flags = read_number(data, 20, 1)
     is_extended = tf.equal(take_bytes(data, 12, 4), b"VP8X")
     is_animated = is_extended & tf.equal(flags // _WEBP_ANIMATION % 2, 1)
-    # Of an animation TensorFlow decodes four channels into room for three, and writes beyond its
-    # memory, unless the header says that there is alpha.
+    # TensorFlow decodes an animation as four channels into a buffer for three, and writes past its
+    # end, unless the header declares alpha.
     has_alpha = tf.equal(flags // _WEBP_ALPHA % 2, 1)
     marked = tf.gather(_BYTES, tf.where(has_alpha, flags, flags + _WEBP_ALPHA) % 256)
     data = tf.cond(
@@ -76,7 +76,7 @@ def _decode_webp(data: tf.Tensor) -> tf.Tensor:
 
 
 def _to_rgb(image: tf.Tensor) -> tf.Tensor:
-    """Lay grey or RGB, with or without alpha, (H,W,1..4) uint8, over white: (H,W,3) uint8."""
+    """Composite grey or RGB, with or without alpha, (H,W,1..4) uint8, over white: (H,W,3) uint8."""
     image = tf.ensure_shape(image, [None, None, None])
     has_alpha = tf.equal(tf.shape(image)[2] % 2, 0)
     is_large = tf.size(image) > _STRIP_BYTES
@@ -89,13 +89,13 @@ def _to_rgb(image: tf.Tensor) -> tf.Tensor:
 
 
 def _over_white(image: tf.Tensor) -> tf.Tensor:
-    """Grey or RGB with alpha over white. No sum exceeds 255 * 255 + 127, which uint16 holds."""
+    """Composite over white. No sum exceeds 255 * 255 + 127, which fits into uint16."""
     color, alpha = tf.cast(image[..., :-1], tf.uint16), tf.cast(image[..., -1:], tf.uint16)
     return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def _strips_over_white(image: tf.Tensor) -> tf.Tensor:
-    """`_over_white` of some rows at a time: what lies between input and output stays small."""
+    """Apply `_over_white` to a few rows at a time, so that intermediate tensors stay small."""
     height = tf.shape(image)[0]
     rows = tf.maximum(_STRIP_BYTES // (tf.size(image) // height), 1)
     count = (height + rows - 1) // rows
@@ -112,9 +112,9 @@ def _strips_over_white(image: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_gif(data: tf.Tensor) -> tf.Tensor:
-    """Make the transparent entry of the colour table white and opaque in the file; decode that.
+    """Decode with the transparent entry of the colour table made white and opaque.
 
-    The decoder unpacks every frame before it takes the first: the file is cut behind that one.
+    The decoder unpacks every frame before it takes the first, so the file is cut after that one.
 
     GIF89a: the graphic control extension (0x21 0xF9 0x04, flags, delay, index, 0) stands before
     the image descriptor (0x2C, place, size, flags), either with a table of its own or without.
@@ -148,7 +148,7 @@ def _overwrite(data: tf.Tensor, start: tf.Tensor, new: bytes) -> tf.Tensor:
 
 
 def _decode_bmp(data: tf.Tensor) -> tf.Tensor:
-    # Compressed pixels would be read as plain ones; an empty string fails to decode instead.
+    # Compressed pixels would be read as uncompressed ones; an empty string fails instead.
     compression = read_number(data, 30, 4)
     is_plain = tf.equal(compression, _BMP_RGB) | tf.equal(compression, _BMP_BITFIELDS)
     image = tf.io.decode_bmp(tf.where(is_plain, data, b""))

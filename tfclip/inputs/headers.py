@@ -1,9 +1,9 @@
-"""What the header of an encoded picture says, read in the graph: which way up it is, and its size.
+"""Reads the EXIF orientation and the size of an encoded picture from its header, in the graph.
 
 TensorFlow's decoders ignore the EXIF orientation; Pillow and every viewer apply it. The size is
-read before decoding, so that a small file cannot unpack into all memory. Layouts are from the
-specifications: JPEG (ITU T.81 annex B), PNG (W3C), WebP (RFC 9649), GIF89a, BMP (BITMAPINFOHEADER),
-TIFF 6.0 section 2, EXIF 2.32 (4.6.4 A, tag 0x0112).
+read before decoding, so that a small file cannot unpack into all of the memory. Layouts are from
+the specifications: JPEG (ITU T.81 annex B), PNG (W3C), WebP (RFC 9649), GIF89a, BMP
+(BITMAPINFOHEADER), TIFF 6.0 section 2, EXIF 2.32 (4.6.4 A, tag 0x0112).
 """
 
 import re
@@ -20,8 +20,8 @@ _LARGEST_EXIF = 2**16
 def read_orientation(image_bytes: tf.Tensor) -> tf.Tensor:
     """Return the EXIF orientation, () int32 in 1..8, of the encoded picture in () string.
 
-    JPEG (first Exif APP1 segment), PNG (eXIf chunk) and WebP (EXIF chunk) are searched. Anything
-    absent, damaged or out of range reads as 1, upright; no input raises.
+    JPEG (first Exif APP1 segment), PNG (eXIf chunk) and WebP (EXIF chunk) are searched. A missing,
+    damaged or out-of-range tag reads as 1 (upright); no input raises an error.
     """
     start = tf.where(
         is_jpeg(image_bytes),
@@ -64,14 +64,15 @@ def count_other_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
 def gif_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return where the first frame of the GIF in () string begins and ends, both () int64.
 
-    From its image descriptor to behind its last block; the end of the data where none is. A GIF is
-    a chain of blocks that each say how long they are, and nothing but the chain leads to a frame.
+    The frame begins at its image descriptor and ends after its last block; without a frame, both
+    are the end of the data. A GIF is a chain of blocks, each with its own length, so that a frame
+    is only found by following the chain.
     """
     data = tf.io.decode_raw(image_bytes, tf.uint8)
     total = tf.size(data, tf.int64)
 
     def at(place: tf.Tensor) -> tf.Tensor:
-        """The byte at `place`; behind the end 0, which ends every chain."""
+        """Return the byte at `place`; 0, which ends every chain, after the end of the data."""
         inside = data[tf.minimum(place, total - 1)]
         return tf.where(place < total, tf.cast(inside, tf.int64), 0)
 
@@ -80,17 +81,17 @@ def gif_frame(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.minimum(last + 1, total)
 
     start = tf.while_loop(
-        lambda p: tf.equal(at(p), 0x21),  # An extension, and its kind in the byte that follows.
+        lambda p: tf.equal(at(p), 0x21),  # An extension; the next byte is its kind.
         lambda p: (behind_blocks(p + 2),),
         [13 + gif_table_size(read_number(image_bytes, 10, 1))],
     )[0]
     start = tf.where(tf.equal(at(start), 0x2C), start, total)
-    # Descriptor, its own table of colours, the width of the first code, the blocks of the pixels.
+    # Image descriptor, local colour table, LZW minimum code size, blocks of pixel data.
     return start, behind_blocks(start + 11 + gif_table_size(at(start + 9)))
 
 
 def gif_table_size(flags: tf.Tensor) -> tf.Tensor:
-    """Bytes of the colour table that the flags of a GIF or of a frame announce, () int64."""
+    """Return the bytes of the colour table that the flags of a GIF or a frame declare: () int64."""
     return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2 * tf.ones_like(flags), flags % 8), 0)
 
 
@@ -114,8 +115,8 @@ def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 def _transposed(image: tf.Tensor) -> tf.Tensor:
     """Swap height and width of a picture, (H,W,C) to (W,H,C).
 
-    A batch of H rows that becomes the blocks of one row is just that. `tf.transpose` of whole
-    numbers makes oneDNN write an error about AVX-512 to standard error, once in each process.
+    BatchToSpaceND with H rows as the batch is a transpose. `tf.transpose` of integers makes oneDNN
+    write an error about AVX-512 to standard error, once in each process.
     """
     height, width, channels = tf.unstack(tf.shape(image))
     rows = tf.raw_ops.BatchToSpaceND(input=image, block_shape=[height], crops=[[0, 0]])
@@ -148,7 +149,7 @@ def is_webp(image_bytes: tf.Tensor) -> tf.Tensor:
     return _starts_with(image_bytes, b"RIFF") & has_form
 
 
-# Sides as little endian (start, stop) in the header; PNG's are big endian, so backwards.
+# Bytes [start, stop) of width and height, little endian; PNG is big endian, so stop comes first.
 _SIDES = {
     "png": ((20, 16), (24, 20)),
     "gif": ((6, 8), (8, 10)),
@@ -160,7 +161,7 @@ _SIDES = {
 
 
 def _side_weights() -> np.ndarray:
-    """Powers of 256, (32, 2 formats) int64, that turn the first 32 bytes into all the sides."""
+    """Return the powers of 256, (32, 2 formats) int64, that turn 32 header bytes into all sides."""
     spans = [span for sides in _SIDES.values() for span in sides]
     weights = np.zeros([32, len(spans)], np.int64)
     for column, (start, stop) in enumerate(spans):
@@ -175,9 +176,9 @@ def _count_in_header(data: tf.Tensor) -> tf.Tensor:
     head = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
     sides = tf.reduce_sum(head[:, None] * _side_weights(), 0)
     png, gif, bmp, extended, lossy, lossless = tf.unstack(tf.reshape(sides, [-1, 2]))
-    # BMP: a negative height means that the first row is the top one.
+    # BMP: a negative height means that rows run from top to bottom.
     bmp = tf.minimum(bmp, 2**32 - bmp)
-    # Lossy WebP: two numbers of 14 bits; lossless: the same less one, in 28 bits.
+    # Lossy WebP: two 14-bit numbers; lossless: both minus one, packed into 28 bits.
     lossy, lossless = lossy % 2**14, lossless // [1, 2**14] % 2**14 + 1
     kind = take_bytes(data, 12, 4)
     webp = tf.where(
@@ -192,14 +193,14 @@ def _count_in_header(data: tf.Tensor) -> tf.Tensor:
         (is_webp(data), webp),
     ]
     sides = tf.add_n([tf.cast(is_it, tf.int64) * sides for is_it, sides in formats])
-    return tf.reduce_prod(tf.minimum(sides, 2**31 - 1))  # Two sides of 2**32 would overflow.
+    return tf.reduce_prod(tf.minimum(sides, 2**31 - 1))  # 2**32 by 2**32 would overflow int64.
 
 
 def _after(data: tf.Tensor, name: bytes, skip: int) -> tf.Tensor:
-    """Place `skip` bytes behind the first `name`, or past the end: () int32.
+    """Return the position `skip` bytes after the first `name`, or past the end: () int32.
 
-    One search over all bytes costs less than the many small ops of walking from part to part, and
-    chance does not place a name and a TIFF header behind it.
+    Searching all bytes once costs less than the many small ops of walking from chunk to chunk; a
+    false match would also need a valid TIFF header after the name.
     """
     before = tf.strings.regex_replace(data, re.escape(name) + rb"\C*", b"", replace_global=False)
     return tf.strings.length(before) + len(name) + skip
@@ -212,7 +213,7 @@ def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:
     is_big = _starts_with(tiff, b"MM\0*")
     directory = read_number(tiff, 4, 4, is_big)
     entries = take_bytes(tiff, directory + 2, 12 * read_number(tiff, directory, 2, is_big))
-    # A directory that is cut short still has the entries before the cut.
+    # In a truncated directory the entries before the cut are still read.
     whole = tf.strings.length(entries) // 12
     table = tf.io.decode_raw(tf.strings.substr(entries, 0, 12 * whole), tf.uint8)
     table = tf.reshape(tf.cast(table, tf.int32), [whole, 12])
@@ -221,7 +222,7 @@ def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:
         one, two = table[:, byte], table[:, byte + 1]
         return tf.where(is_big, 256 * one + two, 256 * two + one)
 
-    # EXIF asks for one SHORT; some programs write a LONG, whose low bytes come last in big endian.
+    # EXIF requires one SHORT; some programs write a LONG, whose low bytes are last in big endian.
     kind = column(2)
     is_one = tf.equal(tf.reduce_sum(table[:, 4:8], 1), 1)
     found = tf.equal(column(0), _ORIENTATION_TAG) & is_one
@@ -233,7 +234,7 @@ def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:
 
 
 def take_bytes(data: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
-    """Return up to `length` bytes of `data` from `start`; fewer, or none, where the data ends."""
+    """Return up to `length` bytes of `data` from `start`; fewer where the data ends earlier."""
     start, length = tf.cast(start, tf.int64), tf.cast(length, tf.int64)
     total = tf.cast(tf.strings.length(data), tf.int64)
     return tf.strings.substr(data, tf.minimum(start, total), tf.minimum(length, total))
@@ -246,8 +247,8 @@ def read_number(
     padded = tf.strings.join([take_bytes(data, start, width), b"\0" * width])
     digits = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, width), tf.uint8), tf.int64)
     powers = [256**power for power in range(width)]
-    # Turned round here: a constant of two numbers that is cut backwards in the graph looks like a
-    # shape to TensorFlow's optimizer, which then gives up fusing the whole graph's convolutions.
+    # Reversed in Python: a constant of two numbers that is sliced backwards in the graph looks like
+    # a shape to grappler, which then stops fusing convolutions in the whole graph.
     big, little = (tf.constant(each, tf.int64) for each in (powers[::-1], powers))
     return tf.reduce_sum(digits * tf.where(is_big, big, little))
 
