@@ -183,7 +183,7 @@ RECIPES: dict[str, Recipe] = {
         vocabulary_size=49_408,
         needs_vocabulary=CLIP_VOCABULARY,
     ),
-    # What each part gave is in the README; `python -m benchmarks.laptop` measures it.
+    # docs/figures.md has what each part gains; `python -m benchmarks.laptop_ablation` measures it.
     "laptop": Recipe(
         summary="frozen SqueezeNet and all-MiniLM-L6-v2, outputs stored, small heads: minutes",
         source="tfclip's own; frozen towers as in LiT (Zhai et al. 2022, arXiv:2111.07991)",
