@@ -302,6 +302,10 @@ def test_labels_are_typed_by_keyboard_alone(page, server):
     assert page.locator("tr.yes th").inner_text() == body["inputs"]["text"][best]
     page.get_by_role("button", name="Remove label a red circle").press("Enter")
     wait_for_count(page, "tbody tr", 2)
+    page.get_by_role("button", name="Heatmap of disk 0.jpg").press("Enter")
+    wait_for_count(page, "canvas", 1)
+    options = page.locator("select option").all_inner_texts()
+    assert sorted(options) == ["<b>bold</b>", "a blue square"]
     check_accessible(page)
 
 
@@ -327,6 +331,35 @@ def test_the_code_to_copy_gives_the_same_answer(page, server, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert "red circle" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_heatmap_is_shown_over_the_picture(page, server):
+    page.set_input_files("#files", files(1))
+    page.wait_for_selector("tbody tr")
+    assert page.locator("canvas").count() == 0
+    page.get_by_role("button", name="Heatmap of disk 0.jpg").press("Enter")
+    page.wait_for_selector("canvas")
+    chosen = page.get_by_label("Heatmap of", exact=True)
+    assert chosen.evaluate("element => element === document.activeElement")
+    assert chosen.input_value() == page.locator("tbody th").first.inner_text()
+    chosen.select_option("green star")
+    body = {"picture": {"b64": base64.b64encode(files()[0]["buffer"]).decode()}}
+    told = requests.post(server.rest + "/page/heatmap", json=body, timeout=60).json()
+    at = told["labels"].index("green star")
+    x, y = (round(100 * share) for share in told["places"][at])
+    drawn = page.get_by_role("img", name=f"Heatmap of green star: highest at {x} % from the left")
+    values = np.frombuffer(base64.b64decode(told["maps"][at]), np.uint8)
+    alpha = drawn.evaluate(
+        "c => [...c.getContext('2d').getImageData(0, 0, 24, 24).data].filter((_, i) => i % 4 === 3)"
+    )
+    np.testing.assert_allclose(alpha, 190 * (values / 255) ** 2, atol=1)
+    picture, overlay = (page.locator(f".shown {n}").bounding_box() for n in ("img", "canvas"))
+    assert picture == pytest.approx(overlay, abs=1)
+    shoot(page, "heatmap")
+    check_accessible(page)
+    page.get_by_role("button", name="Heatmap of disk 0.jpg").click()
+    wait_for_count(page, "canvas", 0)
 
 
 @pytest.mark.slow

@@ -87,7 +87,10 @@ class _Grpc:
         if code == "UNAVAILABLE" and "queue is full" not in message:
             raise self._target.unreachable(message) from None
         if code == "DEADLINE_EXCEEDED":
-            raise self._target.timed_out(message) from None
+            # gRPC's own words for the deadline of this call; all others are the server's.
+            if message == "Deadline Exceeded":
+                raise self._target.timed_out() from None
+            raise self._target.gave_up(message) from None
         if code in _MISTAKES:
             raise self._target.refused(code, message, code == "NOT_FOUND") from None
         raise self._target.failed(code, message) from None

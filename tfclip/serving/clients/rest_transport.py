@@ -13,7 +13,8 @@ from tfclip.serving.clients.target import Target
 from tfclip.serving.rest import decode_answer, encode_request
 
 # Temporary errors: a full queue, a server that is starting, a proxy without a server.
-_PASSING = (429, 502, 503, 504)
+_PASSING = (429, 502, 503)
+_TOO_LONG = 504
 # Parts of errors when the server speaks HTTP/2, as a gRPC server does.
 _HTTP2_SIGNS = ("BadStatusLine", "HTTP/2", "x00", "illegal status line", "illegal request line")
 
@@ -44,6 +45,8 @@ class _Rest:
             return answer
         error = answer.get("error", reason) if isinstance(answer, dict) else reason
         message = " ".join(str(error).split())[:500]
+        if status == _TOO_LONG:
+            raise self._target.gave_up(message)
         if status >= 500:
             raise self._target.failed(status, message)
         raise self._target.refused(status, message, status == 404)
@@ -93,8 +96,8 @@ class RestTransport(_Rest):
                 response = self._session.request(
                     method, url, json=body, timeout=self._target.timeout, verify=self._verify
                 )
-            except requests.Timeout as error:
-                raise self._target.timed_out(type(error).__name__) from None
+            except requests.Timeout:
+                raise self._target.timed_out() from None
             except requests.RequestException as error:
                 reason = getattr(error.args[0], "reason", error) if error.args else error
                 lost = self._lost(str(reason))
@@ -147,8 +150,8 @@ class AsyncRestTransport(_Rest):
             is_last = attempt > self._target.retries
             try:
                 response = await self._session.request(method, url, json=body)
-            except self._httpx.TimeoutException as error:
-                raise self._target.timed_out(type(error).__name__) from None
+            except self._httpx.TimeoutException:
+                raise self._target.timed_out() from None
             except self._httpx.TransportError as error:
                 lost = self._lost(f"{type(error).__name__}: {error}")
                 if is_last or _is_lasting(lost):

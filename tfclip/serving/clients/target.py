@@ -69,9 +69,13 @@ class Target:
         """
         return min(_FIRST_WAIT * 2 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(0.8, 1.0)
 
-    def timed_out(self, kind: str) -> TimeoutError:
-        """Return the error for an answer that did not arrive in time."""
-        return TimeoutError(f"no answer from {self.server} in {self.timeout:g} s ({kind})")
+    def timed_out(self) -> TimeoutError:
+        """Return the error for an answer that did not arrive in the time of this client."""
+        return TimeoutError(f"no answer from {self.server} in {self.timeout:g} s (timeout)")
+
+    def gave_up(self, message: str) -> TimeoutError:
+        """Return the error for a server that gave up a request in a time limit of its own."""
+        return TimeoutError(f"{self.server} gave up this request: {message}")
 
     def unreachable(self, reason: object) -> ConnectionError:
         """Return the error for a server that cannot be reached."""

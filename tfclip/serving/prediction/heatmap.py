@@ -63,6 +63,12 @@ def highest_place(one_map: np.ndarray) -> tuple[float, float]:
     return (x + 0.5) / GRID, (y + 0.5) / GRID
 
 
+def shares(one_map: np.ndarray) -> np.ndarray:
+    """A map with its lowest place at 0 and its highest at 1."""
+    low, high = float(one_map.min()), float(one_map.max())
+    return (one_map - low) / max(high - low, 1e-12)
+
+
 def draw_heatmap(content: bytes, one_map: np.ndarray, title: str, out: Path) -> None:
     """Draw a map in red over the picture, its highest place circled, into a PNG file.
 
@@ -72,9 +78,7 @@ def draw_heatmap(content: bytes, one_map: np.ndarray, title: str, out: Path) -> 
     with Image.open(BytesIO(content)) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGB")
     picture.thumbnail((LONGEST, LONGEST))
-    low, high = float(one_map.min()), float(one_map.max())
-    shares = (one_map - low) / max(high - low, 1e-12)
-    alpha = Image.fromarray(np.round(190 * shares**2).astype(np.uint8)).resize(
+    alpha = Image.fromarray(np.round(190 * shares(one_map) ** 2).astype(np.uint8)).resize(
         picture.size, Image.Resampling.BICUBIC
     )
     drawn = ImageOps.grayscale(picture).convert("RGB")

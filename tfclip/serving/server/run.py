@@ -22,8 +22,8 @@ from tfclip.serving.server.grpc_services import make_grpc_server
 from tfclip.serving.server.http_protocol import CutSlowClients
 from tfclip.serving.server.metrics import Metrics
 from tfclip.serving.server.options import ServerOptions
-from tfclip.serving.server.page_api import PageApi
-from tfclip.serving.server.page_search import PageSearch
+from tfclip.serving.server.page_api.endpoints import PageApi
+from tfclip.serving.server.page_api.search import PageSearch
 from tfclip.serving.server.predict import PredictService
 from tfclip.serving.server.rest_api import RestApi
 from tfclip.serving.server.versions import ModelVersions
@@ -181,6 +181,7 @@ class Server:
             Route("/page/static/{name}", page.file),
             Route("/page/model", page.model),
             Route("/page/search", page.search, methods=["POST"]),
+            Route("/page/heatmap", page.heatmap, methods=["POST"]),
             Route("/page/pictures/{row:int}", page.picture),
             Route("/{version}/{path:path}", rest.serving, methods=every),
         ]

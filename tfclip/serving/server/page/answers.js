@@ -1,6 +1,7 @@
 // The answers: for each picture a table of labels, scores, probabilities and decisions.
 
 import { byId, element } from "./elements.js";
+import { drawMapChoice, drawPictureAndMap } from "./heatmap.js";
 
 const MOST_SHOWN = 8;
 
@@ -29,10 +30,19 @@ export function drawAnswers(pictures, thresholds, actions) {
   byId("empty").hidden = pictures.length > 0;
   byId("clear").hidden = pictures.length === 0;
   byId("answers").replaceChildren(
-    ...pictures.map((picture) => drawPicture(picture, thresholds, actions)));
+    ...pictures.map((picture, at) => drawPicture(picture, `map-${at}`, thresholds, actions)));
 }
 
-function drawPicture(picture, thresholds, actions) {
+// One object for each label: decided ones first, then by score.
+function ranked(answer, thresholds) {
+  return answer.labels.map((label, at) => ({
+    label, score: answer.scores[at], probability: answer.probabilities[at],
+    threshold: thresholds ? thresholds[at] : null,
+    decided: thresholds ? answer.scores[at] >= thresholds[at] : answer.predicted[at],
+  })).sort((a, b) => Number(b.decided) - Number(a.decided) || b.score - a.score);
+}
+
+function drawPicture(picture, id, thresholds, actions) {
   const right = element("div", {}, element("h3", {}, picture.name));
   const answer = picture.answer;
   if (picture.error) right.append(element("p", {}, picture.error));
@@ -40,21 +50,23 @@ function drawPicture(picture, thresholds, actions) {
   else if (!answer.valid) right.append(element("p", {}, "This is no picture that decodes: JPEG, PNG, GIF, BMP and WebP of at most 50 million pixels do."));
   else right.append(drawTable(picture, answer, thresholds));
   const buttons = element("p", { class: "row" });
+  if (answer && answer.valid) {
+    const labels = ranked(answer, thresholds).map((row) => row.label);
+    if (picture.heatmap) right.append(drawMapChoice(picture, labels, id, actions.redraw));
+    buttons.append(element("button", { type: "button", class: "plain", id: `${id}-button`,
+      "aria-pressed": String(Boolean(picture.heatmap)), "aria-label": `Heatmap of ${picture.name}`,
+      onclick: () => actions.map(picture, labels[0], id) }, picture.heatmap ? "Hide heatmap" : "Heatmap"));
+  }
   if (actions.similar && answer && answer.valid) buttons.append(element("button", { type: "button", class: "plain",
     onclick: () => actions.similar(picture), "aria-label": `Find pictures like ${picture.name}` }, "Find similar"));
   buttons.append(element("button", { type: "button", class: "plain",
     onclick: () => actions.remove(picture), "aria-label": `Remove ${picture.name}` }, "Remove"));
   right.append(buttons);
-  return element("article", { class: "picture" },
-    element("img", { src: picture.url, alt: `Picture ${picture.name}` }), right);
+  return element("article", { class: "picture" }, drawPictureAndMap(picture), right);
 }
 
 function drawTable(picture, answer, thresholds) {
-  const rows = answer.labels.map((label, at) => ({
-    label, score: answer.scores[at], probability: answer.probabilities[at],
-    threshold: thresholds ? thresholds[at] : null,
-    decided: thresholds ? answer.scores[at] >= thresholds[at] : answer.predicted[at],
-  })).sort((a, b) => Number(b.decided) - Number(a.decided) || b.score - a.score);
+  const rows = ranked(answer, thresholds);
   const decided = rows.filter((row) => row.decided).length;
   const shown = picture.all ? rows : rows.slice(0, Math.max(MOST_SHOWN, decided));
   const heads = [["Label"], ["Score"], ...(thresholds ? [["Threshold"]] : []), ["Probability"],

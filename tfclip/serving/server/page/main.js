@@ -2,7 +2,7 @@
 
 import { drawAnswers, readAnswers } from "./answers.js";
 import { byId, element } from "./elements.js";
-import { base64, describe, pictureOf, predict, search, ServerError, useToken } from "./server.js";
+import { base64, describe, heatmap, pictureOf, predict, search, ServerError, useToken } from "./server.js";
 import { drawSnippets } from "./snippets.js";
 import { Thresholds } from "./thresholds.js";
 
@@ -36,6 +36,8 @@ function draw() {
       byId("files").focus();
     },
     similar: state.model.search && findSimilar,
+    map: showMap,
+    redraw: (id) => { draw(); byId(id).focus(); },
   });
   drawSnippets(state.model, signature(), state.pictures.map((one) => one.name), labels());
 }
@@ -73,7 +75,7 @@ function parts(pictures) {
 
 function answerAnew() {
   state.turn += 1;
-  for (const picture of state.pictures) picture.answer = null;
+  for (const picture of state.pictures) picture.answer = picture.heatmap = null;
   drawLabels();
   answerAll();
 }
@@ -104,6 +106,31 @@ async function answerAll(chosen = state.pictures) {
     fail(error);
   }
   draw();
+}
+
+async function showMap(picture, label, id) {
+  const turn = state.turn;
+  fail(null);
+  if (picture.heatmap) {
+    picture.heatmap = null;
+    tell("");
+  } else {
+    tell(`Computing where the labels score in ${picture.name} …`);
+    try {
+      const content = { picture: picture.content };
+      if (isTyped()) content.texts = state.typed;
+      const maps = await heatmap(content);
+      if (turn !== state.turn) return; // Other labels were chosen since.
+      picture.heatmap = maps;
+      picture.mapped = label;
+      tell(`The heatmap of ${picture.name} is shown.`);
+    } catch (error) {
+      tell("");
+      fail(error);
+    }
+  }
+  draw();
+  (byId(id) || byId(`${id}-button`) || byId("answers")).focus();
 }
 
 async function addFiles(files) {

@@ -41,6 +41,8 @@ export async function search(content) {
   return (await (await ask("page/search", asJson(content))).json()).hits;
 }
 
+export async function heatmap(content) { return (await ask("page/heatmap", asJson(content))).json(); }
+
 // With the token an <img> could not be asked for: the bytes become a blob.
 export async function pictureOf(row) {
   return URL.createObjectURL(await (await ask(`page/pictures/${row}`)).blob());

@@ -1,11 +1,11 @@
-"""The page at / and what it asks beside the REST paths: what the model is, and the search box."""
+"""The page at / and what it asks beside the REST paths: the model, search, heatmaps."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from importlib import resources
 
@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from tfclip.serving import signatures as names
 from tfclip.serving.server import json_tensors
-from tfclip.serving.server.page_search import PageSearch, read_top
+from tfclip.serving.server.page_api.heatmap import PageHeatmap, read_texts
+from tfclip.serving.server.page_api.search import PageSearch, read_top
 from tfclip.serving.server.predict import PredictService
 from tfclip.serving.server.refusals import Refused, invalid
 from tfclip.serving.server.rest_api import read_body, refused
@@ -55,6 +56,7 @@ class PageApi:
         self._executor = executor
         self._model = model
         self._search = search
+        self._heatmap = PageHeatmap()
         self._files = page_files()
         self.grpc_port: int | None = None
 
@@ -96,13 +98,20 @@ class PageApi:
 
     async def search(self, request: Request) -> Response:
         """The pictures of the index nearest to {"text": ...} or {"picture": {"b64": ...}}."""
+        return await self._posted(request, self._hits)
+
+    async def heatmap(self, request: Request) -> Response:
+        """Where labels score in {"picture": {"b64": ...}, "texts": [...]}; see `PageHeatmap`."""
+        return await self._posted(request, self._maps)
+
+    async def _posted(self, request: Request, work: Callable[[bytes, float], dict]) -> Response:
         limits = self._service.limits
-
-        async def work() -> dict:
+        try:
             body = await read_body(request, limits.max_body_bytes, limits.timeout)
-            return await self._in_thread(self._hits, body, time.monotonic() + limits.timeout)
-
-        return await _answered(work)
+            answer = await self._in_thread(work, body, time.monotonic() + limits.timeout)
+        except Refused as refusal:
+            return refused(refusal)
+        return Response(json.dumps(answer), media_type="application/json")
 
     async def picture(self, request: Request) -> Response:
         """One picture of the index."""
@@ -151,20 +160,40 @@ class PageApi:
                 embedding = embed(names.ENCODE_IMAGE, value)
         return {"hits": search.hits(embedding[0], top)}
 
+    def _maps(self, body: bytes, deadline: float) -> dict:
+        content = json_tensors.read_body(body)
+        if content.get("picture") is None:
+            raise invalid('give a "picture"')
+        limits = self._service.limits
+        picture = json_tensors.read_bytes(content["picture"])
+        texts = read_texts(content, limits.max_texts)
+        content.clear()
+        with (
+            self._service.admission.one(),
+            self._service.versions.use(self._model, None) as version,
+        ):
+
+            def ask(signature: str, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+                return self._ask(version, signature, inputs, deadline)
+
+            return self._heatmap.maps(picture, texts, version.card, ask, limits, deadline)
+
+    def _ask(
+        self,
+        version: LoadedVersion,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        deadline: float,
+    ) -> Mapping[str, np.ndarray]:
+        if signature not in version.signature_defs:
+            raise Refused("FAILED_PRECONDITION", f"this export was made without {signature}")
+        outputs = self._service.predict(version, signature, inputs, deadline).outputs
+        if not outputs.get(names.VALID, np.array([True])).all():
+            raise invalid("the picture does not decode")
+        return outputs
+
     def _embed(
         self, version: LoadedVersion, signature: str, values: np.ndarray, deadline: float
     ) -> np.ndarray:
-        if signature not in version.signature_defs:
-            raise Refused("FAILED_PRECONDITION", f"this export was made without {signature}")
         (name,) = names.SIGNATURES[signature].inputs
-        answer = self._service.predict(version, signature, {name: values}, deadline)
-        if not answer.outputs.get(names.VALID, np.array([True])).all():
-            raise invalid("the picture does not decode")
-        return answer.outputs[names.EMBEDDING]
-
-
-async def _answered(work) -> Response:
-    try:
-        return Response(json.dumps(await work()), media_type="application/json")
-    except Refused as refusal:
-        return refused(refusal)
+        return self._ask(version, signature, {name: values}, deadline)[names.EMBEDDING]
