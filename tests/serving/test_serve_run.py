@@ -174,7 +174,7 @@ def test_a_call_that_takes_too_long_ends_with_504(exported, start_server):
         assert post(server, texts(1)).status_code == 504
         # Not asked again: that would only add to the load.
         for address in (server.rest, server.grpc):
-            with pytest.raises(TimeoutError, match=r"gave up this request: no answer within 0\.5 s"):
+            with pytest.raises(TimeoutError, match=r"gave up .*: no answer within 0\.5 s"):
                 Client(address).encode_text(["a"])
             with pytest.raises(TimeoutError, match=rf"no answer from {address} in 0\.2 s"):
                 Client(address, timeout=0.2).encode_text(["a"])
