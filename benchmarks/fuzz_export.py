@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import fuzz_inputs
+from benchmarks.fuzzing import requests
 from tfclip.serving import signatures as names
 
 MOST_AT_ONCE = 8
@@ -81,8 +81,8 @@ def fuzz(signature: Callable, row: str, inputs: int, seed: int) -> dict:
 
     rng = np.random.default_rng(seed)
     sources = {
-        names.IMAGE_BYTES: fuzz_inputs.pictures(seed),
-        names.TEXT: fuzz_inputs.texts(seed),
+        names.IMAGE_BYTES: requests.pictures(seed),
+        names.TEXT: requests.texts(seed),
     }
     wanted = names.SIGNATURES[row].inputs
     warm_up(signature, row)
@@ -118,10 +118,10 @@ def warm_up(signature: Callable, row: str) -> None:
     import tensorflow as tf
 
     sound = {
-        names.IMAGE_BYTES: fuzz_inputs.encoded_pictures(np.random.default_rng(0)),
+        names.IMAGE_BYTES: requests.encoded_pictures(np.random.default_rng(0)),
         names.TEXT: [b"a photo of a dog.", b"dog " * 100],
     }
-    largest = {names.IMAGE_BYTES: fuzz_inputs.largest_picture(), names.TEXT: b"dog " * 2**18}
+    largest = {names.IMAGE_BYTES: requests.largest_picture(), names.TEXT: b"dog " * 2**18}
     wanted = names.SIGNATURES[row].inputs
     for size in [*range(MOST_AT_ONCE + 1)] * WARMING_ROUNDS:
         batch = {name: list(islice(cycle(sound[name]), size)) for name in wanted}

@@ -1,155 +1,136 @@
-"""Pictures and texts that nobody should send: damaged, huge, empty, of no format or language."""
+"""python -m benchmarks.fuzz_inputs: damaged files of every format that tfclip reads.
+
+A small whole file of each format is damaged at random, 2,000 times by default, and read. Allowed
+are an error message of one line, rejects with a reason, and a reading that other programs agree
+with, where there is one to compare with (`fuzzing.references`). Everything else counts as a
+finding: another exception, more than ten seconds, a text that the file does not hold for that
+picture, or something left out without a word. A finding can be repeated with --formats NAME
+--first NUMBER --mutations 1.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
-import struct
-import zlib
-from collections.abc import Iterator
+import os
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from benchmarks.fuzzing.mutations import mutated
+from tfclip.console import Command, progress, run, say
+from tfclip.naming import unknown
 
-MAGICS = (b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\xff\xff\0\0WEBPVP8 ")
-# One in a hundred takes a megabyte of text or fifty million pixels.
-RARE = 0.01
-
-
-def encoded_pictures(rng: np.random.Generator) -> list[bytes]:
-    """Good pictures of every format, to be damaged."""
-
-    def encode(kind: str, mode: str = "RGB", **options) -> bytes:
-        size = tuple(int(side) for side in rng.integers(8, 120, 2))
-        pixels = rng.integers(0, 256, (6, 6, 4), np.uint8)
-        picture = Image.fromarray(pixels).resize(size).convert(mode)
-        if options.pop("animated", False):
-            options |= {"save_all": True, "append_images": [picture.rotate(90), picture.rotate(45)]}
-        file = io.BytesIO()
-        picture.save(file, kind, **options)
-        return file.getvalue()
-
-    turned = Image.Exif()
-    turned[0x0112] = 7
-    return [
-        encode("JPEG"),
-        encode("JPEG", progressive=True, exif=turned),
-        encode("JPEG", "L"),
-        encode("JPEG", "CMYK"),
-        encode("PNG"),
-        encode("PNG", "RGBA"),
-        encode("PNG", "P"),
-        encode("PNG", "1"),
-        encode("GIF", "P"),
-        encode("GIF", "P", animated=True, transparency=0),
-        encode("BMP"),
-        encode("BMP", "P"),
-        encode("WEBP", "RGBA"),
-        encode("WEBP", lossless=True),
-        encode("WEBP", animated=True),
-    ]
+SHOWN = 3
+"""Findings of a format that are printed."""
 
 
-def png(width: int, height: int, rows: int) -> bytes:
-    """A grey PNG that declares `height` rows and holds `rows`, all black."""
+@dataclass(frozen=True)
+class FuzzFlags:
+    """Damage files of every input format, and read them."""
 
-    def chunk(name: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + check
+    formats: tuple[str, ...] = ()
+    """Names of formats; by default all."""
+    mutations: int = 2000
+    """Damaged files of each format."""
+    first: int = 0
+    """The number of the first one."""
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes((width + 1) * rows), 9)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
-
-
-def largest_picture() -> bytes:
-    """49 million pixels in 50 kB: within the limit, so that they are decoded."""
-    return png(7_000, 7_000, 7_000)
+    def __post_init__(self):
+        if self.mutations < 1 or self.first < 0:
+            raise ValueError(f"received --mutations {self.mutations}; allowed: 1 or more")
 
 
-def bombs() -> list[bytes]:
-    """Small files that ask for much: declared sizes without pixels, and pixels within the limit."""
-    gif = bytearray(encoded_pictures(np.random.default_rng(0))[9])
-    gif[6:10] = struct.pack("<HH", 65_535, 65_535)
-    frame = bytearray(encoded_pictures(np.random.default_rng(0))[8])
-    place = frame.index(b"\x2c", 13 + 3 * 2 ** ((frame[10] & 7) + 1))
-    frame[place + 5 : place + 9] = struct.pack("<HH", 65_535, 65_535)
-    return [
-        png(60_000, 60_000, 10),
-        png(2**31 - 1, 2**31 - 1, 0),
-        largest_picture(),
-        bytes(gif),
-        bytes(frame),
-        b"BM" + bytes(12) + struct.pack("<IiiHHII", 40, 65_000, -65_000, 1, 24, 0, 0) + bytes(24),
-        b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\xff" * 10,
-    ]
+def fuzz(name: str, folder: Path, mutations: int, first: int = 0) -> dict:
+    """Damage the files of one format; return the counts of outcomes and the findings.
+
+    Args:
+        name: a name of `FORMATS`.
+        folder: an empty folder to work in.
+        mutations: how many damaged files.
+        first: the number of the first one.
+
+    Raises:
+        AssertionError: the whole file is not read.
+    """
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    from benchmarks.fuzzing.formats import FORMATS
+    from benchmarks.fuzzing.outcomes import outcomes_of
+
+    made = FORMATS[name]
+    path = made.make(folder)
+    whole = path.read_bytes()
+    with contextlib.redirect_stderr(io.StringIO()):  # imports take their time, so without a limit
+        outcomes = made.read(folder, path, whole)
+    if "read" not in outcomes:
+        raise AssertionError(f"the whole file of {name} is {outcomes}")
+    content = whole if made.inner is None else made.inner()
+    counts: Counter[str] = Counter()
+    findings = []
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(first, first + mutations):
+        damaged = mutated(content, f"{name} {number}")
+        path.write_bytes(made.wrap(damaged))
+        try:
+            found = outcomes_of(lambda damaged=damaged: made.read(folder, path, damaged))
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {error}"[:300]
+            findings.append(f"{number}: {told} ({Path(last.filename).name}:{last.lineno})")
+            continue
+        kind = next(k for k in ("error", "rejected", "read") if k in found or not found)
+        counts[kind] += 1
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+    return {"mutations": mutations, **counts, "findings": findings, "grown_mib": grown // 1024}
 
 
-def pictures(seed: int) -> Iterator[bytes]:
-    """Endless: good, truncated, flipped, spliced, random, with a magic number, bombs, empty."""
-    rng = np.random.default_rng(seed)
-    good, bomb = encoded_pictures(rng), bombs()
+def measure(flags: FuzzFlags) -> dict:
+    """Run the benchmark; return the figures.
 
-    def one() -> bytes:
-        return good[rng.integers(len(good))]
+    Raises:
+        ValueError: an unknown format.
+    """
+    from benchmarks.fuzzing.formats import FORMATS
 
-    def flipped() -> bytes:
-        data = bytearray(one())
-        for place in rng.integers(0, len(data), rng.integers(1, 20)):
-            data[place] ^= 1 << rng.integers(8)
-        return bytes(data)
-
-    def truncated() -> bytes:
-        data = one()
-        return data[: rng.integers(len(data))]
-
-    def spliced() -> bytes:
-        head, tail = one(), one()
-        return head[: rng.integers(len(head))] + tail[rng.integers(len(tail)) :]
-
-    kinds = (
-        one,
-        truncated,
-        truncated,
-        flipped,
-        flipped,
-        spliced,
-        lambda: rng.bytes(rng.integers(1, 2000)),
-        lambda: MAGICS[rng.integers(len(MAGICS))] + rng.bytes(rng.integers(0, 500)),
-        lambda: b"\0" * rng.integers(0, 50),
-    )
-    while True:
-        is_rare = rng.random() < RARE
-        yield bomb[rng.integers(len(bomb))] if is_rare else kinds[rng.integers(len(kinds))]()
+    for name in flags.formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    results = {}
+    started = time.monotonic()
+    names = flags.formats or tuple(FORMATS)
+    for name in progress(names, total=len(names), what="formats"):
+        with (
+            ProcessPoolExecutor(1, get_context("spawn")) as process,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            given = (name, Path(folder), flags.mutations, flags.first)
+            results[name] = process.submit(fuzz, *given).result()
+        one = results[name]
+        say(
+            f"{name:22} {one.get('read', 0):6,} read {one.get('rejected', 0):6,} rejected "
+            f"{one.get('error', 0):6,} errors {len(one['findings']):4} findings, memory "
+            f"+{one['grown_mib']} MiB"
+        )
+        for finding in one["findings"][:SHOWN]:
+            say(f"  {finding}")
+    total = sum(len(one["findings"]) for one in results.values())
+    seconds = round(time.monotonic() - started)
+    each = f"{flags.mutations:,} damaged files each"
+    say(f"{len(results)} formats, {each}: {total} findings, {seconds} s")
+    return {"formats": results, "findings": total, "seconds": seconds}
 
 
-def texts(seed: int) -> Iterator[bytes]:
-    """Endless: any code points, bytes that are not UTF-8, NUL, marks without letters, megabytes."""
-    rng = np.random.default_rng(seed)
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code: 1 when there are findings."""
+    return run("benchmarks.fuzz_inputs", Command(FuzzFlags, measure), argv)
 
-    def any_text() -> bytes:
-        points = rng.integers(0, 0x110000, rng.integers(0, 80))
-        return "".join(chr(p) for p in points if not 0xD800 <= p < 0xE000).encode()
 
-    words = (b"a photo of a dog.", "Größe ½ … 狗 ﷺ".encode(), b"[CLS] [SEP]", b"<|endoftext|>")
-    kinds = (
-        any_text,
-        any_text,
-        lambda: rng.bytes(rng.integers(0, 300)),
-        lambda: b"dog\0cat" * rng.integers(1, 20),
-        lambda: "e\u0301\u0300\u20e3".encode() * rng.integers(1, 200),
-        lambda: b"x" * rng.integers(1, 5000),
-        lambda: words[rng.integers(len(words))] * rng.integers(0, 30),
-        lambda: b" \t\r\n\xc2\xa0" * rng.integers(0, 100),
-    )
-    long = (
-        b"a" * 2**20,
-        b"dog " * 2**18,
-        rng.bytes(2**20),
-        "\u0301".encode() * 2**19,
-        b"!" * 2**20,
-    )
-    while True:
-        is_rare = rng.random() < RARE
-        yield long[rng.integers(len(long))] if is_rare else kinds[rng.integers(len(kinds))]()
+if __name__ == "__main__":
+    sys.exit(main())

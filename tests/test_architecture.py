@@ -21,7 +21,17 @@ WITHOUT_TENSORFLOW = ("evaluation/metrics", "evaluation/decisions")
 MOST_MODULES = 16
 # Used by all rooms, and using none.
 BASE = {
-    *("backend", "config_file", "console", "failures", "files", "naming", "plugins", "quiet"),
+    *(
+        "backend",
+        "config_file",
+        "console",
+        "failures",
+        "files",
+        "naming",
+        "plugins",
+        "quiet",
+        "text_lists",
+    ),
     "version",
 }
 # The public Python API stands with the commands: it may import anything.

@@ -55,11 +55,12 @@ def read_config(path: Path) -> tuple[dict[str, Any], str | None]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file at --config {path}")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"--config {path} cannot be read: {error}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"--config {path} cannot be read: {reason}") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"--config {path} must hold a mapping from names of flags to values")
     recipe = content.get(RECIPE)

@@ -18,6 +18,7 @@ from tfclip.evaluation.decisions.kept_calibration import refitted_thresholds
 from tfclip.evaluation.embedding.prompts import class_prompts
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import model_fingerprint
+from tfclip.text_lists import read_lines
 
 THRESHOLDS_FILE = "thresholds.json"
 _FIT = (
@@ -160,11 +161,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
             f"no labels file at {path}; --labels takes texts, a text file with one label per line, "
             "or the name of a set: fitted, voc (export: also none)"
         )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    return check_labels([line.strip() for line in lines if line.strip()], str(path))
+    return check_labels([line for line in read_lines(path) if line], str(path))
 
 
 def check_labels(labels: Sequence[str], origin: str) -> tuple[str, ...]:

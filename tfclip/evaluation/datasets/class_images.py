@@ -17,6 +17,7 @@ from tfclip.inputs.images import decode_picture, picture_views
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.naming import unknown
 from tfclip.sources.tfds import tfds_builder
+from tfclip.text_lists import read_lines
 
 SYNSET = re.compile(r"n\d{8}")
 
@@ -101,7 +102,8 @@ def named_classes(classes: LabelledClasses, path: Path | None) -> tuple[str, ...
     """
     count = len(classes.class_names)
     if path is not None:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        names = tuple(read_lines(path))
+        names = names[:-1] if names[-1] == "" else names  # after the last line break
         if len(names) != count or not all(names):
             raise ValueError(f"{path} has {len(names)} lines; needed: {count}, one name on each")
         return names

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfclip.evaluation.embedding.openai_templates import IMAGENET_TEMPLATES
 from tfclip.naming import unknown
+from tfclip.text_lists import read_lines
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "single": ("a photo of a {}.",),
@@ -43,8 +44,7 @@ def templates_by_name(name: str) -> tuple[str, ...]:
     if not path.is_file():
         error = unknown("templates", name, TEMPLATES)
         raise ValueError(f"{error}; or a text file with one prompt a line, {{}} for the class")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    lines = [line for line in lines if line]
+    lines = [line for line in read_lines(path) if line]
     if bad := [line for line in lines if line.count("{}") != 1]:
         raise ValueError(f"{path}: allowed are lines with one {{}}, received {bad[0][:100]!r}")
     if not lines:
@@ -108,19 +108,16 @@ def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file of synonyms at {path}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    lines = read_lines(path)
     synonyms: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
+        if not line or line.startswith("#"):
             continue
         name, _, word_list = (part.strip() for part in line.partition(":"))
         words = tuple(word.strip() for word in word_list.split(",") if word.strip())
         if not name or not words or name in synonyms:
             raise ValueError(
-                f"{path}, line {number}: received {line.strip()[:60]!r}; allowed: CLASS: word, "
+                f"{path}, line {number}: received {line[:60]!r}; allowed: CLASS: word, "
                 "word; each class once"
             )
         synonyms[name] = words

@@ -16,6 +16,7 @@ from tfclip.evaluation.report.json_files import FORMATS, check_format
 from tfclip.models.model_directory import model_directory, model_fingerprint
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference
+from tfclip.text_lists import read_lines
 
 NONE = "none"
 
@@ -185,11 +186,15 @@ class MultilabelFlags(VocFlags):
         """Return the classes to measure, None for all."""
         if self.class_names is None:
             return None
-        lines = self.class_names.read_text(encoding="utf-8-sig").splitlines()
-        names = tuple(line.strip() for line in lines if line.strip())
-        if len(set(names)) < len(names) or not names:
-            raise ValueError(f"{self.class_names} has no class, or one more than once")
-        return names
+        return read_class_names(self.class_names)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Return the lines of a file that are not blank; ValueError for a name twice, or none."""
+    names = tuple(line for line in read_lines(path) if line)
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"{path} has no class, or one more than once")
+    return names
 
 
 def check_run(path: Path) -> None:

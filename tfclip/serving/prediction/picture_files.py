@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tfclip.records.check import MAX_BYTES
 from tfclip.sources.image_folder import ENDINGS
+from tfclip.text_lists import read_lines
 
 _GLOB_SIGNS = "*?["
 _URL_SCHEMES = ("http", "https", "ftp", "s3", "gs", "data")
@@ -47,7 +48,7 @@ def find_pictures(words: Sequence[str], listed: Path | None = None) -> PictureFi
     for word in words:
         found += _meant(word, passed_over)
     if listed is not None:
-        found += _lines(listed)
+        found += listed_pictures(listed)
     paths = tuple(dict.fromkeys(found))
     if not paths:
         raise ValueError(
@@ -95,14 +96,11 @@ def _pictures_below(folders: Iterable[Path], passed_over: Counter) -> list[str]:
     return pictures
 
 
-def _lines(path: Path) -> list[str]:
+def listed_pictures(path: Path) -> list[str]:
+    """Return the lines of a list of pictures that are not blank."""
     if not path.is_file():
         raise FileNotFoundError(f"no list at {path}; --list takes a text file, one picture a line")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    return [line.strip() for line in lines if line.strip()]
+    return [line for line in read_lines(path) if line]
 
 
 def is_url(word: str) -> bool:

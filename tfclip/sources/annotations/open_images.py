@@ -115,6 +115,9 @@ class _Split:
                 key = f"open_images/{number}"
                 image = find_file(self.data, self.folders, f"{number}.jpg", self.stores)
                 present, groups = self._labels(number, self.index.positions(stable_hash(number)))
+                for name in present | groups:
+                    if not (name.isprintable() and 0 < len(name.strip()) <= 200):
+                        raise ValueError(f"invalid class name: {name!a:.100}")
                 if unknown := (present | groups) - set(place):
                     raise ValueError(f"the class {min(unknown)!a:.100} is not in --class-names")
             except ValueError as reason:

@@ -1,0 +1,1 @@
+"""Damaged and hostile inputs: how they are made, and what must come of them."""
