@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,14 @@ LEAST_PICTURES = 10
 LARGEST_SHARE = 0.25
 MOST_WORDS = 4096
 
+# Thai, Lao, Myanmar, Khmer, New Tai Lue to Tai Tham, kana, and Chinese characters.
+_NO_BLANKS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1980-\u1aaf"
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_JOINERS = "\u200c\u200d"
+"""Signs within words of Persian, Hindi and other languages."""
+
 
 @dataclass(frozen=True)
 class RecordWords:
@@ -25,11 +35,14 @@ class RecordWords:
         words: the chosen words, most frequent first.
         places: (N, M) int32, the positions in `words` of the words of each record, padded with -1.
         counts: the number of records in each shard, in the order of the rows.
+        without_blanks: the number of captions in scripts without blanks between words, of which
+            no word is found.
     """
 
     words: tuple[str, ...]
     places: np.ndarray
     counts: Sequence[int]
+    without_blanks: int = 0
 
     def look_up(self, rows: tf.Tensor) -> tf.Tensor:
         """Return the rows of `places` of records (B,) int64: (B, M) int32."""
@@ -38,13 +51,29 @@ class RecordWords:
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a caption, case folded; a word is a run of letters.
+    """Return the words of a caption, case folded; a word is a run of letters with their marks.
 
-    >>> words_of("Two dogs, 3 CATS")
-    ['two', 'dogs', 'cats']
+    Chinese, Japanese, Thai and other scripts that put no blanks between words have none: their
+    characters separate words.
+
+    >>> words_of("Two dogs, 3 CATS"), words_of("लाल किताब, 犬 dog")
+    (['two', 'dogs', 'cats'], ['लाल', 'किताब', 'dog'])
     """
-    letters = (character if character.isalpha() else " " for character in text.casefold())
-    return "".join(letters).split()
+    if text.isascii():
+        text = text.casefold()
+    else:
+        text = _NO_BLANKS.sub(" ", unicodedata.normalize("NFC", text).casefold())
+    letters = (character if character.isalpha() or _joins(character) else " " for character in text)
+    return [word for word in "".join(letters).split() if any(map(str.isalpha, word))]
+
+
+def _joins(character: str) -> bool:
+    return character in _JOINERS or unicodedata.category(character).startswith("M")
+
+
+def has_no_blanks(text: str) -> bool:
+    """Return whether a text is, in part, in a script without blanks between words."""
+    return not text.isascii() and _NO_BLANKS.search(text) is not None
 
 
 def record_words(captions: Iterable[Sequence[str]], counts: Sequence[int]) -> RecordWords:
@@ -60,7 +89,10 @@ def record_words(captions: Iterable[Sequence[str]], counts: Sequence[int]) -> Re
     Raises:
         ValueError: no word is frequent enough.
     """
-    of_records = [{word for text in texts for word in words_of(text)} for texts in captions]
+    of_records, without_blanks = [], 0
+    for texts in captions:
+        of_records.append({word for text in texts for word in words_of(text)})
+        without_blanks += sum(map(has_no_blanks, texts))
     pictures = Counter(word for words in of_records for word in words)
     most = LARGEST_SHARE * len(of_records)
     chosen = [
@@ -71,11 +103,13 @@ def record_words(captions: Iterable[Sequence[str]], counts: Sequence[int]) -> Re
     if not chosen:
         raise ValueError(
             f"no word is in the captions of {LEAST_PICTURES} pictures or more and of at most "
-            f"{LARGEST_SHARE:.0%} of the {len(of_records)}; train with --word-weight 0"
+            f"{LARGEST_SHARE:.0%} of the {len(of_records)}"
+            + (f", and {without_blanks:,} captions have no blanks" if without_blanks else "")
+            + "; train with --word-weight 0"
         )
     place = {word: at for at, word in enumerate(chosen)}
     rows = [sorted(place[word] for word in words if word in place) for words in of_records]
     places = np.full((len(rows), max(map(len, rows))), -1, np.int32)
     for row, positions in enumerate(rows):
         places[row, : len(positions)] = positions
-    return RecordWords(tuple(chosen), places, tuple(counts))
+    return RecordWords(tuple(chosen), places, tuple(counts), without_blanks)

@@ -36,6 +36,12 @@ def make_tagging_loss(
         for record in listed.as_numpy_iterator()
     )
     words = record_words(captions, shard_counts(records, split))
+    if words.without_blanks:
+        say(
+            f"note: no words were found in {words.without_blanks:,} captions of {records}:{split} "
+            "in scripts without blanks (Chinese, Japanese, Thai, ...); the tagging loss, "
+            "--word-weight, does not learn from them, the contrastive loss does"
+        )
     tokens = trained.tokenizer([PROMPT.format(word) for word in words.words])
     mask = tf.cast(tokens["text_mask"], tf.int32)
     # A prompt is far shorter than the context, and padding is computed as well.
