@@ -27,6 +27,7 @@ BASE = {
         "console",
         "failures",
         "files",
+        "flag_errors",
         "naming",
         "plugins",
         "quiet",

@@ -142,6 +142,16 @@ def dry(words, capsys) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+def test_a_flag_that_is_a_mapping_is_read_back(tmp_path):
+    lists = {"train": "a.txt", "val": "b.txt"}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"source": {"id_lists": lists, "cautious": True}}))
+    flags, _ = read_config(path)
+    assert flags == {"id_lists": lists, "cautious": True}
+    assert words_of(flags, []) == "--id-lists train a.txt val b.txt --cautious".split()
+    assert words_of({"id_lists": {}}, []) == []
+
+
 def test_packing_is_planned_and_read_back(drawn_sets, tmp_path, capsys):
     words = ["make_records", "flickr8k", "--data", drawn_sets / "flickr8k", "--out"]
     planned = dry([*words, tmp_path / "r", "--shards", "2", "--seed", "3"], capsys)

@@ -75,11 +75,12 @@ def test_a_word_selects_behind_another_word(capsys):
     ("argv", "told"),
     [
         (["runs/a", "--size", "0"], f"received --size 0, for a name as long as {'x' * 200}"),
-        (["runs/a", "--size", "many"], "--size"),
-        (["runs/a", "--size"], "--size"),
-        (["runs/a", "--sise", "3"], "--sise"),
+        (["runs/a", "--size"], "error: --size needs a value; see"),
         ([], "error: missing: RUN; see python -m tfclip.x --help\n"),
-        (["runs/a", "more"], "more"),
+        (["r", "--sise", "4"], "error: unknown: --sise; did you mean --size?; see"),
+        (["r", "s"], "error: more arguments than the command takes: s; see"),
+        (["--sise", "4"], "error: missing: RUN; see python -m tfclip.x --help\n"),
+        (["r", "--size", "x"], "error: --size: received 'x', allowed: a whole number; see"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(capsys, argv, told):

@@ -114,6 +114,7 @@ def test_a_damaged_shard_is_named(training_records, tmp_path, capsys):
         (["shaps", "--records", "x", "--run", "y"], "shapes"),
         (["shapes", "--records", "missing", "--run", "y"], "make_records"),
         (["shapes", "--run", "y"], "records"),
+        (["shapes", "--records", "--run", "y"], "--records needs at least one DIR"),
         (["shapes", "--records", "x", "--run", "y", "--image-tower", "resnet"], "efficientnet-b0"),
         (["shapes", "--records", "x", "--run", "y", "--text-tower", "bart"], "bert"),
         (["shapes", "--records", "x", "--run", "y", "--batch-size", "1"], "--batch-size"),

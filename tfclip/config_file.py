@@ -13,6 +13,8 @@ OPTION = "--config"
 RECIPE = "recipe"
 # Flags that are repeated for each value instead of taking several values.
 REPEATED = {"callback"}
+# Flags whose value is a mapping itself, not a group of flags.
+MAPPINGS = {"id_lists"}
 # Flags of today by the names that files of earlier runs have for them.
 RENAMED = {
     "lock": "freeze",
@@ -74,7 +76,8 @@ def _flattened(flags: Any, path: Path) -> dict[str, Any]:
         raise ValueError(f"--config {path} must hold a mapping from names of flags to values")
     flat: dict[str, Any] = {}
     for name, value in flags.items():
-        inner = _flattened(value, path) if isinstance(value, Mapping) else {str(name): value}
+        is_group = isinstance(value, Mapping) and str(name).replace("-", "_") not in MAPPINGS
+        inner = _flattened(value, path) if is_group else {str(name): value}
         for key, one in inner.items():
             key = key.replace("-", "_")
             if key in flat:
@@ -121,6 +124,9 @@ def words_of(flags: Mapping[str, Any], given: Sequence[str], without: Sequence[s
             words += [word for one in value for word in (f"--{flag}", str(one))]
         elif isinstance(value, list | tuple):
             words += [f"--{flag}", *map(str, value)]
+        elif isinstance(value, Mapping):
+            if value:
+                words += [f"--{flag}", *(str(word) for pair in value.items() for word in pair)]
         else:
             words += [f"--{flag}", str(value)]
     return words

@@ -26,7 +26,6 @@ import inspect
 import io
 import json
 import math
-import re
 import sys
 import time
 import traceback
@@ -39,6 +38,7 @@ from tqdm import tqdm
 from tfclip.backend import backend_problem
 from tfclip.config_file import read_config, take_config, words_of
 from tfclip.failures import is_users, notes, one_line, quiet_destructors
+from tfclip.flag_errors import describe_mistakes
 from tfclip.naming import unknown
 from tfclip.quiet import quiet_tensorflow
 
@@ -205,30 +205,8 @@ def _parse(prog: str, command: Command, argv: list[str]) -> Any:
         mistake = _cause(stop)
         if mistake is not None:
             raise mistake from None
-        text = boxed.getvalue()
-        message = _missing(text, flags_type) or _unboxed(text)
+        message = describe_mistakes(boxed.getvalue(), flags_type)
         raise ValueError(f"{message}; see python -m {prog} --help") from None
-
-
-def _missing(text: str, flags_type: type) -> str | None:
-    """Name the missing arguments that tyro lists in a box; None if that is not all it says."""
-    lines = _lines(text)
-    if not (lines and "Missing from" in lines[0]) or "Unrecognized" in text:
-        return None
-    # Sections are indented by 2, arguments by 6, their help by 10.
-    names = [line.strip() for line in lines if re.match(r" {6}\S", line)]
-    names = [name for name in names if not name.endswith("--help")]
-    flags = [name for name in names if name.startswith("-")]
-    # Positional arguments are filled in order: the last ones of the required are missing.
-    required = [
-        field.name.upper()
-        for field in dataclasses.fields(flags_type)
-        if "Positional" in str(field.type)
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    count = len(names) - len(flags)
-    return f"missing: {', '.join([*required[len(required) - count :], *flags])}"
 
 
 def _cause(stop: BaseException) -> Exception | None:
@@ -240,22 +218,6 @@ def _cause(stop: BaseException) -> Exception | None:
             return error
         error = error.__context__
     return None
-
-
-def _unboxed(text: str) -> str:
-    """Return the first sentences of a message that tyro drew in a box, in one line."""
-    sentences = []
-    for line in map(str.strip, _lines(text)):
-        if line.startswith(("For full helptext", "Argument helptext", "Got errors")):
-            break
-        sentences.append(line if line.strip("─-") else ";")
-    return " ".join(" ".join(sentences).replace(" ;", ";").strip("; .").split())
-
-
-def _lines(text: str) -> list[str]:
-    """The lines within a box of tyro, without its title; the box may be drawn with blanks."""
-    lines = [line.replace("│", " ").rstrip() for line in text.splitlines()]
-    return [line for line in lines if line.startswith("  ")]
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

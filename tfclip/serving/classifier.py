@@ -22,7 +22,7 @@ from tfclip.text_lists import read_lines
 
 THRESHOLDS_FILE = "thresholds.json"
 _FIT = (
-    "Fit them with: python -m tfclip.evaluate RUN voc --records DIR --calibrate SPLIT, or pass "
+    "Fit them with: python -m tfclip.evaluate RUN multilabel --records DIR --calibrate SPLIT, or pass "
     "--thresholds none"
 )
 

@@ -94,7 +94,7 @@ def _open_run(path: Path, question: Question) -> OpenedClassifier:
     if not question.texts and not (path / THRESHOLDS_FILE).is_file():
         raise ValueError(
             f"no labels: give --labels, or fit thresholds for classes with: python -m "
-            f"tfclip.evaluate {path} voc --records DIR"
+            f"tfclip.evaluate {path} multilabel --records DIR"
         )
     if question.texts:
         model = load_model(path)

@@ -31,6 +31,8 @@ def preflight(name: str, recipe: Recipe, flags: FitFlags) -> None:
         FileNotFoundError: files that are not there, all of them, with where they come from.
         ValueError: a split that the records do not have, or another run in the place of this one.
     """
+    if not flags.records:
+        raise ValueError("--records needs at least one DIR or DIR:SPLIT")
     if missing := list(_missing(name, recipe, flags)):
         raise FileNotFoundError("; ".join(missing))
     images = sum(_images(reference, "train") for reference in flags.records)
