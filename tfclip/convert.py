@@ -66,7 +66,8 @@ def convert(flags: ConvertFlags) -> dict:
     )
     if scale > 100.01:  # OpenAI stores ln 100 in float32, which is a little more
         say(f"note: the logit scale {scale:.1f} is kept; training would clamp it to 100")
-    say(f"evaluate it with: python -m tfclip.evaluate {flags.run} multilabel --data VOCdevkit/VOC2007")
+    evaluate = f"python -m tfclip.evaluate {flags.run} multilabel"
+    say(f"evaluate it with: {evaluate} --data VOCdevkit/VOC2007")
     return {
         "run": str(flags.run),
         "source": str(path),

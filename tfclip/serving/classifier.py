@@ -22,8 +22,8 @@ from tfclip.text_lists import read_lines
 
 THRESHOLDS_FILE = "thresholds.json"
 _FIT = (
-    "Fit them with: python -m tfclip.evaluate RUN multilabel --records DIR --calibrate SPLIT, or pass "
-    "--thresholds none"
+    "Fit them with: python -m tfclip.evaluate RUN multilabel --records DIR --calibrate SPLIT, or "
+    "pass --thresholds none"
 )
 
 
