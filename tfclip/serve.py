@@ -110,15 +110,18 @@ class RunFlags:
 
 def run_server(flags: RunFlags) -> dict:
     """Serve until SIGTERM or Ctrl-C."""
+    from tfclip.serving.server.startup import check_startup
+
+    access, options = flags.access, flags.options()
+    check_startup(options)
     from tfclip.serving.server.run import Addresses, Server
 
-    access = flags.access
     if not access.is_loopback() and access.token is None:
         say(
             f"warning: everyone who can reach {access.host} can use this server; restrict it with "
             "--token and --tls-cert"
         )
-    server = Server(flags.options(), say)
+    server = Server(options, say)
     server.load()
     addresses = []
 

@@ -42,26 +42,43 @@ PREDICT = "/v1/models/tfclip:predict"
         (["EXPORT", "--model", "a/b"], "--model a/b; allowed: letters"),
         (["EXPORT", "--allow-origin", "example.org"], "scheme and host"),
         (["EXPORT", "--token", "@nowhere"], "no token file at nowhere"),
+        (["EXPORT", "--token", "schlüssel"], "--token of other characters; allowed: printable"),
+        (["EXPORT", "--tls-cert", "no.pem", "--tls-key", "no.pem"], "no TLS file at no.pem"),
+        (
+            ["EXPORT", "--tls-cert", "BAD", "--tls-key", "BAD"],
+            "bad.pem, which cannot be used",
+        ),
+        (["EXPORT", "--port", "TAKEN"], "cannot listen on 127.*in use; choose another --port"),
+        (["EXPORT", "--grpc-port", "TAKEN"], "cannot listen on .*choose another --grpc-port"),
+        (
+            ["EXPORT", "--host", "192.0.2.1"],
+            "--host 192.0.2.1, which is no address",
+        ),
+        (["EXPORT", "--index", "nowhere.npy"], "no index at nowhere.npy.*tfclip.search index"),
+        (["BAD"], "holds no version.*tfclip.export RUN --out DIR"),
         (["EMPTY"], "holds no version.*tfclip.export RUN --out"),
     ],
 )
-def test_mistakes_are_told_in_one_line(flags, said, exported, tiny_run, tmp_path, capsys):
+def test_mistakes_are_told_in_one_line(
+    flags, said, exported, tiny_run, tmp_path, capsys, monkeypatch
+):
+    # All of them before TensorFlow and the model are loaded.
+    monkeypatch.setitem(sys.modules, "tfclip.serving.server.run", None)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.pem").write_text("no certificate")
     places = {"EXPORT": exported, "RUN": tiny_run, "EMPTY": tmp_path / "empty"}
-    words = [str(places.get(word, word)) for word in flags]
-    assert serve.main(["run", *words]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: ")
-    assert re.search(said, error)
-
-
-def test_a_taken_port_is_told(exported, start_server):
+    places["BAD"] = tmp_path / "bad.pem"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = taken.getsockname()[1]
-        flags = [str(exported), "--port", str(port), "--grpc-port", "-1", "--no-warm-up"]
-        assert serve.main(["run", *flags]) == 2
+        places["TAKEN"] = taken.getsockname()[1]
+        words = [str(places.get(word, word)) for word in flags]
+        if not {"--port", "--grpc-port"} & set(words):
+            words += ["--port", "0", "--grpc-port", "0"]
+        assert serve.main(["run", *words]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert re.search(said, error)
 
 
 def test_only_this_machine_can_connect_by_default():

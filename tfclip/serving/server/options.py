@@ -102,8 +102,12 @@ class Access:
         for host in self.allow_host:
             if not _HOST_NAME.fullmatch(host):
                 raise ValueError(f"received --allow-host {host}; allowed: a name without port")
-        if self.token is not None and not self.secret():
+        secret = self.secret()
+        if secret == "":
             raise ValueError("the --token is empty")
+        # Only such characters pass unchanged through a header of HTTP and the metadata of gRPC.
+        if secret is not None and not (secret.isascii() and secret.isprintable()):
+            raise ValueError("received a --token of other characters; allowed: printable ASCII")
 
     def secret(self) -> str | None:
         """The token itself, read from its file where @FILE was given.
@@ -116,7 +120,7 @@ class Access:
         path = Path(self.token[1:])
         if not path.is_file():
             raise FileNotFoundError(f"no token file at {path}")
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
 
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can connect."""

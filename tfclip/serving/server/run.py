@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from tfclip.serving.server.page_api.endpoints import PageApi
 from tfclip.serving.server.page_api.search import PageSearch
 from tfclip.serving.server.predict import PredictService
 from tfclip.serving.server.rest_api import RestApi
+from tfclip.serving.server.startup import bind
 from tfclip.serving.server.versions import ModelVersions
 
 # The most threads that call the model (one per core), as in deploy/batching_parameters.txt.
@@ -130,12 +130,7 @@ class Server:
             ssl_certfile=access.tls_cert,
             ssl_keyfile=access.tls_key,
         )
-        try:
-            bound = _bind(access.host, access.port)
-        except OSError as error:
-            raise OSError(
-                f"cannot listen on {access.host}:{access.port}: {error}. See --port"
-            ) from None
+        bound = bind(access.host, access.port, "--port")
         rest_port = bound.getsockname()[1]
         grpc_server, grpc_port, services = None, None, None
         if access.grpc_port >= 0:
@@ -191,21 +186,6 @@ class Server:
         )
         app.router.redirect_slashes = False
         return app
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind a socket; uvicorn's own function ends the process if the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small packets immediately only if the protocol is named; otherwise each answer
-    # waits 40 ms for an acknowledgement.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 
 class _QuietServer(uvicorn.Server):

@@ -24,6 +24,7 @@ from tfclip.serving.operating_points import OPERATING_POINTS
 from tfclip.serving.saved_model import load_card, load_signatures
 from tfclip.serving.server.batch_queue import return_memory
 from tfclip.serving.server.refusals import Refused
+from tfclip.serving.server.startup import find_versions, need_versions
 from tfclip.serving.warmup import can_warm_up, example_inputs, read_warmup_requests, replay
 
 START, LOADING, AVAILABLE, UNLOADING, END = range(10, 51, 10)
@@ -101,12 +102,7 @@ class ModelVersions:
             FileNotFoundError: there is no version.
             ValueError: it cannot be loaded.
         """
-        found = self._found()
-        if not found:
-            raise FileNotFoundError(
-                f"{self._folder} holds no version (1, 2, ... with saved_model.pb). Make one with: "
-                f"python -m tfclip.export RUN --out {self._folder}"
-            )
+        found = need_versions(self._folder)
         number = max(found)
         self._load(number, found[number])
         if self._current is None:
@@ -157,27 +153,9 @@ class ModelVersions:
                 version.in_use -= 1
                 version.idle.notify_all()
 
-    def _found(self) -> dict[int, Path]:
-        """The complete versions in the folder, by number."""
-        folder = self._folder.resolve()
-        if (folder / "saved_model.pb").is_file():
-            return {int(folder.name) if folder.name.isdigit() else 1: folder}
-        try:
-            paths = list(folder.iterdir())
-        except OSError:
-            return {}
-        return {
-            int(path.name): path
-            for path in paths
-            if path.name.isascii()
-            and path.name.isdigit()
-            and len(path.name) <= 18
-            and (path / "saved_model.pb").is_file()
-        }
-
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_seconds):
-            found = self._found()
+            found = find_versions(self._folder)
             highest = max(found, default=0)
             if highest > self.current().number and self._changed(highest, found[highest]):
                 self._load(highest, found[highest])
