@@ -103,6 +103,8 @@ NEEDS = {
     r"make_records score ": "several shards and minutes; tests/test_score_records.py",
     r"fit RECIPE": "a pattern, not a command",
     r"fit laptop .*--image-weights": "pretrained weights",
+    r"fit shapes .*--replicas 0": "GPUs",
+    r"fit shapes .*--micro-batch": "a batch of 1,024; tests/training has smaller ones",
     r"fit visual-genome ": "ImageNet and BERT weights",
     r"evaluate runs/vg sts": "STS-B, STS or SICK",
     r"evaluate runs/vg classification": "a folder of class folders",
@@ -150,6 +152,7 @@ def sandbox(drawn_sets, tiny_run, picture_bytes, tmp_path_factory) -> Path:
         "COCO": "coco",
         "VG": "visual_genome",
         "VOCdevkit/VOC2007": "voc",
+        "drawn/voc": "voc",
     }.items():
         (place / name).parent.mkdir(exist_ok=True)
         shutil.copytree(drawn_sets / drawn, place / name)

@@ -111,6 +111,15 @@ def test_the_licence_is_apache_and_what_came_from_elsewhere_is_named():
     assert setup()["metadata"]["license"] == "Apache-2.0"
 
 
+def test_the_address_of_the_project_is_the_same_everywhere():
+    project = setup()["metadata"]
+    address = project["url"]
+    assert f"repository-code: {address}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"{address}/blob/main/CHANGELOG.md" in project["project_urls"]
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert re.findall(r"https://\S*?tfclip(?=`)", contributing)[0] == address
+
+
 def test_the_console_command_lists_every_command(capsys):
     commands = {
         path.stem
