@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
-from tfclip.evaluation.tasks.retrieval import HITS, _hits
+from tfclip.evaluation.tasks.retrieval import HITS, _hits, _report_shared
 
 # Rows are pictures, columns captions; captions 0 and 1 belong to picture 0, 2 and 3 to 1, ...
 SIMILAR = np.array(
@@ -209,3 +209,10 @@ def test_a_caption_whose_picture_is_missed_shows_it_with_its_rank():
         assert right["row"] == order[place]
         assert right.get("rank") == (place + 1 if place >= HITS else None)
         assert len(hits) == HITS + (place >= HITS)
+
+
+def test_shared_captions_are_reported_once_for_each_split(capsys):
+    for records in ("a:val", "a:val", "b:val"):
+        _report_shared(2, 1656, records)
+    _report_shared(0, 10, "c:val")
+    assert capsys.readouterr().err.count("2 of 1,656 captions belong to several pictures") == 2

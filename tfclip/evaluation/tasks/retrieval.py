@@ -26,6 +26,8 @@ from tfclip.records.reader import read_split
 
 QUERIES, HITS = 6, 4
 """The number of example captions on the report page, and of pictures for each."""
+# Splits whose shared captions were reported in this process.
+_reported: set[str] = set()
 
 
 def evaluate_retrieval(
@@ -80,12 +82,7 @@ def evaluate_retrieval(
     image_of_text = np.repeat(np.arange(len(counts)), counts)
     text_id = caption_id(tf.constant(every, tf.string)).numpy()
     figures = retrieval_metrics(images, texts, image_of_text, text_id, chunk=chunk)
-    several = _shared(image_of_text, text_id)
-    if several:
-        say(
-            f"{several:,} of {len(every):,} captions belong to several pictures; each of these "
-            "pictures counts as correct"
-        )
+    _report_shared(_shared(image_of_text, text_id), len(every), f"{manifest.fingerprint()}:{split}")
     if examples is not None:
         query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
         hits = []
@@ -95,6 +92,17 @@ def evaluate_retrieval(
             hits += _hits(images, texts[at], right, caption)
         write_examples(examples, _drawn(hits, directory, split))
     return {**figures, "records": str(directory), "split": split}
+
+
+def _report_shared(shared: int, captions: int, records: str) -> None:
+    """Say how many captions belong to several pictures, once for each split in a process: a
+    training run measures the same split after every epoch."""
+    if shared and records not in _reported:
+        _reported.add(records)
+        say(
+            f"{shared:,} of {captions:,} captions belong to several pictures; each of these "
+            "pictures counts as correct"
+        )
 
 
 def _shared(image_of_text: np.ndarray, text_id: np.ndarray) -> int:
