@@ -139,7 +139,7 @@ def test_a_given_vocabulary_is_taken(pack, tmp_path):
 def test_a_given_vocabulary_may_be_cased_or_learnt_elsewhere(pack, tmp_path):
     (tmp_path / "words.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\nThe\n")
     code, _, err = pack("--vocab", tmp_path / "words.txt")
-    assert code == 0 and "words.txt is cased: texts keep their case and their marks" in err
+    assert code == 0 and "words.txt is cased: texts keep their case and accents" in err
     tokenizer = tokenizer_of([tmp_path / "out"], []).with_context_length(4)
     assert tokenizer(["The the"])["token_ids"].numpy().tolist() == [[2, 5, 4, 3]]
     assert pack(out="learnt")[0] == 0

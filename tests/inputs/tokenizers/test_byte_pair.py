@@ -87,8 +87,8 @@ def test_a_tokenizer_comes_back_from_its_folder(tmp_path):
         (b"a b\na b\n", "merge 2, 'a b'"),
         (b"#version: 0.2\na b\nab cd\n", "merge 2, 'ab cd'"),
         (b"[PAD]\n[UNK]\n", "merge 1, '\\[PAD\\]'"),
-        (b"\x1f\x8b\x08broken", "damaged or no list of merges"),
-        (b"\xff\xfe", "damaged or no list of merges"),
+        (b"\x1f\x8b\x08broken", "damaged or not a list of merges"),
+        (b"\xff\xfe", "damaged or not a list of merges"),
     ],
 )
 def test_files_that_are_no_merges_are_refused(tmp_path, content, told):

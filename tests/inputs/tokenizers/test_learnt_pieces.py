@@ -188,9 +188,9 @@ def test_other_models_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="the SentencePiece model cannot be read"):
         LearntPieceTokenizer(b"\n\0garbage", 8)
     later = model.replace(b"[RULES-1-LOWER]", b"[RULES-2-LOWER]")
-    with pytest.raises(ValueError, match="learnt by version 2 of the text rules"):
+    with pytest.raises(ValueError, match="learnt with version 2 of the text rules"):
         LearntPieceTokenizer(later, 8)
-    with pytest.raises(ValueError, match="of another program"):
+    with pytest.raises(ValueError, match="made by another program"):
         LearntPieceTokenizer(model.replace(b"[RULES-1-LOWER]", b"[RULES-X-LOWER]"), 8)
     (tmp_path / "vocab.model").write_bytes(model)
     assert isinstance(tokenizer_from_file(tmp_path / "vocab.model", 8), LearntPieceTokenizer)

@@ -82,7 +82,7 @@ def test_equal_vocabularies_are_one_and_others_are_learnt_together(learnt, tmp_p
     same = tokenizer_of([learnt[0], learnt[0]], [])
     assert same.model == (learnt[0] / "vocab.model").read_bytes()
     both = tokenizer_of(learnt, files)
-    assert "learnt one of" in capsys.readouterr().err
+    assert "learnt a new one of" in capsys.readouterr().err
     assert isinstance(both, LearntPieceTokenizer)
     words = ["red", "dog", "dừa", "dứa"]
     assert both.token_counts(words).numpy().tolist() == [3] * 4

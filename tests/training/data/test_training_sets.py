@@ -63,7 +63,7 @@ def test_several_sets_train_together_and_are_counted(sets, tmp_path, capsys, sma
     assert main([*words, "--run", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().err
     assert "one:train: 12 pictures, 25.0% of the examples" in told
-    assert "different vocabularies: learnt one of" in told
+    assert "different vocabularies: learnt a new one of" in told
     rows = list(csv.DictReader((tmp_path / "run/log.csv").open()))
     mixture = Mixture((("x",), ("y",)), (1, 3), (9, 9))
     for row, step in zip(rows, (4, 6), strict=True):

@@ -1,4 +1,4 @@
-"""Ids of pieces become rows of one length: a start, the pieces, an end, padding."""
+"""Frames the ids of pieces as rows of one length: start, pieces, end, padding."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import tensorflow as tf
 def frame_rows(
     pieces: tf.RaggedTensor, context_length: int, *, start: int, end: int, pad: int
 ) -> dict[str, tf.Tensor]:
-    """Frame `pieces` (N,None) int32: token_ids (N,L) int32 and text_mask (N,L) bool.
+    """Return token_ids (N,L) int32 and text_mask (N,L) bool of `pieces` (N,None) int32.
 
-    A row is start, pieces, end, padding; the mask is true up to the end. A text with more pieces
-    than fit is cut.
+    A row is start, pieces, end, padding; the mask is true up to the end. Rows with more pieces than
+    fit are cut.
 
     Args:
-        pieces: ids.
-        context_length: L.
-        start, end, pad: ids.
+        pieces: the ids of each text.
+        context_length: L, the length of each row.
+        start, end, pad: the ids of these tokens.
     """
     room = context_length - 2
     counts = tf.minimum(tf.cast(pieces.row_lengths(), tf.int32), room)[:, None]
-    # Padded first and framed after: joining ragged rows takes twice as long.
+    # Padding first, then framing: concatenating ragged rows takes twice as long.
     padded = pieces.to_tensor(pad, shape=[None, room])
     padded = tf.pad(padded, [[0, 0], [1, 1]], constant_values=pad)
     place = tf.range(context_length)[None]

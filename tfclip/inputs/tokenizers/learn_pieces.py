@@ -1,4 +1,4 @@
-"""Learning a vocabulary of pieces from captions, by SentencePiece's byte-pair encoding."""
+"""Learns a vocabulary of pieces from captions by SentencePiece's byte-pair encoding."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ from tfclip.inputs.tokenizers.learnt_pieces import SPECIALS, rules_token
 from tfclip.inputs.tokenizers.text_rules import character_rules, normalize
 
 BYTES = 256
-# [PAD] [UNK] [CLS] [SEP], the token of the rules, the bytes.
+# [PAD] [UNK] [CLS] [SEP], the token that names the text rules, the bytes.
 FIXED = len(SPECIALS) + 1 + BYTES
-# SentencePiece passes over lines that are longer; a word has a line. It takes time to learn from.
+# SentencePiece skips longer lines, and each word is a line. Long words take long to learn from.
 LONGEST_WORD = 16_384
 LEAST_COUNT = 2
 NO_WORD = "."
-# Of the library: errors, which are raised as well.
+# The library's log level of errors, which it also raises.
 QUIET = 2
 
 
 def learn_pieces(captions: Iterable[str], size: int, *, lowercase: bool = True) -> bytes:
-    """Learn the pieces of a vocabulary of at most `size`, the same for the same captions.
+    """Learn a vocabulary of at most `size` pieces; deterministic for the same captions.
 
-    The most frequent pair of neighbours within a word is joined into a piece, again and again
-    (Sennrich et al. 2016, arXiv 1508.07909), until `size` is reached or no pair occurs twice; in
-    scripts without blanks a word may be a sentence. The characters take at most half of what the
-    256 bytes leave of `size`; the rarest of them are spelt in bytes.
+    The most frequent pair of neighbouring pieces within a word is merged repeatedly (Sennrich et
+    al. 2016, arXiv 1508.07909), until `size` is reached or no pair occurs twice; in scripts without
+    spaces a word may be a sentence. Characters take at most half of `size` without the 256 bytes
+    and the special tokens; rarer characters are encoded as bytes.
 
     Args:
-        captions: read once, held only as counts of words.
-        size: upper bound; fewer pieces come back when the captions hold no more.
-        lowercase: False keeps upper and lower case apart.
+        captions: the texts, read once; only word counts are held in memory.
+        size: upper bound; there are fewer pieces when the captions contain no more.
+        lowercase: False for a cased vocabulary.
 
     Returns:
         The model of a `LearntPieceTokenizer`.
 
     Raises:
-        ValueError: there is no word in the captions, or `size` leaves no room for characters.
+        ValueError: the captions contain no word, or `size` leaves no room for characters.
     """
     sentencepiece.set_min_log_level(QUIET)
     room = (size - FIXED) // 2
     if room < 1:
         raise ValueError(
-            f"vocabulary size {size} is too small: {FIXED} are bytes and special tokens, and the "
-            "characters need some; try 8000"
+            f"vocabulary size {size} is too small: {FIXED} entries are bytes and special tokens, "
+            "and characters need more; try 8000"
         )
     words = count_words(captions, lowercase)
     if not words:
         raise ValueError("no words to learn a vocabulary from: all captions are empty")
-    # Without a frequent character there is nothing to join, and all is spelt in bytes.
+    # Without a frequent character nothing can be merged, and every word is encoded as bytes.
     words = _without_rare(words, room) or Counter([NO_WORD])
     model = _train(words, size, lowercase)
     needed = _needed(model, words)
@@ -61,17 +61,17 @@ def learn_pieces(captions: Iterable[str], size: int, *, lowercase: bool = True) 
 
 
 def count_words(captions: Iterable[str], lowercase: bool) -> Counter[str]:
-    """Count the words of `captions`, as the tokenizer normalises and parts them."""
-    found: Counter[bytes] = Counter()
+    """Return the frequencies of the words of `captions`, split as by the tokenizer."""
+    raw_words: Counter[bytes] = Counter()
     captions = iter(captions)
-    while some := list(islice(captions, 8192)):
-        for text in normalize(tf.constant(some, tf.string)).numpy():
-            found.update(text.split())
+    while chunk := list(islice(captions, 8192)):
+        for text in normalize(tf.constant(chunk, tf.string)).numpy():
+            raw_words.update(text.split())
     normalizer = sentencepiece.SentencePieceNormalizer(
         norm_map=character_rules(lowercase), add_dummy_prefix=False, escape_whitespaces=False
     )
     words: Counter[str] = Counter()
-    for word, count in found.items():
+    for word, count in raw_words.items():
         for part in normalizer.normalize(word.decode()).split(" "):
             words[part] += count
     del words[""]
@@ -79,7 +79,7 @@ def count_words(captions: Iterable[str], lowercase: bool) -> Counter[str]:
 
 
 def _without_rare(words: Counter[str], room: int) -> Counter[str]:
-    """Cut words at the characters that are left to the bytes: seen once, or beyond `room`."""
+    """Split words at the characters that are encoded as bytes: those seen once or beyond `room`."""
     seen: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
@@ -124,10 +124,10 @@ def _train(words: Counter[str], size: int, lowercase: bool) -> bytes:
 
 
 def _needed(model: bytes, words: Counter[str]) -> int | None:
-    """The size that holds all pieces of which the words have two or more; None for this one.
+    """Return the size with all pieces that the words use at least twice; None if it is this one.
 
-    Pieces are in the order in which they were joined, characters last: what comes after the last
-    frequent one was joined for a word seen once, or is never used.
+    Pieces are in the order of their merges, with the characters last: pieces after the last
+    frequent one come from words seen once, or are never used.
     """
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
     uses: Counter[int] = Counter()
@@ -142,5 +142,5 @@ def _needed(model: bytes, words: Counter[str]) -> int | None:
 
 
 def _joined(pieces: sentencepiece.SentencePieceProcessor) -> Iterator[int]:
-    """The ids of the pieces of two characters or more."""
+    """Return the ids of the pieces of two characters or more."""
     return (at for at in range(FIXED, len(pieces)) if len(pieces.id_to_piece(at)) > 1)

@@ -1,4 +1,4 @@
-"""The tokenizer of learnt vocabularies: byte-pair pieces of any script, eagerly or in a graph."""
+"""The tokenizer of learnt vocabularies: byte-pair pieces for any script, eagerly or in a graph."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _PAD, _UNKNOWN, _START, _END, _RULES = range(5)
 
 
 class LearntPieceTokenizer(tf.Module):
-    """Pieces of a SentencePiece model that `learn_pieces` made (Kudo and Richardson 2018).
+    """Tokenizer with a SentencePiece model of `learn_pieces` (Kudo and Richardson 2018).
 
-    Texts are normalised (see `text_rules`) and split by byte-pair encoding, words without
-    blanks too. A character that the vocabulary lacks is spelt in its UTF-8 bytes, so that no word
-    is unknown and no two texts that differ after normalising have equal pieces.
+    Texts are normalised (see `text_rules`) and split by byte-pair encoding, also in scripts without
+    spaces. A character that is not in the vocabulary is encoded as its UTF-8 bytes, so no word is
+    unknown, and texts that differ after normalisation have different pieces.
 
-    Ids: [PAD] [UNK] [CLS] [SEP], a token that names the text rules and is in no text, 256 bytes,
-    the pieces.
+    Ids: [PAD] [UNK] [CLS] [SEP], a token that names the text rules and occurs in no text, 256
+    bytes, the pieces.
 
     Args:
         model: the bytes of a `vocab.model`.
-        context_length: L, the length of every row of ids, [CLS] and [SEP] included.
+        context_length: L, the length of each row of ids, [CLS] and [SEP] included.
 
     Raises:
-        ValueError: the bytes are no such model, its text rules are of a later version, or the
-            context is shorter than 3.
+        ValueError: the bytes are not such a model, its text rules are of a later version, or the
+            context length is below 3.
     """
 
     def __init__(self, model: bytes, context_length: int):
@@ -55,25 +55,25 @@ class LearntPieceTokenizer(tf.Module):
     def __call__(self, texts: tf.Tensor | Sequence[str]) -> dict[str, tf.Tensor]:
         """Turn `texts` (N,) string into token_ids (N,L) int32 and text_mask (N,L) bool.
 
-        A row is [CLS] pieces [SEP] [PAD]..., and the mask is true up to [SEP]. A text with more
-        pieces than fit is cut; `token_counts` tells which ones are.
+        A row is [CLS] pieces [SEP] [PAD]..., and the mask is true up to [SEP]. Longer texts are
+        cut; see `token_counts`.
         """
         return frame_rows(self._split(texts), self.context_length, start=_START, end=_END, pad=_PAD)
 
     def token_counts(self, texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
-        """Count the ids each of `texts` (N,) string needs, [CLS] and [SEP] included: (N,) int32."""
+        """Return the number of ids of each text, (N,) int32, [CLS] and [SEP] included."""
         return tf.cast(self._split(texts).row_lengths(), tf.int32) + 2
 
     def mask_of(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Tell text from padding by ids (N,L) alone: (N,L) bool."""
+        """Return the mask of ids (N,L), false at padding: (N,L) bool."""
         return tf.not_equal(token_ids, _PAD)
 
     def with_context_length(self, context_length: int) -> LearntPieceTokenizer:
-        """The same tokenizer for rows of another length."""
+        """Return a copy with another context length."""
         return LearntPieceTokenizer(self.model, context_length)
 
     def describe(self) -> dict:
-        """What a saved model says about its tokenizer, beside the file of `save`."""
+        """Return what a saved model stores about the tokenizer besides the file of `save`."""
         return {"kind": KIND, "rules": self.rules, "lowercase": self.lowercase}
 
     def save(self, directory: Path) -> None:
@@ -85,21 +85,21 @@ class LearntPieceTokenizer(tf.Module):
 
 
 def rules_token(lowercase: bool) -> str:
-    """The token that says by which rules a vocabulary was learnt."""
+    """Return the token that names the text rules of a vocabulary."""
     return f"[RULES-{RULES}-{'LOWER' if lowercase else 'CASED'}]"
 
 
 def _rules(tokens: Sequence[str]) -> tuple[int, bool]:
-    """The version of the rules, and whether they lower-case, from the first ids of a model."""
+    """Return the version of the rules, and whether they lower-case, from a model's first tokens."""
     named = re.fullmatch(r"\[RULES-(\d+)-(LOWER|CASED)\]", tokens[_RULES]) if tokens[4:] else None
     if named is None or tuple(tokens[:4]) != SPECIALS:
         raise ValueError(
-            "the SentencePiece model is of another program: it does not name tfclip's text rules. "
-            "Give a vocab.model that make_records learnt, a vocab.txt, or CLIP's merges"
+            "the SentencePiece model was made by another program: it does not name tfclip's text "
+            "rules. Give a vocab.model that make_records learnt, a vocab.txt, or CLIP's merges"
         )
     if int(named[1]) != RULES:
         raise ValueError(
-            f"the vocabulary was learnt by version {named[1]} of the text rules; this tfclip knows "
-            f"version {RULES}. Install a later tfclip"
+            f"the vocabulary was learnt with version {named[1]} of the text rules; this tfclip "
+            f"supports version {RULES}. Install a later tfclip"
         )
     return int(named[1]), named[2] == "LOWER"

@@ -1,4 +1,4 @@
-"""The vocabulary of packed records: given or learnt when they are packed, read again by a run."""
+"""The vocabulary of packed records: given or learnt when packing, read when training."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from tfclip.records.manifest import (
 )
 from tfclip.records.reader import read_shards
 
-# A tokenizer has some context length from the start; the run's own is set once it is known.
+# A tokenizer needs a context length; the run's is set later, once it is known.
 SHORTEST = 3
-# A small set may have a small vocabulary, which is not enough for all.
+# The least size for several sets: a small set may have a small vocabulary.
 USUAL_SIZE = 8000
 FEATURES = (schema.CAPTION, schema.PHRASE)
 
 
 def check_given(path: Path) -> Tokenizer:
-    """Read a vocabulary that shall be put beside records.
+    """Read a vocabulary that is to be stored with records.
 
     Raises:
-        ValueError: it is damaged, or of a kind that records have not.
+        ValueError: it is damaged, or of a kind that records cannot have.
     """
     tokenizer = tokenizer_from_file(path, SHORTEST)
     if not isinstance(tokenizer, WordPieceTokenizer | LearntPieceTokenizer):
         raise ValueError(
             f"received --vocab {path}, a list of byte pairs; allowed: a vocab.txt or a "
-            "vocab.model. Byte pairs are given to fit, with --vocabulary"
+            "vocab.model. Give byte pairs to fit, with --vocabulary"
         )
     return tokenizer
 
@@ -53,21 +53,21 @@ def add_vocabulary(
     """Write the vocabulary of a set that is being packed.
 
     Args:
-        directory: of the set.
+        directory: the directory of the set.
         files: the shards of its training splits, to learn from; without texts nothing is written.
-        given: a vocabulary to copy, instead of learning one.
-        size: upper bound of a learnt one.
-        lowercase: False to learn a cased one.
+        given: a vocabulary to copy instead of learning one.
+        size: the largest size of a learnt vocabulary.
+        lowercase: False to learn a cased vocabulary.
 
     Returns:
-        What the manifest says: `vocabulary`, the tokenizer's description, where there is one.
+        The entries for the manifest: `vocabulary`, the tokenizer's description, if one is written.
     """
     if given is not None:
         tokenizer = check_given(given)
         learnt = isinstance(tokenizer, LearntPieceTokenizer)
         shutil.copyfile(given, directory / (LEARNT_VOCABULARY if learnt else VOCABULARY))
         if not tokenizer.lowercase:
-            say(f"{given} is cased: texts keep their case and their marks")
+            say(f"{given} is cased: texts keep their case and accents")
         return {"vocabulary": tokenizer.describe()}
     if not files or next(texts_of(files), None) is None:
         return {}
@@ -79,17 +79,17 @@ def add_vocabulary(
 
 
 def tokenizer_of(directories: Sequence[Path], files: Sequence[str]) -> Tokenizer:
-    """The tokenizer that some sets are read with; of any context length.
+    """Return the tokenizer of one or more sets, with an arbitrary context length.
 
-    Where they have different vocabularies, one of the larger size is learnt from all: WordPiece
-    where all are, as before there were other ones.
+    If their vocabularies differ, one of the largest of their sizes is learnt from all sets:
+    WordPiece if all of them are, as in earlier versions.
 
     Args:
-        directories: of the sets.
+        directories: the directories of the sets.
         files: their training shards.
 
     Raises:
-        FileNotFoundError: a set without a vocabulary.
+        FileNotFoundError: a set has no vocabulary.
     """
     paths = [vocabulary_file(directory) for directory in directories]
     for path in paths:
@@ -103,30 +103,30 @@ def tokenizer_of(directories: Sequence[Path], files: Sequence[str]) -> Tokenizer
     tokenizers = [_stored(path) for path in paths]
     size = max(tokenizer.vocabulary_size for tokenizer in tokenizers)
     size = size if all(path.name == VOCABULARY for path in paths) else max(size, USUAL_SIZE)
-    prefix = "the records have different vocabularies: learnt one of"
+    prefix = "the records have different vocabularies: learnt a new one of"
     if all(path.name == VOCABULARY for path in paths):
         words = learn_vocabulary(texts_of(files), size)
-        say(f"{prefix} {len(words):,} from all")
+        say(f"{prefix} {len(words):,} tokens from all of them")
         return WordPieceTokenizer(words, SHORTEST)
     lowercase = any(getattr(tokenizer, "lowercase", True) for tokenizer in tokenizers)
     learnt = LearntPieceTokenizer(
         learn_pieces(texts_of(files), size, lowercase=lowercase), SHORTEST
     )
-    say(f"{prefix} {learnt.vocabulary_size:,} from all")
+    say(f"{prefix} {learnt.vocabulary_size:,} tokens from all of them")
     return learnt
 
 
 def texts_of(files: Iterable[str]) -> Iterator[str]:
-    """The captions and phrases in shards, one after the other."""
+    """Yield the captions and phrases in shards."""
     for record in read_shards(list(files), features=FEATURES).as_numpy_iterator():
         for name in FEATURES:
             yield from (text.decode() for text in record[name])
 
 
 def _stored(path: Path) -> Tokenizer:
-    """The tokenizer of a set's vocabulary file.
+    """Return the tokenizer of a set's vocabulary file.
 
-    Sets whose manifest does not describe it were packed when every vocab.txt was lower-cased.
+    Manifests that do not describe it are from versions in which every vocab.txt was lower-cased.
     """
     described = {}
     if (path.parent / MANIFEST).is_file():

@@ -1,4 +1,4 @@
-"""SigLIP's SentencePiece tokenizer, the same eagerly and in a served graph."""
+"""SigLIP's SentencePiece tokenizer, which runs eagerly and in a graph."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ _PUNCTUATION = "[" + "".join(f"\\{sign}" for sign in string.punctuation) + "]"
 class SentencePieceTokenizer(tf.Module):
     """SigLIP's tokenizer (Zhai et al. 2023), with a model of the sentencepiece library.
 
-    Text is lower-cased, its ASCII punctuation dropped, white space made one, and split into the
-    pieces of the model; an end closes it. Bytes that are not UTF-8 count as U+FFFD.
+    Text is lower-cased, stripped of ASCII punctuation and of repeated white space, and split into
+    the pieces of the model; an end token follows. Invalid UTF-8 becomes U+FFFD.
 
     Args:
         model: the bytes of a `spiece.model`.
-        context_length: L, the length of every row of ids, the end included.
+        context_length: L, the length of each row of ids, the end included.
 
     Raises:
-        ValueError: the bytes are no such model, or the context is shorter than 3.
+        ValueError: the bytes are not such a model, or the context length is below 3.
     """
 
     def __init__(self, model: bytes, context_length: int):
         super().__init__(name="sentence_piece_tokenizer")
         if context_length < 3:
-            raise ValueError(f"context_length {context_length} is too short; 3 is the least")
+            raise ValueError(f"received context_length {context_length}; allowed: 3 or more")
         self.model = bytes(model)
         self.context_length = context_length
-        first_tokens(self.model, 1)  # refuses what is no model
+        first_tokens(self.model, 1)  # raises ValueError if it is not a model
         self.vocabulary_size = vocabulary_size(self.model)
         self._end_id = id_of(self.model, "</s>")
 
     def __call__(self, texts: tf.Tensor | Sequence[str]) -> dict[str, tf.Tensor]:
         """Turn `texts` (N,) string into token_ids (N,L) int32 and text_mask (N,L) bool.
 
-        A row is pieces, an end and padding, which has the end's id; the mask is true up to the
-        first end. A text with more pieces than fit keeps its first ones and the end.
+        A row is pieces, end and padding, which has the id of the end; the mask is true up to the
+        first end. Longer texts are cut.
         """
         pieces = self._split(texts)[:, : self.context_length - 1]
         padded = pieces.to_tensor(self._end_id, shape=[None, self.context_length])
         return {"token_ids": padded, "text_mask": self.mask_of(padded)}
 
     def mask_of(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Tell text from padding by ids (N,L) alone: (N,L) bool, true up to the first end."""
+        """Return the mask of ids (N,L), true up to the first end: (N,L) bool."""
         ended = tf.cast(tf.equal(token_ids, self._end_id), tf.int32)
         return tf.equal(tf.cumsum(ended, axis=1, exclusive=True), 0)
 
     def token_counts(self, texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
-        """Count the ids each of `texts` (N,) string needs, the end included: (N,) int32."""
+        """Return the number of ids of each text, (N,) int32, the end included."""
         return tf.cast(self._split(texts).row_lengths(), tf.int32) + 1
 
     def with_context_length(self, context_length: int) -> SentencePieceTokenizer:
-        """The same tokenizer for rows of another length."""
+        """Return a copy with another context length."""
         return SentencePieceTokenizer(self.model, context_length)
 
     def describe(self) -> dict:
-        """What a saved model says about its tokenizer, beside the file of `save`."""
+        """Return what a saved model stores about the tokenizer besides the file of `save`."""
         return {"kind": "sentence-piece"}
 
     def save(self, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""SentencePiece models in the graph, whatever happens to TensorFlow's caches meanwhile."""
+"""SentencePiece ops that survive the clearing of TensorFlow's kernel cache."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import tensorflow_text as tf_text
 
 
 def split_into_pieces(model: bytes, texts: tf.Tensor) -> tf.RaggedTensor:
-    """The ids of the pieces of `texts` (N,) string: (N,None) int32.
+    """Return the ids of the pieces of `texts` (N,) string: (N,None) int32.
 
-    The op that holds the model stands beside the one that uses it, in every call and every graph.
-    A resource that is made once does not last: it is destroyed with its kernel, which every
-    `keras.utils.set_random_seed` clears from the cache. A kernel reads the model once.
+    Each call creates the op that holds the model next to the op that uses it. A resource created
+    once would not last: it is destroyed with its kernel, which `keras.utils.set_random_seed` clears
+    from the cache. A kernel reads the model only once.
     """
     return tf_text.SentencepieceTokenizer(model, out_type=tf.int32).tokenize(texts)
 
 
 def first_tokens(model: bytes, count: int) -> list[str]:
-    """The tokens of the first ids, at most `count`; ValueError where it is no model."""
+    """Return the first `count` tokens or fewer; ValueError if the bytes are not a model."""
     try:
         tokenizer = tf_text.SentencepieceTokenizer(model)
         size = int(tokenizer.vocab_size())
@@ -29,10 +29,10 @@ def first_tokens(model: bytes, count: int) -> list[str]:
 
 
 def vocabulary_size(model: bytes) -> int:
-    """How many ids a model has."""
+    """Return the number of ids of a model."""
     return int(tf_text.SentencepieceTokenizer(model).vocab_size())
 
 
 def id_of(model: bytes, token: str) -> int:
-    """The id of a token."""
+    """Return the id of a token."""
     return int(tf_text.SentencepieceTokenizer(model).string_to_id(token))

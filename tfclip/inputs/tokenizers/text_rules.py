@@ -1,8 +1,8 @@
-"""What a text is before it is split into learnt pieces: the same to learn, to train and to serve.
+"""Text normalisation before learnt pieces, the same in learning, training and serving.
 
-Two steps: `normalize` in the graph, and a table of characters that is compiled into each learnt
-vocabulary, so that a stored one keeps it whatever later versions do. The rules have a version,
-which is stored there as well: to change `normalize` means to add a version and to keep this one.
+There are two steps: `normalize` in the graph, and a table of characters that is compiled into each
+learnt vocabulary, so that later versions cannot change it. The version of the rules is stored there
+as well: a changed `normalize` needs a new version, with this one still supported.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 
 RULES = 1
-# No-break, thin and other spaces become plain ones by NFKC. The zero-width space parts words in
-# Khmer and Thai.
+# NFKC replaces no-break, thin and other spaces with plain ones. The zero-width space separates
+# words in Khmer and Thai.
 _SPACES = (*range(0x09, 0x0E), 0x85, 0x1680, 0x200B, 0x2028, 0x2029)
-# Invisible marks of direction, and where to break a line. The joiners U+200C and U+200D stay: they
-# tell Persian words and emoji apart.
+# Invisible marks of writing direction and line breaks. The joiners U+200C and U+200D stay, because
+# Persian words and emoji differ by them.
 _INVISIBLE = (0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF)
-# How SentencePiece writes a space.
+# SentencePiece's replacement for a space.
 _SENTENCE_PIECE_SPACE = "\u2581"
 _FINAL_SIGMA, _SIGMA = "\u03c2", "\u03c3"
 
 
 def normalize(texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
-    """Bring texts (N,) string to Unicode's NFKC: (N,) string.
+    """Normalise texts (N,) string to Unicode's NFKC: (N,) string.
 
-    Letters with marks are one character where there is one, marks stand in one order, and half or
-    full width make no difference. Bytes that are not UTF-8 become U+FFFD.
+    Letters with accents become one character where Unicode has it, the order of accents is fixed,
+    and half- and full-width forms become the same. Invalid UTF-8 becomes U+FFFD.
     """
     texts = tf.convert_to_tensor(texts, tf.string)
     return tf_text.normalize_utf8(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"), "NFKC")
@@ -39,16 +39,16 @@ def normalize(texts: tf.Tensor | Sequence[str]) -> tf.Tensor:
 
 @cache
 def character_rules(lowercase: bool) -> tuple[tuple[str, str], ...]:
-    """The table that is compiled into a vocabulary: characters, and what takes their place.
+    """Return the table that is compiled into a vocabulary: characters and their replacements.
 
-    White space becomes a space; punctuation and symbols become words of their own, so that a sign
-    does not change the word it is glued to; control characters go; letters become lower case, if
-    wanted. Letters keep their marks.
+    White space becomes a space; punctuation and symbols become separate words, so that they do not
+    change the word next to them; control characters are removed; letters become lower case if
+    `lowercase`. Accents are kept.
     """
-    return tuple(_replaced(lowercase))
+    return tuple(_replacements(lowercase))
 
 
-def _replaced(lowercase: bool) -> Iterator[tuple[str, str]]:
+def _replacements(lowercase: bool) -> Iterator[tuple[str, str]]:
     for code in range(1, sys.maxunicode + 1):
         character = chr(code)
         category = unicodedata.category(character)
