@@ -36,17 +36,17 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
 
         result = train(name, flags)
     if result["terminated"]:
-        way_on = f"step {result['steps']} is saved; run the same command again to resume"
+        advice = f"step {result['steps']} is saved; run the same command again to resume"
         if LAUNCHER in os.environ:  # the command that started this worker prints the rest
             return result
         if result["signal"] == "SIGINT":
             interrupted = KeyboardInterrupt()
-            interrupted.add_note(way_on)
+            interrupted.add_note(advice)
             raise interrupted
-        say(f"ended by SIGTERM: {way_on}")
+        say(f"ended by SIGTERM: {advice}")
         return result
     if flags.execution.workers > 1 and LAUNCHER not in os.environ:
-        return result  # the chief worker has printed it
+        return result  # the chief worker has printed the result
     say(
         f"trained {result['steps']} steps in {result['seconds']:.0f} s; best {result['monitor']} "
         f"{result['best_value']:.4g}; the model is {result['best']}"
@@ -55,7 +55,7 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
 
 
 def plan(name: str, flags: FitFlags) -> dict:
-    """Return what `--dry-run` prints about a run; nothing is written."""
+    """Return the output of `--dry-run`; nothing is written."""
     flags = RECIPES[name].length_as_given(flags)
     preflight(name, RECIPES[name], flags)
     from tfclip.training.setup.plan import plan_run
@@ -84,7 +84,7 @@ def list_recipes(flags: ListFlags) -> dict:
 
 
 def _encoder(encoder: dict) -> str:
-    """The tower and head of one modality with their parameter counts."""
+    """Describe the tower and head of one modality with their parameter counts."""
     frozen = " frozen" if encoder["frozen"] else ""
     head = f"{encoder['head']} head {encoder['head_parameters']:,}"
     return (
@@ -129,11 +129,11 @@ def describe(recipe: Recipe) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    words = sys.argv[1:] if argv is None else argv
+    arguments = sys.argv[1:] if argv is None else argv
     commands = {
         name: Command(
             recipe.defaults_for_command(),
-            partial(fit, name, words),
+            partial(fit, name, arguments),
             recipe.summary,
             partial(plan, name),
         )

@@ -1,4 +1,4 @@
-"""How often something happens: in steps or in time."""
+"""The interval between checkpoints, in steps or in time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 @dataclass(frozen=True)
 class Interval:
-    """How often to save: every so many steps, or seconds; by default as `SHARE` allows."""
+    """Save every so many steps or seconds; if both are None, `Checkpoints` chooses."""
 
     steps: int | None = None
     seconds: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Interval:
-        """Read "auto", "500" (steps), "90s", "10m" or "1h".
+        """Parse "auto", "500" (steps), "90s", "10m" or "1h".
 
         Raises:
-            ValueError: for anything else.
+            ValueError: `text` is anything else.
         """
         try:
             if text == AUTO:
@@ -36,6 +36,6 @@ class Interval:
         except ValueError:
             pass
         raise ValueError(
-            f"--checkpoint-every takes a number of steps, 500, a time, 90s, 10m or 1h, or {AUTO}; "
-            f"received {text!r}"
+            f"received --checkpoint-every {text!r}; allowed: a number of steps (500), a time (90s, "
+            f"10m, 1h) or {AUTO}"
         )

@@ -1,4 +1,4 @@
-"""What each step of a run trains on: records, or the stored outputs of frozen towers."""
+"""The phases of a run: batches from records, or from stored outputs of frozen towers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tfclip.training.setup.build_model import compile_unfrozen
 
 
 class StoredFeatures(NamedTuple):
-    """The stored outputs of the frozen towers over a split; None where a tower is not frozen."""
+    """The stored outputs of the frozen towers over a split; None for a tower that is not frozen."""
 
     image: ImageFeatures | None = None
     text: TextFeatures | None = None
@@ -41,26 +41,26 @@ class StoredFeatures(NamedTuple):
 def make_phases(
     flags: FitFlags, trained: TrainedModel, records: TrainingSets, share: InputShard
 ) -> list[Phase]:
-    """The run as one phase, or two where frozen towers are freed after a while.
+    """Return the run as one phase, or as two if frozen towers are unfrozen later.
 
     Args:
-        flags: with `steps` known.
-        trained: the model, compiled; its heads may be given other weights first.
-        records: to train on.
-        share: which rows of each batch this machine makes.
+        flags: with `steps` set.
+        trained: the compiled model; the weights of its heads may be initialised here.
+        records: the training records.
+        share: the rows of each batch that this worker reads.
     """
     directory, split = records.sets[0].read_from, records.sets[0].split
     stored = StoredFeatures()
     if flags.freeze.cache_features:
         stored = frozen_features(flags, trained, directory, split, flags.sampling.views)
     adapt_heads(trained, directory, split, **stored._asdict())
-    words = None
+    tagging_loss = None
     if weight := flags.objective.word_weight:
-        words = make_tagging_loss(trained, directory, split, weight=weight, seed=flags.seed)
+        tagging_loss = make_tagging_loss(trained, directory, split, weight=weight, seed=flags.seed)
     size: dict[str, Any] = {
         "batch_size": flags.batch_size,
         "seed": flags.seed,
-        "words": words,
+        "words": tagging_loss,
         "share": share,
     }
     first = flags.freeze.unfreeze_after or flags.steps
@@ -87,8 +87,8 @@ def make_phases(
 
     def batches(start: int) -> tf.data.Dataset:
         uses_stored = flags.freeze.stores_features and start < first
-        made = (from_stored if uses_stored else from_records)(start_step=start)
-        return shortened(made, trained.config.context_length)
+        dataset = (from_stored if uses_stored else from_records)(start_step=start)
+        return shortened(dataset, trained.config.context_length)
 
     phases = [Phase(first, batches)]
     if flags.freeze.unfreeze_after:
@@ -100,7 +100,7 @@ def make_phases(
 def frozen_features(
     flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
 ) -> StoredFeatures:
-    """Return the outputs of the frozen towers over a split, computed where they are not stored."""
+    """Return the outputs of the frozen towers over a split, computed if they are not stored."""
     where = Storage(flags.freeze.feature_precision, flags.freeze.feature_cache)
     image = text = None
     if "image" in flags.freeze.towers:
@@ -111,7 +111,7 @@ def frozen_features(
 
 
 def batch_keys(records: TrainingSets, update: int, batch_size: int, seed: int) -> list[str]:
-    """The keys of the records of an update, counted from 0, in the order of its batch."""
+    """Return the keys of the records of an update, counted from 0, in batch order."""
     files, start, features = records.drawn_from, update * batch_size, (schema.KEY,)
     if isinstance(files, Mixture):
         keys = files.examples(seed, start, features, lambda own, number, record: record[schema.KEY])

@@ -43,7 +43,7 @@ from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import run_steps
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe, recipe
-from tfclip.training.options.saved_flags import begun_config, may_validate_in_training
+from tfclip.training.options.saved_flags import may_validate_in_training, resumed_config
 from tfclip.training.phases import batch_keys, make_phases
 from tfclip.training.run_directory import join_run, run_config, run_directory
 from tfclip.training.setup.build_model import prepare_model
@@ -138,7 +138,7 @@ def _train(
                 "never_trained": list(flags.evaluation.never_trained),
             },
             start=start,
-            begun=begun_config(flags),
+            begun=resumed_config(flags),
         )
     config = run_config(given, recipe_name, trained, records)
     if cluster.is_chief:

@@ -1,4 +1,4 @@
-"""The run directory: created for a new run, reopened by the same run, refused to any other."""
+"""The run directory: created for a new run, reopened to resume it, refused to other runs."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
-    """Make a run directory with its configuration, or find that of the same run.
+    """Create a run directory with its configuration, or check that an existing one is resumed.
 
     Raises:
-        FileExistsError: something is there that may not be replaced.
-        ValueError: another run is there; names the flags that differ.
+        FileExistsError: the path exists and is not a run directory.
+        ValueError: it contains another run; the message names the flags that differ.
     """
     path = run / CONFIG_FILE
-    if run.is_dir():  # of a run that was killed as it began
+    if run.is_dir():  # remains of a run that was killed while starting
         for name in (CONFIG_FILE, "best", "best-*"):
             files.remove_unfinished(run, name)
         (run / f".{CONFIG_FILE}").unlink(missing_ok=True)  # as earlier versions named it
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         if not path.is_file():
-            raise FileExistsError(f"{run} is there and is no run; choose another --run")
+            raise FileExistsError(f"{run} exists and is not a run directory; choose another --run")
         if not overwrite:
             refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
             return
@@ -43,61 +43,61 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
 
 
 def join_run(run: Path, config: Mapping) -> None:
-    """Find on another machine the run directory that the chief has made.
+    """Check on another worker the run directory that the chief created.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: this worker was started with other flags; names them.
+        FileNotFoundError: it does not exist here.
+        ValueError: this worker was started with other flags; the message names them.
     """
     path = run / CONFIG_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f"the chief has made {run}, which is not to be seen here; --run must be in a folder "
-            "that all workers share"
+            f"{run}, created by the chief worker, does not exist on this worker; --run must be in "
+            "a folder that all workers share"
         )
     refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
 
 
-def refuse_another(run: Path, begun: Mapping, now: Mapping) -> None:
-    """Compare what a run was begun with to what it is to go on with.
+def refuse_another(run: Path, saved: Mapping, now: Mapping) -> None:
+    """Compare the saved configuration of a run with the current one.
 
     Raises:
-        ValueError: they differ in what decides the result; names it.
+        ValueError: they differ in something that affects the result; the message names it.
     """
     now = json.loads(json.dumps(now))
     others = ("recipe", "records_fingerprint", "model")
     differ = [
         f"{name.replace('_', ' ')}"
-        + ("" if name == "model" else f" {begun.get(name)}, now {now[name]}")
+        + ("" if name == "model" else f" {saved.get(name)}, now {now[name]}")
         for name in others
-        if begun.get(name) != now[name]
+        if saved.get(name) != now[name]
     ]
-    before, flags = begun.get("flags", {}), now["flags"]
+    before, flags = saved.get("flags", {}), now["flags"]
     free: set[str] = set()
-    if all(begun.get(name) == now[name] for name in ("records_fingerprint", "splits")):
-        free = {"records"}  # the same ones in another place
+    if all(saved.get(name) == now[name] for name in ("records_fingerprint", "splits")):
+        free = {"records"}  # the same records in another folder
     differ += differing_flags(before, flags, free)
     if differ:
         raise ValueError(
-            f"{run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "
-            "choose another --run, or begin anew with --overwrite"
+            f"{run} holds a run with {'; '.join(differ)}; resume it with its own flags, choose "
+            "another --run, or replace it with --overwrite"
         )
     callbacks = [list(one.get("callback", ())) for one in (before, flags)]
     if callbacks[0] != callbacks[1]:
         names = [" ".join(one) or "none" for one in callbacks]
-        say(f"{run} was begun with --callback {names[0]}, now {names[1]}")
-    for package, version_then in begun.get("versions", {}).items():
+        say(f"{run} was started with --callback {names[0]}, now {names[1]}")
+    for package, version_then in saved.get("versions", {}).items():
         if now["versions"].get(package) != version_then:
             say(
-                f"{run} was begun with {package} {version_then}, now {now['versions'][package]}: "
-                "it may go on differently in the last digits"
+                f"{run} was started with {package} {version_then}, now {now['versions'][package]}: "
+                "results may differ slightly from those of an uninterrupted run"
             )
 
 
 def run_config(
     flags: FitFlags, recipe_name: str, trained: TrainedModel, records: TrainingSets
 ) -> dict:
-    """What a run is: its flags, its model, its records and the versions of what it runs on."""
+    """Return the configuration of a run: flags, model, records, and versions of packages."""
     packages = "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy"
     return {
         "recipe": recipe_name,

@@ -1,4 +1,4 @@
-"""`tfclip.train`: train a recipe from Python, with the flags of the command as arguments."""
+"""`tfclip.train`: trains a recipe from Python, with the flags of `fit` as arguments."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **flags: Any,
 ) -> dict:
-    """Train a recipe and write a run directory, as `tfclip fit` does, in this process.
+    """Train a recipe in this process and write a run directory, like `tfclip fit`.
 
-    The same call resumes a run that was interrupted. The first Ctrl-C saves after the current step
-    and returns; a second one raises KeyboardInterrupt.
+    The same call resumes an interrupted run. The first Ctrl-C saves after the current step and
+    returns; a second one raises KeyboardInterrupt.
 
     Args:
         recipe: one of `tfclip.available_models()`.
-        records: training records, DIR or DIR:SPLIT, or several of them.
+        records: training records, DIR or DIR:SPLIT, or a sequence of them.
         run: the run directory to write.
-        callbacks: Keras callbacks, called as `Model.fit` would call them. Their attributes that are
-            numbers, text, arrays, and lists or dicts of these are saved with each checkpoint.
-        **flags: the flags of `tfclip fit`, with underscores: `batch_size=64`.
+        callbacks: Keras callbacks, called as by `Model.fit`. Checkpoints include their attributes
+            that are numbers, text, arrays, or lists and dicts of these.
+        **flags: the flags of `tfclip fit`, with underscores, such as `batch_size=64`.
 
     Example:
         >>> import tfclip
@@ -46,21 +46,22 @@ def train(
         >>> model, preprocess = tfclip.load(result["run"])
 
     Returns:
-        What `tfclip fit --json` prints: `run`, `best` (the best model's folder), `steps`,
-        `seconds`, `monitor`, `best_value`, `logs` of the last epoch, and whether it was
-        `terminated`.
+        The output of `tfclip fit --json`: `run`, `best` (the folder of the best model), `steps`,
+        `seconds`, `monitor`, `best_value`, `logs` of the last epoch, `terminated` (whether it was
+        interrupted) and others.
 
     Raises:
-        ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
-        CommandFailed: when the loss became NaN; what was saved before is kept.
+        ValueError, FileNotFoundError, FileExistsError: the flags, the records or the run directory
+            are invalid.
+        CommandFailed: the loss became NaN; earlier checkpoints are kept.
     """
     chosen = recipe_of_name(recipe)
     several = (records,) if isinstance(records, str | os.PathLike) else records
     if flags.get("workers", 1) != 1:
         raise ValueError(
-            "workers are processes that the command starts; run python -m tfclip.fit "
-            f"{recipe} --workers {flags['workers']}"
+            f"received workers={flags['workers']}; only the command starts worker processes. Run "
+            f"python -m tfclip.fit {recipe} --workers {flags['workers']}"
         )
-    made = chosen.flags(records=tuple(map(str, several)), run=Path(run), **flags)
-    preflight(recipe, chosen, made)
-    return one_run.train(recipe, made, callbacks)
+    all_flags = chosen.flags(records=tuple(map(str, several)), run=Path(run), **flags)
+    preflight(recipe, chosen, all_flags)
+    return one_run.train(recipe, all_flags, callbacks)

@@ -1,4 +1,4 @@
-"""What a run measures between its epochs: validation loss and recall, top-1, mAP."""
+"""Validation during training: loss, retrieval recall, top-1 accuracy, mAP."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Measurements = dict[str, Callable[[], dict[str, float]]]
 def make_validation(
     flags: FitFlags, trained: TrainedModel, strategy: tf.distribute.Strategy, share: InputShard
 ) -> tuple[Measurements, str]:
-    """Return the measurements by name, and the name of the log that chooses the best model.
+    """Return the measurements by name, and the name of the metric that chooses the best model.
 
     Raises:
-        FileNotFoundError, ValueError: the records of --val, --voc or --class-folders are not fit.
+        FileNotFoundError, ValueError: --val, --voc or --class-folders cannot be evaluated.
     """
     measurements: Measurements = {}
     monitors = []
@@ -72,14 +72,14 @@ def make_validation(
         monitor = ["loss", *monitors][-1]
     if monitor == "loss" and flags.evaluation.monitor == "auto":
         say(
-            "note: without --val the best model is chosen by the training loss, which falls with "
-            "overfitting too; make_records --val-fraction 0.1 holds pictures out"
+            "note: without --val the best model is chosen by the training loss, which does not "
+            "detect overfitting; make_records --val-fraction 0.1 holds out validation pictures"
         )
     return measurements, monitor
 
 
 def _recalls(metrics: dict) -> dict[str, float]:
-    """The recalls as numbers of the log, and their mean."""
+    """Return the recalls by their names in the log, and their mean."""
     directions = {"i2t": metrics["image_to_text"], "t2i": metrics["text_to_image"]}
     recalls = {f"val_{s}_{k}": v[k] for s, v in directions.items() for k in ("r1", "r5", "r10")}
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
@@ -88,7 +88,7 @@ def _recalls(metrics: dict) -> dict[str, float]:
 def mean_loss(
     model: DualEncoder, strategy: tf.distribute.Strategy, batches: tf.data.Dataset
 ) -> float:
-    """The mean contrastive loss over whole batches; NaN when there is none.
+    """Return the mean contrastive loss over whole batches; NaN if there is no batch.
 
     Args:
         model: created within `strategy`.

@@ -1,4 +1,4 @@
-"""Checks that the option groups share; each error names the flag, the value and what is allowed."""
+"""Checks shared by the option groups; each error names the flag, the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tfclip.naming import unknown
 
 
 def flag(name: str) -> str:
-    """Return the flag of a field: "--batch-size" for "batch_size"."""
+    """Return the flag of a field, such as "--batch-size" for "batch_size"."""
     return f"--{name.replace('_', '-')}"
 
 
 def above_zero(options: Any, *names: str) -> None:
-    """Require these fields to be above 0, where they are not None.
+    """Require these fields to be above 0 or None.
 
     Raises:
         ValueError: one is not.
@@ -53,7 +53,7 @@ def one_of(options: Any, name: str, known: Iterable[str]) -> None:
     """Require a field to be one of the known names.
 
     Raises:
-        ValueError: it is not; lists them, the nearest first.
+        ValueError: it is not; the message lists them, the most similar first.
     """
     known = tuple(known)
     if getattr(options, name) not in known:

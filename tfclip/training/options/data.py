@@ -1,4 +1,4 @@
-"""The options of the training data beside how examples are sampled from it."""
+"""The options of the training records: their weights, damaged records, overlap with --val."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which records are trained on, and how often each set of them is used."""
+    """Weights of the training records, damaged records, overlap with --val."""
 
     record_weights: tuple[float, ...] = ()
-    """How often each of several --records is used; by default as often as it has pictures."""
+    """Sampling weight of each of several --records; by default its number of pictures."""
     skip_damaged: bool = False
-    """Train without the damaged records of --records, and count them. Reads all shards once before
-    training; the sound records of damaged shards are copied to RUN.salvaged."""
+    """Skip and count the damaged records of --records. All shards are read once before training;
+    the intact records of damaged shards are copied to RUN.salvaged."""
     val_in_training: bool = False
-    """Allow --val to be a split that is trained on: its figures then measure memorisation."""
+    """Allow validation on a split that is trained on; its metrics then measure memorisation."""
 
     def __post_init__(self):
         if not all(0 < weight < math.inf for weight in self.record_weights):
@@ -24,15 +24,16 @@ class DataOptions:
             raise ValueError(f"--record-weights must be above 0; received {received}")
 
     def check_records(self, records: tuple[str, ...]) -> None:
-        """Check that every set is named once, and the weights against the sets.
+        """Require that each set is given once, with one weight for each if there are weights.
 
         Raises:
-            ValueError: a set is named twice, or there is not one weight for each.
+            ValueError: a set is given twice, or the number of weights differs.
         """
         for at, reference in enumerate(records):
             if reference in records[:at]:
                 raise ValueError(
-                    f"--records names {reference} twice; --record-weights says how often"
+                    f"--records names {reference} twice; name it once, and use --record-weights "
+                    "to sample it more often"
                 )
         if self.record_weights and len(self.record_weights) != len(records):
             raise ValueError(

@@ -12,22 +12,22 @@ MONITORS = ("auto", "val_loss", "val_recall", "voc_map", "top1", "loss")
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is evaluated during training, and what the best model is chosen by."""
+    """Evaluation during training, and the choice of the best model."""
 
     evaluate_every: int = 500
-    """Steps from one evaluation to the next."""
+    """Steps between evaluations."""
     monitor: str = "auto"
-    """What the best model is chosen by: auto, val_loss, val_recall, voc_map, top1 or loss."""
+    """Metric that chooses the best model: auto, val_loss, val_recall, voc_map, top1 or loss."""
     patience: int | None = None
-    """End after so many evaluations without a better --monitor."""
+    """Stop after this many evaluations without improvement of --monitor."""
     voc: str | None = None
-    """Labelled records, DIR:SPLIT, for the zero-shot mean average precision while training."""
+    """Labelled records, DIR:SPLIT, for zero-shot mean average precision during training."""
     class_folders: Path | None = None
-    """A folder of class folders, for the zero-shot top-1 accuracy while training."""
+    """A folder of class folders, for zero-shot top-1 accuracy during training."""
     measure_average: bool = True
-    """Measure and choose by the averaged weights, where there are any; or else by the others. Both
-    are saved: RUN/best, and RUN/best-unaveraged or RUN/best-averaged, which evaluate, predict and
-    export take in the place of RUN."""
+    """With --average, evaluate the averaged weights and choose the best model by them; otherwise
+    by the unaveraged ones. Both are saved: RUN/best, and RUN/best-unaveraged or RUN/best-averaged,
+    which evaluate, predict and export accept in place of RUN."""
     never_trained: tuple[str, ...] = ()
     """Class names known not to occur in the training data; evaluation reports them separately."""
 

@@ -1,4 +1,4 @@
-"""The options of the execution: devices, processes, checkpoints, callbacks."""
+"""The options of execution: checkpoints, devices, processes, callbacks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ class ExecutionOptions:
     """Checkpoints, devices, processes, callbacks."""
 
     checkpoint_every: str = "auto"
-    """Steps (500) or time (90s, 10m, 1h) from one checkpoint to the next; auto is every minute or
-    more, such that saving takes 2 % of the time at most."""
+    """Steps (500) or time (90s, 10m, 1h) between checkpoints; auto saves every minute, or less
+    often so that saving takes at most 2% of the time."""
     replicas: int = 1
-    """Logical CPU devices to train on, for trials without several GPUs; 0 takes all GPUs."""
+    """Logical CPU devices to train on, to try out replicas without several GPUs; 0 uses all
+    GPUs."""
     workers: int = 1
-    """Processes to start on this machine, for trials without several machines; those read
-    TF_CONFIG, and need no flag."""
+    """Worker processes to start on this machine, to try out several machines on one; real ones are
+    described by TF_CONFIG and need no flag."""
     callback: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A Keras callback of your own, package.module:name, of a class, a function that makes one, or
-    one that is made; give the flag again for each further one."""
+    """Your own Keras callback as package.module:name: a class, a function that returns a callback,
+    or an instance. Repeat the flag for more."""
 
     def __post_init__(self):
         for reference in self.callback:

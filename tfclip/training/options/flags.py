@@ -1,4 +1,4 @@
-"""The flags of `fit`, in groups: what a run trains on and how, checked before TensorFlow starts."""
+"""The flags of `fit`, in groups, checked before TensorFlow starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfclip.training.options.model import ModelOptions
 from tfclip.training.options.objective import ObjectiveOptions
 from tfclip.training.options.optimizer import OptimizerOptions
 
-# Flags that earlier runs did not have are saved only where they are set: those runs go on.
+# Newer flags are saved only if they are set, so that earlier runs without them can be resumed.
 NOT_SAVED_AS = {"resize": "squash", "interpolation": "area", "callback": (), "init": None}
 
 
@@ -26,22 +26,22 @@ class FitFlags:
     """Train a dual encoder on packed records."""
 
     records: tuple[str, ...]
-    """Training records: DIR or DIR:SPLIT (the split is train when not given); several are mixed."""
+    """Training records, DIR or DIR:SPLIT (by default the split train); several are mixed."""
     run: Path
     """The run directory to write."""
     val: str | None = None
-    """Validation records, DIR:SPLIT, for the loss and for retrieval recall."""
+    """Validation records, DIR:SPLIT, for the loss and retrieval recall."""
     steps: int = 10_000
-    """Updates to make in all."""
+    """Number of training steps."""
     epochs: int | None = None
-    """Passes over the training records, in the place of --steps; where a recipe has epochs, --steps
-    takes theirs."""
+    """Passes over the training records, instead of --steps; if the recipe sets epochs, --steps
+    replaces them."""
     batch_size: int = 128
-    """Pictures in a batch, over all replicas."""
+    """Pictures per batch, over all replicas."""
     seed: int = 0
-    """Of the weights, the order of the data and all sampling."""
+    """Random seed of the weights, the data order and all sampling."""
     overwrite: bool = False
-    """Replace a run that is there, instead of going on with it."""
+    """Replace an existing run instead of resuming it."""
 
     model: ModelOptions = ModelOptions()
     optimizer: OptimizerOptions = OptimizerOptions()
@@ -53,16 +53,16 @@ class FitFlags:
     execution: ExecutionOptions = ExecutionOptions()
 
     def __post_init__(self):
-        """Refuse what cannot be trained, before TensorFlow starts; groups have checked themselves.
+        """Check flags of different groups against each other; each group has checked its own.
 
         Raises:
-            ValueError: naming the flag, what was received and what is allowed.
+            ValueError: names the flag, what was received and what is allowed.
         """
         above_zero(self, "steps", "epochs")
         not_negative(self, "seed")
         if isinstance(self.records, str):
             object.__setattr__(self, "records", (self.records,))
-        if isinstance(self.records, tuple):  # or a command's defaults, records still to be given
+        if isinstance(self.records, tuple):  # not tyro.MISSING, in the defaults of a command
             self.data.check_records(self.records)
             if len(self.records) > 1:
                 self._check_one_set_only()
@@ -77,39 +77,41 @@ class FitFlags:
         replicas = self.execution.replicas
         if replicas and self.batch_size % replicas:
             raise ValueError(
-                f"--batch-size {self.batch_size} cannot be shared equally by {replicas} "
+                f"--batch-size {self.batch_size} cannot be divided equally among {replicas} "
                 f"replicas; use a multiple of {replicas}"
             )
         if self.evaluation.monitor in ("val_loss", "val_recall") and self.val is None:
             raise ValueError(f"--monitor {self.evaluation.monitor} needs --val")
 
     def _check_one_set_only(self) -> None:
-        """Refuse what works with one set of records alone."""
+        """Refuse flags that need a single set of records."""
         if self.objective.word_weight:
-            raise ValueError("--word-weight takes the words of one --records; leave it out or 0")
+            raise ValueError(
+                "--word-weight needs a single --records; received several. Omit it, or set it to 0"
+            )
         if self.freeze.stores_features:
             raise ValueError(
-                "outputs of frozen towers are stored for one --records at a time; with several add "
+                "stored outputs of frozen towers need a single --records; received several. Add "
                 "--no-cache-features"
             )
 
     def with_steps(self, images: int) -> FitFlags:
-        """The same flags with `epochs` turned into `steps`, over so many training pictures.
+        """Return a copy with `epochs` over this many training pictures converted to `steps`.
 
         Raises:
-            ValueError: fewer pictures than a batch takes.
+            ValueError: there are fewer pictures than in a batch.
         """
         if self.epochs is None:
             return self
         if images < self.batch_size:
             raise ValueError(
-                f"--batch-size {self.batch_size} is more than the {images} training pictures, of "
-                f"which no epoch can be made; use {images} or less"
+                f"--batch-size {self.batch_size} is above the {images} training pictures, so that "
+                f"an epoch has no batch; use {images} or less"
             )
         return replace(self, steps=self.epochs * images // self.batch_size, epochs=None)
 
     def to_dict(self) -> dict:
-        """The flags of all groups in one mapping of JSON types, by the names of `config.json`."""
+        """Return the flags of all groups as a flat mapping with the names of `config.json`."""
         return {
             SAVED_NAMES.get(name, name): str(value) if isinstance(value, Path) else value
             for name, value in without_defaults(flatten(self), NOT_SAVED_AS).items()

@@ -1,4 +1,4 @@
-"""Option groups as one flat mapping, as `config.json`, `tfclip.train` and recipes name them."""
+"""Converts option groups to a flat mapping, the form of config.json and recipes, and back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 from tfclip.config_file import RENAMED
 from tfclip.naming import unknown
 
-# Names in the configuration of a run, which stay what they were, by the fields' names of today.
+# From the current names of fields to the names in config.json, which do not change.
 SAVED_NAMES = {name: saved for saved, name in RENAMED.items()}
 
 Options = TypeVar("Options")
 
 
 def flatten(options: Any) -> dict[str, Any]:
-    """Return the values of an options dataclass and of its groups by the names of their fields."""
+    """Return the values of an options dataclass and its groups by field name."""
     flat: dict[str, Any] = {}
     for field in fields(options):
         value = getattr(options, field.name)
@@ -28,15 +28,15 @@ def flatten(options: Any) -> dict[str, Any]:
 
 
 def nest(kind: type[Options], flat: Mapping[str, Any]) -> Options:
-    """Make an options dataclass and its groups from a flat mapping.
+    """Return an options dataclass with its groups from a flat mapping.
 
     Args:
-        kind: the dataclass; fields that are not named keep their defaults.
-        flat: values by the names of fields, or by the names in the configuration of a run. Text
-            becomes a path and a list a tuple where the field holds one.
+        kind: the dataclass; missing fields have their defaults.
+        flat: values by field name, or by the names of `config.json`. Text becomes a path and a list
+            a tuple if the field has that type.
 
     Raises:
-        ValueError: an unknown name, one that is given twice, or values that a group refuses.
+        ValueError: an unknown name, a value under both names, or values that a group refuses.
     """
     types = leaf_types(kind)
     values = by_field(flat)
@@ -47,22 +47,22 @@ def nest(kind: type[Options], flat: Mapping[str, Any]) -> Options:
 
 
 def by_field(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same values by the names of fields, where some have those of `config.json`.
+    """Return values by field name, from field names or names of `config.json`.
 
     Raises:
-        ValueError: one is given under both names.
+        ValueError: a value is given under both names.
     """
     values: dict[str, Any] = {}
     for name, value in flat.items():
         known = RENAMED.get(name, name)
         if known in values:
-            raise ValueError(f"{known} and {name} are one flag; give one of them")
+            raise ValueError(f"{known} and {name} are the same flag; give only one of them")
         values[known] = value
     return values
 
 
 def leaf_types(kind: type) -> dict[str, Any]:
-    """Return the type of every field that is no group, by its name, groups included."""
+    """Return the types of all fields, those of groups included, by field name."""
     types: dict[str, Any] = {}
     hints: dict[str, Any] = typing.get_type_hints(kind)
     for name, hint in hints.items():
@@ -83,7 +83,7 @@ def _made(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """A value as its field holds it."""
+    """Return a value in the type of its field."""
     kind = str(hint)
     if "Path" in kind:
         return Path(value) if isinstance(value, str | os.PathLike) else value

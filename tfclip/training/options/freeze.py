@@ -1,4 +1,4 @@
-"""The options of frozen towers: which they are, where their outputs are stored, when they train."""
+"""The options of frozen towers: which, where their outputs are stored, when to unfreeze them."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ FROZEN = {
 
 @dataclass(frozen=True)
 class FreezeOptions:
-    """Frozen towers, their stored outputs, and training them later."""
+    """Frozen towers, their stored outputs, unfreezing."""
 
     freeze: Annotated[str, tyro.conf.arg(aliases=["--lock"])] = "none"
-    """Towers that keep their weights, whose outputs are computed once and stored: none, image,
+    """Towers whose weights stay fixed, and whose outputs are computed once and stored: none, image,
     text, or image,text."""
     cache_features: bool = True
-    """Store the outputs of frozen towers, instead of running the towers in every step."""
+    """Store the outputs of frozen towers instead of running the towers in each step."""
     feature_cache: Path | None = None
-    """Where they are stored; RECORDS/features when not given."""
+    """The folder for the stored outputs; by default RECORDS/features."""
     feature_precision: str = "float32"
-    """How they are stored: float32, or float16 in half the space."""
+    """Number format of the stored outputs: float32, or float16 for half the size."""
     unfreeze_after: Annotated[int | None, tyro.conf.arg(aliases=["--unlock-after"])] = None
-    """From this step on train the frozen towers as well."""
+    """Train the frozen towers as well from this step on."""
     unfrozen_learning_rate: Annotated[
         float, tyro.conf.arg(aliases=["--unlocked-learning-rate"])
     ] = 1e-5
-    """Highest learning rate from then on."""
+    """Peak learning rate after --unfreeze-after."""
     layer_decay: float = 0.75
-    """From then on, the factor on the learning rate from one twelfth of a tower's depth to the
-    next one below."""
+    """Layer-wise decay of the learning rate after --unfreeze-after: the factor per twelfth of a
+    tower's depth, from the output down."""
 
     def __post_init__(self):
         one_of(self, "freeze", FROZEN)
@@ -55,19 +55,19 @@ class FreezeOptions:
 
     @property
     def towers(self) -> tuple[str, ...]:
-        """The modalities whose towers are frozen at the start."""
+        """Return the modalities whose towers are frozen at the start."""
         return FROZEN[self.freeze]
 
     @property
     def stores_features(self) -> bool:
-        """Whether outputs of frozen towers are stored."""
+        """Return whether outputs of frozen towers are stored."""
         return bool(self.towers) and self.cache_features
 
     def check_sampling(self, sampling: SamplingOptions) -> None:
-        """Refuse a sampling that changes what stored outputs were computed from.
+        """Refuse random sampling of the inputs of a frozen tower whose outputs are stored.
 
         Raises:
-            ValueError: the inputs of a frozen tower differ from step to step.
+            ValueError: the inputs of such a tower vary from step to step.
         """
         if not self.cache_features:
             return
@@ -79,12 +79,12 @@ class FreezeOptions:
         if "image" in self.towers and any(changes.values()):
             named = " and ".join(name for name, given in changes.items() if given)
             raise ValueError(
-                f"{named} samples other pixels each time, of which nothing can be stored; with "
-                "--freeze image use --views, or add --no-cache-features"
+                f"{named} samples different pixels in each step, so that outputs cannot be stored; "
+                "with --freeze image use --views instead, or add --no-cache-features"
             )
         other_texts = sampling.phrases > 1 or sampling.share_of_regions or sampling.max_phrases
         if "text" in self.towers and other_texts:
             raise ValueError(
-                "--phrases 2, --max-phrases and --regions sample other texts than are stored; with "
-                "--freeze text leave them out, or add --no-cache-features"
+                "--phrases 2, --max-phrases and --regions sample texts whose outputs are not "
+                "stored; with --freeze text omit them, or add --no-cache-features"
             )

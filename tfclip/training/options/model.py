@@ -16,32 +16,33 @@ class ModelOptions:
     """The dual encoder: towers, weights, heads, sizes."""
 
     image_tower: str = "efficientnet-b5"
-    """Image encoder; an unknown name lists the known ones; package.module:function is imported."""
+    """Image encoder, or your own as package.module:function; an unknown name prints the list."""
     text_tower: str = "bert-small"
-    """Text encoder, as --image-tower."""
+    """Text encoder, likewise."""
     image_weights: str = "none"
-    """imagenet, a keras_hub preset name, a folder (Hugging Face, timm, Keras), a .h5 file, or
-    none."""
+    """Pretrained weights: imagenet, a keras_hub preset, a folder (Hugging Face, timm, Keras), a .h5
+    file, or none."""
     text_weights: str = "none"
-    """A keras_hub preset name, a folder (Hugging Face, Keras), a .weights.h5 file, or none."""
+    """Pretrained weights: a keras_hub preset, a folder (Hugging Face, Keras), a .weights.h5 file,
+    or none."""
     init: Path | None = None
-    """Begin with the whole model of this run or converted model: towers, heads, temperature,
+    """Start from the whole model of this run or converted model: towers, heads, temperature,
     tokenizer, preprocessing."""
     image_size: int = 224
     """Height and width of the pictures in pixels."""
     resize: str = "squash"
-    """How a whole picture becomes a square: squash (changes its proportions), or crop (the shorter
-    side is scaled, the middle of the longer one kept)."""
+    """How whole pictures become square: squash (changes the aspect ratio), or crop (resize the
+    shorter side, then cut out the centre)."""
     interpolation: str = "area"
-    """area, bilinear, or bicubic (both antialiased, as Pillow has them; slower)."""
+    """area, or bilinear or bicubic (antialiased as in Pillow; slower)."""
     embed_dim: int = 256
-    """Size of the shared embedding."""
+    """Dimension of the shared embedding space."""
     context_length: int | None = None
-    """Longest text in tokens; chosen from the training captions when not given."""
+    """Longest text in tokens; by default chosen from the training captions."""
     image_head: str = "linear"
-    """What comes after the image tower; an unknown name lists the known ones."""
+    """Head after the image tower; an unknown name prints the list."""
     text_head: str = "linear"
-    """What comes after the text tower."""
+    """Head after the text tower."""
     vocabulary: Path | None = None
     """A vocab.model, a vocab.txt, or CLIP's byte-pair merges, to use instead of the one in the
     records."""

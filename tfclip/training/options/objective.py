@@ -11,17 +11,17 @@ LOSSES = ("softmax", "sigmoid")
 
 @dataclass(frozen=True)
 class ObjectiveOptions:
-    """The contrastive loss, and the tagging loss beside it."""
+    """The contrastive loss, its temperature, and the auxiliary tagging loss."""
 
     loss: str = "softmax"
-    """softmax, or sigmoid (SigLIP); both with several positives to a row."""
+    """Contrastive loss: softmax, or sigmoid (SigLIP); both allow several positives per row."""
     logit_scale: float = 1 / 0.07
-    """Starting value of the learnt factor on the cosine."""
+    """Initial value of the learnt logit scale."""
     logit_bias: float = -10.0
-    """Starting value of the learnt bias of the sigmoid loss."""
+    """Initial value of the learnt bias of the sigmoid loss."""
     word_weight: float = 0.0
-    """Weight of the tagging loss: binary cross-entropy of each picture over the words of its
-    captions, for several labels to a picture. 0 for none."""
+    """Weight of the tagging loss, binary cross-entropy over caption words, which helps with several
+    labels per picture; 0 for none."""
 
     def __post_init__(self):
         one_of(self, "loss", LOSSES)

@@ -14,26 +14,26 @@ class OptimizerOptions:
     """AdamW, its learning rate, clipping, averaged weights, micro-batches."""
 
     learning_rate: float = 1e-4
-    """Highest learning rate, reached after the warm-up."""
+    """Peak learning rate, reached after the warm-up."""
     warmup_steps: int = 500
-    """Steps over which the learning rate rises from 0; at most half of all steps."""
+    """Steps of linear warm-up; at most half of all steps."""
     schedule: str = "cosine"
-    """What the learning rate does after the warm-up: cosine (falls to 0) or constant."""
+    """Learning rate after the warm-up: cosine (decays to 0) or constant."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay; not on biases, norms and the temperature. 0 is Adam."""
+    """Decoupled weight decay, except on biases, norms and the temperature; 0 is Adam."""
     micro_batch: int | None = None
-    """Pictures of a replica that go through the towers at a time, so that memory does not grow with
-    the batch; the gradients stay those of the whole batch (GradCache)."""
+    """Pictures per replica that go through the towers at a time, which bounds the memory; the
+    gradients are those of the whole batch (GradCache)."""
     clip_norm: float | None = 1.0
-    """Largest norm of the whole gradient, None for no limit."""
+    """Largest global norm of the gradient; None disables clipping."""
     beta_1: float = 0.9
-    """Adam's decay of the mean of the gradients."""
+    """Adam's decay rate of the first moment."""
     beta_2: float = 0.999
-    """Adam's decay of the mean of their squares."""
+    """Adam's decay rate of the second moment."""
     epsilon: float = 1e-7
-    """Adam's smallest divisor."""
+    """Adam's epsilon."""
     average: float = 0.0
-    """Decay of the averaged weights; 0 for none."""
+    """Decay rate of the exponential moving average of the weights; 0 for none."""
 
     def __post_init__(self):
         one_of(self, "schedule", SCHEDULES)

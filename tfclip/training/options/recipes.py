@@ -1,4 +1,4 @@
-"""The recipes: named sets of defaults of `fit`'s flags, with the sizes of their towers."""
+"""The recipes: named defaults of the flags of `fit`, with options of their towers and heads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tfclip.training.options.flat import by_field, nest
 
 @dataclass(frozen=True)
 class Recipe:
-    """A system to train by name: what it is, where it comes from, and its defaults.
+    """A system to train by name: its description, its source, and its default flags.
 
-    The options go to the builders of the towers and heads, as long as those are the recipe's own.
-    `vocabulary_size` is what its parameters are counted with; `needs_vocabulary` says which file it
-    reads texts by, where it is not the records' own.
+    The options are passed to the builders of the recipe's own towers and heads. `vocabulary_size`
+    is used to count parameters. `needs_vocabulary` describes the vocabulary file that the recipe
+    needs, if it does not use the one of the records.
     """
 
     summary: str
@@ -34,15 +34,15 @@ class Recipe:
     needs_vocabulary: str | None = None
 
     def flags(self, **given) -> FitFlags:
-        """The flags of this recipe, in their groups: its defaults under what is given.
+        """Return the flags of this recipe in their groups: its defaults, overridden by `given`.
 
         Raises:
-            ValueError: an unknown name, or values that cannot be trained with.
+            ValueError: an unknown name or an invalid value.
         """
         return self.length_as_given(self._nested(**{**self.defaults, **by_field(given)}))
 
     def length_as_given(self, flags: FitFlags) -> FitFlags:
-        """The same flags without the recipe's epochs, where --steps was given and --epochs not."""
+        """Return `flags` without the recipe's epochs if --steps was given and --epochs was not."""
         own = self._nested(**self.defaults)
         if flags.steps != own.steps and flags.epochs == own.epochs:
             return replace(flags, epochs=None)
@@ -53,12 +53,12 @@ class Recipe:
         return nest(FitFlags, {"records": (), "run": Path(), **values})
 
     def defaults_for_command(self) -> FitFlags:
-        """The flags with `--records` and `--run` still to be given."""
+        """Return the flags with `--records` and `--run` as required flags."""
         return replace(self.flags(), records=tyro.MISSING, run=tyro.MISSING)
 
     def options(self, flags: FitFlags) -> dict[str, Mapping]:
-        """The options of towers and heads by the names of `ModelConfig`: for those of the recipe,
-        not for others that the flags name in their place."""
+        """Return the options of towers and heads by the names of `ModelConfig`; none for towers and
+        heads that the flags replace."""
         own, model = self.flags().model, flags.model
         names = {
             "image_options": "image_tower",
@@ -76,7 +76,7 @@ class Recipe:
 
 MINILM = "hf://sentence-transformers/all-MiniLM-L6-v2"
 CLIP_VOCABULARY = "CLIP's byte pairs, bpe_simple_vocab_16e6.txt.gz of github.com/openai/CLIP"
-# What both systems of the Mixer comparison share.
+# Shared by both systems of the Mixer comparison.
 CLIP = {
     "embed_dim": 512,
     "context_length": 77,
@@ -88,8 +88,8 @@ CLIP = {
 }
 
 RECIPES: dict[str, Recipe] = {
-    # The picture size of the original is not stated: 224 is ours. It
-    # thresholds a softmax; `evaluate voc` prints that variant beside the independent decisions.
+    # The original does not state its picture size: 224 is our choice. It thresholds a softmax;
+    # `evaluate voc` prints that variant next to independent decisions.
     "visual-genome": Recipe(
         summary="EfficientNetB5 + small-BERT on Visual Genome, one region phrase per picture",
         source="the Visual Genome dual encoder: AdamW 1e-4, weight decay 1e-4, batch 128",
@@ -97,8 +97,8 @@ RECIPES: dict[str, Recipe] = {
         defaults={"image_weights": "imagenet", "text_weights": "bert_small_en_uncased"},
         vocabulary_size=30_522,
     ),
-    # The original measures nothing, and its split puts captions of one picture on both sides: ours
-    # splits by picture.
+    # The original reports no metrics, and splits captions of one picture between training and
+    # validation; tfclip splits by picture.
     "liteclip": Recipe(
         summary="ConvNeXt-Tiny + bert-mini with residual projections",
         source="liteCLIP: Adam 2e-4, batch 64, 5 epochs, 128 tokens, masked mean pooling",
@@ -120,7 +120,7 @@ RECIPES: dict[str, Recipe] = {
         text_options={"pooling": "mean"},
         vocabulary_size=30_522,
     ),
-    # The original pools over padding too; here the mask leaves it out.
+    # The original pools over padding too; here it is masked.
     "simple-clip": Recipe(
         summary="ResNet50 + DistilBERT with bias-free perceptrons; --loss sigmoid as well",
         source="simple-clip: Adam 1e-4 cosine, batch 256, 100 tokens, half precision on GPUs",
@@ -143,7 +143,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     **{
         f"teensy-{size}": Recipe(
-            summary=f"a {size[0]}-million Mixer that learns the space of frozen all-MiniLM-L6-v2",
+            summary=f"a {size[0]}M-parameter Mixer, aligned with frozen all-MiniLM-L6-v2",
             source=f"teensy: cosine logits, 384-d embeddings, batch {batch}",
             data=f"COCO 2017, {pictures} pictures",
             defaults={
@@ -165,8 +165,8 @@ RECIPES: dict[str, Recipe] = {
         )
         for size, batch, pictures in (("4m", 512, "51,000"), ("5m", 384, "57,000"))
     },
-    # The original mixes padding into the pooled token, gives gathered negatives no gradient, and
-    # clamps the temperature wrongly off several GPUs; here none of it.
+    # The original mixes padding into the pooled token, has no gradient for gathered negatives, and
+    # clamps the temperature wrongly unless there are several GPUs; this recipe does none of that.
     "clip-mixer": Recipe(
         summary="Mixer B/32 + a Mixer over text, byte-pair tokens",
         source="clip-mixer: AdamW (0.9, 0.98, 1e-6) 5e-4, weight decay 0.2, batch 32,768",
@@ -176,7 +176,7 @@ RECIPES: dict[str, Recipe] = {
         needs_vocabulary=CLIP_VOCABULARY,
     ),
     "clip-vit-b32": Recipe(
-        summary="CLIP's ViT-B/32 + causal transformer, what clip-mixer is compared with",
+        summary="CLIP's ViT-B/32 + causal transformer, the baseline of clip-mixer",
         source="Radford et al. 2021, tables 19 and 20",
         data="LAION-COCO through img2dataset shards",
         defaults={"image_tower": "clip-vit-b32", "text_tower": "clip-text", **CLIP},
@@ -185,7 +185,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     # docs/figures.md has what each part gains; `python -m benchmarks.laptop_ablation` measures it.
     "laptop": Recipe(
-        summary="frozen SqueezeNet and all-MiniLM-L6-v2, outputs stored, small heads: minutes",
+        summary="small heads on stored outputs of frozen SqueezeNet and all-MiniLM-L6-v2: minutes",
         source="tfclip's own; frozen towers as in LiT (Zhai et al. 2022, arXiv:2111.07991)",
         data="Flickr8k, COCO, any captioned pictures",
         defaults={
@@ -245,10 +245,10 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe of that name.
 
     Raises:
-        ValueError: for an unknown name; lists the known ones, the nearest first.
+        ValueError: an unknown name; the message lists the known ones, the most similar first.
     """
     if name not in RECIPES:
         raise unknown("recipe", name, RECIPES)

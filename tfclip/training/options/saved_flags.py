@@ -1,4 +1,4 @@
-"""The flags in the `config.json` of a run: which of them a resumed run may change."""
+"""The flags in the config.json of a run, and which of them may change when it is resumed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping, Set
 from tfclip.training.options.flags import FitFlags
 
 CONFIG_FILE = "config.json"
-# Flags that decide nothing of what is trained.
+# Flags that do not affect the result.
 FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache", "val_in_training"}
-# A callback of the user's own: a note tells of another one, since most only watch.
+# Most user callbacks only observe, so that a change prints a note instead of an error.
 FREE_TO_CHANGE |= {"callback"}
 
 
-def begun_config(flags: FitFlags) -> dict | None:
-    """The configuration of the run that `flags` go on with, None for a new one."""
+def resumed_config(flags: FitFlags) -> dict | None:
+    """Return the configuration of the run that `flags` resume, None for a new run."""
     path = flags.run / CONFIG_FILE
     if flags.overwrite or not path.is_file():
         return None
@@ -23,18 +23,18 @@ def begun_config(flags: FitFlags) -> dict | None:
 
 
 def may_validate_in_training(flags: FitFlags) -> bool:
-    """Whether --val may be trained on: the flags say so, or the run that they go on with was begun
-    with this --val, which earlier versions did not refuse."""
-    begun = begun_config(flags)
-    resumed = begun is not None and begun.get("flags", {}).get("val") == flags.val
-    return flags.data.val_in_training or resumed
+    """Return whether --val may be a split that is trained on: by flag, or because the resumed run
+    has this --val, which earlier versions allowed."""
+    config = resumed_config(flags)
+    is_resumed = config is not None and config.get("flags", {}).get("val") == flags.val
+    return flags.data.val_in_training or is_resumed
 
 
 def differing_flags(before: Mapping, now: Mapping, free: Set[str] = frozenset()) -> list[str]:
-    """Return "--seed 0, now 1" for each flag that differs and decides what is trained.
+    """Return "--seed 0, now 1" for each flag that differs and affects the result.
 
     Args:
-        before, now: the flags by the names of `config.json`, as JSON types.
+        before, now: flags with the names of `config.json`, as JSON types.
         free: further flags that may differ.
     """
     names = (before.keys() | now.keys()) - FREE_TO_CHANGE - free

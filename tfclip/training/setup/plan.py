@@ -6,7 +6,7 @@ from tfclip.records.manifest import load_manifest, records_reference
 from tfclip.training.data.training_sets import TrainingSets, open_training_sets
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe
-from tfclip.training.options.saved_flags import begun_config, may_validate_in_training
+from tfclip.training.options.saved_flags import may_validate_in_training, resumed_config
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.workers.strategy import make_strategy
 
@@ -36,7 +36,7 @@ def plan_run(name: str, recipe: Recipe, flags: FitFlags) -> dict:
             records.files,
             options=recipe.options(flags),
             trained_on={"recipe": name},
-            begun=begun_config(flags),
+            begun=resumed_config(flags),
         )
     model, config = trained.dual_encoder, trained.config
     training = sum(v.value.shape.num_elements() for v in model.trainable_variables)
