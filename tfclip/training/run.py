@@ -29,7 +29,7 @@ from tfclip.training.callbacks.keep_best import KeepBest, save_trained
 from tfclip.training.callbacks.log_and_stop import LogFile, StopOnNaN, Validation
 from tfclip.training.callbacks.named import named_callbacks
 from tfclip.training.callbacks.record_faults import (
-    look_at_texts,
+    check_texts,
     picture_faults,
     sample_records,
     text_faults,
@@ -170,7 +170,7 @@ def _train(
     step_timer = StepTimer()
     with damage_named(files):
         sample = sample_records(files)
-    texts = look_at_texts(sample.texts, trained.tokenizer)
+    texts = check_texts(sample.texts, trained.tokenizer)
     diagnostics = Diagnostics(
         step_timer,
         chance=Chance.of(flags),
@@ -180,7 +180,7 @@ def _train(
             *picture_faults(sample.short_sides, flags.model.image_size),
         ],
         # Two phrases as one text are longer than those that were looked at.
-        cut=texts.share_cut if flags.sampling.phrases == 1 else None,
+        cut=texts.cut_fraction if flags.sampling.phrases == 1 else None,
     )
     interval = Interval.parse(flags.execution.checkpoint_every)
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)
@@ -237,7 +237,7 @@ def _train(
         "signal": ended.signal,
         "monitor": monitor,
         "best_value": keep.best_value,
-        "waiting": round(step_timer.share_waiting, 4),
+        "waiting": round(step_timer.waiting_fraction, 4),
         "diagnoses": diagnostics.diagnoses,
         "skipped_damaged": records.skipped,
         "logs": {name: values[-1] for name, values in ended.history.history.items()},

@@ -93,12 +93,12 @@ def patient():
     ("told", "remedy"),
     [
         ("the loss stays at", "--warmup-steps"),
-        ("temperature is at its limit, a factor of 100", "--weight-decay"),
+        ("the logit scale has reached its upper limit of 100", "--weight-decay"),
         ("25% of the texts are empty", "vocabulary"),
-        ("25% of the texts fill the whole context: those", "--context-length"),
+        ("25% of the texts fill the whole context", "--context-length"),
         ("50% of the texts of a batch belong to other pictures", "--batch-size"),
         ("the text tower hardly learns", "weights"),
-        ("waits for its data", "--image-size"),
+        ("training waits for data", "--image-size"),
     ],
 )
 def test_each_fault_is_found_with_its_remedy(told, remedy, patient):
@@ -118,7 +118,7 @@ def test_the_shares_are_in_the_history(patient):
 def test_a_sound_window_has_no_diagnosis():
     step_timer = StepTimer(steps=100, waiting=1.0, training=99.0)
     diagnostics = Diagnostics(step_timer, chance=Chance(1 / 64, np.log(64)))
-    diagnostics.look(
+    diagnostics.check_window(
         {
             "batch_loss": 2.0,
             "logit_scale": 30.0,
@@ -173,14 +173,14 @@ def test_collapse_is_found_by_the_hits_where_words_are_in_the_loss():
     means = {"batch_loss": 2.0, "logit_scale": 30.0}
     for accuracy, found in ((1.1 * chance.accuracy, 1), (3 * chance.accuracy, 0)):
         diagnostics = Diagnostics(StepTimer(), chance=chance)
-        diagnostics.look({**means, "accuracy": accuracy})
+        diagnostics.check_window({**means, "accuracy": accuracy})
         assert len(diagnostics.diagnoses) == found
 
 
 def test_the_lower_limit_of_the_temperature_is_found():
     diagnostics = Diagnostics(StepTimer())
-    diagnostics.look({"batch_loss": 2.0, "logit_scale": 1.0})
-    assert "a factor of 1.00" in diagnostics.diagnoses[0]
+    diagnostics.check_window({"batch_loss": 2.0, "logit_scale": 1.0})
+    assert "lower limit of 1.00" in diagnostics.diagnoses[0]
 
 
 def test_texts_of_the_same_picture_are_no_repetition():
@@ -200,7 +200,7 @@ def test_batch_normalisation_in_the_wrong_mode_is_found():
     )
     assert wrong_normalization(model, rows=8, replicas=1) == []
     assert "batches of 4" in wrong_normalization(model, rows=4, replicas=1)[0]
-    assert "one replica's part" in wrong_normalization(model, rows=8, replicas=2)[0]
+    assert "only one replica's part" in wrong_normalization(model, rows=8, replicas=2)[0]
     layers = [
         layer
         for layer in model.image_tower._flatten_layers()
@@ -221,7 +221,7 @@ def test_records_of_another_preprocessing_are_found(training_records):
     assert other_preprocessing(flags, [as_found], as_found) == []
     enlarged, unequal = other_preprocessing(flags, [as_found], shrunk)
     assert "validation pictures were packed with a short side of 48" in enlarged
-    assert "training as found and validation 48" in unequal
+    assert "training: original size, validation: 48" in unequal
     assert "training pictures" in other_preprocessing(flags, [shrunk], None)[0]
 
 

@@ -104,7 +104,7 @@ def test_a_flag_is_taken_under_the_name_of_today_and_of_earlier_runs():
     old = RECIPES["shapes"].flags(lock="image", region_share=0.0, unlock_after=5)
     new = RECIPES["shapes"].flags(freeze="image", region_share=0.0, unfreeze_after=5)
     assert old == new and new.freeze.towers == ("image",)
-    with pytest.raises(ValueError, match="one flag"):
+    with pytest.raises(ValueError, match="same flag"):
         RECIPES["shapes"].flags(freeze="image", lock="image")
     with pytest.raises(ValueError, match="unknown flag 'imagesize'.*image_size"):
         RECIPES["shapes"].flags(imagesize=5)

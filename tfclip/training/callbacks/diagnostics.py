@@ -1,7 +1,7 @@
-"""Diagnostics of a run: what goes wrong, in words, and what to do about it.
+"""Diagnostics of a training run: messages about common faults, each with a remedy.
 
-They read the logs of the steps. Each diagnosis is printed once when it is made, and again at the
-end of the run.
+They use the logs of the steps. Each diagnosis is printed once when it is made, and again at the end
+of the run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tfclip.records.manifest import Manifest
 from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.options.flags import FitFlags
 
-# Steps between two looks: enough to tell chance from a trend.
+# Steps between checks: enough to separate a trend from chance.
 WINDOW = 100
 COLLAPSED_WITHIN = 0.02
-# Hits of this many times chance over a window are more than luck.
+# An accuracy over a window of this many times chance is significant.
 CHANCE_HITS = 1.5
 EMPTY, FULL, REPEATED = 0.02, 0.05, 0.25
 FAINT = 1e-3
@@ -32,14 +32,14 @@ FEW_ROWS = 8
 
 
 class Diagnostics(keras.callbacks.Callback):
-    """Watches the steps of a run, and adds their mean shares to the logs of each epoch.
+    """Checks windows of steps for faults, and adds text statistics to the logs of each epoch.
 
     Args:
-        step_timer: of the loop.
-        chance: of a model that knows nothing.
-        known_faults: what is wrong before training begins, in words.
-        cut: the share of the texts that are longer than the context, where that is known.
-        window: steps between two looks.
+        step_timer: the timer of the loop.
+        chance: the loss and accuracy of a model without information.
+        known_faults: messages about faults detected before training.
+        cut: the fraction of texts that are longer than the context, if known.
+        window: steps between checks.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class Diagnostics(keras.callbacks.Callback):
         self.window_steps = 0
         self.epoch_sums: dict[str, float] = {}
         self.epoch_steps = 0
-        for number, words in enumerate(known_faults):
-            self._say(f"before training {number}", words)
+        for number, message in enumerate(known_faults):
+            self._say(f"before training {number}", message)
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Begin the means of the epoch."""
+        """Reset the means of the epoch."""
         self.epoch_sums, self.epoch_steps = {}, 0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Add a step; look at the window when it is full."""
+        """Add a step; check the window when it is full."""
         if not math.isfinite(logs["batch_loss"]):
             return
         for name, value in logs.items():
@@ -80,47 +80,47 @@ class Diagnostics(keras.callbacks.Callback):
         self.window_steps += 1
         self.epoch_steps += 1
         if self.window_steps == self.window:
-            self.look({k: v / self.window for k, v in self.window_sums.items()})
+            self.check_window({k: v / self.window for k, v in self.window_sums.items()})
             self.window_sums, self.window_steps = {}, 0
 
     def on_epoch_end(self, epoch, logs=None):
-        """Put the means of the epoch in the place of the numbers of its last step."""
+        """Replace the values of the last step by the means of the epoch."""
         for name, total in self.epoch_sums.items():
             logs[name] = total / max(self.epoch_steps, 1)
 
     def on_train_end(self, logs=None):
-        """Look at the texts of a run that is shorter than a window; say all diagnoses again."""
+        """Check the texts of a run shorter than a window; print all diagnoses again."""
         if self.window_steps and not self.looked:
-            self._look_at_texts({k: v / self.window_steps for k, v in self.window_sums.items()})
+            self._check_texts({k: v / self.window_steps for k, v in self.window_sums.items()})
         if self.diagnoses:
-            say("diagnoses of this run:" + "".join(f"\n  - {words}" for words in self.diagnoses))
+            say("diagnoses of this run:" + "".join(f"\n  - {text}" for text in self.diagnoses))
 
     @property
     def diagnoses(self) -> list[str]:
-        """All diagnoses so far, in words."""
+        """Return the messages of all diagnoses so far."""
         return [*self.messages.values(), *filter(None, [self.step_timer.diagnosis])]
 
-    def look(self, means: dict[str, float]) -> None:
-        """Compare the means of a window to what is healthy."""
+    def check_window(self, means: dict[str, float]) -> None:
+        """Compare the means of a window with those of a healthy run."""
         self.looked = True
         if self.chance is not None:
-            self._look_for_collapse(means, self.chance)
+            self._check_collapse(means, self.chance)
         scale = means["logit_scale"]
         if scale > 0.999 * LARGEST_LOGIT_SCALE:
             self._say(
                 "temperature",
-                f"the temperature is at its limit, a factor of {scale:.0f} on the cosine. With "
-                "millions of pictures that is usual; with few the training pairs are being learnt "
-                "by heart: train for fewer --steps, with more pictures or more --weight-decay",
+                f"the logit scale has reached its upper limit of {scale:.0f}. This is usual with "
+                "millions of pictures; with few, the model is memorising the training pairs: train "
+                "for fewer --steps, with more pictures or more --weight-decay",
             )
         if scale < 1.001:
             self._say(
                 "temperature low",
-                f"the temperature is at its limit, a factor of {scale:.2f} on the cosine: the "
-                "model is less and less sure. Look whether captions and pictures belong together "
-                "(make_records inspect), and try a lower --learning-rate",
+                f"the logit scale has fallen to its lower limit of {scale:.2f}: the model is less "
+                "and less confident. Check whether captions match their pictures (make_records "
+                "inspect), and try a lower --learning-rate",
             )
-        self._look_at_texts(means)
+        self._check_texts(means)
         names = {modality: f"gradient_norm_{modality}" for modality in MODALITIES}
         if means.keys() >= set(names.values()):
             norms = {modality: means[name] for modality, name in names.items()}
@@ -130,64 +130,64 @@ class Diagnostics(keras.callbacks.Callback):
                         f"faint {modality}",
                         f"the {modality} tower hardly learns: the norm of its gradient is "
                         f"{norms[modality]:.2g}, that of the {other} tower {norms[other]:.2g}. "
-                        "Check whether its inputs are all alike, or begin it with other weights",
+                        "Check whether its inputs are all the same, or start from other weights",
                     )
-        if self.step_timer.diagnosis is None and self.step_timer.share_waiting > WAITING:
+        if self.step_timer.diagnosis is None and self.step_timer.waiting_fraction > WAITING:
             self.step_timer.diagnosis = (
-                f"the training waits for its data {self.step_timer.share_waiting:.0%} of the time. "
-                "Pack the records smaller (make_records --image-size), put them on a faster disk, "
-                "give the machine more cores, or use --freeze with stored features"
+                f"training waits for data {self.step_timer.waiting_fraction:.0%} of the time. Pack "
+                "smaller pictures (make_records --image-size), move the records to a faster disk, "
+                "use a machine with more cores, or use --freeze with stored features"
             )
             say(f"diagnosis: {self.step_timer.diagnosis}")
 
-    def _look_for_collapse(self, means: dict[str, float], chance: Chance) -> None:
+    def _check_collapse(self, means: dict[str, float], chance: Chance) -> None:
         if chance.loss is None:
             collapsed = means["accuracy"] < CHANCE_HITS * chance.accuracy
             observed = (
-                f"{means['accuracy']:.2%} of the pictures find their text in the batch, by chance "
-                f"it is {chance.accuracy:.2%}"
+                f"{means['accuracy']:.2%} of the pictures retrieve their text from the batch; "
+                f"chance is {chance.accuracy:.2%}"
             )
         else:
             collapsed = abs(means["batch_loss"] - chance.loss) < COLLAPSED_WITHIN * chance.loss
             observed = (
-                f"the loss stays at {means['batch_loss']:.3f}, what a model has that tells nothing "
-                f"apart ({chance.source}: {chance.loss:.3f})"
+                f"the loss stays at {means['batch_loss']:.3f}, the loss of equal embeddings "
+                f"({chance.source}: {chance.loss:.3f})"
             )
         if collapsed:
             self._say(
                 "collapse",
-                f"{observed}: all embeddings may have become one. Try a lower --learning-rate, a "
-                "longer --warmup-steps, pretrained weights, or texts that say more of their "
-                "pictures",
+                f"{observed}: the embeddings may have collapsed into one. Try a lower "
+                "--learning-rate, more --warmup-steps, pretrained weights, or more specific "
+                "captions",
             )
 
-    def _look_at_texts(self, means: dict[str, float]) -> None:
+    def _check_texts(self, means: dict[str, float]) -> None:
         if means.get("empty_texts", 0.0) > EMPTY:
             self._say(
                 "empty texts",
-                f"{means['empty_texts']:.0%} of the texts are empty or nothing but padding: their "
-                "pictures teach nothing. Pack without them, or look whether the vocabulary fits "
-                "the language of the captions",
+                f"{means['empty_texts']:.0%} of the texts are empty or only padding, so that their "
+                "pictures do not contribute to training. Pack the records without them, or check "
+                "whether the vocabulary fits the language of the captions",
             )
-        # Where it is known how many are cut, that was said before training.
+        # If the number of cut texts is known, it was printed before training.
         if self.cut is None and means.get("full_texts", 0.0) > FULL:
             self._say(
                 "cut texts",
-                f"{means['full_texts']:.0%} of the texts fill the whole context: those that are "
-                "longer are cut. If there are some, give a longer --context-length",
+                f"{means['full_texts']:.0%} of the texts fill the whole context, and longer ones "
+                "are cut. If there are longer ones, increase --context-length",
             )
         if means.get("repeated_texts", 0.0) > REPEATED:
             self._say(
                 "repeated texts",
                 f"{means['repeated_texts']:.0%} of the texts of a batch belong to other pictures "
-                "of it as well, which then count as right and not as wrong. Use captions that say "
-                "more, or a smaller --batch-size",
+                "in it as well, which then count as positives, not negatives. Use more specific "
+                "captions, or a smaller --batch-size",
             )
 
-    def _say(self, what: str, words: str) -> None:
-        if what not in self.messages:
-            self.messages[what] = words
-            say(f"diagnosis: {words}")
+    def _say(self, name: str, message: str) -> None:
+        if name not in self.messages:
+            self.messages[name] = message
+            say(f"diagnosis: {message}")
 
 
 EPOCH_MEANS = ("repeated_texts", "empty_texts", "full_texts")
@@ -195,12 +195,12 @@ EPOCH_MEANS = ("repeated_texts", "empty_texts", "full_texts")
 
 @dataclass(frozen=True)
 class Chance:
-    """What a model has that tells nothing apart.
+    """The accuracy and loss of a model whose embeddings are all equal.
 
     Attributes:
-        accuracy: from pictures to texts of a batch.
-        loss: None where it is not known: with a tagging loss.
-        source: where the loss comes from, in words.
+        accuracy: of retrieving the text of a picture from a batch.
+        loss: None if unknown, with a tagging loss.
+        source: how the loss is computed, for messages.
     """
 
     accuracy: float
@@ -209,11 +209,11 @@ class Chance:
 
     @classmethod
     def of(cls, flags: FitFlags) -> Chance:
-        """Where all embeddings are one, and every text of a batch belongs to one picture.
+        """Return the values for a batch in which each text belongs to one picture.
 
-        The softmax loss is then ln(batch), in both directions. The sigmoid loss is what a bias
-        alone can reach: for each picture and caption that of one positive among the batch, the
-        entropy of one in batch, batch times.
+        The softmax loss is then ln(batch), in both directions. The sigmoid loss is the lowest that
+        the bias alone can reach: with one positive per picture and caption, `batch` times the
+        binary entropy of 1 / batch.
         """
         batch, captions = flags.batch_size, flags.sampling.captions
         if flags.objective.word_weight:
@@ -222,16 +222,16 @@ class Chance:
             loss = math.log(batch) + 0.5 * math.log(captions)
             return cls(1 / batch, loss, "ln of the batch")
         loss = captions * (math.log(batch) + (batch - 1) * math.log(batch / (batch - 1)))
-        return cls(1 / batch, loss, "one positive in a batch, known by the bias alone")
+        return cls(1 / batch, loss, "one positive per batch, fitted by the bias alone")
 
 
 def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[str]:
-    """What is wrong with the mode of the batch normalisation, in words.
+    """Return messages about batch normalisation in the wrong mode.
 
     Args:
         model: ready to train.
-        rows: examples on one replica.
-        replicas: how many there are.
+        rows: examples per replica.
+        replicas: the number of replicas.
     """
     faults = []
     for modality in MODALITIES:
@@ -246,28 +246,29 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
         if modality in model.frozen:
             if any(layer.trainable for layer in layers):
                 faults.append(
-                    f"the {modality} tower is frozen, but its batch normalisation would follow the "
-                    "batches: call model.freeze after building the tower"
+                    f"the {modality} tower is frozen, but its batch normalisation would use batch "
+                    "statistics: call model.freeze after building the tower"
                 )
             continue
         frozen = sum(not layer.trainable for layer in layers)
         if frozen:
             faults.append(
-                f"{frozen} of {len(layers)} batch normalisations of the {modality} tower are "
-                "frozen while the rest of it trains; set layer.trainable = True, or use "
+                f"{frozen} of {len(layers)} batch normalisation layers of the {modality} tower are "
+                "frozen while its other layers train; set layer.trainable = True, or use "
                 f"--freeze {modality}"
             )
         trained = [layer for layer in layers if layer.trainable]
         if replicas > 1 and not all(layer.synchronized for layer in trained):
             faults.append(
-                f"the batch normalisation of the {modality} tower sees one replica's part of the "
-                "batch: call models.normalization.synchronize_normalization"
+                f"the batch normalisation of the {modality} tower uses only one replica's part of "
+                "the batch: call tfclip.models.layers.normalization.synchronize_normalization"
             )
-        seen = rows if replicas == 1 else rows * replicas
-        if trained and seen < FEW_ROWS:
+        batch_size = rows * replicas
+        if trained and batch_size < FEW_ROWS:
             faults.append(
-                f"the {modality} tower normalises over batches of {seen}, whose mean and deviation "
-                f"say little; use a --batch-size of {FEW_ROWS} or more, or --freeze {modality}"
+                f"the {modality} tower normalises over batches of {batch_size}, whose mean and "
+                f"variance are unreliable; use a --batch-size of {FEW_ROWS} or more, or --freeze "
+                f"{modality}"
             )
     return faults
 
@@ -275,7 +276,7 @@ def wrong_normalization(model: DualEncoder, rows: int, replicas: int) -> list[st
 def other_preprocessing(
     flags: FitFlags, train: Sequence[Manifest], val: Manifest | None
 ) -> list[str]:
-    """What is unsuitable, or unequal, in how the records were packed, in words."""
+    """Return messages about records packed with unsuitable or different picture sizes."""
     faults = []
     names = ["training", *(f"{n}th training" for n in range(2, len(train) + 1))]
     packed = {n: one.packing.get("image_size") for n, one in zip(names, train, strict=True)}
@@ -289,9 +290,9 @@ def other_preprocessing(
                 f"{flags.model.image_size} or more, or train with --image-size {size}"
             )
     if len(set(packed.values())) > 1:
-        sizes = " and ".join(f"{name} {size or 'as found'}" for name, size in packed.items())
+        sizes = ", ".join(f"{name}: {size or 'original size'}" for name, size in packed.items())
         faults.append(
-            f"the records were packed differently ({sizes}): the figures of the validation are of "
-            "other pixels than were trained on; pack both with the same --image-size"
+            f"the records were packed with different picture sizes ({sizes}), so that validation "
+            "differs from training; pack both with the same --image-size"
         )
     return faults

@@ -1,4 +1,4 @@
-"""One readable line for each evaluation of a run: the step, how good it is, the time left."""
+"""One line for each evaluation during training: the step, the metrics, the time left."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def evaluation_line(
 ) -> str:
     """Return "step 96/192 · loss 1.85 · R@10 i2t 61.2 t2i 55.0 · mAP 46.1 (best) · 2 min left".
 
-    Losses are numbers, all else percent. What is monitored is always named, and marked where it is
-    the best so far. `log.csv` holds the rest.
+    Metrics are in percent, losses are not. The monitored metric is always shown, and marked if it
+    is the best so far. All metrics are in `log.csv`.
 
     Args:
-        step: updates made; `steps` in all.
-        logs: of the epoch.
-        monitor: the name of the log by which the best model is chosen.
+        step: the number of updates so far, of `steps`.
+        logs: the logs of the epoch.
+        monitor: the metric that chooses the best model.
         best: whether this evaluation is the best so far.
-        left: seconds that the rest of the run will take; 0 at its end.
+        left: estimated seconds until the end of the run; 0 at its end.
     """
     mark = " (best)" if best else ""
     parts = [f"step {step:,}/{steps:,}", f"loss {logs['loss']:.3g}"]
@@ -39,8 +39,8 @@ def evaluation_line(
     if "val_loss" in logs:
         parts.append(f"val loss {logs['val_loss']:.3g}" + mark * (monitor == "val_loss"))
     if "val_i2t_r10" in logs:
-        there, back = _percent(logs["val_i2t_r10"]), _percent(logs["val_t2i_r10"])
-        parts.append(f"R@10 i2t {there} t2i {back}")
+        i2t, t2i = _percent(logs["val_i2t_r10"]), _percent(logs["val_t2i_r10"])
+        parts.append(f"R@10 i2t {i2t} t2i {t2i}")
     for name, label in PERCENT.items():
         if name in logs and (name != "val_recall" or name == monitor):
             parts.append(f"{label} {_percent(logs[name])}" + mark * (monitor == name))
@@ -54,7 +54,7 @@ def _percent(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words: "40 s", "2 min", "3 h 5 min", "2 d 4 h"."""
+    """Format a duration: "40 s", "2 min", "3 h 5 min", "2 d 4 h"."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -67,11 +67,11 @@ def duration(seconds: float) -> str:
 
 
 class EvaluationLine(keras.callbacks.Callback):
-    """Says the line at the end of each epoch; put it behind what keeps the best model.
+    """Prints the line at the end of each epoch; it must come after `KeepBest`.
 
     Args:
-        step_timer: the step_timer of the loop, which knows the step.
-        monitor: the name of the log by which the best model is chosen.
+        step_timer: the timer of the loop, which counts the steps.
+        monitor: the metric that chooses the best model.
         best_epoch: returns the epoch of the best model so far.
     """
 
@@ -80,7 +80,7 @@ class EvaluationLine(keras.callbacks.Callback):
         self.step_timer, self.monitor, self.best_epoch = step_timer, monitor, best_epoch
 
     def on_epoch_end(self, epoch, logs=None):
-        """Say the line."""
+        """Print the line."""
         best = self.best_epoch() == epoch
         left = self.step_timer.seconds_left()
         say(

@@ -1,4 +1,4 @@
-"""Keeps the best model of a run, and writes it as rarely as it may."""
+"""Keeps the best model of a run in memory, and writes it as rarely as possible."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from tfclip.training.setup.optimizer import Pairs, averages, exchanged
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Keeps the best model by a monitored number, in memory, and writes it as often as it must.
+    """Keeps the best model by a monitored metric in memory, and writes it when necessary.
 
-    It is written when it is the first one, before each checkpoint, and at the end: a run that was
-    killed finds its later ones again when it goes on. Writing each of them took a quarter of a run
-    of small heads.
+    The first one is written at once, later ones before each checkpoint and at the end, so that a
+    killed run can be resumed without losing one. Writing each of them would take a quarter of the
+    time of a run with small heads.
 
     Args:
-        trained: what to keep.
-        best: the folder.
-        monitor: the log to compare; it is the better the higher, unless it ends in "loss".
-        beside: what to call the weights that were not measured, see `save_trained`.
-        writes: False for a machine of several which only trains.
+        trained: the model.
+        best: the folder to write.
+        monitor: the metric to compare; higher is better, unless its name ends in "loss".
+        beside: the suffix of the folder with the weights that were not evaluated; see
+            `save_trained`.
+        writes: False for workers other than the chief.
     """
 
     def __init__(
@@ -50,16 +51,16 @@ class KeepBest(keras.callbacks.Callback):
         self._unwritten: Callable[[], None] | None = None
 
     def on_epoch_end(self, epoch, logs=None):
-        """Keep the model, unless its weights are broken: a good one is never overwritten so."""
+        """Keep the model if it is better and its loss is finite."""
         if not math.isfinite(logs["batch_loss"]):
             return
         value = logs[self.monitor]
         sign = 1 if self.monitor.endswith("loss") else -1
-        # So put that NaN is never better.
+        # Written such that NaN is never better.
         if self.best_value is not None and not sign * value < sign * self.best_value:
             return
         first, self.best_value, self.best_epoch = self.best_value is None, value, epoch
-        # Those of now: a phase that comes before it is written brings an optimizer of its own.
+        # Read now, because a later phase replaces the optimizer before the model is written.
         pairs = averages(self.trained.dual_encoder)
         kept = keep_weights(self.trained.dual_encoder, pairs)
 
@@ -72,7 +73,7 @@ class KeepBest(keras.callbacks.Callback):
             self.before_checkpoint()
 
     def before_checkpoint(self) -> None:
-        """Write the best model, where it is not written yet."""
+        """Write the best model if it is not yet written."""
         if self._unwritten is not None and self.writes:
             self._unwritten()
         self._unwritten = None
@@ -83,8 +84,8 @@ class KeepBest(keras.callbacks.Callback):
 
 
 def save_trained(folder: Path, trained: TrainedModel, beside: str, pairs: Pairs) -> None:
-    """Write the model; and beside it, as `best-unaveraged`, with the weights that its averages
-    stand for, or as `best-averaged` with the averages, where it is trained with any."""
+    """Write the model; if its weights are averaged, also write its other weights to a folder with
+    the suffix `beside`: `best-unaveraged` or `best-averaged`."""
     save_model(folder, trained)
     if pairs:
         with exchanged(pairs):
@@ -92,15 +93,15 @@ def save_trained(folder: Path, trained: TrainedModel, beside: str, pairs: Pairs)
 
 
 def keep_weights(model: DualEncoder, pairs: Pairs) -> Callable[[], AbstractContextManager]:
-    """Copy the weights that training may change, and the averages; returns what gives them back
-    for a while."""
+    """Copy the trained weights and averages; return a context manager that restores them within
+    it."""
     fixed = {id(variable) for variable in unchanged_variables(model)}
     variables = [variable for variable in model.weights if id(variable) not in fixed]
     variables += [average for _, average in pairs]
     kept = [variable.numpy() for variable in variables]
 
     @contextmanager
-    def kept_again() -> Iterator[None]:
+    def restored() -> Iterator[None]:
         now = [variable.numpy() for variable in variables]
         for variable, value in zip(variables, kept, strict=True):
             variable.assign(value)
@@ -110,4 +111,4 @@ def keep_weights(model: DualEncoder, pairs: Pairs) -> Callable[[], AbstractConte
             for variable, value in zip(variables, now, strict=True):
                 variable.assign(value)
 
-    return kept_again
+    return restored

@@ -1,4 +1,4 @@
-"""Keras callbacks of a training run: validate, stop on NaN, write the log."""
+"""Keras callbacks that validate, stop on NaN, and write the log file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TIMES = ("seconds", "steps_per_second", "waiting")
 
 
 class Validation(keras.callbacks.Callback):
-    """Adds measurements to the logs at the end of each epoch; put it before those that read them.
+    """Adds measurements to the logs at the end of each epoch; it must come before their readers.
 
     Args:
-        measurements: name to a function without arguments that returns names and numbers.
+        measurements: functions by name, without arguments, that return metrics by name.
     """
 
     def __init__(self, measurements: Mapping[str, Callable[[], Mapping[str, float]]]):
@@ -33,12 +33,12 @@ class Validation(keras.callbacks.Callback):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends the run at the first loss or gradient that is not a number, and writes what it was of.
+    """Stops the run at the first NaN or infinite loss or gradient, and writes the batch's keys.
 
     Args:
-        path: the JSON file to write: the step, its numbers, and the keys of its records.
-        keys: the keys of the records of an update, counted from 0.
-        writes: False for a machine of several which only stops.
+        path: the JSON file to write: the step, its logs, and the keys of its records.
+        keys: returns the record keys of an update, counted from 0.
+        writes: False for workers other than the chief.
     """
 
     def __init__(self, path: Path, keys: Callable[[int], list[str]], *, writes: bool = True):
@@ -49,7 +49,7 @@ class StopOnNaN(keras.callbacks.Callback):
         self.stopped_at: int | None = None
 
     def on_train_batch_end(self, batch, logs=None):
-        """Look at the loss of the step, not at its running mean."""
+        """Check the loss of the step, not its running mean."""
         self.steps += 1
         if is_sound(self.model, logs) or self.stopped_at is not None:
             return
@@ -62,15 +62,15 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class LogFile(keras.callbacks.Callback):
-    """Writes the scalars of each epoch to a CSV file, one row each; a resumed run goes on with it.
+    """Writes the scalars of each epoch as a row of a CSV file; a resumed run appends to it.
 
-    What came after the checkpoint from which it goes on is cut off. Columns that tell times come
-    last: they are all that differs between two runs of the same command.
+    Rows after the checkpoint from which it resumes are removed. The columns of times come last:
+    only they differ between two runs of the same command.
 
     Args:
-        path: the file.
-        times: returns the numbers of `TIMES`.
-        step: returns how many updates were made.
+        path: the CSV file.
+        times: returns the columns `TIMES`.
+        step: returns the number of updates so far.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LogFile(keras.callbacks.Callback):
             self.columns = ["step", "epoch", *sorted(logs), *TIMES]
         if not self.path.exists() or self.path.stat().st_size < self.size:
             self.path.touch()
-            self.size = 0  # somebody took the rows away
+            self.size = 0  # the file was removed or truncated
         with self.path.open("r+", newline="") as file:
             file.truncate(self.size)
             file.seek(self.size)

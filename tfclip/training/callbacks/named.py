@@ -1,4 +1,4 @@
-"""Keras callbacks of the user's own, by `package.module:name`."""
+"""Imports the user's own Keras callbacks by package.module:name."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def named_callbacks(references: Sequence[str]) -> list[keras.callbacks.Callback]
     """Import callbacks; a class or a function is called without arguments.
 
     Raises:
-        ValueError: a module or name is not there, or is no callback.
+        ValueError: a module or name does not exist, or is not a callback.
     """
     return [_callback(reference) for reference in references]
 
 
 def _callback(reference: str) -> keras.callbacks.Callback:
     kind = "--callback"
-    made = plugins.load(kind, reference)
-    if not isinstance(made, keras.callbacks.Callback):
-        made = plugins.call(kind, reference, made)
-    if not isinstance(made, keras.callbacks.Callback):
+    callback = plugins.load(kind, reference)
+    if not isinstance(callback, keras.callbacks.Callback):
+        callback = plugins.call(kind, reference, callback)
+    if not isinstance(callback, keras.callbacks.Callback):
         raise ValueError(
             f"{kind} {reference} must name a keras.callbacks.Callback: a class, a function that "
-            f"makes one, or one that is made. Received: a {type(made).__name__}"
+            f"returns an instance, or an instance. Received: a {type(callback).__name__}"
         )
-    return made
+    return callback

@@ -1,4 +1,4 @@
-"""What a sample of the training records shows to be wrong before training begins, in words."""
+"""Checks a sample of the training records before training: texts cut or unknown, small pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfclip.records.reader import read_shards
 
 RECORDS, TEXTS = 5000, 20_000
 AT_ONCE = 1024
-# Shares from which on it is worth a line.
+# Fractions above which a message is printed.
 CUT, UNKNOWN, SMALL = 0.05, 0.01, 0.01
 
 
@@ -35,16 +35,16 @@ class RecordSample:
 
 @dataclass(frozen=True)
 class TextFaults:
-    """What a tokenizer does to some texts.
+    """The effect of a tokenizer on some texts.
 
     Attributes:
-        texts: how many there are.
-        cut: texts that are longer than the context.
-        longest: ids that the longest one needs.
-        unknown: texts with words that are [UNK].
-        unknown_tokens: the share of [UNK] among the tokens.
-        alike: groups of different texts that have equal ids.
-        alike_when_cut: those of them in which a text is cut.
+        texts: the number of texts.
+        cut: the number of texts longer than the context.
+        longest: the ids of the longest text.
+        unknown: the number of texts with [UNK].
+        unknown_tokens: the fraction of [UNK] among all tokens.
+        alike: groups of different texts with equal ids, none of them cut.
+        alike_when_cut: groups of different texts with equal ids, of which some are cut.
     """
 
     texts: int
@@ -56,8 +56,8 @@ class TextFaults:
     alike_when_cut: tuple[tuple[str, ...], ...]
 
     @property
-    def share_cut(self) -> float:
-        """Of the texts, those that are cut."""
+    def cut_fraction(self) -> float:
+        """Return the fraction of texts that are cut."""
         return self.cut / max(self.texts, 1)
 
 
@@ -65,7 +65,7 @@ def sample_records(files: Sequence[str]) -> RecordSample:
     """Read the first `RECORDS` records, and at most `TEXTS` of their texts.
 
     Args:
-        files: shards; those of several sets are read in turn.
+        files: shards, read alternately from several sets.
     """
     files = sorted(files, key=lambda file: Path(file).name)
     texts: list[str] = []
@@ -78,26 +78,26 @@ def sample_records(files: Sequence[str]) -> RecordSample:
     return RecordSample(tuple(texts[:TEXTS]), np.array(sides))
 
 
-def look_at_texts(texts: Sequence[str], tokenizer: Tokenizer) -> TextFaults:
-    """Count what the tokenizer cuts, does not know, and does not tell apart.
+def check_texts(texts: Sequence[str], tokenizer: Tokenizer) -> TextFaults:
+    """Count texts that are cut, have unknown words, or have the same ids as another text.
 
-    Texts are different where they are so without white space, in Unicode's NFKC case folding.
+    Texts are compared without white space, after NFKC normalisation and case folding.
     """
     rows: dict[bytes, dict[str, str]] = defaultdict(dict)
     cut_rows: set[bytes] = set()
     unknown_id = getattr(tokenizer, "unknown_id", None)
     cut = longest = unknown = unknown_tokens = tokens = 0
     for start in range(0, len(texts), AT_ONCE):
-        some = list(texts[start : start + AT_ONCE])
-        batch = {name: value.numpy() for name, value in tokenizer(some).items()}
-        counts = tokenizer.token_counts(some).numpy()
-        found = (batch["token_ids"] == unknown_id) & batch["text_mask"]
-        unknown += int(found.any(axis=1).sum())
-        unknown_tokens += int(found.sum())
+        chunk = list(texts[start : start + AT_ONCE])
+        batch = {name: value.numpy() for name, value in tokenizer(chunk).items()}
+        counts = tokenizer.token_counts(chunk).numpy()
+        is_unknown = (batch["token_ids"] == unknown_id) & batch["text_mask"]
+        unknown += int(is_unknown.any(axis=1).sum())
+        unknown_tokens += int(is_unknown.sum())
         tokens += int(batch["text_mask"].sum())
         cut += int((counts > tokenizer.context_length).sum())
         longest = max(longest, int(counts.max()))
-        for text, ids, count in zip(some, batch["token_ids"], counts, strict=True):
+        for text, ids, count in zip(chunk, batch["token_ids"], counts, strict=True):
             row = ids.tobytes()
             rows[row].setdefault(_key(text), text)
             if count > tokenizer.context_length:
@@ -114,52 +114,50 @@ def look_at_texts(texts: Sequence[str], tokenizer: Tokenizer) -> TextFaults:
     )
 
 
-def text_faults(found: TextFaults, context_length: int) -> list[str]:
-    """The diagnoses that `found` gives cause to."""
+def text_faults(faults: TextFaults, context_length: int) -> list[str]:
+    """Return messages about the faults that are frequent enough to matter."""
     lines = []
-    if found.share_cut > CUT:
+    if faults.cut_fraction > CUT:
         lines.append(
-            f"{found.share_cut:.0%} of the texts are longer than the context of {context_length} "
-            f"tokens, and what does not fit is cut (the longest needs {found.longest}). Give a "
-            "longer --context-length"
+            f"{faults.cut_fraction:.0%} of the texts are longer than the context of "
+            f"{context_length} tokens and are cut (the longest needs {faults.longest}). Increase "
+            "--context-length"
         )
-    if found.unknown > UNKNOWN * found.texts:
+    if faults.unknown > UNKNOWN * faults.texts:
         lines.append(
-            f"{found.unknown / found.texts:.0%} of the texts hold words that the vocabulary does "
-            f"not have: {found.unknown_tokens:.1%} of all tokens are [UNK]. Pack the records "
+            f"{faults.unknown / faults.texts:.0%} of the texts contain words that are not in the "
+            f"vocabulary: {faults.unknown_tokens:.1%} of all tokens are [UNK]. Pack the records "
             "again, which learns a vocabulary without unknown words, or give another --vocabulary"
         )
     for groups, remedy in (
         (
-            found.alike,
-            "the vocabulary drops what tells them apart. Pack the records again, which learns one "
-            "that keeps every mark, or give another --vocabulary",
+            faults.alike,
+            "the vocabulary drops the characters or accents in which they differ. Pack the records "
+            "again, which learns one that keeps them, or give another --vocabulary",
         ),
         (
-            found.alike_when_cut,
-            f"they differ after the {context_length} tokens that are read. Give a longer "
-            "--context-length",
+            faults.alike_when_cut,
+            f"they differ only after the first {context_length} tokens. Increase --context-length",
         ),
     ):
         if groups:
             texts, (one, other, *_) = sum(map(len, groups)), groups[0]
             lines.append(
-                f"{texts:,} different texts have the ids of another one, such as {one[:60]!r} and "
+                f"{texts:,} different texts have the same ids as another, such as {one[:60]!r} and "
                 f"{other[:60]!r}: {remedy}"
             )
     return lines
 
 
 def picture_faults(short_sides: np.ndarray, image_size: int) -> list[str]:
-    """Whether pictures are smaller than the model's input."""
+    """Return a message if pictures are smaller than the model's input."""
     small = short_sides < image_size
     if not small.any() or small.mean() < SMALL:
         return []
     return [
         f"{small.mean():.0%} of the training pictures have a short side of less than --image-size "
         f"{image_size} (the median of these is {np.median(short_sides[small]):.0f}) and are "
-        "enlarged, which adds nothing to see: train with a smaller --image-size, or on larger "
-        "pictures"
+        "enlarged, which adds no detail: use a smaller --image-size, or larger pictures"
     ]
 
 

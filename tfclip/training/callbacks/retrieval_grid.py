@@ -1,4 +1,4 @@
-"""A picture of retrievals: some captions, each with the pictures that the model finds for it."""
+"""Draws a grid of retrievals: some captions, each with the pictures that the model ranks first."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ RIGHT, WRONG = (40, 160, 60), (200, 200, 200)
 
 
 class RetrievalGrid:
-    """The first pictures of a split, and captions of some of them.
+    """Retrieval among the first pictures of a split, with captions of some of them.
 
     Args:
-        trained: the model that searches, as it is when asked.
-        records, split: where the pictures are from.
-        embed_images: returns (N, D) embeddings of the first N pictures of the split; runs the image
-            tower where it is not given.
+        trained: the model; its current weights are used.
+        records, split: the records with the pictures.
+        embed_images: returns (N, D) embeddings of the first N pictures of the split; by default
+            runs the image tower.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RetrievalGrid:
         self._embed_images = embed_images or self._run_image_tower
 
     def png(self) -> bytes:
-        """Draw it: a caption in each row, its own picture framed in green where it is found."""
+        """Return a PNG with one caption per row; its own picture, if ranked, has a green frame."""
         if not self._queries:
             return _png(Image.new("RGB", (SIDE, SIDE), "white"))
         model = self._trained.dual_encoder
@@ -90,7 +90,7 @@ class RetrievalGrid:
 
 
 def _lines(text: str, draw: ImageDraw.ImageDraw, font) -> str:
-    """The text in lines that fit beside the pictures."""
+    """Wrap a text to the width of the text column."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

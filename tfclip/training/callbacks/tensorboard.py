@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars of steps and evaluations, and found pictures."""
+"""Writes TensorBoard logs of a run: scalars of steps and evaluations, and a retrieval grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from tfclip.training.setup.optimizer import learning_rate
 
-# Steps from one point of a curve to the next.
+# Steps between points of a curve.
 EVERY = 10
 OF_STEPS = {
     "batch_loss": "step/loss",
@@ -25,12 +25,12 @@ OF_STEPS = {
 
 
 class TensorBoardLog(keras.callbacks.Callback):
-    """Writes event files; a run that goes on tells TensorBoard to forget what came after.
+    """Writes event files; a resumed run makes TensorBoard drop events after the checkpoint.
 
     Args:
-        folder: of the event files.
-        picture: returns a PNG for each evaluation, or None for none.
-        every: steps between the points of the curves of steps.
+        folder: the folder for event files.
+        picture: returns a PNG for each evaluation; None for no picture.
+        every: steps between points of the curves of steps.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self._writer: EventFileWriter | None = None
 
     def on_train_batch_end(self, batch, logs=None):
-        """Write the scalars of one step in `every`."""
+        """Write the scalars of every `every`-th step."""
         self.steps += 1
         if self.steps % self.every == 0:
             named = {tag: logs[name] for name, tag in OF_STEPS.items() if name in logs}
@@ -69,7 +69,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     def _add(self, summary: Summary) -> None:
         if self._writer is None:
             self._writer = EventFileWriter(str(self.folder))
-            # What an interrupted run wrote of this step and later ones is made again.
+            # START makes TensorBoard drop events of this step and later ones, which are repeated.
             started = SessionLog(status=SessionLog.START)
             self._writer.add_event(self._event(session_log=started))
         self._writer.add_event(self._event(summary=summary))

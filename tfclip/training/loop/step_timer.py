@@ -43,7 +43,7 @@ class StepTimer:
             self.training += training
 
     @property
-    def share_waiting(self) -> float:
+    def waiting_fraction(self) -> float:
         """The share of the time that passed waiting for batches."""
         return self.waiting / max(self.waiting + self.training, 1e-9)
 
@@ -53,5 +53,5 @@ class StepTimer:
         return {
             "seconds": round(seconds, 3),
             "steps_per_second": round((self.steps - 1) / seconds, 3) if seconds else 0.0,
-            "waiting": round(self.share_waiting, 4),
+            "waiting": round(self.waiting_fraction, 4),
         }
