@@ -24,7 +24,7 @@ def table(separator: str, quoted: bool = True) -> Callable[[bytes], Texts | None
     """Return a reader of a table with the columns path and caption."""
 
     def read(content: bytes) -> Texts | None:
-        lines = io.StringIO(_decoded(content), newline="")
+        lines = io.StringIO(_decoded(content), newline="\n")
         quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         rows = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
         found: dict[str, list[str]] = {}
@@ -55,7 +55,9 @@ def json_lines(content: bytes) -> Texts | None:
         try:
             row = json.loads(_decoded(line))
             name = row.get("path", row.get("file_name"))
-            texts = row.get("captions", row.get("text"))
+            usual = [k for k in ("captions", "text") if k in row]
+            others = [k for k in row if k.startswith(("caption", "text"))]
+            texts = next((row[k] for k in usual + others), None)
         except (ValueError, AttributeError, RecursionError):
             continue
         texts = texts if isinstance(texts, list) else [texts]

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 from tfclip.naming import nearest
 from tfclip.sources.archives.gzip_copy import GunzippedFile
 from tfclip.sources.index import Index
-from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
+from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, is_class_name, keep_captions, missing
 from tfclip.sources.sample import Region, Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
 
@@ -228,7 +228,7 @@ def _classes(values: dict[str, list]) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _is_class(name: object) -> TypeGuard[str]:
-    return isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= 200
+    return isinstance(name, str) and is_class_name(name)
 
 
 def _regions(values: dict[str, list]) -> tuple[tuple[Region, ...], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 MAX_CHARACTERS = 10_000
 """The longest caption or phrase; longer text is not a sentence."""
+MAX_CLASS_NAME = 200
 MAX_XML_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 100_000_000
 """The largest picture within an archive or table. A picture file is limited in `records.check`."""
@@ -68,6 +69,11 @@ def is_name(name: object) -> TypeGuard[str]:
         and name != ""
         and (name.isprintable() or not any(unicodedata.category(c) in _REFUSED for c in name))
     )
+
+
+def is_class_name(name: str) -> bool:
+    """Return whether a text is allowed as the name of a class: one printable line, not too long."""
+    return name.isprintable() and name.strip() != "" and len(name) <= MAX_CLASS_NAME
 
 
 def plain_name(name: object) -> str:

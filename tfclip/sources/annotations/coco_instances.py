@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tfclip.sources.index import Index
 from tfclip.sources.json_arrays import id_of, walk_arrays
+from tfclip.sources.safe_paths import is_class_name
 
 
 class Instances:
@@ -28,7 +29,7 @@ class Instances:
                 self.images.add(id_of(value, "id"), offset, length)
             elif array == "categories" and isinstance(value, dict):
                 name = value.get("name")
-                if isinstance(name, str) and name.strip() and name.isprintable():
+                if isinstance(name, str) and is_class_name(name):
                     names[id_of(value, "id")] = name
             elif array == "annotations":
                 image, category = id_of(value, "image_id"), id_of(value, "category_id")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from tfclip.console import say
 from tfclip.sources.index import Index
-from tfclip.sources.safe_paths import cache_blobs, find_file, first_problem, missing, no_pictures
+from tfclip.sources.safe_paths import (
+    cache_blobs,
+    find_file,
+    first_problem,
+    is_class_name,
+    missing,
+    no_pictures,
+)
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, split_in, stable_hash
 from tfclip.sources.tables.delimited import Table
@@ -116,7 +123,7 @@ class _Split:
                 image = find_file(self.data, self.folders, f"{number}.jpg", self.stores)
                 present, groups = self._labels(number, self.index.positions(stable_hash(number)))
                 for name in present | groups:
-                    if not (name.isprintable() and 0 < len(name.strip()) <= 200):
+                    if not is_class_name(name):
                         raise ValueError(f"invalid class name: {name!a:.100}")
                 if unknown := (present | groups) - set(place):
                     raise ValueError(f"the class {min(unknown)!a:.100} is not in --class-names")

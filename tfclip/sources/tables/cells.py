@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tfclip.naming import unknown
+from tfclip.sources.safe_paths import is_class_name
 from tfclip.sources.sample import SourceOptions
 
 LABEL_SEPARATORS = ("|", ";")
@@ -136,6 +137,6 @@ class LabelReader:
             return []
         names = [str(name).strip() for name in listed_cell(cell, self._separator)]
         for name in names:
-            if not (name.isprintable() and 0 < len(name) <= 200):
+            if not is_class_name(name):
                 raise ValueError(f"invalid class name: {name!a:.100}")
         return names

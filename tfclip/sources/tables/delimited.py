@@ -21,6 +21,7 @@ Row = dict[str, Any] | str
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _QUOTED = (",", ";")
 """Separators whose fields may be quoted; so may the fields of a .csv file with tabs."""
+_UTF8_MARK = codecs.BOM_UTF8
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
@@ -53,14 +54,17 @@ class Table:
         self.columns: tuple[str, ...] = ()
         self._copy = _as_utf8(path) if lines is None else lines
         self._parse: Callable[[Iterable[bytes]], Iterator[tuple[int, Row | None]]] = _objects
-        self._start = 0
+        with self.open() as file:
+            self._start = len(_UTF8_MARK) if file.read(len(_UTF8_MARK)) == _UTF8_MARK else 0
         if kind != ".jsonl":
             usual = "," if kind == ".csv" else "\t"
             delimiter = separator or self._detect_separator(usual)
             quoted = delimiter in _QUOTED or (kind == ".csv" and delimiter == "\t")
             fields = partial(_fields, delimiter=delimiter, quoted=quoted)
             with self.open() as file:
-                self._start, names = next(fields(_lines(file, path)), (0, "it is empty"))
+                file.seek(self._start)
+                length, names = next(fields(_lines(file, path)), (0, "it is empty"))
+            self._start += length
             if isinstance(names, list) and delimiter == "|":
                 names = [name.strip() for name in names]
             if not isinstance(names, list) or len(set(names)) < len(names):
@@ -81,6 +85,7 @@ class Table:
     def _detect_separator(self, usual: str) -> str:
         """Return the separator of the first line: the usual one if the line contains it."""
         with self.open() as file:
+            file.seek(self._start)
             line = _text(next(_lines(file, self.path), b""))
         if usual in line:
             return usual
@@ -138,7 +143,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 def _text(line: bytes) -> str:
     # Invalid UTF-8 becomes lone surrogates, which `check_text` and `is_name` refuse.
-    return line.decode("utf-8-sig", errors="surrogateescape")
+    return line.decode(errors="surrogateescape")
 
 
 def _fields(

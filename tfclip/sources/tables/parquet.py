@@ -100,7 +100,9 @@ class _Split:
             say(f"{files[0]}: the labels are the classes in the column {next(iter(self.coded))!r}")
         self.index, self.count = Index(), 0
         self.damage: dict[Path, str] = {}
+        self.sizes = []
         for file in files:
+            before = self.count
             try:
                 for row in rows_of(file, self._texts(), 1024):
                     if self.labels:
@@ -112,6 +114,7 @@ class _Split:
                 self.damage[file] = str(error)
                 self.index.add(-1, self.count, 0)
                 self.count += 1
+            self.sizes.append(self.count - before)
         if self.count == len(self.damage):
             reason = next(iter(self.damage.values()), "they have no rows")
             raise ValueError(f"no picture in {files[0]} and {len(files) - 1} more: {reason}")
@@ -123,14 +126,17 @@ class _Split:
         return tuple(name for names in self.coded.values() for name in names)
 
     def read(self) -> Iterator[Sample | Rejected]:
-        """Yield a sample for every row."""
-        number = -1
-        for file in self.files:
-            row_number = -1
+        """Yield a sample for every row. Of a damaged file the rows that cannot be read are
+        rejected, as many as were counted."""
+        first = 0
+        for file, size in zip(self.files, self.sizes, strict=True):
+            done, problem = 0, self.damage.get(file, "the file has changed")
             try:
                 for row in rows_of(file, [self.image, *self._texts()]):
-                    row_number, number = row_number + 1, number + 1
-                    name = self._key(row) or f"{file.stem}/{row_number}"
+                    if done == size - (file in self.damage):
+                        break
+                    number, done = first + done, done + 1
+                    name = self._key(row) or f"{file.stem}/{done - 1}"
                     key = f"parquet/{name}"
                     try:
                         hashed = stable_hash(self._key(row)) if self._key(row) else -1
@@ -140,10 +146,11 @@ class _Split:
                     except ValueError as reason:
                         yield Rejected(key, str(reason), self.split)
             except ValueError as reason:
-                number += 1
-                yield Rejected(
-                    f"parquet/{file.name}", f"{reason}; the rest of it is not read", self.split
-                )
+                problem = str(reason)
+            for row_number in range(done, size):
+                key = f"parquet/{file.name}, row {row_number}"
+                yield Rejected(key, f"{problem}; the rest of it is not read", self.split)
+            first += size
 
     def _sample(self, key: str, row: dict[str, Any]) -> Sample:
         picture = row.get(self.image)
