@@ -43,6 +43,7 @@ COMMANDS = {
     "score_records",
     "convert",
     "soup",
+    "weights",
     "fit",
     "evaluate",
     "export",

@@ -105,6 +105,7 @@ NEEDS = {
     r"fit laptop .*--image-weights": "pretrained weights",
     r"fit shapes .*--replicas 0": "GPUs",
     r"fit shapes .*--micro-batch": "a batch of 1,024; tests/training has smaller ones",
+    r"weights fetch ": "a network; tests/models/weights/pretrained/test_download.py",
     r"fit visual-genome ": "ImageNet and BERT weights",
     r"evaluate runs/vg sts": "STS-B, STS or SICK",
     r"evaluate runs/vg classification": "a folder of class folders",

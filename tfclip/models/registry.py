@@ -78,6 +78,11 @@ def _resnet(blocks: tuple[int, ...], bottleneck: bool) -> Tower:
     return Tower("tfclip.models.towers.resnet:resnet", options)
 
 
+def _lite(width: float, depth: float) -> Tower:
+    options = {"width": width, "depth": depth}
+    return Tower("tfclip.models.towers.efficientnet_lite:efficientnet_lite", options)
+
+
 def _transformer(patch_size: int, **options) -> Tower:
     builder = "tfclip.models.towers.vision_transformer:vision_transformer"
     return Tower(builder, {"patch_size": patch_size, **options})
@@ -92,6 +97,9 @@ _TEENSY = "tfclip.models.towers.mixer:teensy_mixer"
 IMAGE_TOWERS: dict[str, Tower] = {
     # From keras.applications.
     **{f"efficientnet-b{n}": _application(f"EfficientNetB{n}") for n in range(8)},
+    "efficientnet-lite0": _lite(1.0, 1.0),
+    "efficientnet-lite1": _lite(1.0, 1.1),
+    "efficientnet-lite2": _lite(1.1, 1.2),
     "efficientnetv2-s": _application("EfficientNetV2S"),
     "mobilenet-v3-small": _application("MobileNetV3Small"),
     "mobilenet-v3-large": _application("MobileNetV3Large"),

@@ -285,7 +285,7 @@ def test_resnet_50_names_the_tower_for_the_other_strides(tmp_path):
 
 def test_names_that_nothing_has_are_refused():
     tower = build("mixer-b32", blocks=1, width=32)
-    assert "imagenet exists for efficientnet-b0" in refusal(tower, "mixer-b32", "imagenet")
+    assert "imagenet exists for efficientnet-lite0" in refusal(tower, "mixer-b32", "imagenet")
     assert "has no keras_hub presets" in refusal(tower, "mixer-b32", "resnet_18_imagenet")
     tower = build("resnet-18", blocks=(1, 1, 1, 1))
     assert "resnet_18_imagenet" in refusal(tower, "resnet-18", "resnet18_imagenet")
@@ -298,7 +298,7 @@ def test_names_that_nothing_has_are_refused():
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("squeezenet", {}, "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+        ("squeezenet", {}, "(3 MB) are not on this machine; run: python -m tfclip.weights fetch"),
         ("mobilenet-v3-small", {}, "_224_1.0_float_no_top_v2.h5 and put it into ~/.keras/models/"),
         ("resnet-18", {"blocks": (1, 1, 1, 1)}, "from_preset('resnet_18_imagenet').save_to_preset"),
     ],
@@ -306,6 +306,6 @@ def test_names_that_nothing_has_are_refused():
 def test_without_a_network_the_error_says_what_to_fetch(name, options, told, monkeypatch, tmp_path):
     for variable in ("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    for variable in ("KERAS_HOME", "KAGGLEHUB_CACHE", "TFCLIP_WEIGHTS"):
+        monkeypatch.setenv(variable, str(tmp_path))
     assert told in refusal(build(name, **options), name, "imagenet", FileNotFoundError)

@@ -302,7 +302,7 @@ def test_weights_that_do_not_fit_the_tower_are_refused(tmp_path):
 
 
 def test_what_is_not_here_says_what_to_fetch(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="no such folder; allowed: none, a keras_hub"):
+    with pytest.raises(FileNotFoundError, match="no such folder; allowed: none, a name that"):
         load_text_weights("bert", str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_text_weights("bert", str(tmp_path / "none.h5"))

@@ -82,3 +82,20 @@ def test_weights_out_of_reach_are_refused(weights, monkeypatch, tmp_path):
     monkeypatch.setattr("socket.getaddrinfo", unknown_host)
     monkeypatch.setattr("urllib.request.getproxies", dict)
     assert not _can_be_fetched(weights, "bert-small")
+
+
+def test_weights_by_name_are_fetched_or_named_together(training_records, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFCLIP_WEIGHTS", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    # As if the packages of the weights were not installed.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    given = {"records": (str(training_records),), "run": tmp_path / "run"}
+    flags = RECIPES["teensy-4m"].flags(
+        image_tower="efficientnet-lite0", image_weights="imagenet", **given
+    )
+    with pytest.raises(FileNotFoundError) as error:
+        preflight("teensy-4m", RECIPES["teensy-4m"], flags)
+    for name in ("efficientnet-lite0 (19 MB)", "all-MiniLM-L6-v2 (91 MB)", str(tmp_path / "cache")):
+        assert name in str(error.value)
+    assert "\n" not in str(error.value)

@@ -13,7 +13,7 @@ State = Mapping[str, np.ndarray]
 LayerWeights = dict[str, list[np.ndarray]]
 
 
-class _Reader:
+class Reader:
     """Reads a PyTorch state dict as arrays of Keras layers."""
 
     def __init__(self, state: State):
@@ -60,7 +60,7 @@ def timm_vision_transformer(state: State, tower: keras.Model) -> LayerWeights:
         for part, value in zip("qkv", np.split(state[key], 3), strict=True):
             split[key.replace("qkv", part)] = value
     # Not a merged dict: a tensor of `state` counts as used when it is read.
-    read = _Reader(ChainMap(split, cast(MutableMapping[str, np.ndarray], state)))
+    read = Reader(ChainMap(split, cast(MutableMapping[str, np.ndarray], state)))
     weights = {
         "patches": read.convolution("patch_embed.proj"),
         "tokens": [state["cls_token"][0, 0], state["pos_embed"][0]],
@@ -82,7 +82,7 @@ def timm_vision_transformer(state: State, tower: keras.Model) -> LayerWeights:
 
 def hugging_face_vision_transformer(state: State, tower: keras.Model) -> LayerWeights:
     """`ViTModel` of transformers."""
-    read = _Reader(state)
+    read = Reader(state)
     weights = {
         "patches": read.convolution("embeddings.patch_embeddings.projection"),
         "tokens": [
@@ -110,7 +110,7 @@ def hugging_face_vision_transformer(state: State, tower: keras.Model) -> LayerWe
 
 def hugging_face_clip(state: State, tower: keras.Model) -> LayerWeights:
     """The image tower of `CLIPModel` of transformers, without its projection."""
-    read = _Reader(state)
+    read = Reader(state)
     weights = {
         "patches": read.convolution("vision_model.embeddings.patch_embedding"),
         "tokens": [
@@ -139,7 +139,7 @@ def hugging_face_clip(state: State, tower: keras.Model) -> LayerWeights:
 
 def timm_mixer(state: State, tower: keras.Model) -> LayerWeights:
     """timm's `mixer_*`."""
-    read = _Reader(state)
+    read = Reader(state)
     weights = {"patches": read.convolution("stem.proj"), "norm": read.pair("norm")}
     for index in range(sum(layer.name.startswith("block_") for layer in tower.layers)):
         weights[f"block_{index}"] = [
@@ -163,7 +163,7 @@ def timm_resnet(state: State, tower: keras.Model) -> LayerWeights:
             return f"{key}.downsample.0", f"{key}.downsample.1"
         return f"{key}.conv{part}", f"{key}.bn{part}"
 
-    return _resnet(_Reader(state), tower, ("conv1", "bn1"), names)
+    return _resnet(Reader(state), tower, ("conv1", "bn1"), names)
 
 
 def hugging_face_resnet(state: State, tower: keras.Model) -> LayerWeights:
@@ -175,10 +175,10 @@ def hugging_face_resnet(state: State, tower: keras.Model) -> LayerWeights:
         return f"{key}.convolution", f"{key}.normalization"
 
     stem = ("embedder.embedder.convolution", "embedder.embedder.normalization")
-    return _resnet(_Reader(state), tower, stem, names)
+    return _resnet(Reader(state), tower, stem, names)
 
 
-def _resnet(read: _Reader, tower: keras.Model, stem: tuple[str, str], names: Callable):
+def _resnet(read: Reader, tower: keras.Model, stem: tuple[str, str], names: Callable):
     weights = {}
     for layer in tower.layers:
         if not layer.name.endswith("_conv"):
@@ -193,40 +193,11 @@ def _resnet(read: _Reader, tower: keras.Model, stem: tuple[str, str], names: Cal
     return weights
 
 
-def timm_efficientnet(state: State, tower: keras.Model) -> LayerWeights:
-    """timm's `tf_efficientnet_*`, with the padding and normalisation of keras.applications."""
-    read = _Reader(state)
-    weights = {
-        "stem_conv": read.convolution("conv_stem"),
-        "stem_bn": read.batch_norm("bn1"),
-        "top_conv": read.convolution("conv_head"),
-        "top_bn": read.batch_norm("bn2"),
-    }
-    for layer in tower.layers:
-        if not layer.name.endswith("_project_conv"):
-            continue
-        ours = layer.name.removesuffix("project_conv")
-        stage, block = int(ours[5]) - 1, ord(ours[6]) - ord("a")
-        theirs = f"blocks.{stage}.{block}"
-        expands = f"{theirs}.bn3.weight" in state
-        if expands:
-            weights[f"{ours}expand_conv"] = read.convolution(f"{theirs}.conv_pw")
-            weights[f"{ours}expand_bn"] = read.batch_norm(f"{theirs}.bn1")
-        weights[f"{ours}dwconv"] = read.convolution(f"{theirs}.conv_dw", depthwise=True)
-        weights[f"{ours}bn"] = read.batch_norm(f"{theirs}.bn{2 if expands else 1}")
-        weights[f"{ours}se_reduce"] = read.convolution(f"{theirs}.se.conv_reduce")
-        weights[f"{ours}se_expand"] = read.convolution(f"{theirs}.se.conv_expand")
-        last = "conv_pwl" if expands else "conv_pw"
-        weights[f"{ours}project_conv"] = read.convolution(f"{theirs}.{last}")
-        weights[f"{ours}project_bn"] = read.batch_norm(f"{theirs}.bn{3 if expands else 2}")
-    return weights
-
-
 def timm_convnext(state: State, tower: keras.Model) -> LayerWeights:
     """timm's `convnext_*`."""
     inner = ("conv_dw", "norm", "mlp.fc1", "mlp.fc2", "gamma")
     return _convnext(
-        _Reader(state),
+        Reader(state),
         tower,
         stem=("stem.0", "stem.1"),
         downsample="stages.{}.downsample.{}",
@@ -240,7 +211,7 @@ def hugging_face_convnext(state: State, tower: keras.Model) -> LayerWeights:
     """`ConvNextModel` of transformers."""
     inner = ("dwconv", "layernorm", "pwconv1", "pwconv2", "layer_scale_parameter")
     return _convnext(
-        _Reader(state),
+        Reader(state),
         tower,
         stem=("embeddings.patch_embeddings", "embeddings.layernorm"),
         downsample="encoder.stages.{}.downsampling_layer.{}",
@@ -250,7 +221,7 @@ def hugging_face_convnext(state: State, tower: keras.Model) -> LayerWeights:
     )
 
 
-def _convnext(read: _Reader, tower, *, stem, downsample, block, inner, norm) -> LayerWeights:
+def _convnext(read: Reader, tower, *, stem, downsample, block, inner, norm) -> LayerWeights:
     last = next(layer.name for layer in reversed(tower.layers) if layer.weights)
     weights = {
         "convnext_tiny_stem": [*read.convolution(stem[0]), *read.pair(stem[1])],

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from tfclip.failures import first_line
+from tfclip.models.weights.pretrained.cache import hub_folder, kept_weights
+from tfclip.models.weights.pretrained.catalogue import pretrained
 
 HUB = "hf://"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -25,6 +27,15 @@ def names_hub(source: str) -> bool:
     return bool(_NAME.fullmatch(source)) and not owner.exists() and str(owner) != "runs"
 
 
+def cached_source(source: str) -> Path | None:
+    """Return the folder of `hf://OWNER/NAME` in the cache of tfclip, or None."""
+    known = pretrained(source, "")
+    if known is not None and (path := kept_weights(known)) is not None:
+        return path
+    folder = hub_folder(source.removeprefix(HUB))
+    return folder if folder.is_dir() else None
+
+
 def local_source(source: str) -> Path:
     """Return the folder or file of `source`; an existing path wins over a name on the hub.
 
@@ -34,9 +45,11 @@ def local_source(source: str) -> Path:
     path = Path(source).expanduser()
     if path.exists() or not names_hub(source):
         return path
+    name = source.removeprefix(HUB)
+    if (cached := cached_source(f"{HUB}{name}")) is not None:
+        return cached
     import huggingface_hub  # imported late: only hub names need it
 
-    name = source.removeprefix(HUB)
     try:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(PATTERNS)))
         if not [*folder.glob("*.safetensors")]:

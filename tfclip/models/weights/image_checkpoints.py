@@ -6,7 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tfclip.models.weights import convert_keras_hub_images, convert_torch_images
+from tfclip.models.weights import (
+    convert_efficientnets,
+    convert_keras_hub_images,
+    convert_torch_images,
+)
 from tfclip.models.weights.convert_torch_images import LayerWeights
 
 
@@ -67,9 +71,15 @@ SOURCES: Mapping[str, Sources] = {
     ),
     **{
         f"efficientnet-b{n}": Sources(
-            Layout(f"tf_efficientnet_b{n}", convert_torch_images.timm_efficientnet)
+            Layout(f"tf_efficientnet_b{n}", convert_efficientnets.timm_efficientnet)
         )
         for n in range(8)
+    },
+    **{
+        f"efficientnet-lite{n}": Sources(
+            Layout(f"tf_efficientnet_lite{n}", convert_efficientnets.timm_efficientnet)
+        )
+        for n in range(3)
     },
     **{
         f"mixer-{size}": Sources(Layout(rf"mixer_{size}_\d+", convert_torch_images.timm_mixer))

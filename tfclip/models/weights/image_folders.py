@@ -14,6 +14,7 @@ from tfclip.console import say
 from tfclip.failures import first_line
 from tfclip.models.layers import pixel_normalization
 from tfclip.models.weights import convert_keras_hub_images
+from tfclip.models.weights.convert_efficientnets import packaged_efficientnet_lite
 from tfclip.models.weights.convert_torch_images import LayerWeights
 from tfclip.models.weights.image_checkpoints import layout_for
 from tfclip.models.weights.safetensors_files import open_tensors, weights_in
@@ -27,6 +28,7 @@ _BEYOND = re.compile(
     r"(visual|text)_projection\.weight|text_model\..*|logit_(scale|bias)|"
     r"(.*\.)?(position_ids|num_batches_tracked|relative_position_index)"
 )
+_BEYOND_PACKAGED = re.compile(r"_fc\.(weight|bias)|.*\.num_batches_tracked")
 # Between 1e-12 and 1e-6, or 1e-6 and 1e-5, features differ by less than 1e-5; 1e-3 is too much.
 LARGEST_EPSILON_GAP = 1e-5
 # Arguments of timm that no tower supports, with the values that change nothing. Arguments that add
@@ -85,6 +87,23 @@ def load_folder(tower: keras.Model, name: str, folder: Path) -> None:
     except (IndexError, TypeError) as error:
         raise ValueError(f"{folder} does not fit {name}: {first_line(error)}.") from error
     put(tower, name, weights, _normalization(folder, config), str(folder))
+
+
+def read_packaged(
+    tower: keras.Model, name: str, tensors: Mapping[str, np.ndarray], source: str
+) -> None:
+    """Load an EfficientNet-Lite from the tensors of its PyTorch package.
+
+    Raises:
+        ValueError: they are of another architecture; the tower is unchanged.
+    """
+    state = _State(tensors, beyond=_BEYOND_PACKAGED)
+    try:
+        weights = packaged_efficientnet_lite(state, tower)
+    except KeyError as error:
+        raise ValueError(f"{source} does not fit {name}: it has no weights {error}.") from error
+    state.check_all_used(source, name)
+    put(tower, name, weights, None, source)
 
 
 def put(
@@ -202,8 +221,9 @@ def _config(folder: Path) -> dict:
 class _State(Mapping[str, np.ndarray]):
     """The tensors of a folder; records which of them are read."""
 
-    def __init__(self, tensors: Mapping[str, np.ndarray]):
+    def __init__(self, tensors: Mapping[str, np.ndarray], beyond: re.Pattern = _BEYOND):
         self.tensors = tensors
+        self.beyond = beyond
         self.used: set[str] = set()
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -223,7 +243,7 @@ class _State(Mapping[str, np.ndarray]):
     def check_all_used(self, source: str, tower: str) -> None:
         """Refuse a larger network, a part of which would be lost silently."""
         unused = [name for name in self.tensors if name not in self.used]
-        left = sorted(name for name in unused if not _BEYOND.fullmatch(name))
+        left = sorted(name for name in unused if not self.beyond.fullmatch(name))
         if left:
             raise ValueError(
                 f"{source} holds another network than {tower}: {len(left)} of its tensors are not "

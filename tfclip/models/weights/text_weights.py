@@ -16,12 +16,15 @@ from tfclip.inputs.text import BytePairTokenizer, Tokenizer, WordPieceTokenizer
 from tfclip.inputs.tokenizers.vocabulary import load_vocabulary
 from tfclip.models import registry
 from tfclip.models.weights import convert_texts, text_folders
+from tfclip.models.weights.fetch import HUB, local_source
 from tfclip.models.weights.names import NONE, looks_like_path
+from tfclip.models.weights.pretrained.cache import kept_weights
+from tfclip.models.weights.pretrained.catalogue import pretrained
 from tfclip.naming import unknown
 
 ALLOWED = (
-    "none, a keras_hub preset name, hf://OWNER/NAME, a Hugging Face or Keras preset folder, or a "
-    "tower's own .weights.h5"
+    "none, a name that tfclip weights list prints, a keras_hub preset name, hf://OWNER/NAME, a "
+    "Hugging Face or Keras preset folder, or a tower's own .weights.h5"
 )
 H5 = ".h5"
 
@@ -118,6 +121,7 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
     if weights == NONE:
         return None
     tower = registry.text_tower(tower_name)
+    weights = _kept(weights)
     path = Path(weights).expanduser()
     if weights.endswith(H5):
         if not path.is_file():
@@ -134,8 +138,8 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
         found = read_folder(path)
     elif looks_like_path(weights):
         raise FileNotFoundError(f"--text-weights {weights}: no such folder; allowed: {ALLOWED}")
-    elif weights.startswith("hf://"):
-        found = read_folder(_fetch(weights))
+    elif weights.startswith(HUB):
+        found = read_folder(local_source(weights))
     else:
         found = _read_preset(weights)
     if found.builder != tower.builder:
@@ -150,6 +154,19 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
                 "--text-tower bert, which takes its sizes from the weights"
             )
     return found
+
+
+def _kept(weights: str) -> str:
+    """Return the path in the cache for weights that are known by name, or `weights`."""
+    known = None if Path(weights).expanduser().exists() else pretrained(weights, "")
+    if known is not None and (path := kept_weights(known)) is not None:
+        return str(path)
+    if known is not None and weights == known.name:
+        raise FileNotFoundError(
+            f"the weights {known.name} ({known.megabytes}) are not on this machine; run: "
+            f"python -m tfclip.weights fetch {known.name}"
+        )
+    return weights
 
 
 def read_folder(path: Path) -> PretrainedText:
@@ -242,29 +259,6 @@ def _read_preset(name: str, class_name: str | None = None) -> PretrainedText:
         options |= {"activation": "gelu", "num_segments": 0, "pooler": False}
     vocabulary = tuple(tokenizer.get_vocabulary())
     return _checked(name, builder, options, vocabulary, bool(tokenizer.lowercase), arrays)
-
-
-def _fetch(handle: str) -> Path:
-    """Return the local copy of the `hf://OWNER/NAME` folder, downloading it if it is missing."""
-    import huggingface_hub  # imported late: only hf:// names need it
-
-    repository = handle.removeprefix("hf://")
-    files = [
-        text_folders.CONFIG_FILE,
-        text_folders.WEIGHTS_FILE,
-        text_folders.VOCABULARY_FILE,
-        text_folders.TOKENIZER_FILE,
-        text_folders.MERGES_FILE,
-    ]
-    try:
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=files))
-    except Exception as error:  # no network, no such repository, no space
-        raise FileNotFoundError(
-            f"--text-weights {handle} is not on this machine and could not be downloaded "
-            f"({first_line(error)}). Download {', '.join(files)} from "
-            f"https://huggingface.co/{repository}/tree/main on a machine with a network into one "
-            "folder, and pass the folder"
-        ) from error
 
 
 def _vocabulary_beside(path: Path) -> tuple[str, ...] | None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from tfclip import plugins
 from tfclip.models.model_directory import holds_model
 from tfclip.models.weights.names import looks_like_path
+from tfclip.models.weights.pretrained.cache import hub_folder, is_kept
+from tfclip.models.weights.pretrained.catalogue import Pretrained, pretrained
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference, vocabulary_file
 from tfclip.training.options.flags import FitFlags
@@ -25,7 +27,7 @@ WEIGHT_FILES = (".h5", ".keras", ".safetensors", ".pt", ".pth", ".bin")
 
 
 def preflight(name: str, recipe: Recipe, flags: FitFlags) -> None:
-    """Refuse a run that cannot work, in less than a second.
+    """Refuse a run that cannot work, in less than a second; then fetch the weights it lacks.
 
     Raises:
         FileNotFoundError: files that are not there, all of them, with where they come from.
@@ -40,6 +42,36 @@ def preflight(name: str, recipe: Recipe, flags: FitFlags) -> None:
         if reference:
             _images(reference, split)
     refuse_another_run(name, flags.with_steps(images))
+    _fetch_weights(flags)
+
+
+def _fetch_weights(flags: FitFlags) -> None:
+    """Fetch the weights that are known by name and not in the cache.
+
+    Raises:
+        FileNotFoundError: some could not be fetched; says for all of them what to copy where.
+    """
+    failed = []
+    for known in _known_weights(flags):
+        if known is not None and not is_kept(known) and not known.by_keras:
+            from tfclip.models.weights.pretrained.download import fetch
+
+            try:
+                fetch(known)
+            except FileNotFoundError as error:
+                failed.append(str(error))
+    if failed:
+        raise FileNotFoundError("; ".join(failed))
+
+
+def _known_weights(flags: FitFlags) -> Iterator[Pretrained | None]:
+    """What the weights of the picture and text tower are in the catalogue, unless a path."""
+    for modality in ("image", "text"):
+        weights = getattr(flags.model, f"{modality}_weights")
+        if not Path(weights).expanduser().exists():
+            yield pretrained(weights, getattr(flags.model, f"{modality}_tower"))
+        else:
+            yield None
 
 
 def refuse_another_run(name: str, flags: FitFlags) -> None:
@@ -90,6 +122,9 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
     for flag, weights in (("image", flags.model.image_weights), ("text", flags.model.text_weights)):
         path = Path(weights).expanduser()
         if weights == "none" or path.exists():
+            continue
+        known = pretrained(weights, getattr(flags.model, f"{flag}_tower"))
+        if known is not None and (is_kept(known) or not known.by_keras):
             continue
         if looks_like_path(weights) or path.suffix in WEIGHT_FILES:
             yield f"no file or folder at --{flag}-weights {weights}{_from(recipe, flag)}"
@@ -163,6 +198,8 @@ def _can_be_fetched(weights: str, tower: str) -> bool:
 def _kept(weights: str, tower: str) -> bool:
     """Whether a library has fetched such weights before."""
     if weights.startswith("hf://"):
+        if hub_folder(weights.removeprefix("hf://")).is_dir():
+            return True
         from huggingface_hub import try_to_load_from_cache
 
         return isinstance(
