@@ -136,7 +136,7 @@ def test_lines_of_jsonl_that_are_no_objects_are_listed(folder):
         ("t.csv", "a,b\npictures/a.jpg,c\n", "--path-column"),
         ("t.csv", "path,b\npictures/a.jpg,c\n", "--caption-columns"),
         ("t.csv", "path,text\n", "has no rows"),
-        ("t.jsonl", "", "--path-column"),
+        ("t.jsonl", "", "it is empty"),
         ("t.txt", "path,text\n", "allowed: a .csv, .tsv or .jsonl"),
         ("t.csv", "path,text\na," + "x" * (1 << 20), "line of more than"),
     ],

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageChops
 
+from tfclip.sources.safe_paths import stand_in
+
 try:
     from pillow_heif import register_heif_opener
 except ImportError:
@@ -95,6 +97,8 @@ def check_picture(image: Path | bytes, image_size: int | None = None) -> Checked
     except Image.UnidentifiedImageError:
         if _is_heic(data) and not _HEIF:
             raise BadPicture("HEIC, which needs pillow-heif: pip install 'tfclip[heic]'") from None
+        if instead := stand_in(data):
+            raise BadPicture(f"not a picture: {instead}") from None
         raise BadPicture("not a picture (JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF or HEIC)") from None
     except Image.DecompressionBombError:
         raise BadPicture(f"more than {MAX_PIXELS:,} pixels") from None

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from tfclip.sources.safe_paths import stand_in
+
 CHUNK = 1 << 18
 MAX_ELEMENT = 1 << 26
 """Bytes. A longer element is taken for damage."""
@@ -94,7 +96,8 @@ def _walk(reader: "_Reader") -> Iterator[Element]:
                 reader.value()
             reader.comma_unless("}")
     else:
-        raise ValueError("neither a JSON array nor an object")
+        instead = stand_in(reader.text[:1024].encode("latin-1"))
+        raise ValueError(instead or "neither a JSON array nor an object")
     reader.expect_end()
 
 

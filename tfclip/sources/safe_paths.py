@@ -1,6 +1,7 @@
 """Checks on untrusted annotations: file names, links, texts and XML."""
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,8 @@ MAX_XML_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 100_000_000
 """The largest picture within an archive or table. A picture file is limited in `records.check`."""
 
+_LONGEST_LINK = 1000
+_LINK_TEXT = re.compile(rb"\.{0,2}/[^\0-\x1f,;|{}\[\]\"]+")
 _REFUSED = ("Cc", "Cs")
 """Unicode categories not allowed in a name: control characters, and surrogates (invalid UTF-8)."""
 
@@ -40,6 +43,21 @@ def no_pictures(
     return FileNotFoundError(
         f"none of the pictures that {annotations} lists is in {places}{first}; expected: {tree}"
     )
+
+
+def stand_in(content: bytes) -> str:
+    """Return what a file is that stands in the place of the real one, or "".
+
+    >>> stand_in(b"../../blobs/3faf"), stand_in(b"path,caption")
+    ('the text of a link; copy the data so that links are kept or followed', '')
+    """
+    if content.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer; fetch the file itself with: git lfs pull"
+    if content[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "an HTML page; the download failed"
+    if len(content) < _LONGEST_LINK and _LINK_TEXT.fullmatch(content):
+        return "the text of a link; copy the data so that links are kept or followed"
+    return ""
 
 
 def cache_blobs(data: Path) -> tuple[Path, ...]:

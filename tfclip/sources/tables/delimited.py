@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from tfclip.console import say
+from tfclip.sources.safe_paths import stand_in
 
+MAX_BEGINNING = 1024
 MAX_ROW = 1 << 20
 """The longest line in bytes, and the longest field in characters; more is taken for damage."""
 
@@ -55,7 +57,10 @@ class Table:
         self._copy = _as_utf8(path) if lines is None else lines
         self._parse: Callable[[Iterable[bytes]], Iterator[tuple[int, Row | None]]] = _objects
         with self.open() as file:
-            self._start = len(_UTF8_MARK) if file.read(len(_UTF8_MARK)) == _UTF8_MARK else 0
+            beginning = file.read(MAX_BEGINNING)
+        self._start = len(_UTF8_MARK) if beginning.startswith(_UTF8_MARK) else 0
+        if instead := stand_in(beginning):
+            raise ValueError(f"{path} is {instead}")
         if kind != ".jsonl":
             usual = "," if kind == ".csv" else "\t"
             delimiter = separator or self._detect_separator(usual)
@@ -75,8 +80,13 @@ class Table:
             self.columns = tuple(names)
             self._parse = partial(_named, self.columns, fields, delimiter == "|")
         else:
-            first = next((row for _, _, row in self.rows() if isinstance(row, dict)), {})
-            self.columns = tuple(first)
+            problem = "it is empty"
+            for _, _, row in self.rows():
+                if isinstance(row, dict):
+                    self.columns = tuple(row)
+                    return
+                problem = f"the first: {row}" if problem == "it is empty" else problem
+            raise ValueError(f"{path} has no row that is a JSON object; {problem}")
 
     def open(self) -> BinaryIO:
         """Open the content; the positions that `rows` yields refer to it."""
