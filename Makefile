@@ -22,7 +22,7 @@ lint: $(VENV)/.installed-test
 # The documentation site, in site/; a warning is an error.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
-	@echo "open site/index.html"
+	@echo "open site/index.html, or with search: $(RUN) -m http.server -d site"
 
 wheel: $(VENV)/.installed-test
 	rm -rf build/wheel

@@ -33,7 +33,7 @@ _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 class ClipModel:
     """A trained model that returns embeddings and logits; made by `load`.
 
-    Example:
+    Examples:
         >>> model, _ = load("runs/first")
         >>> model.encode_text(tokenize("a dog", model)).shape
         TensorShape([1, 16])
@@ -127,7 +127,7 @@ class ClipModel:
 class Preprocess:
     """Turns a picture into the pixels that the model takes, with the code of the served graph.
 
-    Example:
+    Examples:
         >>> _, preprocess = load("runs/first")
         >>> preprocess("picture.jpg").shape
         (32, 32, 3)
@@ -176,7 +176,7 @@ def available_models() -> dict[str, list[str]]:
 
     Runs of a recipe that this version does not have are listed under that recipe's name.
 
-    Example:
+    Examples:
         >>> available_models()["shapes"]
         ['runs/first']
     """
@@ -204,7 +204,7 @@ def load(path: str | Path) -> tuple[ClipModel, Preprocess]:
         FileNotFoundError: there is no trained model at `path`.
         ValueError: its files are damaged, or of an architecture that is not supported.
 
-    Example:
+    Examples:
         >>> model, preprocess = load("runs/first")
         >>> model.config.embed_dim
         16
@@ -247,7 +247,7 @@ def tokenize(
     Raises:
         ValueError: a text is too long, or `context_length` is longer than the model's.
 
-    Example:
+    Examples:
         >>> model, _ = load("runs/first")
         >>> tokenize(["a photo of a dog", "a cat"], model).shape
         TensorShape([2, 32])
@@ -275,7 +275,7 @@ class ZeroShotPipeline:
     Raises:
         FileNotFoundError: there is no trained model.
 
-    Example:
+    Examples:
         >>> pipeline = ZeroShotPipeline("runs/first")
         >>> answer = pipeline.predict("picture.jpg", ["a photo of a dog", "a photo of a cat"])
         >>> sorted(label for label, probability in answer)

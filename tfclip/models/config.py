@@ -16,7 +16,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class ModelConfig:
     """The architecture of a `DualEncoder`, without paths and without training settings.
 
-    Example:
+    Examples:
         >>> config = ModelConfig(image_tower="resnet-18", text_tower="bert-tiny", embed_dim=64)
         >>> ModelConfig.from_dict(config.to_dict()) == config
         True

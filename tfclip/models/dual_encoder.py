@@ -37,7 +37,7 @@ class DualEncoder(ContrastiveModel):
     `compile` and `freeze` configure training. Both settings are saved by `model.save` and restored
     by `keras.models.load_model`.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from tfclip.models.config import ModelConfig
         >>> from tfclip.models.dual_encoder import DualEncoder

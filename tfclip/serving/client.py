@@ -39,7 +39,7 @@ class Client:
         certificate: a PEM file of certificates to trust, for a server with a certificate that the
             system does not trust.
 
-    Example:
+    Examples:
         >>> client = Client("http://localhost:8501")
         >>> client.status()
         {1: 'AVAILABLE'}
@@ -151,7 +151,7 @@ class AsyncClient:
     Many inputs are split into requests that run concurrently, at most `concurrency` at a time.
     Create it and use it within one running event loop.
 
-    Example:
+    Examples:
         >>> async def main():
         ...     async with AsyncClient("http://localhost:8501") as client:
         ...         return await client.encode_text(["a dog", "a cat"])

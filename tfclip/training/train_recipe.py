@@ -37,7 +37,7 @@ def train(
             that are numbers, text, arrays, or lists and dicts of these.
         **flags: the flags of `tfclip fit`, with underscores, such as `batch_size=64`.
 
-    Example:
+    Examples:
         >>> import tfclip
         >>> result = tfclip.train(
         ...     "shapes", records="records/shapes", run="runs/new", steps=2, batch_size=4)
@@ -46,9 +46,9 @@ def train(
         >>> model, preprocess = tfclip.load(result["run"])
 
     Returns:
-        The output of `tfclip fit --json`: `run`, `best` (the folder of the best model), `steps`,
-        `seconds`, `monitor`, `best_value`, `logs` of the last epoch, `terminated` (whether it was
-        interrupted) and others.
+        The output of `tfclip fit --json` with `run`, `best` (the folder of the best model),
+        `steps`, `seconds`, `monitor`, `best_value`, `logs` of the last epoch, `terminated` (whether
+        it was interrupted) and others.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: the flags, the records or the run directory

@@ -25,7 +25,7 @@ def plain_softmax_loss(
     Returns:
         () float32.
 
-    Example:
+    Examples:
         >>> images = texts = tf.eye(2)
         >>> loss = plain_softmax_loss(images, texts, tf.constant(1.0), tf.eye(2, dtype=tf.bool))
         >>> round(float(loss), 4)  # ln(1 + 1 / e)
@@ -57,7 +57,7 @@ def plain_sigmoid_loss(
     Returns:
         () float32.
 
-    Example:
+    Examples:
         >>> images = texts = tf.eye(2)
         >>> one, zero = tf.constant(1.0), tf.constant(0.0)
         >>> loss = plain_sigmoid_loss(images, texts, one, zero, tf.eye(2, dtype=tf.bool))
@@ -91,7 +91,7 @@ def positive_pairs(
     Returns:
         (R, G) bool.
 
-    Example:
+    Examples:
         >>> ids = tf.constant([1, 2, 2], tf.int64), tf.constant([7, 8, 7], tf.int64)
         >>> positive_pairs(*ids, *ids).numpy().astype(int)
         array([[1, 0, 1],
