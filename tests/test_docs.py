@@ -102,7 +102,7 @@ NEEDS = {
     r"make_records caption_table --data labels.csv": "a table with labels",
     r"make_records score ": "several shards and minutes; tests/test_score_records.py",
     r"fit RECIPE": "a pattern, not a command",
-    r"fit laptop .*--image-weights": "pretrained weights",
+    r"fit laptop --records ": "pretrained weights",
     r"fit shapes .*--replicas 0": "GPUs",
     r"fit shapes .*--micro-batch": "a batch of 1,024; tests/training has smaller ones",
     r"weights fetch ": "a network; tests/models/weights/pretrained/test_download.py",
