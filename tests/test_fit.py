@@ -71,7 +71,7 @@ def test_a_run_that_is_there_is_kept(training_records, finished, capsys):
 def test_a_folder_that_is_no_run_is_never_replaced(training_records, tmp_path, capsys):
     (tmp_path / "precious.txt").write_text("x")
     assert fit(training_records, tmp_path, "--overwrite") == 2
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run directory" in capsys.readouterr().err
     assert (tmp_path / "precious.txt").exists()
 
 

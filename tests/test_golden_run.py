@@ -77,7 +77,7 @@ def test_a_run_of_before_is_resumed_to_the_same_end(name, golden, expected, monk
     monkeypatch.setitem(RECIPES, "shapes", small)
     # The run validates on what it trains on, which is said today.
     assert fit.main([*case["fit"], "--val-in-training"]) == 0
-    assert "going on after step 6 of 14" in capfd.readouterr().err
+    assert "resuming after step 6 of 14" in capfd.readouterr().err
     assert states(golden / "features") == features
     assert_same_log(
         io.StringIO((golden / name / "log.csv").read_text()), io.StringIO(expected[name]["log"])

@@ -66,7 +66,7 @@ def make_phases(
     first = flags.freeze.unfreeze_after or flags.steps
     from_records = partial(
         training_batches,
-        records.drawn_from,
+        records.inputs,
         trained.tokenizer,
         trained.config.picture_size,
         flags.sampling,
@@ -112,7 +112,7 @@ def frozen_features(
 
 def batch_keys(records: TrainingSets, update: int, batch_size: int, seed: int) -> list[str]:
     """Return the keys of the records of an update, counted from 0, in batch order."""
-    files, start, features = records.drawn_from, update * batch_size, (schema.KEY,)
+    files, start, features = records.inputs, update * batch_size, (schema.KEY,)
     if isinstance(files, Mixture):
         keys = files.examples(seed, start, features, lambda own, number, record: record[schema.KEY])
     else:

@@ -138,7 +138,7 @@ def _train(
                 "never_trained": list(flags.evaluation.never_trained),
             },
             start=start,
-            begun=resumed_config(flags),
+            resumed=resumed_config(flags),
         )
     config = run_config(given, recipe_name, trained, records)
     if cluster.is_chief:
@@ -155,9 +155,9 @@ def _train(
     )
     with damage_named(files):
         with chief_first(strategy, cluster):
-            phases = make_phases(flags, trained, records, cluster.share)
+            phases = make_phases(flags, trained, records, cluster.input_shard)
     with chief_first(strategy, cluster):
-        measurements, monitor = make_validation(flags, trained, strategy, cluster.share)
+        measurements, monitor = make_validation(flags, trained, strategy, cluster.input_shard)
     writes = cluster.is_chief
     beside = "unaveraged" if flags.evaluation.measure_average else "averaged"
     keep = KeepBest(trained, flags.run / "best", monitor, beside=beside, writes=writes)

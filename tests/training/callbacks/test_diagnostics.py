@@ -229,7 +229,7 @@ def test_the_keys_of_a_batch_are_those_of_its_records(training_records):
     records = open_training_sets([f"{training_records}:train"])
     tokenizer = tokenizer_from_file(training_records / "vocab.model", 8)
     batches = training_batches(
-        records.drawn_from, tokenizer, 16, SamplingOptions(), batch_size=3, seed=5
+        records.inputs, tokenizer, 16, SamplingOptions(), batch_size=3, seed=5
     )
     ids = {
         record[schema.KEY].decode(): record[schema.ID]

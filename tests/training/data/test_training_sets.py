@@ -185,20 +185,20 @@ def test_a_run_that_skips_damage_goes_on_exactly(damaged, tmp_path, locked):
 
 def test_one_set_is_read_as_before_and_several_by_their_sizes(sets):
     one = open_training_sets(sets[:1])
-    assert one.drawn_from == one.files and one.images == 12
+    assert one.inputs == one.files and one.images == 12
     assert one.fingerprint() == one.sets[0].manifest.fingerprint()
     both = open_training_sets(sets[:2])
-    assert both.drawn_from.weights == (12, 6) and both.images == 18
+    assert both.inputs.weights == (12, 6) and both.images == 18
     assert both.fingerprint() != open_training_sets(sets[1::-1]).fingerprint()
 
 
 def test_sets_with_pictures_in_common_are_refused_and_in_val_told(sets, capsys):
-    with pytest.raises(ValueError, match=r"have 4 pictures in common \(by key, one/\d+ is one\)"):
+    with pytest.raises(ValueError, match=r"have 4 pictures with the same key, such as one/\d+"):
         open_training_sets([sets[0], sets[2]])
     with pytest.raises(ValueError, match="which is trained on .*--val-in-training"):
         open_training_sets(sets[:1], val=f"{sets[0]}:train")
     open_training_sets(sets[:1], val=f"{sets[0]}:train", val_in_training=True)
-    assert "its figures measure memorisation" in capsys.readouterr().err
+    assert "its metrics measure memorisation" in capsys.readouterr().err
     open_training_sets(sets[:2], val=f"{sets[2]}:train")
     assert "note: 4 pictures of --val are trained on, in" in capsys.readouterr().err
 
@@ -223,10 +223,10 @@ def test_the_order_of_an_earlier_pack_is_said(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("tfclip.training.data.training_sets.SHUFFLE_BLOCK", 3)
     directory = Path(packed(tmp_path / "old", "old", range(4)))
     open_training_sets([str(directory)])
-    assert "is packed in the order of its data" in capfd.readouterr().err
+    assert "is packed in the order of its source" in capfd.readouterr().err
     manifest = load_manifest(directory)
     without = {name: value for name, value in manifest.packing.items() if name != "order"}
     for packing, notes in ((without, 1), (manifest.packing | {"order": "shuffled"}, 0)):
         replace(manifest, packing=packing).save(directory)
         open_training_sets([str(directory)])
-        assert capfd.readouterr().err.count("order of its data") == notes
+        assert capfd.readouterr().err.count("order of its source") == notes

@@ -22,7 +22,7 @@ def test_a_checkpoint_of_earlier_class_names_is_read_as_one_of_today():
     }
     for saved in (taken, earlier):
         after = Diagnostics(StepTimer())
-        CallbackStates([after]).give_back(saved, arrays)
+        CallbackStates([after]).restore(saved, arrays)
         assert after.messages == before.messages and after.window_steps == 7
         assert not hasattr(after, "found")
 
@@ -37,5 +37,5 @@ def test_a_callback_of_the_users_own_may_have_a_former_name():
         count = 0
 
     own = Doctor()
-    CallbackStates([own]).give_back({"Doctor-1": {"count": 3}}, {})
+    CallbackStates([own]).restore({"Doctor-1": {"count": 3}}, {})
     assert own.count == 3

@@ -130,7 +130,7 @@ def test_each_single_damaged_byte_of_the_values_is_found(tmp_path, capsys):
 def test_another_model_is_refused(tmp_path):
     saved = Checkpoints(tmp_path, Interval(steps=1))
     saved.save(1, variables(), {})
-    with pytest.raises(Misfit, match="3 variables, here 2"):
+    with pytest.raises(Misfit, match="has 3 variables, this model 2"):
         saved.newest().restore(variables()[:2])
     wider = [keras.Variable(np.zeros((2, 4), "float32")), *variables()[1:]]
     with pytest.raises(Misfit, match=r"float32 \[2, 4\] for float32 \[2, 3\]"):
@@ -165,7 +165,7 @@ def test_what_callbacks_remember_comes_back_as_it_was():
 
     # In a new process, with another patience: what has not changed is the constructor's.
     after = Remembering(patience=9)
-    CallbackStates([after]).give_back(taken, arrays)
+    CallbackStates([after]).restore(taken, arrays)
     assert (after.best, after.shape) == (float(np.float32(0.1)), (2, "b", None))
     assert after.seen == before.seen
     assert after.patience == 9
@@ -188,7 +188,7 @@ def test_keras_early_stopping_goes_on_counting():
         at_epoch(first, epoch, loss)
     taken, arrays = states.taken()
     second = stopping()
-    CallbackStates([second]).give_back(taken, arrays)
+    CallbackStates([second]).restore(taken, arrays)
     second.model.stop_training = False
     at_epoch(second, 4, 0.8)
     assert second.model.stop_training

@@ -96,7 +96,7 @@ def test_a_run_interrupted_four_ways_ends_the_same(
 
     def press_twice():
         press_ctrl_c()
-        assert "Ctrl-C again ends at once" in capfd.readouterr().err
+        assert "press Ctrl-C again to stop at once" in capfd.readouterr().err
         press_ctrl_c()
         raise AssertionError("the run went on")
 
@@ -168,7 +168,7 @@ def test_the_command_ends_well_after_sigterm_and_goes_on(training_records, tmp_p
             _, said = running.communicate()
         assert running.returncode == 0, said
         assert f"ended by SIGTERM: step {saved.newest().step} is saved" in said
-        assert ("going on after step" in said) == (number == 2)
+        assert ("resuming after step" in said) == (number == 2)
 
 
 @pytest.mark.slow
@@ -274,11 +274,11 @@ def test_damaged_checkpoints_fall_back_to_the_one_before(
     said = capsys.readouterr().err
     assert f"{last} is damaged" in said
     assert f"{middle} is damaged" in said
-    assert "going on after step 9" in said
+    assert "resuming after step 9" in said
     assert differences(result_of(run), result_of(uninterrupted)) == []
     for path in saved._paths():
         path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no checkpoint in .* is sound.*--overwrite"):
+    with pytest.raises(ValueError, match="all checkpoints in .* are damaged.*--overwrite"):
         trained(given)
 
 

@@ -59,7 +59,7 @@ def test_another_run_is_refused_by_its_flags(training_records, tmp_path):
 def test_a_folder_that_is_no_run_is_kept(training_records, tmp_path):
     (tmp_path / "thesis.txt").write_text("x")
     told = refused("shapes", "--records", training_records, "--run", tmp_path)
-    assert "is no run" in told
+    assert "is not a run directory" in told
 
 
 def test_weights_in_reach_are_left_to_the_loader(monkeypatch, tmp_path):

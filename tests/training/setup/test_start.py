@@ -64,7 +64,7 @@ def test_another_size_interpolates_positions(training_records, converted, tmp_pa
     [
         (["--image-tower", "vit-b16"], "clip-vit"),
         (["--embed-dim", "7"], "has 24"),
-        (["--vocabulary", str(CLIPS / "open_clip_gelu" / "merges.txt")], "exclude each other"),
+        (["--vocabulary", str(CLIPS / "open_clip_gelu" / "merges.txt")], "give only one of them"),
     ],
 )
 def test_what_weights_cannot_follow_is_refused(

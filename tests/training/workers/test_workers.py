@@ -41,7 +41,7 @@ def test_two_workers_with_a_death_between_leave_what_one_process_leaves(
     assert survivor["code"] == 3
     assert survivor["seconds"] < 60
     assert survivor["told"].count("worker 1 (localhost:") == 1
-    assert "goes on from the last checkpoint" in survivor["told"]
+    assert "resume from the last checkpoint" in survivor["told"]
     # The same command again, as a trial on one machine.
     capsys.readouterr()
     assert main([*command, "--workers", "2", "--json"]) == 0

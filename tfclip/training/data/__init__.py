@@ -1,1 +1,1 @@
-"""Training sets, stored features and the batches made from them."""
+"""Training sets, stored features, and the batches made of them."""

@@ -1,4 +1,4 @@
-"""Training batches in which stored features stand in for the inputs of frozen towers."""
+"""Training batches with stored features instead of the inputs of frozen towers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfclip.records import schema
 from tfclip.records.reader import ROW, endless_shards, shard_counts, split_files
 from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
 
-# Lengths of a batch's texts are rounded up to a multiple of this, so that few shapes occur.
+# The text length of a batch is rounded up to a multiple of this, so that there are few shapes.
 LENGTH_STEP = 8
 
 
@@ -38,21 +38,21 @@ def feature_batches(
     words: RecordWords | None = None,
     share: InputShard = ALL,
 ) -> tf.data.Dataset:
-    """Return endless training batches; batch by batch the examples of `training_batches`.
+    """Return endless training batches with the same examples as `training_batches`.
 
-    The same seed gives the same order, views and texts; only the towers' outputs are looked up
-    where they are stored. Where both modalities are stored, no picture is read.
+    The same seed results in the same order, views and texts; stored outputs of towers are looked
+    up. If both modalities are stored, no picture is read.
 
     Args:
-        records, split: what the features were computed from.
+        records, split: the records whose features are stored.
         tokenizer, image_size, sampling, batch_size, seed, start_step, words, share: see
             `inputs.batches.training_batches`.
-        image: takes the place of `image` (B,S,S,3) with `image_features` (B,F) or (B,P,F).
-        text: takes the place of `token_ids` (B,L) with `text_features` (B,F) or (B,L,F).
+        image: replaces `image` (B,S,S,3) by `image_features` (B,F) or (B,P,F).
+        text: replaces `token_ids` (B,L) by `text_features` (B,F) or (B,L,F).
 
     Returns:
-        Batches of these, and of `text_mask` (B,L) int32, `image_id` and `caption_id` (B,) int64;
-        with K captions (B,K,...) for texts, and (B,K).
+        Batches of these, and of `text_mask` (B,L) int32, `image_id` and `caption_id` (B,) int64.
+        With K captions per picture, texts are (B,K,...) and `caption_id` is (B,K).
     """
     needed = []
     if image is None:
@@ -60,11 +60,11 @@ def feature_batches(
     if text is None:
         needed += [schema.CAPTION, schema.PHRASE]
 
-    # Draws for one example after the other would take longer than a step of the heads.
-    at_once = image is not None and text is not None and sampling.captions > 1
+    # Sampling each example separately would take longer than a step of the heads.
+    samples_batches = image is not None and text is not None and sampling.captions > 1
 
-    def draw(number: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        if at_once:
+    def sample(number: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if samples_batches:
             return {ROW: record[ROW], "number": number}
         rng = ExampleRng(example_seed(seed, number))
         example = {ROW: record[ROW], "view": rng.view_at(sampling.views)}
@@ -80,7 +80,7 @@ def feature_batches(
             first, last = starts[record[ROW]], starts[record[ROW] + 1]
             count = tf.cast(last - first, tf.int32)
             chosen = rng.several(tf.maximum(count, 1), sampling.captions)
-            # The empty text stands last.
+            # The last text is the empty one.
             at = tf.where(count > 0, first + tf.cast(chosen, tf.int64), len(text.caption_id) - 1)
             example["text"] = at[0] if sampling.captions == 1 else at
         return example
@@ -92,11 +92,11 @@ def feature_batches(
         features=needed,
         counts=shard_counts(records, split),
         keep=share.keep(batch_size),
-        then=draw,
+        then=sample,
     )
 
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        if at_once and text is not None:
+        if samples_batches and text is not None:
             numbers = example["number"] % 2**31
             views = len(view_set(sampling.views))
             example["view"] = view_of(seed, numbers, views)
@@ -106,8 +106,8 @@ def feature_batches(
             chosen = several_of(seed, numbers, tf.maximum(count, 1), sampling.captions)
             at = first[:, None] + tf.cast(chosen, tf.int64)
             example["text"] = tf.where(count[:, None] > 0, at, len(text.caption_id) - 1)
-        kept = ("image", "image_id")
-        batch: dict[str, tf.Tensor] = {name: example[name] for name in kept if name in example}
+        names = ("image", "image_id")
+        batch: dict[str, tf.Tensor] = {name: example[name] for name in names if name in example}
         if image is not None:
             batch |= _look_up_images(image, example[ROW], example["view"])
         if words is not None:
@@ -126,9 +126,8 @@ def feature_batches(
 def stored_validation_batches(
     image: ImageFeatures, text: TextFeatures, *, batch_size: int
 ) -> tf.data.Dataset:
-    """Return one pass of whole batches: the first view and a text of each record, the same each
-    time. See `inputs.batches.validation_batches`, whose batches these are where both modalities are
-    stored."""
+    """Return one pass of whole batches with the first view and a fixed text of each record: the
+    batches of `inputs.batches.validation_batches` from stored features of both modalities."""
     rng = ExampleRng(tf.constant([0, 0]))
     counts = np.diff(text.text_starts).astype(np.int32)
     choice = tf.map_fn(rng.below, tf.constant(np.maximum(counts, 1)))
@@ -172,9 +171,10 @@ def _look_up_texts(stored: TextFeatures, texts: tf.Tensor) -> dict:
 
 
 def text_rows(stored: TextFeatures, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Look up M texts, (M,) integers: features (M,F) or (M,L,F), and their mask (M,L) int32.
+    """Return features (M,F) or (M,L,F) and mask (M,L) int32 of M texts, by their indices (M,).
 
-    L is the longest of them, rounded up; the mask of pooled features is one column of ones.
+    L is the length of the longest text, rounded up. The mask of pooled features is a column of
+    ones.
     """
     if stored.token_starts is None:
         return stored.features[texts], np.ones((len(texts), 1), np.int32)

@@ -1,8 +1,8 @@
 """The outputs of frozen towers over a split of records: computed once, stored, checked, reused.
 
-One folder, `<records>/features/<fingerprint>/`, holds one modality of one split. Its name is the
-hash of everything that decides the content (the tower's weights and sizes, the preparation of its
-input, the records), so that another model or other records never reuse it.
+Each modality of a split has a folder, `<records>/features/<fingerprint>/`. Its name is the hash of
+everything that determines the content (weights and sizes of the tower, preprocessing, records), so
+that it is never reused for another model or other records.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ FORMAT = 1
 FOLDER = "features"
 PICTURES_AT_ONCE = 64
 TEXTS_AT_ONCE = 256
-# Texts that are sorted by length together, so that little padding is computed.
+# The number of texts that are sorted by length together to reduce padding.
 TEXTS_SORTED = 8192
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How features are stored: `precision` float32, or float16, which takes half the space and
-    rounds to 11 bits; `cache` is the folder, `<records>/features` when None."""
+    """How features are stored.
+
+    Attributes:
+        precision: float32, or float16, which has half the size and rounds to 11 bits.
+        cache: the folder; None for `<records>/features`.
+    """
 
     precision: str = "float32"
     cache: Path | None = None
@@ -47,7 +51,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """N pictures of a split in the order of packing.
+    """Features of the N pictures of a split, in packing order.
 
     Attributes:
         features: (N, V, F) or (N, V, P, F) float16 or float32, of V views; memory-mapped.
@@ -60,14 +64,14 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """The captions and phrases of the N records of a split, those of a record together.
+    """Features of the M captions and phrases of the N records of a split, grouped by record.
 
-    M texts in all: the last one is the empty text, for records without any.
+    The last text is the empty one, for records without texts.
 
     Attributes:
-        features: (M, F) float16 or float32, or (T, F) of all T tokens of all texts; memory-mapped.
-        token_starts: (M + 1,) int64, where the tokens of each text begin; None for (M, F).
-        text_starts: (N + 1,) int64, where the texts of each record begin.
+        features: (M, F) float16 or float32, or (T, F) for all T tokens of all texts; memory-mapped.
+        token_starts: (M + 1,) int64, the index of the first token of each text; None for (M, F).
+        text_starts: (N + 1,) int64, the index of the first text of each record.
         caption_id: (M,) int64.
     """
 
@@ -80,18 +84,18 @@ class TextFeatures:
 def image_features(
     model: TrainedModel, records: Path, split: str, views: str, where: Storage
 ) -> ImageFeatures:
-    """The image tower's output for every view of every picture of a split, stored or computed now.
+    """Return the image tower's outputs for all views of a split, computed if they are not stored.
 
     Args:
-        model: its image tower is run as in inference.
+        model: its image tower runs in inference mode.
         records: a directory of packed records.
         split: one of its splits.
-        views: a name of `inputs.images.VIEW_SETS`.
-        where: how and where they are stored.
+        views: a name in `inputs.images.VIEW_SETS`.
+        where: how and where features are stored.
 
     Raises:
         ValueError: a stored folder is damaged; the message says what to delete.
-        OSError: there is no room for the features, or the folder cannot be written.
+        OSError: the disk is too small for the features, or the folder cannot be written.
     """
     encoder = model.dual_encoder
     what = {
@@ -141,9 +145,9 @@ def image_features(
 
 
 def text_features(model: TrainedModel, records: Path, split: str, where: Storage) -> TextFeatures:
-    """The text tower's output for every caption and phrase of a split, stored or computed now.
+    """Return the text tower's outputs for all texts of a split, computed if they are not stored.
 
-    Args, errors: see `image_features`.
+    Arguments and errors are those of `image_features`.
     """
     tower, tokenizer = model.dual_encoder.text_tower, model.tokenizer
     what = {
@@ -196,11 +200,11 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
 def _described(
     model: TrainedModel, modality: str, records: Path, split: str, where: Storage
 ) -> dict:
-    """What decides the output of a tower, whatever its input."""
+    """Return what determines the outputs of a tower, apart from the preprocessing."""
     config = model.config
     tower = getattr(model.dual_encoder, f"{modality}_tower")
     weights = hashlib.sha256()
-    for variable in tower.weights:  # without the states of dropout, which no output depends on
+    for variable in tower.weights:  # without dropout states, which do not affect inference
         weights.update(variable.name.encode() + np.asarray(variable.value).tobytes())
     return {
         "format": FORMAT,
@@ -223,9 +227,9 @@ def _tokenizer_digest(tokenizer: Tokenizer) -> str:
 
 
 def _texts(records: Path, split: str) -> tuple[list[bytes], np.ndarray]:
-    """All captions, then phrases, record after record, and where those of each begin.
+    """Return the texts of all records, captions before phrases, and the index of each first one.
 
-    The empty text stands last: a record without any is trained with it.
+    The last text is the empty one, which records without texts are trained with.
     """
     texts, counts = [], []
     listed = read_split(records, split, features=(schema.CAPTION, schema.PHRASE))
@@ -237,16 +241,16 @@ def _texts(records: Path, split: str) -> tuple[list[bytes], np.ndarray]:
 
 
 def _rounded(features: tf.Tensor, precision: str, tower: str) -> np.ndarray:
-    """Round to what is stored.
+    """Round features to `precision`.
 
     Raises:
-        ValueError: a number is larger than float16 holds, or is none.
+        ValueError: a value is NaN, infinite, or too large for float16.
     """
     rounded = tf.cast(features, precision).numpy()
     if not np.isfinite(rounded).all():
         raise ValueError(
-            f"the features of {tower} are not finite, or above 65,504, the largest number of "
-            "float16; use --feature-precision float32"
+            f"features of {tower} are not finite, or above 65,504, the largest float16; use "
+            "--feature-precision float32"
         )
     return rounded
 
@@ -257,7 +261,7 @@ def _in_parts(function: Callable, texts: list[bytes]) -> np.ndarray:
 
 
 def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut the texts into batches of about equal lengths: arrays of places."""
+    """Yield batches of texts of similar length, as arrays of indices."""
     for start in range(0, len(lengths), TEXTS_SORTED):
         part = lengths[start : start + TEXTS_SORTED]
         order = start + np.argsort(part, kind="stable")

@@ -1,4 +1,4 @@
-"""Retrieval measured between epochs from stored features: only the heads run."""
+"""Retrieval metrics during training from stored features: only the heads run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ROWS_AT_ONCE = 256
 
 
 class StoredRetrieval:
-    """The figures of `evaluation.tasks.retrieval`, where both towers are frozen.
+    """The metrics of `evaluation.tasks.retrieval` for a model with both towers frozen.
 
     Args:
-        model: whose heads are measured, as they are when asked.
-        image, text: the stored outputs of its towers over the split that is measured on.
+        model: the model; `metrics` uses its current weights.
+        image, text: the stored outputs of its towers over the validation split.
 
     Raises:
         ValueError: the split has no captions.
@@ -34,7 +34,7 @@ class StoredRetrieval:
         self._embed_texts = tf.function(model.embed_text_features, reduce_retracing=True)
 
     def metrics(self) -> dict:
-        """Measure: see `evaluation.metrics.retrieval.retrieval_metrics`."""
+        """Return the metrics of `evaluation.metrics.retrieval.retrieval_metrics`."""
         images = [
             self._embed_images(tf.constant(self._image.features[at : at + ROWS_AT_ONCE, 0]))
             for at in range(0, len(self._image.image_id), ROWS_AT_ONCE)

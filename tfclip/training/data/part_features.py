@@ -1,4 +1,4 @@
-"""Stored features of a part of a record set, cut from those of the whole set."""
+"""Stored features of a part of a record set, copied from those of the whole set."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tfclip.records.scores.folds import PART_OF
 
 
 def whole_of(records: Path, split: str) -> tuple[Path, str, np.ndarray] | None:
-    """Return the set that this split is a part of, its split, and the rows there, (N,) int64.
+    """Return the set that this split is a part of, its split, and the rows in it, (N,) int64.
 
-    None when it is no part, or when the whole is not there any more as it was.
+    None if the split is not a part, or if the whole set is missing or has changed.
     """
     part = load_manifest(records).packing.get(PART_OF)
     if not isinstance(part, Mapping):
@@ -43,7 +43,7 @@ def cut_texts(
     caption_id: np.ndarray,
     rows: np.ndarray,
 ) -> None:
-    """Write the texts of the records `rows`, and the empty text behind them, into `folder`."""
+    """Write the texts of the records `rows`, and the empty text at the end, into `folder`."""
     counts = np.diff(text_starts)[rows]
     texts = np.append(_ranges(text_starts[rows], counts), text_starts[-1])
     np.save(folder / "text_starts.npy", np.concatenate([[0], np.cumsum(counts)]))
@@ -57,7 +57,7 @@ def pick_texts(
     caption_id: np.ndarray,
     texts: np.ndarray,
 ) -> None:
-    """Write these texts, by number, into `folder`: one number each, or all their tokens."""
+    """Write the features of `texts`, given by index, into `folder`: pooled, or of all tokens."""
     np.save(folder / "caption_id.npy", caption_id[texts])
     if token_starts is None:
         cut_features(folder / "features.npy", features, texts)
@@ -68,13 +68,13 @@ def pick_texts(
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return start, start + 1, ... of each range, one range after the other."""
+    """Return the concatenation of the ranges start, ..., start + count - 1."""
     before = np.concatenate([[0], np.cumsum(counts)[:-1]])
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
 
 
 def cut_features(path: Path, stored: np.ndarray, rows: np.ndarray, at_once: int = 4096) -> None:
-    """Write some rows of an array, which may be mapped, into a file; a block is in memory."""
+    """Write rows of an array, which may be memory-mapped, to a file, `at_once` rows at a time."""
     shape = (len(rows), *stored.shape[1:])
     out = np.lib.format.open_memmap(path, "w+", stored.dtype, shape)
     for at in range(0, len(rows), at_once):

@@ -1,4 +1,4 @@
-"""Arrays in folders named by what decides their content: written whole, checked when reused."""
+"""Arrays in folders named by a hash of their description: written atomically, checked on reuse."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ _BLOCK = 1 << 24
 
 
 def digest(value) -> str:
-    """The SHA-256 of a value as JSON, in hexadecimal."""
+    """Return the hexadecimal SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def stored_arrays(
     what: Mapping, cache: Path, compute: Callable[[Path], None], label: str
 ) -> dict[str, np.ndarray]:
-    """Open the arrays of the folder that `what` names; let `compute` fill it when it is not there.
+    """Return the arrays of the folder that `what` names; `compute` fills it if it does not exist.
 
-    It is filled beside and renamed: a folder of that name is whole, whenever the run was killed.
+    It is filled under a temporary name and renamed, so that a folder of that name is complete even
+    if the run was killed.
 
     Args:
-        what: everything that decides the content, as JSON types; its hash is the folder's name.
-        cache: where the folder lies.
-        compute: writes `.npy` files into the folder it is given.
-        label: what is stored, in words.
+        what: everything that determines the content, as JSON types; its hash names the folder.
+        cache: the folder of such folders.
+        compute: writes `.npy` files into the given folder.
+        label: the name of the content in messages.
 
     Returns:
-        The arrays by the names of their files, memory-mapped.
+        Memory-mapped arrays by file name.
 
     Raises:
-        ValueError: the folder is damaged, or holds something else; says what to delete.
-        OSError: it cannot be written.
+        ValueError: the folder is damaged or has other content; the message says what to delete.
+        OSError: the folder cannot be written.
     """
     folder = Path(cache) / digest(what)[:20]
     if folder.is_dir():
@@ -50,14 +51,14 @@ def stored_arrays(
         return arrays
     written = False
     try:
-        with files.new_folder(folder) as beside:
-            compute(beside)
-            checksums = {path.name: _checksum(path) for path in sorted(beside.glob("*.npy"))}
+        with files.new_folder(folder) as temporary:
+            compute(temporary)
+            checksums = {path.name: _checksum(path) for path in sorted(temporary.glob("*.npy"))}
             text = json.dumps({"what": what, "files": checksums}, indent=2) + "\n"
-            (beside / DESCRIPTION).write_text(text, encoding="utf-8")
+            (temporary / DESCRIPTION).write_text(text, encoding="utf-8")
             written = True
     except OSError:
-        # Another run of the same model may have been faster; what it stored is the same.
+        # Another run of the same model may have stored the same features first.
         if not (written and folder.is_dir()):
             raise
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -66,19 +67,19 @@ def stored_arrays(
 
 
 def _opened(folder: Path, what: Mapping, check: bool = True) -> dict[str, np.ndarray]:
-    """Map the arrays of a folder, after comparing what they are and every byte of them."""
-    remedy = f"delete {folder}, and it is computed again"
+    """Memory-map the arrays of a folder after checking their description and checksums."""
+    remedy = f"delete {folder} to compute them again"
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        of, checksums = description["what"], description["files"]
+        stored, checksums = description["what"], description["files"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"the stored features in {folder} are damaged; {remedy}") from error
     what = json.loads(json.dumps(what))
-    if of != what:
-        differ = sorted(key for key in {*of, *what} if of.get(key) != what.get(key))
+    if stored != what:
+        differ = sorted(key for key in {*stored, *what} if stored.get(key) != what.get(key))
         raise ValueError(
-            f"the stored features in {folder} were made with other {', '.join(differ)} than their "
-            f"name says; {remedy}"
+            f"the stored features in {folder} do not match the folder's name: {', '.join(differ)} "
+            f"differ; {remedy}"
         )
     for name, expected in checksums.items():
         path = folder / name
@@ -88,7 +89,7 @@ def _opened(folder: Path, what: Mapping, check: bool = True) -> dict[str, np.nda
 
 
 def _checksum(path: Path) -> list[int]:
-    """The size of a file and its CRC-32, which costs a fraction of a second for a gigabyte."""
+    """Return the size of a file and its CRC-32, which takes a fraction of a second per gigabyte."""
     crc = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -97,17 +98,17 @@ def _checksum(path: Path) -> list[int]:
 
 
 def new_array(folder: Path, name: str, dtype, shape: tuple[int, ...]) -> np.memmap:
-    """Create an array of a folder that is being computed, to be filled in place.
+    """Create a memory-mapped array file, to be filled in place.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: the disk is too small.
     """
     needed = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"the features would take {needed / 2**30:.1f} GiB, and {folder.parent} has "
-            f"{free / 2**30:.1f} GiB free; give --feature-cache another disk, fewer --views, or "
+            f"the features need {needed / 2**30:.1f} GiB, but {folder.parent} has only "
+            f"{free / 2**30:.1f} GiB free; use --feature-cache on another disk, fewer --views, or "
             "--no-cache-features"
         )
     return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)

@@ -1,4 +1,4 @@
-"""The cosine of every caption with its picture from stored features: only the heads run."""
+"""Cosines of captions with their pictures from stored features: only the heads run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ ROWS_AT_ONCE = 256
 def stored_cosines(
     model: TrainedModel, records: Path, split: str, views: str, where: Storage
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compare each caption of a split with its picture; see `evaluation.tasks.caption_cosines`.
+    """Return the cosine of each caption with its picture; see `evaluation.tasks.caption_cosines`.
 
     Args:
-        model: with frozen towers.
-        records: a packed set.
+        model: a model with frozen towers.
+        records: a directory of packed records.
         split: one of its splits.
-        views: those that the features are stored of, the first is the whole picture.
-        where: how and where they are stored.
+        views: the views of the stored features; the first one is the whole picture.
+        where: how and where the features are stored.
 
     Returns:
-        How many captions each of the N records has, (N,) int64, and the cosines of all M captions
-        in order, (M,) float32.
+        The number of captions of each of the N records, (N,) int64, and the cosines of all M
+        captions in order, (M,) float32.
     """
     encoder = model.dual_encoder
     image = image_features(model, records, split, views, where)
@@ -50,8 +50,8 @@ def stored_cosines(
         pictures = embed_images(tf.constant(image.features[first : last + 1, 0])).numpy()
         features, mask = text_rows(text, rows[part])
         texts = embed_texts(tf.constant(features), tf.constant(mask)).numpy()
-        mine = pictures[owner[part] - first]
-        cosines[part] = np.einsum("md,md->m", mine, texts, dtype=np.float64)
+        own = pictures[owner[part] - first]
+        cosines[part] = np.einsum("md,md->m", own, texts, dtype=np.float64)
     if not np.isfinite(cosines).all():
         raise ValueError("the embeddings are not finite: the model diverged")
     return counts, np.clip(cosines, -1, 1)

@@ -1,4 +1,4 @@
-"""Gives a model its tagging loss over the words of captions: `models.objective.tagging_loss`."""
+"""Adds the tagging loss over caption words to a model: `models.objective.tagging_loss`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPTS_AT_ONCE = 256
 def make_tagging_loss(
     trained: TrainedModel, records: Path, split: str, *, weight: float, seed: int
 ) -> RecordWords:
-    """Choose words from the captions of a split, and give the model their prompts.
+    """Choose words from the captions of a split, and set the model's tagging loss over them.
 
     Raises:
         ValueError: no word is frequent enough.
@@ -38,13 +38,13 @@ def make_tagging_loss(
     words = record_words(captions, shard_counts(records, split))
     if words.without_blanks:
         say(
-            f"note: no words were found in {words.without_blanks:,} captions of {records}:{split} "
-            "in scripts without blanks (Chinese, Japanese, Thai, ...); the tagging loss, "
-            "--word-weight, does not learn from them, the contrastive loss does"
+            f"note: {words.without_blanks:,} captions of {records}:{split} are in scripts without "
+            "spaces (Chinese, Japanese, Thai, ...) and have no words for the tagging loss, "
+            "--word-weight; only the contrastive loss learns from them"
         )
     tokens = trained.tokenizer([PROMPT.format(word) for word in words.words])
     mask = tf.cast(tokens["text_mask"], tf.int32)
-    # A prompt is far shorter than the context, and padding is computed as well.
+    # Prompts are far shorter than the context, and padding would be computed too.
     fixed = trained.dual_encoder.text_tower.input["token_ids"].shape[1]
     longest = fixed or tf.reduce_max(tf.reduce_sum(mask, axis=1))
     ids, mask = tokens["token_ids"][:, :longest], mask[:, :longest]
@@ -57,11 +57,11 @@ def make_tagging_loss(
         weight,
         seed=seed,
     )
-    say(f"asking for {len(words.words)} words: {_told(words.words)}")
+    say(f"tagging loss over {len(words.words)} words: {_listed(words.words)}")
     return words
 
 
-def _told(words: Sequence[str]) -> str:
+def _listed(words: Sequence[str]) -> str:
     return ", ".join(words) if len(words) < 8 else f"{', '.join(words[:6])} ... {words[-1]}"
 
 

@@ -1,4 +1,4 @@
-"""The packed sets a run trains on: opened, compared with each other, mixed by weight, counted."""
+"""The record sets of a run: opened, compared with each other, mixed by weight, counted."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tfclip.records.salvage import salvage
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """One split of packed records, and how often it is sampled beside others.
+    """A split of packed records, and its sampling weight.
 
     Attributes:
-        directory, split: as given.
-        read_from: what is read: `directory`, or what `records.salvage` made of it.
-        manifest, files: of `read_from`.
-        skipped: how many damaged records it lacks.
-        weight: how often it is sampled, relative to the others.
+        directory, split: the given records.
+        read_from: the directory to read: `directory`, or its copy by `records.salvage`.
+        manifest, files: the manifest and shards of `read_from`.
+        skipped: the number of damaged records that are left out.
+        weight: the sampling weight relative to other sets.
     """
 
     directory: Path
@@ -41,7 +41,7 @@ class TrainingSet:
 
     @property
     def images(self) -> int:
-        """How many pictures it holds."""
+        """Return the number of pictures of the set."""
         return self.manifest.splits[self.split].images
 
     def __str__(self) -> str:
@@ -50,33 +50,33 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainingSets:
-    """What a run trains on: one set, or several that are mixed."""
+    """The training data of a run: one set, or several that are mixed."""
 
     sets: tuple[TrainingSet, ...]
 
     @property
     def directories(self) -> list[Path]:
-        """The directory of each set."""
+        """Return the directory of each set."""
         return [one.directory for one in self.sets]
 
     @property
     def files(self) -> list[str]:
-        """All shards."""
+        """Return the shards of all sets."""
         return [file for one in self.sets for file in one.files]
 
     @property
     def images(self) -> int:
-        """How many pictures there are in all."""
+        """Return the number of pictures of all sets."""
         return sum(one.images for one in self.sets)
 
     @property
     def skipped(self) -> int:
-        """How many damaged records there were."""
+        """Return the number of damaged records that are left out."""
         return sum(one.skipped for one in self.sets)
 
     @property
-    def drawn_from(self) -> list[str] | Mixture:
-        """What `inputs.batches.training_batches` takes."""
+    def inputs(self) -> list[str] | Mixture:
+        """Return the input of `inputs.batches.training_batches`: shards, or a mixture of sets."""
         if len(self.sets) == 1:
             return self.files
         return Mixture(
@@ -86,18 +86,18 @@ class TrainingSets:
         )
 
     def fingerprint(self) -> str:
-        """Return the name of the data: that of the manifest, or of all of them together."""
-        names = [one.manifest.fingerprint() for one in self.sets]
-        if len(names) == 1:
-            return names[0]
-        named = [f"{name}:{one.split}" for name, one in zip(names, self.sets, strict=True)]
-        return hashlib.sha256("\n".join(named).encode()).hexdigest()
+        """Return the fingerprint of the set, or a hash of those of several sets."""
+        prints = [one.manifest.fingerprint() for one in self.sets]
+        if len(prints) == 1:
+            return prints[0]
+        lines = [f"{each}:{one.split}" for each, one in zip(prints, self.sets, strict=True)]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def callbacks(
         self, *, seed: int, batch_size: int, epoch_steps: int, steps: int
     ) -> list[keras.callbacks.Callback]:
-        """Return what counts the examples of each set in the log; nothing for one set."""
-        mixture = self.drawn_from
+        """Return a callback that logs the number of examples of each set; none for one set."""
+        mixture = self.inputs
         if not isinstance(mixture, Mixture):
             return []
         names = [one.directory.name for one in self.sets]
@@ -105,13 +105,13 @@ class TrainingSets:
             names = [f"{one.directory.name}_{one.split}" for one in self.sets]
         if len(set(names)) < len(names):
             names = [f"{at}_{name}" for at, name in enumerate(names)]
-        return [_CountDrawn(mixture, names, seed, batch_size, epoch_steps, steps)]
+        return [_CountSampled(mixture, names, seed, batch_size, epoch_steps, steps)]
 
 
-class _CountDrawn(keras.callbacks.Callback):
-    """Writes into the log how many examples of each set were drawn since the beginning.
+class _CountSampled(keras.callbacks.Callback):
+    """Logs how many examples of each set were sampled since the start of the run.
 
-    They are a function of seed and step, so there is nothing to keep when a run goes on.
+    The numbers are a function of seed and step, so that no state is saved for resuming.
     """
 
     def __init__(
@@ -128,13 +128,13 @@ class _CountDrawn(keras.callbacks.Callback):
         self._batch_size, self._epoch_steps, self._steps = batch_size, epoch_steps, steps
 
     def on_epoch_end(self, epoch, logs=None):
-        """Add `drawn_<name>` for every set, and say it."""
+        """Add `drawn_<name>` for each set to the logs, and print the numbers."""
         step = min((epoch + 1) * self._epoch_steps, self._steps)
         counts = self._mixture.counts(self._seed, step * self._batch_size)
         if logs is not None:
             logs |= {f"drawn_{name}": float(n) for name, n in zip(self._names, counts, strict=True)}
         listed = ", ".join(f"{n:,} {name}" for name, n in zip(self._names, counts, strict=True))
-        say(f"drawn in {step:,} steps: {listed}")
+        say(f"examples sampled in {step:,} steps: {listed}")
 
 
 def open_training_sets(
@@ -145,18 +145,18 @@ def open_training_sets(
     *,
     val_in_training: bool = False,
 ) -> TrainingSets:
-    """Open the records to train on.
+    """Open the training records.
 
     Args:
-        references: DIR or DIR:SPLIT; without a split, train or the only one like train2017.
-        weights: how often each is sampled; by default as often as it has pictures.
-        val: validation records, which should share no picture with the others.
-        val_in_training: allow `val` to be one of the sets themselves.
-        salvage_to: where the sound records of damaged shards are copied to; None refuses damage.
+        references: DIR or DIR:SPLIT; by default the split train, or the only one like train2017.
+        weights: the sampling weight of each; by default its number of pictures.
+        val: validation records, which should not share pictures with the others.
+        val_in_training: allow `val` to be one of the training sets.
+        salvage_to: the folder for the intact records of damaged shards; None refuses damage.
 
     Raises:
         FileNotFoundError, ValueError: see `records.reader.split_files` and `records.salvage`.
-        ValueError: a set without texts, two that have a picture in common, or one that is `val`.
+        ValueError: a set has no texts, two sets have pictures in common, or a set is `val`.
     """
     sets = []
     for at, reference in enumerate(references):
@@ -171,53 +171,53 @@ def open_training_sets(
         counts = manifest.splits[split]
         if not counts.captions + counts.regions:
             raise ValueError(
-                f"{directory}:{split} holds no caption and no region phrase to train on"
+                f"{directory}:{split} contains no captions or region phrases to train on"
             )
         weight = weights[at] if weights else counts.images
         sets.append(TrainingSet(directory, split, read_from, manifest, files, skipped, weight))
     for one in sets:
-        # A smaller set is permuted as a whole.
+        # Smaller sets are shuffled as a whole.
         if one.manifest.packing.get("order", IN_ORDER) == IN_ORDER and one.images > SHUFFLE_BLOCK:
             say(
-                f"note: {one} is packed in the order of its data; if that is sorted, batches are "
-                "hardly mixed: pack it again, make_records shuffles"
+                f"note: {one} is packed in the order of its source; if that is sorted, batches are "
+                "poorly mixed. Pack it again: make_records shuffles by default"
             )
     if val is not None:
         _check_validated(sets, val, allowed=val_in_training)
     if len(sets) > 1:
         _refuse_common(sets, val)
-        share = sum(one.weight for one in sets)
+        total = sum(one.weight for one in sets)
         for one in sets:
-            say(f"{one}: {one.images:,} pictures, {one.weight / share:.1%} of the examples")
+            say(f"{one}: {one.images:,} pictures, {one.weight / total:.1%} of the examples")
     return TrainingSets(tuple(sets))
 
 
 def training_split(manifest: Manifest) -> str:
-    """The split to train on when none is named: train, or COCO's train2017."""
+    """Return the default split for training: train, or the only one like train2017."""
     training = [split for split in manifest.splits if split.startswith("train")]
     return training[0] if len(training) == 1 else "train"
 
 
 def _check_validated(sets: Sequence[TrainingSet], val: str, *, allowed: bool) -> None:
-    """Refuse validation on a split that is trained on, or say that it is: it chooses the model that
-    has memorised its pictures."""
+    """Refuse validation on a split that is trained on, or print a note if it is allowed: the best
+    model would be the one that memorised its pictures."""
     directory, split = records_reference(val)
     split = split or "val"
     for one in sets:
         if one.directory.resolve() == directory.resolve() and one.split == split:
             if allowed:
-                say(f"note: --val {val} is trained on: its figures measure memorisation")
+                say(f"note: --val {val} is trained on: its metrics measure memorisation")
                 return
             raise ValueError(
-                f"received --val {val}, which is trained on ({one}); give another split, hold one "
-                "out with make_records --val-fraction 0.1, or allow it with --val-in-training"
+                f"received --val {val}, which is trained on ({one}); give another split, hold out "
+                "one with make_records --val-fraction 0.1, or allow it with --val-in-training"
             )
 
 
 def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:
-    """Refuse pictures with one key in two sets: they would be each other's positives, and one
-    picture would be sampled too often. Say how many of `val` are trained on."""
-    # A key begins with its source, so only sets of one source can share any.
+    """Refuse pictures with the same key in two sets: they would be each other's positives, and
+    sampled too often. Print how many pictures of `val` are trained on."""
+    # A key begins with its source, so only sets of the same source can share keys.
     sources = [one.manifest.source for one in sets]
     ids: dict[int, np.ndarray] = {}
     for at, one in enumerate(sets):
@@ -229,9 +229,9 @@ def _refuse_common(sets: Sequence[TrainingSet], val: str | None) -> None:
                     ids[which] = _ids(sets[which].read_from, sets[which].split)
             if len(common := np.intersect1d(ids[at], ids[other])):
                 raise ValueError(
-                    f"{sets[other]} and {one} have {len(common):,} pictures in common (by key, "
-                    f"{_key_of(one, int(common[0]))} is one); give the larger one alone, or pack "
-                    "the other with --exclude-ids"
+                    f"{sets[other]} and {one} have {len(common):,} pictures with the same key, "
+                    f"such as {_key_of(one, int(common[0]))}; use only the larger set, or pack the "
+                    "other with --exclude-ids"
                 )
     if val is None:
         return

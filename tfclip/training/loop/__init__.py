@@ -1,1 +1,1 @@
-"""The training loop, its checkpoints and what it needs on every device."""
+"""The training loop, its checkpoints, and distribution over replicas."""

@@ -1,4 +1,4 @@
-"""What callbacks remember, as plain data: taken into a checkpoint, and given back from it."""
+"""The state of callbacks as plain data, saved to and restored from checkpoints."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 import keras
 import numpy as np
 
-# Set by Keras itself, for every callback.
+# Attributes that Keras sets on every callback.
 NOT_ITS_OWN = ("params", "_model", "_params", "validation_data")
 
 
-# The classes and attributes in checkpoints of earlier versions, by the names of today.
+# Current names of classes and attributes, and their names in checkpoints of earlier versions.
 FORMER_CLASSES = {"Diagnostics": "Doctor", "TensorBoardLog": "Board", "Validation": "Measure"}
 FORMER_ATTRIBUTES = {"Diagnostics": {"messages": "found"}}
 
 
 class CallbackStates:
-    """The attributes of callbacks that have changed since training began.
+    """The attributes of callbacks that changed since the start of training.
 
-    Numbers, text, arrays, and lists, tuples and dicts of them count; what else a callback holds
-    (files, models, functions) is what its constructor and `on_train_begin` make of it again.
+    Numbers, text, arrays, and lists, tuples and dicts of them are included; other attributes
+    (files, models, functions) must be recreated by the constructor and `on_train_begin`.
 
     Args:
         callbacks: after their `on_train_begin`.
@@ -32,7 +32,7 @@ class CallbackStates:
         self._before = {name: _plain(callback, {}) for name, callback in self._named.items()}
 
     def taken(self) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
-        """The states by callback, as JSON types, and the arrays that they name."""
+        """Return the states by callback, as JSON types, and the arrays that they refer to."""
         arrays: dict[str, np.ndarray] = {}
         states = {}
         for name, callback in self._named.items():
@@ -44,10 +44,10 @@ class CallbackStates:
             }
         return states, arrays
 
-    def give_back(self, states: Mapping[str, Mapping], arrays: Mapping[str, np.ndarray]) -> None:
-        """Set what `taken` returned, also of earlier versions, which named some classes otherwise.
+    def restore(self, states: Mapping[str, Mapping], arrays: Mapping[str, np.ndarray]) -> None:
+        """Restore what `taken` returned, also with the class names of earlier versions.
 
-        Callbacks that were not there keep their own state.
+        Callbacks without saved state keep their current one.
         """
         for name, callback in self._named.items():
             kind, number = name.rsplit("-", 1)
@@ -58,7 +58,7 @@ class CallbackStates:
 
 
 def _names(callbacks: Sequence[keras.callbacks.Callback]):
-    """Each callback by its class, and its number among those of that class."""
+    """Yield each callback with a name: its class, and its number among those of the class."""
     seen: dict[str, int] = {}
     for callback in callbacks:
         kind = type(callback).__name__
@@ -67,7 +67,7 @@ def _names(callbacks: Sequence[keras.callbacks.Callback]):
 
 
 class _NotPlain(Exception):
-    """A value that is no plain data."""
+    """A value that is not plain data."""
 
 
 def _plain(callback: keras.callbacks.Callback, arrays: dict) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: every variable and what stands beside them, in one file, whole or absent.
+"""Checkpoints of a run: all variables and further state in one file, written atomically.
 
-A checkpoint is an uncompressed `.npz`, a zip file, whose entries each carry a CRC-32. It is
-written under another name, flushed to the disk and renamed: a file of a checkpoint's name is
-complete. Damaged bytes are detected when it is read, and the checkpoint before it is used.
+A checkpoint is an uncompressed `.npz`, a zip file with a CRC-32 for each entry. It is written under
+a temporary name, flushed to the disk and renamed, so that a file with the name of a checkpoint is
+complete. Damage is detected when it is read, and the previous checkpoint is used instead.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 FORMAT = 1
 KEPT = 3
 STATE = "state.json"
-# By default saving takes at most this share of the time, and happens at most once a minute.
-SHARE = 0.02
+# By default, saving takes at most this fraction of the time, and happens at most once a minute.
+LARGEST_FRACTION = 0.02
 AT_LEAST_SECONDS = 60.0
 # The assumed speed of the disk before the first checkpoint has been measured.
 ASSUMED_BYTES_PER_SECOND = 100e6
 
 
 class Misfit(ValueError):
-    """A sound checkpoint of another model than the one that is to go on."""
+    """An intact checkpoint of a model other than the one to resume."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read: the number of updates made, the values of all variables, and the rest."""
+    """The content of a checkpoint: the number of updates, all variables, and further state."""
 
     path: Path
     step: int
@@ -49,36 +49,37 @@ class Checkpoint:
     arrays: Mapping[str, np.ndarray]
 
     def restore(self, variables: Sequence[keras.Variable]) -> None:
-        """Give variables, in the order in which they were saved, their values.
+        """Assign the saved values to `variables`, which are in the order of saving.
 
         Raises:
-            Misfit: they are others than were saved.
+            Misfit: they differ from the saved variables.
         """
         described = _described(variables)
         if described != self.state["variables"]:
             pairs = zip(described, self.state["variables"], strict=False)
             differ = [f"{ours} for {theirs}" for ours, theirs in pairs if ours != theirs]
             raise Misfit(
-                f"{self.path} is of another model: {len(self.state['variables'])} variables, here "
-                f"{len(variables)}; {(differ or ['some are missing'])[0]}"
+                f"{self.path} is a checkpoint of another model: it has "
+                f"{len(self.state['variables'])} variables, this model {len(variables)}; "
+                f"{(differ or ['some are missing'])[0]}"
             )
         for number, variable in enumerate(variables):
             value = self.arrays[_entry(number)]
             parts = _parts(variable)
-            if value.dtype.kind == "V":  # a dtype that the file format has no name for: bfloat16
+            if value.dtype.kind == "V":  # bfloat16, for which the file format has no name
                 value = value.view(parts[0].dtype.as_numpy_dtype)
-            apart = value.ndim > len(variable.shape)
-            for place, part in enumerate(parts):
-                part.assign(value[place] if apart else value)
+            is_per_replica = value.ndim > len(variable.shape)
+            for index, part in enumerate(parts):
+                part.assign(value[index] if is_per_replica else value)
 
 
 class Checkpoints:
     """The last `KEPT` checkpoints of a run, as `folder/step-00001234.npz`.
 
     Args:
-        folder: where they lie.
-        interval: how often one is due.
-        writes: False for a machine of several which only reads them.
+        folder: the folder of the checkpoints.
+        interval: the interval between checkpoints.
+        writes: False for workers other than the chief, which only read them.
     """
 
     def __init__(self, folder: Path, interval: Interval, *, writes: bool = True):
@@ -91,11 +92,11 @@ class Checkpoints:
         self._last_time = time.monotonic()
 
     def begin(self, step: int, size: int = 0) -> None:
-        """Count intervals from `step` and now on; remove what an interrupted save left.
+        """Start counting intervals at `step` and now; remove the remains of interrupted saves.
 
         Args:
-            step: updates made.
-            size: about how many bytes a checkpoint will have.
+            step: the number of updates so far.
+            size: the approximate bytes of a checkpoint.
         """
         self._last_step, self._last_time = step, time.monotonic()
         self._last_cost = size / ASSUMED_BYTES_PER_SECOND
@@ -103,12 +104,12 @@ class Checkpoints:
             files.remove_unfinished(self.folder)
 
     def due(self, step: int) -> bool:
-        """Whether it is time to save after update `step`."""
+        """Return whether a checkpoint is due after update `step`."""
         if not self.writes or step == self._last_step:
             return False
         if self.interval.steps is not None:
             return step % self.interval.steps == 0
-        wait = self.interval.seconds or max(AT_LEAST_SECONDS, self._last_cost / SHARE)
+        wait = self.interval.seconds or max(AT_LEAST_SECONDS, self._last_cost / LARGEST_FRACTION)
         return time.monotonic() - self._last_time >= wait
 
     def save(
@@ -119,17 +120,17 @@ class Checkpoints:
         arrays: Mapping[str, np.ndarray] | None = None,
         started: float | None = None,
     ) -> None:
-        """Write the checkpoint of update `step`, and remove all but the last ones.
+        """Write the checkpoint of update `step`, and remove all but the last `KEPT`.
 
         Args:
-            step: updates made.
-            variables: whose values are kept.
-            state: JSON types; NaN and infinities are kept.
-            arrays: what else is kept, by name.
-            started: by `time.monotonic`, when what belongs to it began; now, when not given.
+            step: the number of updates so far.
+            variables: the variables to save.
+            state: further state as JSON types; NaN and infinities are allowed.
+            arrays: further arrays by name.
+            started: the `time.monotonic` at which preparations for saving began; by default now.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         if not self.writes:
             return
@@ -137,8 +138,8 @@ class Checkpoints:
         path = self.folder / f"step-{step:08d}.npz"
         content = {"format": FORMAT, "step": step, **state, "variables": _described(variables)}
         with (
-            files.new_file(path) as beside,
-            zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as packed,
+            files.new_file(path) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed,
         ):
             packed.writestr(STATE, json.dumps(content))
             for number, variable in enumerate(variables):
@@ -152,10 +153,10 @@ class Checkpoints:
         self.seconds += self._last_cost
 
     def newest(self) -> Checkpoint | None:
-        """Read the last checkpoint that is sound; say so when it is not the last one.
+        """Return the newest intact checkpoint, None if there are none; report damaged ones.
 
         Raises:
-            ValueError: there are some, and none of them is sound.
+            ValueError: there are checkpoints, and all are damaged.
         """
         damaged = []
         for path in self._paths():
@@ -163,22 +164,22 @@ class Checkpoints:
                 checkpoint = _read(path)
             except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
                 damaged.append(path)
-                say(f"checkpoint {path} is damaged ({error}); taking the one before")
+                say(f"checkpoint {path} is damaged ({error}); using the previous one")
                 continue
             return checkpoint
         if damaged:
             raise ValueError(
-                f"no checkpoint in {self.folder} is sound; begin anew with --overwrite, or choose "
-                "another --run"
+                f"all checkpoints in {self.folder} are damaged; start again with --overwrite, or "
+                "choose another --run"
             )
         return None
 
     def newest_path(self) -> Path | None:
-        """The last checkpoint, or None."""
+        """Return the path of the newest checkpoint, or None."""
         return next(iter(self._paths()), None)
 
     def _paths(self) -> list[Path]:
-        """The checkpoints that there are, the newest first."""
+        """Return the existing checkpoints, the newest first."""
         return sorted(self.folder.glob("step-*.npz"), reverse=True)
 
 
@@ -186,9 +187,9 @@ def _read(path: Path) -> Checkpoint:
     with zipfile.ZipFile(path) as packed:
         state = json.loads(packed.read(STATE))
         if state["format"] != FORMAT:
-            raise ValueError(f"format {state['format']}, this tfclip reads {FORMAT}")
+            raise ValueError(f"format {state['format']}; this tfclip reads format {FORMAT}")
         names = [name for name in packed.namelist() if name != STATE]
-        # Reading an entry to its end compares its checksum.
+        # Reading an entry to its end verifies its checksum.
         arrays = {
             name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(packed.read(name)))
             for name in names
@@ -209,17 +210,17 @@ def _entry(number: int) -> str:
 
 
 def _described(variables: Sequence[keras.Variable]) -> list[str]:
-    # Keras numbers the names anew in each process, and on and on within one.
+    # Not by name: Keras numbers names across all models of a process.
     return [f"{v.dtype} {list(v.shape)}" for v in variables]
 
 
 def _parts(variable: keras.Variable) -> Sequence:
-    """TensorFlow's own variables behind one of Keras: one for each replica of this machine."""
+    """Return the TensorFlow variables of a Keras variable: one per replica of this worker."""
     return getattr(variable.value, "values", (variable.value,))
 
 
 def _value(variable: keras.Variable) -> np.ndarray:
-    """The value of a variable; those of all replicas where they are not the same."""
+    """Return the value of a variable, or the stacked values of its replicas if they differ."""
     values = [part.numpy() for part in _parts(variable)]
     if all(value.tobytes() == values[0].tobytes() for value in values[1:]):
         return values[0]

@@ -1,4 +1,4 @@
-"""Batches to the replicas of a strategy, and their values back."""
+"""Distributes batches to the replicas of a strategy, and collects their results."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import tensorflow as tf
 
 
 def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
-    """Cut each batch into one part per replica, in order.
+    """Split each batch into one part per replica, in order.
 
-    Several machines make their own `inputs.input_shards.InputShard` of a batch each, and cut that.
+    With several workers, each reads its own `inputs.input_shards.InputShard` of a batch and splits
+    that.
     """
     if strategy.num_replicas_in_sync == 1:
         return batches
@@ -19,11 +20,11 @@ def distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset):
             batches = batches.rebatch(rows // devices)
         return strategy.distribute_datasets_from_function(lambda _: batches)
     options = tf.data.Options()
-    # By data, not by file: one worker must see the batches in the order that the seed decides.
+    # No sharding by file: a single worker must see all batches in the order set by the seed.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return strategy.experimental_distribute_dataset(batches.with_options(options))
 
 
 def first_replica(strategy: tf.distribute.Strategy, values: dict) -> dict:
-    """The first replica's value of each entry; `train_step` makes them equal on all."""
+    """Return the first replica's value of each entry; `train_step` makes all replicas equal."""
     return {name: strategy.experimental_local_results(value)[0] for name, value in values.items()}

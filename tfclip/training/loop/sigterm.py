@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as requests: the loop answers them after its step, an evaluation at once."""
+"""Handles SIGTERM and Ctrl-C: the loop stops after its step, an evaluation at once."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterator
 
 
 class Terminated(Exception):
-    """The request came in a part that may be broken off."""
+    """A signal requested the end within `breaking_off`."""
 
 
 class Termination:
-    """Within, SIGTERM and the first Ctrl-C set `requested` instead of ending the process.
+    """Context in which SIGTERM and the first Ctrl-C set `requested` instead of ending the process.
 
-    A second Ctrl-C raises KeyboardInterrupt, as outside. Only the main thread of Python may handle
-    signals; elsewhere nothing is changed. A SIGINT that the process ignores stays ignored.
+    A second Ctrl-C raises KeyboardInterrupt as usual. Only Python's main thread may handle signals;
+    in other threads nothing changes. If the process ignores SIGINT, it stays ignored.
 
     Attributes:
-        requested: whether a signal has come.
-        signal: the name of the first one, "SIGTERM" or "SIGINT"; None before.
+        requested: whether a signal was received.
+        signal: the name of the first signal, "SIGTERM" or "SIGINT"; None before.
     """
 
     def __init__(self):
@@ -35,7 +35,7 @@ class Termination:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 before = signal.getsignal(number)
-                # None: set by other than Python, and not to be given back.
+                # None: not installed from Python, so that it could not be restored.
                 if before is not None and (number, before) != (signal.SIGINT, signal.SIG_IGN):
                     self._before[number] = before
                     signal.signal(number, self._receive)
@@ -47,7 +47,7 @@ class Termination:
 
     @contextlib.contextmanager
     def breaking_off(self) -> Iterator[None]:
-        """A part that takes long, which `Terminated` ends when the request comes."""
+        """Context for a long operation; a signal within it raises `Terminated`."""
         if self.requested:
             raise Terminated
         self._breaks_off = True
@@ -61,13 +61,13 @@ class Termination:
         self.signal = self.signal or signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, self._before[signal.SIGINT])
-            tell_in_handler("saving after this step; Ctrl-C again ends at once")
+            print_in_handler("saving after this step; press Ctrl-C again to stop at once")
         if self._breaks_off:
             self._breaks_off = False
             raise Terminated
 
 
-def tell_in_handler(text: str) -> None:
-    """Print a line on standard error past Python's buffers, which a signal may have come within."""
+def print_in_handler(text: str) -> None:
+    """Print a line to standard error without Python's buffers, which a handler must not use."""
     with contextlib.suppress(OSError, ValueError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"\n{text}\n".encode())

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: waiting for batches, or training on them."""
+"""Measures how long a run waits for batches and how long it trains."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class StepTimer:
-    """Where the time of the loop goes, in seconds, and what is wrong with it.
+    """The times of the training loop in seconds, and the diagnosis from them.
 
-    Apart from the logs, which must not depend on times. The first step builds the graph, and does
-    not count.
+    They are separate from the logs, which must not depend on times. The first step builds the graph
+    and is not counted.
     """
 
     steps: int = 0
@@ -19,24 +19,24 @@ class StepTimer:
     training: float = 0.0
     diagnosis: str | None = None
     step: int = 0
-    """Updates of the whole run, also of its parts before it was interrupted."""
+    """The number of updates of the whole run, including those before an interruption."""
     last_step: int = 0
-    _begun: tuple[int, float] = field(default=(0, 0.0), repr=False)
+    _start: tuple[int, float] = field(default=(0, 0.0), repr=False)
 
     def begin(self, step: int, last_step: int) -> None:
-        """The loop begins, or goes on, after `step` of `last_step` updates."""
+        """Start or resume the loop after `step` of `last_step` updates."""
         self.step, self.last_step = step, last_step
-        self._begun = step, time.monotonic()
+        self._start = step, time.monotonic()
 
     def seconds_left(self) -> float:
-        """What the rest of the run takes at the speed so far, evaluations and saving included."""
-        step, since = self._begun
+        """Estimate the rest of the run from the speed so far, with evaluations and saving."""
+        step, since = self._start
         if self.step <= step:
             return 0.0
         return (time.monotonic() - since) / (self.step - step) * (self.last_step - self.step)
 
     def add(self, waiting: float, training: float) -> None:
-        """Count a step: the wait for its batch, and the update."""
+        """Add a step: the time of waiting for its batch, and of the update."""
         self.steps += 1
         if self.steps > 1:
             self.waiting += waiting
@@ -44,11 +44,11 @@ class StepTimer:
 
     @property
     def waiting_fraction(self) -> float:
-        """The share of the time that passed waiting for batches."""
+        """Return the fraction of the time spent waiting for batches."""
         return self.waiting / max(self.waiting + self.training, 1e-9)
 
     def columns(self) -> dict[str, float]:
-        """The columns of times of the log."""
+        """Return the time columns of the log file."""
         seconds = self.waiting + self.training
         return {
             "seconds": round(seconds, 3),

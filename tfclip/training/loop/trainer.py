@@ -28,8 +28,8 @@ from tfclip.training.workers.worker_health import AnyWorker
 class Phase:
     """A part of a run: `steps` updates, after `begin` has prepared the model.
 
-    `batches` makes the endless batches of the global size that come after so many updates of the
-    whole run; it is called when the phase begins, or goes on.
+    `batches` returns the endless dataset of global batches after a number of updates of the whole
+    run; it is called when the phase starts or is resumed.
     """
 
     steps: int
@@ -39,15 +39,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Trained:
-    """How the loop ended.
+    """The result of the training loop.
 
     Attributes:
-        history: of the epochs' logs, also of those before the run was interrupted.
-        step: updates made in all.
-        seconds: that took, all parts of the run together.
-        terminated: a signal ended it, and the same run can go on.
-        signal: which one, "SIGTERM" or "SIGINT" (Ctrl-C); of several machines, this one's; None
-            where it went to its end.
+        history: the logs of all epochs, including those before an interruption.
+        step: the number of updates of the whole run.
+        seconds: the time of the whole run.
+        terminated: whether a signal ended the loop, so that the run can be resumed.
+        signal: the signal that this worker received, "SIGTERM" or "SIGINT" (Ctrl-C); None if the
+            run finished.
     """
 
     history: keras.callbacks.History
@@ -68,28 +68,28 @@ def run_steps(
     step_timer: StepTimer | None = None,
     measure_average: bool = True,
 ) -> Trained:
-    """Train phase after phase, telling the callbacks what one `Model.fit` would tell them.
+    """Train all phases, calling the callbacks as a single `Model.fit` would.
 
-    An epoch is `epoch_steps` updates, whatever the size of the data; the last one may be shorter.
-    `Model.fit` on the same batches gives the same weights; this loop also runs where `fit` does
-    not (several machines), and leaves the batches in our hands. At the end of an epoch the model
-    has its averaged weights, where it keeps some, and after the last one it keeps them.
+    An epoch has `epoch_steps` updates, independent of the size of the data; the last one may be
+    shorter. `Model.fit` on the same batches results in the same weights; this loop also supports
+    several workers and controls the batches. If weights are averaged, the model has the averages
+    while callbacks evaluate it at the end of an epoch, and at the end of the run.
 
-    With `checkpoints` it goes on after the last one that is there, and ends as if it had never been
-    interrupted: weights, optimizer, draws, metrics, order of the data and what callbacks remember
-    (see `callback_state`). SIGTERM and Ctrl-C save after the step. A callback's
-    `before_checkpoint`, where it has one, is called before each save.
+    With `checkpoints` the run resumes after the newest one, and ends as if it had not been
+    interrupted: the checkpoint has weights, optimizer, random states, metrics, position in the data
+    and the state of callbacks (see `callback_state`). SIGTERM and Ctrl-C save after the step. The
+    optional method `before_checkpoint` of a callback is called before each save.
 
     Args:
-        model: compiled, its optimizer built, created within `strategy`.
-        phases: in their order.
+        model: compiled, with a built optimizer, created within `strategy`.
+        phases: the phases in order.
         callbacks: any Keras callbacks; `model.stop_training` ends the run after the step.
-        checkpoints: what to go on from and to save to.
+        checkpoints: where to resume from and save to.
         step_timer: measures how long each step waits for its batch, and how long it trains.
-        measure_average: False leaves the model its own weights, where it keeps averaged ones.
+        measure_average: False evaluates the unaveraged weights.
 
     Raises:
-        ValueError: no checkpoint is sound, or they are of another model.
+        ValueError: all checkpoints are damaged, or they are of another model.
     """
     training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
     training.step_timer = step_timer or StepTimer()
@@ -99,7 +99,7 @@ def run_steps(
 
 
 class _Training:
-    """The state of one loop: the step, the phase, the logs, and the step_timer."""
+    """The state of a training loop: the step, the phase, the logs, and the timer."""
 
     def __init__(self, model, strategy, phases, epoch_steps, callbacks, checkpoints):
         self.model, self.strategy, self.phases = model, strategy, phases
@@ -117,7 +117,7 @@ class _Training:
         self.step, self.phase = 0, 0
         self.logs: dict[str, float] = {}
         self.unchanged = 0
-        # An evaluation that was broken off, and comes first when the run goes on.
+        # Whether an evaluation was interrupted, which a resumed run repeats first.
         self.evaluation_due = False
         self.saved: tuple[int, bool] | None = None
         self.seconds_before, self.started = 0.0, time.monotonic()
@@ -126,7 +126,7 @@ class _Training:
         self.model.stop_training = False
         self.callbacks.on_train_begin()
         self.states = CallbackStates(self.callbacks.callbacks)
-        self._go_on()
+        self._resume()
         terminated = False
         try:
             if self.evaluation_due:
@@ -134,12 +134,12 @@ class _Training:
             left = self.steps - self.step
             for update in progress(self._updates(), total=left, what="training"):
                 self._update(update)
-                self._agree(termination)
+                self._ask_workers(termination)
                 if self.model.stop_training and not self._sound():
                     break
                 if self.model.stop_training or self.step == self.steps or not self._in_epoch():
                     self._end_epoch(termination)
-                    self._agree(termination)
+                    self._ask_workers(termination)
                 if self.model.stop_training:
                     break
                 if self.to_be_terminated and self.step < self.steps:
@@ -157,8 +157,8 @@ class _Training:
         name = termination.signal if terminated else None
         return Trained(self.model.history, self.step, self._seconds(), terminated, name)
 
-    def _agree(self, termination: Termination) -> None:
-        """End where any of several machines is to end; alone, one would wait for the others."""
+    def _ask_workers(self, termination: Termination) -> None:
+        """Stop if any worker is to stop; otherwise the others would wait for it forever."""
         requested = self.any_worker.any(self.model.stop_training, termination.requested)
         self.model.stop_training, self.to_be_terminated = requested
 
@@ -180,24 +180,24 @@ class _Training:
         self.step_timer.step = self.step
 
     def _end_epoch(self, termination: Termination) -> None:
-        """Evaluate; where a signal breaks that off, save what it was to begin with."""
-        logs, remembered = dict(self.logs), self.states.taken()
+        """Evaluate; if a signal interrupts it, save the state from before the evaluation."""
+        logs, states = dict(self.logs), self.states.taken()
         self.evaluation_due = True
         self.logs["learning_rate"] = learning_rate(self.model)
         measured = exchanged(averages(self.model)) if self.measure_average else nullcontext()
         try:
-            # One of several machines cannot leave alone: it ends with the others, after the step.
+            # A worker among several cannot stop alone: all stop together after the step.
             alone = nullcontext() if self.any_worker.several else termination.breaking_off()
             with measured, alone:
                 self.callbacks.on_epoch_end((self.step - 1) // self.epoch_steps, self.logs)
         except Terminated:
             self.logs = logs
-            self._save(remembered)
+            self._save(states)
             raise
         self.evaluation_due = False
 
     def _updates(self) -> Iterator[Callable[[], dict[str, float]]]:
-        """One function for each update; a phase begins when its first update is asked for."""
+        """Yield a function for each update; a phase starts with its first update."""
         while self.step < self.steps and not self.model.stop_training:
             end = sum(phase.steps for phase in self.phases[: self.phase + 1])
             if self.step == end:
@@ -211,14 +211,14 @@ class _Training:
                 yield update
 
     def _train_step(self, iterator) -> Callable:
-        """The graph of one step: the update, and a look at the texts of its batch."""
+        """Return the graph of one step: the update, and statistics of the texts of its batch."""
         context = self.model.config.context_length
 
         def step(batch):
             return {**self.model.train_step(batch), **batch_health(batch, context)}
 
-        # One graph for texts of all lengths: which one a shape was traced with first would differ
-        # after a kill, and with it the last bits.
+        # One graph for texts of all lengths: with several, the first shape to be traced would
+        # differ in a resumed run, and results would differ in the last bits.
         @tf.function(input_signature=[iterator.element_spec])
         def train_step(batch):
             return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
@@ -226,7 +226,7 @@ class _Training:
         return train_step
 
     def _timed(self, iterator, train_step: Callable) -> Callable[[], dict[str, float]]:
-        """An update with the next batch, which tells the step_timer where its time went."""
+        """Return a function that makes an update with the next batch and records its times."""
 
         def update() -> dict[str, float]:
             started = time.monotonic()
@@ -246,8 +246,8 @@ class _Training:
         if self.checkpoints:
             self.unchanged = checksum(unchanged_variables(self.model))
 
-    def _go_on(self) -> None:
-        """Begin the run, or take up the last checkpoint."""
+    def _resume(self) -> None:
+        """Start the run, or resume it from the newest checkpoint."""
         self._begin_phase()
         saved = self.checkpoints.newest() if self.checkpoints else None
         if saved is not None:
@@ -257,8 +257,8 @@ class _Training:
             if self.unchanged != saved.state["unchanged"]:
                 raise ValueError(
                     f"the frozen towers have other weights than when {saved.path.parent.parent} "
-                    "was begun; give back the files of --image-weights and --text-weights, or "
-                    "begin anew with --overwrite"
+                    "was started; restore the files of --image-weights and --text-weights, or "
+                    "start again with --overwrite"
                 )
             saved.restore(changing_variables(self.model))
             self.step, self.logs = saved.step, dict(saved.state["logs"])
@@ -266,11 +266,11 @@ class _Training:
             self.seconds_before = saved.state["seconds"]
             if self._in_epoch():
                 self.callbacks.on_epoch_begin(self.step // self.epoch_steps)
-            self.states.give_back(saved.state["callbacks"], saved.arrays)
+            self.states.restore(saved.state["callbacks"], saved.arrays)
             self.model.stop_training = saved.state["stopped"]
             ended = self.step == self.steps or self.model.stop_training
-            what = "this run has ended" if ended else "going on"
-            say(f"{what} after step {self.step} of {self.steps}, from {saved.path}")
+            status = "this run has ended" if ended else "resuming"
+            say(f"{status} after step {self.step} of {self.steps}, from {saved.path}")
             self.saved = (self.step, self.evaluation_due)
         self.step_timer.begin(self.step, self.steps)
         if self.checkpoints:
@@ -280,14 +280,18 @@ class _Training:
             )
             self.checkpoints.begin(self.step, sum(sizes))
 
-    def _save(self, remembered: tuple[dict, dict] | None = None) -> None:
-        """Save, unless just this is saved; what callbacks remember, or did at another time."""
+    def _save(self, states: tuple[dict, dict] | None = None) -> None:
+        """Save a checkpoint if this state is not yet saved.
+
+        Args:
+            states: the states of callbacks to save; by default the current ones.
+        """
         if self.checkpoints is None or self.saved == (self.step, self.evaluation_due):
             return
         started = time.monotonic()
         for callback in self.callbacks.callbacks:
             getattr(callback, "before_checkpoint", lambda: None)()
-        callbacks, arrays = remembered or self.states.taken()
+        callbacks, arrays = states or self.states.taken()
         state = {
             "phase": self.phase,
             "logs": self.logs,
@@ -305,9 +309,9 @@ class _Training:
 
 
 def is_sound(model: keras.Model, logs: Mapping[str, float]) -> bool:
-    """Whether a step left the weights sound: a finite loss and a finite gradient.
+    """Return whether the loss and the gradient of a step are finite.
 
-    With loss scaling a gradient may overflow; that update is then left out.
+    With loss scaling only the loss is checked: an update whose gradient overflows is skipped.
     """
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     names = ("batch_loss",) if scaled else ("batch_loss", "gradient_norm")

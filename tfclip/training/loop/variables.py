@@ -1,4 +1,4 @@
-"""Which variables of a model a run changes, and which it must find as they were."""
+"""The variables of a model that training changes, and those that stay the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from tfclip.models.dual_encoder import DualEncoder
 
 
 def changing_variables(model: DualEncoder) -> list[keras.Variable]:
-    """All that training changes: weights, statistics, draws, metrics and the optimizer's own.
+    """Return all variables that training changes: weights, statistics, random states, metrics, and
+    those of the optimizer.
 
-    The frozen towers are left out: they are made again from the same files and the same seed.
+    The frozen towers are excluded, because they are built from the same files and seed again.
     """
     unchanged = {id(variable) for variable in unchanged_variables(model)}
     of_metrics = [variable for metric in model.metrics for variable in metric.variables]
@@ -24,12 +25,12 @@ def changing_variables(model: DualEncoder) -> list[keras.Variable]:
 
 
 def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
-    """The variables of the frozen towers."""
+    """Return the variables of the frozen towers."""
     return [v for name in model.frozen for v in getattr(model, f"{name}_tower").variables]
 
 
 def checksum(variables: Sequence[keras.Variable]) -> int:
-    """CRC-32 of the values of all variables, one after the other."""
+    """Return a CRC-32 of the values of all variables."""
     total = 0
     for variable in variables:
         total = zlib.crc32(np.ascontiguousarray(variable.numpy()).data, total)

@@ -1,1 +1,1 @@
-"""What is built before the first step: model, optimizer, adapted heads."""
+"""Builds what a run needs before its first step: model, optimizer, adapted heads."""

@@ -1,4 +1,4 @@
-"""Gives heads that standardise features their mean and deviation, from training examples."""
+"""Initialises heads that standardise features, by the mean and deviation of training examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfclip.records import schema
 from tfclip.records.reader import read_split
 from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
 
-# Enough for the moments of one number; more would only take longer.
+# Enough to estimate a mean and a deviation.
 EXAMPLES = 2048
 AT_ONCE = 128
 
@@ -26,12 +26,12 @@ def adapt_heads(
     image: ImageFeatures | None = None,
     text: TextFeatures | None = None,
 ) -> None:
-    """Adapt the heads that have an `adapt`, to the first pictures and texts of a split.
+    """Call `adapt` of heads that have it with the first pictures and texts of a split.
 
     Args:
-        trained: its towers have the weights that training begins with.
-        records, split: where the examples are from.
-        image, text: the towers' stored outputs over them; None runs the tower.
+        trained: a model whose towers have their initial weights.
+        records, split: the records with the examples.
+        image, text: stored outputs of the towers over the split; None runs the tower.
     """
     encoder = trained.dual_encoder
     if hasattr(encoder.image_head, "adapt"):

@@ -1,4 +1,4 @@
-"""From flags to a model that is ready to train: devices, vocabulary, context, towers, optimizer."""
+"""Builds a model ready to train from flags: vocabulary, context length, towers, optimizer."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from tfclip.training.options.flags import FitFlags
 from tfclip.training.setup.optimizer import LayerwiseAdamW, depth_factors, make_optimizer
 from tfclip.training.setup.start import Start
 
-# Enough captions to know their lengths; more would only take longer.
+# Enough captions to estimate the distribution of their lengths.
 CAPTIONS_MEASURED = 20_000
 LONGEST = 512
-# Letters of most names of classes, if they are spelt in letters.
+# Tokens of most class names, if each letter is a token.
 CLASS_NAME = 16
 
 
@@ -47,27 +47,27 @@ def prepare_model(
     options: Mapping[str, Mapping],
     trained_on: Mapping,
     start: Start | None = None,
-    begun: Mapping | None = None,
+    resumed: Mapping | None = None,
 ) -> TrainedModel:
     """Build the model with its tokenizer, pretrained weights and optimizer; within the strategy.
 
     Args:
-        flags: what to build.
+        flags: the flags of the run.
         directories: the training records, for their vocabulary.
         files: their shards, to measure caption lengths and learn a common vocabulary.
-        options: of towers and heads, by the names of `ModelConfig`; see `Recipe.options`.
-        trained_on: kept with the model.
-        start: the model to begin with, of `--init`.
-        begun: the configuration of the run that is gone on with.
+        options: options of towers and heads by the names of `ModelConfig`; see `Recipe.options`.
+        trained_on: a description of the training, saved with the model.
+        start: the model of `--init`.
+        resumed: the configuration of the run to resume.
 
     Raises:
-        ValueError, FileNotFoundError: for a vocabulary or weights that are missing or do not fit.
+        ValueError, FileNotFoundError: a vocabulary or weights are missing or do not fit.
     """
     pretrained = load_text_weights(flags.model.text_tower, flags.model.text_weights)
     if start is not None:
         tokenizer, options = start.tokenizer(flags.model.context_length), start.options()
     else:
-        tokenizer = _tokenizer(flags, directories, files, pretrained, begun)
+        tokenizer = _tokenizer(flags, directories, files, pretrained, resumed)
         tokenizer = tokenizer.with_context_length(
             flags.model.context_length or _measured_context(tokenizer, files, pretrained)
         )
@@ -90,7 +90,7 @@ def prepare_model(
 
 
 def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
-    """Let batch normalisation see the batch of all replicas, or say that it sees less."""
+    """Synchronise batch normalisation across replicas; print a note if it uses micro-batches."""
     micro_batch = flags.optimizer.micro_batch
     if micro_batch is None:
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
@@ -101,9 +101,9 @@ def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
         layers = [layer for layer in layers if layer.trainable]
     if layers:
         say(
-            f"--micro-batch {micro_batch}: {len(layers)} layers of batch normalisation see the "
-            f"{micro_batch} pictures of a micro-batch, not the batch; freeze the tower, or take "
-            "one without batch normalisation, for the gradients of the whole batch"
+            f"note: with --micro-batch {micro_batch}, {len(layers)} batch normalisation layers use "
+            f"the statistics of {micro_batch} pictures, not of the whole batch, so that gradients "
+            "differ; freeze the tower, or use one without batch normalisation"
         )
 
 
@@ -113,7 +113,7 @@ def model_config(
     context_length: int,
     vocabulary_size: int,
 ) -> ModelConfig:
-    """The architecture that the flags and the options of `Recipe.options` name."""
+    """Return the architecture given by the flags and the options of `Recipe.options`."""
     model, objective = flags.model, flags.objective
     return ModelConfig(
         image_tower=model.image_tower,
@@ -134,9 +134,9 @@ def model_config(
 
 
 def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
-    """Give the model its loss, its clipping, and AdamW with warm-up (`training.setup.optimizer`).
+    """Compile the model with its loss, clipping, and AdamW with warm-up.
 
-    Gradients are clipped by the model's own train_step, after the reduce over replicas.
+    Gradients are clipped in the model's train_step, after the reduction over replicas.
     """
     steps = flags.freeze.unfreeze_after or flags.steps
     optimizer = make_optimizer(flags.optimizer, flags.optimizer.learning_rate, steps)
@@ -144,15 +144,15 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
 
 
 def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
-    """Free the frozen towers, and give the model an optimizer for the rest of the run.
+    """Unfreeze the towers, and compile the model with a new optimizer for the rest of the run.
 
-    It begins anew, with a warm-up, at `unfrozen_learning_rate`, which falls by `layer_decay` from
-    each twelfth of a tower's depth to the one below it (Clark et al. 2020, ELECTRA, appendix B).
+    After a warm-up the learning rate is `unfrozen_learning_rate`, times `layer_decay` for each
+    twelfth of a tower's depth below its output (Clark et al. 2020, ELECTRA, appendix B).
     """
     frozen = model.frozen
     model.freeze(())
     if model.tagging_loss is not None:
-        # What it holds is the output of a tower that trains from now on.
+        # Its stored features are outputs of a tower that is trained from now on.
         model.tagging_loss = replace(model.tagging_loss, features=None)
     factors: dict[str, float] = {}
     for modality in frozen:
@@ -180,33 +180,32 @@ def _tokenizer(
     directories: Sequence[Path],
     files: list[str],
     pretrained: PretrainedText | None,
-    begun: Mapping | None,
+    resumed: Mapping | None,
 ) -> Tokenizer:
-    """The tokenizer of the weights, of `--vocabulary`, or of the records; of any context length.
-
-    A run that is there is gone on with by its own text rules.
-    """
+    """Return the tokenizer of the weights, of `--vocabulary`, or of the records, with an arbitrary
+    context length. A resumed run keeps its own text rules."""
     own = pretrained.make_tokenizer(SHORTEST) if pretrained else None
     if own is not None:
         if flags.model.vocabulary:
             raise ValueError(
-                "--vocabulary and --text-weights exclude each other: weights bring theirs"
+                "received --vocabulary and --text-weights, whose vocabulary is fixed; give only "
+                "one of them"
             )
         return own
     if not flags.model.vocabulary:
         return tokenizer_of(directories, files)
     if not flags.model.vocabulary.is_file():
         raise FileNotFoundError(f"no vocabulary at --vocabulary {flags.model.vocabulary}")
-    # Before a run named its tokenizer, every vocab.txt was lower-cased.
-    lowercase = None if begun is None else begun.get("tokenizer", {}).get("lowercase", True)
+    # Before runs saved their tokenizer, every vocab.txt was lower-cased.
+    lowercase = None if resumed is None else resumed.get("tokenizer", {}).get("lowercase", True)
     given = tokenizer_from_file(flags.model.vocabulary, SHORTEST, lowercase)
     if isinstance(given, WordPieceTokenizer) and not given.lowercase:
-        say(f"{flags.model.vocabulary} is cased: texts keep their case and their marks")
+        say(f"{flags.model.vocabulary} is cased: texts keep their case and accents")
     return given
 
 
 def _texts(files: list[str]) -> tf.data.Dataset:
-    """All captions and phrases, one after the other."""
+    """Return all captions and phrases as a dataset of strings."""
     return read_shards(files, features=(schema.CAPTION, schema.PHRASE)).flat_map(
         lambda record: tf.data.Dataset.from_tensor_slices(
             tf.concat([record[schema.CAPTION], record[schema.PHRASE]], axis=0)
@@ -215,9 +214,9 @@ def _texts(files: list[str]) -> tf.data.Dataset:
 
 
 def _prompt_length(tokenizer: LearntPieceTokenizer) -> int:
-    """A context that holds the usual prompts, whose words a small vocabulary spells in letters.
+    """Return a context length for common prompts, whose words a small vocabulary splits a lot.
 
-    Batches are cut back to their longest text, so that a longer context costs next to nothing.
+    Batches are shortened to their longest text, so that a longer context costs almost nothing.
     """
     prompts = [template.format("") for template in IMAGENET_TEMPLATES]
     counts = tokenizer.token_counts(prompts).numpy() + CLASS_NAME
@@ -231,14 +230,13 @@ def _measured_context(
     counted = _texts(files).take(CAPTIONS_MEASURED).batch(1024).map(tokenizer.token_counts)
     parts = list(counted.as_numpy_iterator())
     if not parts:
-        raise ValueError("the training records hold no caption and no region phrase")
+        raise ValueError("the training records contain no captions or region phrases")
     counts = np.concatenate(parts)
     longest = pretrained.longest_text if pretrained else None
     length = choose_context_length(counts, maximum=longest or LONGEST)
     if isinstance(tokenizer, LearntPieceTokenizer):
         length = max(length, _prompt_length(tokenizer))
-    say(
-        f"context length {length} tokens; {np.mean(counts > length):.1%} of {len(counts)} texts "
-        "are longer and will be cut"
-    )
+    cut = int((counts > length).sum())
+    longer = f"; {cut:,} of {len(counts):,} texts are longer and will be cut" if cut else ""
+    say(f"context length: {length} tokens{longer}")
     return length

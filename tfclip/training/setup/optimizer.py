@@ -1,4 +1,4 @@
-"""AdamW with a schedule, averaged weights, and a learning rate that may differ by layer."""
+"""AdamW with a learning rate schedule, averaged weights, and layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras import ops
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.training.options.optimizer import OptimizerOptions
 
-# Parts of a tower's depth that share a learning rate, whatever the number of its layers.
+# The number of parts of a tower's depth with different learning rates.
 DEPTHS = 12
 
 Pairs = list[tuple[keras.Variable, keras.Variable]]
@@ -21,16 +21,16 @@ Pairs = list[tuple[keras.Variable, keras.Variable]]
 
 @keras.saving.register_keras_serializable("tfclip")
 class LayerwiseAdamW(keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` (Loshchilov and Hutter 2019) with a factor on the rate by variable.
+    """`keras.optimizers.AdamW` (Loshchilov and Hutter 2019) with learning rate factors by variable.
 
-    Weight decay leaves biases, norms and the temperature alone; see `decays`.
+    Weight decay excludes biases, norms and the temperature; see `decays`.
 
-    Scaling gradients instead would change nothing: Adam divides their scale out. Each part of the
-    update is one TensorFlow kernel, because for heads on stored features reading the numbers again
-    and again takes longer than the matrix products.
+    Scaling gradients would have no effect, because Adam normalises them. Each part of the update is
+    a single TensorFlow kernel: for heads on stored features, repeated passes over the variables
+    take longer than the matrix products.
 
     Args:
-        factors: by the path of a variable; 1 for those that are not named.
+        factors: factors by variable path; 1 for other variables.
     """
 
     def __init__(self, *args, factors: Mapping[str, float] | None = None, **kwargs):
@@ -38,13 +38,13 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
         self.factors = dict(factors or {})
 
     def build(self, var_list):
-        """Create the moments; remember the factors in the order of the variables."""
+        """Create the moments, and list the factors in the order of the variables."""
         self._factor_of = [self.factors.get(variable.path, 1.0) for variable in var_list]
         super().build(var_list)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Update by the variable's own learning rate."""
-        # Here `variable` is TensorFlow's own, which has no path.
+        """Update a variable with its own learning rate."""
+        # Here `variable` is a TensorFlow variable, which has no path.
         index = self._get_variable_index(variable)
         kind = variable.dtype
         step = ops.cast(self.iterations + 1, kind)
@@ -69,27 +69,27 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
                 _subtract_scaled(variable, rate, variable)
 
     def _update_model_variables_moving_average(self, trainable_variables):
-        # Keras' constant momentum holds on to the first weights for too long in a short run: this
-        # is that of tf.train.ExponentialMovingAverage with num_updates, (1 + t) / (10 + t).
+        # Keras' constant momentum keeps the first weights for too long in a short run. This is the
+        # one of tf.train.ExponentialMovingAverage with num_updates, (1 + t) / (10 + t).
         step = ops.cast(self.iterations, "float32")
         momentum = ops.minimum(self.ema_momentum, (1.0 + step) / (10.0 + step))
-        share = ops.where(step > 0, momentum, 0.0)
+        decay = ops.where(step > 0, momentum, 0.0)
         for variable, average in zip(
             trainable_variables, self._model_variables_moving_average, strict=True
         ):
-            _subtract_scaled(average, 1 - share, average - variable)
+            _subtract_scaled(average, 1 - decay, average - variable)
 
     def _use_weight_decay(self, variable):
-        # A rule, because Keras does not save the list of `exclude_from_weight_decay`.
+        # By a rule, because Keras does not save the list of `exclude_from_weight_decay`.
         return decays(variable) and super()._use_weight_decay(variable)
 
     def get_config(self):
-        """The factors beside AdamW's own."""
+        """Return the configuration of AdamW, and the factors."""
         return {**super().get_config(), "factors": self.factors}
 
 
 def _subtract_scaled(variable: keras.Variable, factor, amount) -> None:
-    """variable -= factor * amount, in one pass over the numbers."""
+    """Compute variable -= factor * amount in one pass."""
     tf.raw_ops.ResourceApplyGradientDescent(
         var=variable.value.handle,
         alpha=ops.cast(factor, variable.dtype),
@@ -100,9 +100,9 @@ def _subtract_scaled(variable: keras.Variable, factor, amount) -> None:
 def make_optimizer(
     options: OptimizerOptions, rate: float, steps: int, factors: Mapping[str, float] | None = None
 ) -> LayerwiseAdamW:
-    """The optimizer of `steps` updates: a warm-up to `rate`, then the schedule."""
+    """Return the optimizer for `steps` updates: a warm-up to `rate`, then the schedule."""
     warmup = min(options.warmup_steps, steps // 2)
-    # A cosine that never falls is a constant, and has the same warm-up.
+    # A cosine that decays to its initial value is a constant schedule with a warm-up.
     lowest = 1.0 if options.schedule == "constant" else 0.0
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else rate,
@@ -124,14 +124,14 @@ def make_optimizer(
 
 
 def decays(variable: keras.Variable) -> bool:
-    """Whether weight decay applies: not to biases, norms and the temperature."""
-    # Attention biases are (heads, width) matrices, so the number of axes alone does not tell.
+    """Return whether weight decay applies: not to biases, norms and the temperature."""
+    # Attention biases are (heads, width) matrices, so that the rank alone is not sufficient.
     return len(variable.shape) > 1 and variable.name != "bias"
 
 
 def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
-    """The factor on the learning rate of each variable of a tower: 1 for its last twelfth of
-    layers, `decay` for the one below it, then `decay` squared, and so on."""
+    """Return the learning rate factors of a tower's variables: 1 for its last twelfth of layers,
+    `decay` for the one below it, then `decay` squared, and so on."""
     layers = [layer for layer in tower._flatten_layers() if layer._trainable_variables]
     factors: dict[str, float] = {}
     for place, layer in enumerate(layers):
@@ -141,7 +141,7 @@ def depth_factors(tower: keras.Model, decay: float) -> dict[str, float]:
 
 
 def averages(model: DualEncoder) -> Pairs:
-    """The trained variables with their averages; none where the optimizer keeps none."""
+    """Return the trained variables with their averages; an empty list without averaging."""
     optimizer = _inner_optimizer(model)
     if not optimizer.use_ema:
         return []
@@ -151,7 +151,7 @@ def averages(model: DualEncoder) -> Pairs:
 
 @contextmanager
 def exchanged(pairs: Pairs) -> Iterator[None]:
-    """Within, the model has its averaged weights and the optimizer the others; or back again."""
+    """Context in which weights and their averages are exchanged."""
     exchange(pairs)
     try:
         yield
@@ -160,7 +160,7 @@ def exchanged(pairs: Pairs) -> Iterator[None]:
 
 
 def exchange(pairs: Pairs) -> None:
-    """Exchange weights with their averages; `fit` leaves the averaged ones in the model."""
+    """Exchange weights with their averages."""
     for variable, average in pairs:
         value = variable.numpy()
         variable.assign(average.value)
@@ -168,10 +168,10 @@ def exchange(pairs: Pairs) -> None:
 
 
 def learning_rate(model: DualEncoder) -> float:
-    """The learning rate of the next update."""
+    """Return the learning rate of the next update."""
     return float(_inner_optimizer(model).learning_rate)
 
 
 def _inner_optimizer(model: DualEncoder) -> Any:
-    """The optimizer of a compiled model, without its loss scaling."""
+    """Return the optimizer of a compiled model, without the loss scaling around it."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)

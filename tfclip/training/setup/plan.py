@@ -1,4 +1,4 @@
-"""What `fit --dry-run` tells: the model is built with its weights, and nothing is written."""
+"""Implements `fit --dry-run`: builds the model with its weights, and writes nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ COPIES = 4
 def plan_run(name: str, recipe: Recipe, flags: FitFlags) -> dict:
     """Build the model of a run and return its resolved flags, its sizes and its files.
 
-    Weights and vocabulary are read, caption lengths measured: what would stop the run before its
-    first step stops here too. Damaged records are detected only by training.
+    Weights and vocabulary are read and caption lengths measured, so that errors before the first
+    step are raised here too. Damaged records are only detected in training.
     """
     strategy = make_strategy(flags.execution.replicas, 1)
     records = open_training_sets(
@@ -36,7 +36,7 @@ def plan_run(name: str, recipe: Recipe, flags: FitFlags) -> dict:
             records.files,
             options=recipe.options(flags),
             trained_on={"recipe": name},
-            begun=resumed_config(flags),
+            resumed=resumed_config(flags),
         )
     model, config = trained.dual_encoder, trained.config
     training = sum(v.value.shape.num_elements() for v in model.trainable_variables)
@@ -66,7 +66,7 @@ def _validation_pictures(flags: FitFlags) -> int:
 
 
 def _feature_folders(flags: FitFlags, records: TrainingSets) -> list[str]:
-    """Where outputs of frozen towers are stored."""
+    """Return the folders for outputs of frozen towers."""
     if not flags.freeze.stores_features:
         return []
     return [str(flags.freeze.feature_cache or one / "features") for one in records.directories]

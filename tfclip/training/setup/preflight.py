@@ -1,4 +1,4 @@
-"""Checks of a run before TensorFlow starts: all that is wrong, in one message."""
+"""Checks a run before TensorFlow starts, and reports all missing files in one message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe
 from tfclip.training.options.saved_flags import CONFIG_FILE, differing_flags
 
-# Of files that say in their name what they are.
+# Extensions of weight files.
 WEIGHT_FILES = (".h5", ".keras", ".safetensors", ".pt", ".pth", ".bin")
 
 
@@ -30,8 +30,8 @@ def preflight(name: str, recipe: Recipe, flags: FitFlags) -> None:
     """Refuse a run that cannot work, in less than a second; then fetch the weights it lacks.
 
     Raises:
-        FileNotFoundError: files that are not there, all of them, with where they come from.
-        ValueError: a split that the records do not have, or another run in the place of this one.
+        FileNotFoundError: files are missing; the message lists all, and where to get them.
+        ValueError: the records lack a split, or the run directory contains another run.
     """
     if not flags.records:
         raise ValueError("--records needs at least one DIR or DIR:SPLIT")
@@ -75,36 +75,38 @@ def _known_weights(flags: FitFlags) -> Iterator[Pretrained | None]:
 
 
 def refuse_another_run(name: str, flags: FitFlags) -> None:
-    """Refuse a run directory that holds something else; its model and records are compared later.
+    """Refuse a run directory with other content; its model and records are compared later.
 
     Raises:
-        FileExistsError, ValueError: as `run_directory.run_directory`.
+        FileExistsError, ValueError: see `run_directory.run_directory`.
     """
     path = flags.run / CONFIG_FILE
     if flags.run.exists() and not flags.run.is_dir():
         raise FileExistsError(f"{flags.run} is a file; choose another --run")
     if not path.is_file():
         if flags.run.is_dir() and any(one.name != f".{CONFIG_FILE}" for one in flags.run.iterdir()):
-            raise FileExistsError(f"{flags.run} is there and is no run; choose another --run")
-        there = next(parent for parent in flags.run.resolve().parents if parent.exists())
-        if not os.access(there, os.W_OK):
-            raise PermissionError(13, os.strerror(13), str(there))
+            raise FileExistsError(
+                f"{flags.run} exists and is not a run directory; choose another --run"
+            )
+        existing = next(parent for parent in flags.run.resolve().parents if parent.exists())
+        if not os.access(existing, os.W_OK):
+            raise PermissionError(13, os.strerror(13), str(existing))
         return
     if flags.overwrite:
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    differ = [] if begun.get("recipe") == name else [f"recipe {begun.get('recipe')}, now {name}"]
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    differ = [] if saved.get("recipe") == name else [f"recipe {saved.get('recipe')}, now {name}"]
     now = json.loads(json.dumps(flags.to_dict()))
-    differ += differing_flags(begun.get("flags", {}), now, free={"records"})
+    differ += differing_flags(saved.get("flags", {}), now, free={"records"})
     if differ:
         raise ValueError(
-            f"{flags.run} holds a run with {'; '.join(differ)}; go on with what it was begun with, "
-            "choose another --run, or begin anew with --overwrite"
+            f"{flags.run} holds a run with {'; '.join(differ)}; resume it with its own flags, "
+            "choose another --run, or replace it with --overwrite"
         )
 
 
 def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
-    """What is not there, a sentence each."""
+    """Yield a message for each missing file, folder or module."""
     for reference in (*flags.records, flags.val, flags.evaluation.voc):
         if reference:
             directory, _ = records_reference(reference)
@@ -131,8 +133,8 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
         elif not _can_be_fetched(weights, getattr(flags.model, f"{flag}_tower")):
             yield (
                 f"the weights {weights} of {getattr(flags.model, f'{flag}_tower')} are not on this "
-                f"machine, and {_host(weights)} is not reached from it; fetch them elsewhere and "
-                f"give --{flag}-weights PATH"
+                f"machine, and {_host(weights)} cannot be reached; fetch them elsewhere and give "
+                f"--{flag}-weights PATH"
             )
     if flags.model.init and not holds_model(flags.model.init):
         yield f"no trained or converted model at --init {flags.model.init}"
@@ -140,22 +142,20 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
         if not flags.model.vocabulary.is_file():
             needed = recipe.needs_vocabulary
             yield f"no file at --vocabulary {flags.model.vocabulary}" + (
-                f"; {name} reads texts by {needed}" if needed else ""
+                f"; {name} needs {needed}" if needed else ""
             )
     elif recipe.needs_vocabulary and flags.model.text_weights == "none" and not flags.model.init:
         own = vocabulary_file(records_reference(flags.records[0])[0])
         yield (
-            f"{name} reads texts by {recipe.needs_vocabulary}; fetch it and give --vocabulary "
-            f"PATH, or {own} to use the records' own"
+            f"{name} needs {recipe.needs_vocabulary}; fetch it and give --vocabulary PATH, or "
+            f"--vocabulary {own} to use the one of the records"
         )
 
 
 def _from(recipe: Recipe, flag: str) -> str:
-    """Where the recipe's own weights come from."""
+    """Return a hint at the recipe's own weights."""
     own = getattr(recipe.flags().model, f"{flag}_weights")
-    return (
-        "" if own == "none" else f" (the recipe's own are {own}: leave the flag out to fetch them)"
-    )
+    return "" if own == "none" else f" (omit the flag to fetch the recipe's own, {own})"
 
 
 def _images(reference: str, default: str) -> int:
@@ -167,18 +167,18 @@ def _images(reference: str, default: str) -> int:
 
 
 def _host(weights: str) -> str:
-    """Where weights come from."""
+    """Return the host that weights are fetched from."""
     if weights.startswith("hf://"):
         return "huggingface.co"
     return "storage.googleapis.com" if weights == "imagenet" else "www.kaggle.com"
 
 
 def _can_be_fetched(weights: str, tower: str) -> bool:
-    """Whether weights may be had: kept by the library that fetches them, or their host is known.
+    """Return whether weights are cached by the library that fetches them, or their host resolves.
 
-    False only where neither holds; a slow network counts as known.
+    A slow network counts as resolving.
     """
-    if urllib.request.getproxies() or _kept(weights, tower):
+    if urllib.request.getproxies() or _is_cached(weights, tower):
         return True
     resolved: list[bool] = []
 
@@ -189,14 +189,14 @@ def _can_be_fetched(weights: str, tower: str) -> bool:
         except OSError:
             resolved.append(False)
 
-    asking = threading.Thread(target=look_up, daemon=True)
-    asking.start()
-    asking.join(1.0)
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(1.0)
     return resolved != [False]
 
 
-def _kept(weights: str, tower: str) -> bool:
-    """Whether a library has fetched such weights before."""
+def _is_cached(weights: str, tower: str) -> bool:
+    """Return whether a library has cached such weights."""
     if weights.startswith("hf://"):
         if hub_folder(weights.removeprefix("hf://")).is_dir():
             return True
@@ -208,7 +208,7 @@ def _kept(weights: str, tower: str) -> bool:
     if weights == "imagenet":
         folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
         name = re.sub("[^a-z0-9]", "", tower)
-        kept = folder.iterdir() if folder.is_dir() else ()
-        return any(re.sub("[^a-z0-9]", "", one.name.lower()).startswith(name) for one in kept)
+        cached = folder.iterdir() if folder.is_dir() else ()
+        return any(re.sub("[^a-z0-9]", "", one.name.lower()).startswith(name) for one in cached)
     folder = Path(os.environ.get("KAGGLEHUB_CACHE", "~/.cache/kagglehub")).expanduser()
     return any(weights in one.name for one in folder.rglob("*") if one.is_dir())

@@ -1,4 +1,4 @@
-"""How many parameters the model of each recipe has: counted once and kept beside this file."""
+"""The parameter counts of the recipes, stored in recipe_sizes.json next to this file."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pathlib import Path
 from tfclip.training.options.recipes import Recipe
 
 SIZES = Path(__file__).with_suffix(".json")
-"""Written by `python -m benchmarks.recipe_sizes`, and held against the models by a test."""
+"""Written by `python -m benchmarks.recipe_sizes`; a test compares it with the models."""
 
 
 def recipe_key(recipe: Recipe) -> str:
-    """Return a name for what decides the parameters of a recipe: another recipe has another."""
-    decides = [
+    """Return a hash of everything that determines the parameters of a recipe."""
+    content = [
         {name: str(value) for name, value in recipe.defaults.items()},
         *(recipe.image_options, recipe.text_options),
         *(recipe.image_head_options, recipe.text_head_options),
         recipe.vocabulary_size,
     ]
-    text = json.dumps(decides, sort_keys=True, default=dict)
+    text = json.dumps(content, sort_keys=True, default=dict)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def recipe_sizes(recipe: Recipe) -> dict:
-    """Return the kept numbers of parameters of a recipe, or build its model and count them.
+    """Return the stored parameter counts of a recipe, or count them if they are not stored.
 
     Returns:
         `parameters`, `trained_parameters`, and by modality `tower_parameters` and
         `head_parameters`.
     """
-    kept = json.loads(SIZES.read_text(encoding="utf-8")) if SIZES.is_file() else {}
-    return kept.get(recipe_key(recipe)) or count_parameters(recipe)
+    stored = json.loads(SIZES.read_text(encoding="utf-8")) if SIZES.is_file() else {}
+    return stored.get(recipe_key(recipe)) or count_parameters(recipe)
 
 
 def count_parameters(recipe: Recipe) -> dict:
-    """Build the model of a recipe and count; seconds for a large one."""
+    """Build the model of a recipe and count its parameters; takes seconds for a large one."""
     from tfclip.models.dual_encoder import DualEncoder
     from tfclip.training.setup.build_model import model_config
 

@@ -1,7 +1,7 @@
-"""The machines that train together: who they are, and which of them is the chief.
+"""The workers that train together, and which of them is the chief.
 
-Read from `TF_CONFIG`, as TensorFlow does: on each machine the same addresses, and its own place
-among them, {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}.
+They are read from `TF_CONFIG`, as in TensorFlow: each machine has the same addresses, and its own
+index, {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from dataclasses import dataclass
 from tfclip.inputs.input_shards import InputShard
 
 VARIABLE = "TF_CONFIG"
-# Set by `training.workers.launch` to its own process number, for the workers that it starts.
+# Set by `training.workers.launch` to its own process id, for the workers that it starts.
 LAUNCHER = "TFCLIP_LAUNCHER"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers by address, and which of them this process is; () and 0 where there is one."""
+    """The addresses of the workers, and the index of this one; () and 0 for a single process."""
 
     workers: tuple[str, ...] = ()
     index: int = 0
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes what the run leaves."""
+        """Return whether this process writes the files of the run."""
         return self.index == 0
 
     @property
-    def share(self) -> InputShard:
-        """This worker's part of each batch."""
+    def input_shard(self) -> InputShard:
+        """Return this worker's part of each batch."""
         return InputShard(self.index, max(1, len(self.workers)))
 
 
 def read_cluster(environment: Mapping[str, str] = os.environ) -> Cluster:
-    """The cluster of `TF_CONFIG`; of one process where it is not set.
+    """Return the cluster of `TF_CONFIG`; a single process if it is not set.
 
     Raises:
-        ValueError: it is not understood.
+        ValueError: it is invalid.
     """
     text = environment.get(VARIABLE)
     if not text:

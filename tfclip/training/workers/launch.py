@@ -1,4 +1,4 @@
-"""Starts several workers of one run on this machine: a trial of what several machines do."""
+"""Starts several workers of a run on this machine, to try out training on several machines."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from pathlib import Path
 from tfclip.console import CommandFailed, say
 from tfclip.training.workers.cluster import LAUNCHER, VARIABLE
 
-# After a worker has refused its flags (exit code 2), the chief has so long to do the same.
+# The time for the chief to refuse its flags after a worker has refused them (exit code 2).
 REFUSED, REFUSAL_SECONDS = 2, 60.0
 ENDING_SECONDS = 10.0
 
 
 def train_on_workers(command: Sequence[str], workers: int) -> dict:
-    """Run a command of `tfclip.fit` in so many processes, and wait for all of them.
+    """Run a command of `tfclip.fit` in several processes, and wait for all of them.
 
-    They see no GPU, which each of them would take for itself. The chief speaks on standard error;
-    of the others the last line is shown where they fail. SIGTERM and Ctrl-C reach all of them; a
-    second Ctrl-C ends them at once.
+    GPUs are hidden from them, because each process would allocate all of them. The chief prints to
+    standard error; if another worker fails, its last line is printed. SIGTERM and Ctrl-C are passed
+    on to all workers; a second Ctrl-C kills them.
 
     Args:
-        command: the words after `python -m tfclip.fit`.
-        workers: how many.
+        command: the arguments after `python -m tfclip.fit`.
+        workers: the number of processes.
 
     Returns:
         The chief's result.
 
     Raises:
-        CommandFailed: a worker failed; the others were ended.
-        SystemExit: the chief failed, and has printed why.
+        CommandFailed: a worker failed; the others were terminated.
+        SystemExit: the chief failed, and has printed its error.
     """
     say(f"starting {workers} workers on this machine")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -51,9 +51,9 @@ def train_on_workers(command: Sequence[str], workers: int) -> dict:
         signals = stack.enter_context(_passing_on_signals(processes))
         failed = _first_failure(processes)
         if failed is not None:
-            if "SIGINT" in signals:  # it came before they could save
+            if "SIGINT" in signals:  # before the workers could save
                 raise KeyboardInterrupt
-            _tell(failed, processes, folder)
+            _raise_failure(failed, processes, folder)
         result = json.loads((folder / "0.out").read_text().splitlines()[-1])
         if result.get("terminated"):
             result["signal"] = next(iter(signals), result.get("signal"))
@@ -64,7 +64,7 @@ def train_on_workers(command: Sequence[str], workers: int) -> dict:
 def _started(
     command: Sequence[str], addresses: list[str], index: int, folder: Path
 ) -> Iterator[subprocess.Popen]:
-    """One worker, which ends with the block at the latest."""
+    """Start a worker; it is terminated at the end of the context."""
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     environment = {
         **os.environ,
@@ -72,28 +72,31 @@ def _started(
         LAUNCHER: str(os.getpid()),
         "CUDA_VISIBLE_DEVICES": "-1",
     }
-    words = [sys.executable, "-m", "tfclip.fit", *(w for w in command if w != "--json"), "--json"]
+    arguments = [word for word in command if word != "--json"]
+    started = [sys.executable, "-m", "tfclip.fit", *arguments, "--json"]
     with (
         (folder / f"{index}.out").open("wb") as out,
         (folder / f"{index}.err").open("wb") as err,
-        subprocess.Popen(words, env=environment, stdout=out, stderr=err if index else None) as one,
+        subprocess.Popen(
+            started, env=environment, stdout=out, stderr=err if index else None
+        ) as process,
     ):
         try:
-            yield one
+            yield process
         finally:
-            if one.poll() is None:
-                one.terminate()
+            if process.poll() is None:
+                process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    one.wait(ENDING_SECONDS)
-                one.kill()
+                    process.wait(ENDING_SECONDS)
+                process.kill()
 
 
 @contextlib.contextmanager
 def _passing_on_signals(processes: Sequence[subprocess.Popen]) -> Iterator[list[str]]:
-    """Within, SIGTERM and the first Ctrl-C ask the workers to save and end; gives their names.
+    """Context in which SIGTERM and the first Ctrl-C make the workers save and stop.
 
-    Ctrl-C is passed on as SIGTERM: a terminal sends SIGINT to the workers as well, and a second
-    one would end them at once.
+    It yields the names of received signals. Ctrl-C is passed on as SIGTERM, because a terminal also
+    sends SIGINT to the workers, and a second SIGINT would stop them at once.
     """
     received: list[str] = []
 
@@ -120,7 +123,7 @@ def _passing_on_signals(processes: Sequence[subprocess.Popen]) -> Iterator[list[
 
 
 def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
-    """Wait for all; returns the first that fails, as soon as it does."""
+    """Wait for all processes; return the index of the first to fail at once, None for success."""
     while True:
         codes = [process.poll() for process in processes]
         failed = [index for index, code in enumerate(codes) if code]
@@ -129,25 +132,25 @@ def _first_failure(processes: Sequence[subprocess.Popen]) -> int | None:
         time.sleep(0.2)
 
 
-def _tell(failed: int, processes: Sequence[subprocess.Popen], folder: Path) -> None:
-    """Raise what the failure of a worker means."""
+def _raise_failure(failed: int, processes: Sequence[subprocess.Popen], folder: Path) -> None:
+    """Raise the error that the failure of a worker means."""
     chief, code = processes[0], processes[failed].returncode
     if code == REFUSED:
         with contextlib.suppress(subprocess.TimeoutExpired):
             chief.wait(REFUSAL_SECONDS)
     if (chief.poll() or 0) > 0:
         raise SystemExit(chief.returncode)
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with code {code}"
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with code {code}"
     lines = (folder / f"{failed}.err").read_text(errors="replace").strip().splitlines()
     last = f" ({lines[-1]})" if lines and code > 0 else ""
     raise CommandFailed(
-        f"worker {failed} of {len(processes)} {how}{last}, and the others were ended; run the same "
-        "command again: it goes on from the last checkpoint"
+        f"worker {failed} of {len(processes)} {how}{last}, and the others were stopped; run the "
+        "same command again to resume from the last checkpoint"
     )
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now."""
+    """Return ports that are currently free."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

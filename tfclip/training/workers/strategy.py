@@ -8,16 +8,16 @@ from tfclip.console import say
 
 
 def make_strategy(replicas: int, workers: int = 1) -> tf.distribute.Strategy:
-    """The devices to train on; call it before TensorFlow has used any.
+    """Return the distribution strategy; must be called before TensorFlow initialises its devices.
 
     Args:
-        replicas: 1 for one device (a GPU when there is one), N for N logical CPU devices, 0 for
-            all GPUs; of each machine, where several train together.
-        workers: machines in `TF_CONFIG` (see `training.workers.cluster`).
+        replicas: 1 for one device (a GPU if there is one), N for N logical CPU devices, 0 for all
+            GPUs; with several workers, of each worker.
+        workers: the number of workers in `TF_CONFIG` (see `training.workers.cluster`).
 
     Raises:
-        ValueError: for 0 without a GPU, for logical devices on several machines, or when TensorFlow
-            has already fixed its devices.
+        ValueError: 0 without a GPU, logical devices with several workers, or TensorFlow has already
+            initialised its devices.
     """
     if workers > 1:
         return _several_machines(replicas)
@@ -44,8 +44,8 @@ def _several_machines(replicas: int) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     if replicas > 1:
         raise ValueError(
-            f"--replicas {replicas} is for one machine; several take 1 (one device of each) or 0 "
-            "(all GPUs of each)"
+            f"received --replicas {replicas} with several workers; allowed: 1 (one device of each) "
+            "or 0 (all GPUs of each)"
         )
     if replicas == 0 and not gpus:
         raise ValueError("--replicas 0 takes all GPUs, but TensorFlow sees none; use 1")

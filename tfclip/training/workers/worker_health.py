@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfclip.console import say
 from tfclip.training.workers.cluster import LAUNCHER, Cluster
 
-# A worker that refuses so many connections, one after the other, is gone: after some 15 s.
+# A worker is lost after this many failed connections in a row, about 15 s.
 CHECK_EVERY_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 MISSED_CHECKS = 3
@@ -24,11 +24,10 @@ LOST_A_WORKER = 3
 
 @contextlib.contextmanager
 def watch(cluster: Cluster) -> Iterator[None]:
-    """Within, the end of another worker ends this process with an error message, within a minute.
+    """Context in which the loss of another worker ends this process with an error within a minute.
 
-    A collective operation waits for a dead worker without an end, or fails with the message of
-    some operation; which of both comes first is chance. Leave it only when no worker needs this
-    one any more (`barrier`).
+    Without it a collective operation waits forever for a lost worker, or fails with an internal
+    error. Leave the context only when no worker needs this one any more (`barrier`).
     """
     if not cluster.workers:
         yield
@@ -39,7 +38,7 @@ def watch(cluster: Cluster) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        # Where a worker is gone, the watcher detects it, and ends this process with a message.
+        # If a worker is lost, the watcher thread detects it and ends this process with an error.
         watcher.join((MISSED_CHECKS + 1) * (CHECK_EVERY_SECONDS + CONNECT_SECONDS))
         raise error
     finally:
@@ -63,9 +62,9 @@ def _watch(cluster: Cluster, ended: threading.Event) -> None:
                 missed[index] += 1
             if missed[index] == MISSED_CHECKS and not ended.is_set():
                 _leave(
-                    f"worker {index} ({address}) of {len(cluster.workers)} no longer answers, and "
-                    "none can train without it; run the same command on all of them again: it goes "
-                    "on from the last checkpoint"
+                    f"worker {index} ({address}) of {len(cluster.workers)} no longer responds, and "
+                    "the others cannot train without it; run the same command on all workers again "
+                    "to resume from the last checkpoint"
                 )
 
 
@@ -79,7 +78,7 @@ def _answers(address: str) -> bool:
 
 
 def _leave(why: str) -> None:
-    """End the process from any thread: the main one may wait for a dead worker without an end."""
+    """End the process from any thread; the main thread may wait forever for a lost worker."""
     say(f"error: {why}")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -88,7 +87,7 @@ def _leave(why: str) -> None:
 
 @functools.cache
 def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
-    """What adds a tensor of every worker; one graph for each strategy and length of tensor."""
+    """Return a function that sums a tensor over all workers; traced once per tensor length."""
 
     def add(flags: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
@@ -98,14 +97,14 @@ def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
 
 
 class AnyWorker:
-    """A flag that any worker raises holds for all; each worker must ask at the same step."""
+    """Combines flags of all workers; each worker must call `any` at the same step."""
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self.several = strategy.cluster_resolver is not None
         self._strategy = strategy
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Return which flags any worker has raised; on one machine, the flags themselves."""
+        """Return for each flag whether it is true on any worker."""
         if not self.several:
             return flags
         summed = _sum_over_workers(self._strategy)(tf.constant(flags, tf.float32))
@@ -114,13 +113,13 @@ class AnyWorker:
 
 
 def barrier(strategy: tf.distribute.Strategy) -> None:
-    """Wait until all workers have come here."""
+    """Wait until all workers have reached this call."""
     AnyWorker(strategy).any(True)
 
 
 @contextlib.contextmanager
 def chief_first(strategy: tf.distribute.Strategy, cluster: Cluster) -> Iterator[None]:
-    """Within, the chief is done before the others begin, who find what it has written."""
+    """Context that the chief completes before the others enter it, so that they find its files."""
     if not cluster.is_chief:
         barrier(strategy)
     yield
