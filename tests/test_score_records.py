@@ -91,10 +91,10 @@ def test_what_the_run_has_seen_is_rated_by_others(records, training_records, tmp
     assert main([*map(str, words), str(tmp_path / "out"), "--folds", "2", "--json"]) == 0
     out, err = capfd.readouterr()
     assert json.loads(out.splitlines()[-1])["folds"] == {"dev": 2}
-    assert "2 models are trained" in err and not (tmp_path / "out.folds").exists()
+    assert "training 2 models" in err and not (tmp_path / "out.folds").exists()
     assert main([*map(str, words), str(tmp_path / "own"), "--folds", "1"]) == 0
-    assert "rates what it has seen" in capfd.readouterr().err
+    assert "scores its own training pictures" in capfd.readouterr().err
     own, fair = scores_of(tmp_path / "own", "dev"), scores_of(tmp_path / "out", "dev")
     assert own.shape == fair.shape and not np.allclose(own, fair)
     assert main([*map(str, words), str(tmp_path / "no"), "--folds", "4"]) == 2
-    assert "too few for --folds 4" in capfd.readouterr().err
+    assert "fewer than --folds 4" in capfd.readouterr().err

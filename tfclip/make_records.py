@@ -27,17 +27,16 @@ from tfclip.sources.registry import SOURCES, TFDS, installed_sources, open_sourc
 from tfclip.sources.sample import options_from_json, options_to_json
 
 TRAINING = re.compile(r"train\d*")
-"""Splits whose texts the vocabulary is learnt from: train, train2017."""
+"""Names of splits from which the vocabulary is learnt: train, train2017."""
 
-# What imports TensorFlow is imported by the functions below, when the flags are known to be right:
-# --help and mistakes are answered at once.
+# The functions below import TensorFlow themselves, so that --help and errors in flags are fast.
 
 
 def make_records(source_name: str, flags: PackFlags) -> dict:
-    """Pack a data set by its name, and return what was made: paths, counts, speed.
+    """Pack a data set and return its paths, counts and speed.
 
     Raises:
-        ValueError, OSError: a mistake in the flags or the data; see `records.packing.writer.pack`.
+        ValueError, OSError: the flags or the data are invalid; see `records.packing.writer.pack`.
         CommandFailed: too many pictures were rejected (exit code 3).
     """
     check_target(flags.out, flags.packing.overwrite)
@@ -96,14 +95,14 @@ def make_records(source_name: str, flags: PackFlags) -> dict:
 
 
 def plan_records(source_name: str, flags: PackFlags) -> dict:
-    """Return what `--dry-run` tells: the flags, the pictures and shards of each split, the files.
+    """Return the output of `--dry-run`: flags, pictures and shards of each split, output folder.
 
-    Captions and labels are read as for packing; no picture is, so `--deduplicate` and
-    `--exclude-images` may leave some out.
+    Captions and labels are read as for packing, pictures are not, so that those excluded by
+    `--deduplicate` and `--exclude-images` are still counted.
     """
     check_target(flags.out, flags.packing.overwrite)
     source = open_source(source_name, flags.data, flags.source_options())
-    # What --val-fraction holds out is known when the pictures were looked at.
+    # The splits of --val-fraction are only known after reading the pictures.
     splits = () if flags.val_fraction or flags.test_fraction else flags.packing.splits
     counts = planned_counts(source, replace(flags.packing, splits=splits))
     return {
@@ -119,7 +118,7 @@ def plan_records(source_name: str, flags: PackFlags) -> dict:
 
 
 def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
-    """Return what packs the shards with Beam, None without --runner."""
+    """Return the function that packs shards with Beam, None without --runner."""
     if flags.runner is None:
         return None
     from tfclip.records.exclusions import open_filtered
@@ -131,7 +130,7 @@ def _on_beam(source_name: str, flags: PackFlags) -> Callable | None:
 
 
 def verify_records(flags: VerifyFlags) -> dict:
-    """Verify packed records; `CommandFailed` when there is a problem, after telling each."""
+    """Verify packed records and print all problems; raise `CommandFailed` if there are any."""
     from tfclip.records.verify import verify
 
     repaired = _repair(flags.records, flags.data, flags.workers) if flags.data else []
@@ -149,7 +148,7 @@ def verify_records(flags: VerifyFlags) -> dict:
 
 
 def _repair(records: Path, data: Path, workers: int) -> list[str]:
-    """Pack the damaged shards of a set again; return their names."""
+    """Pack the damaged shards of a set again and return their names."""
     from tfclip.records.exclusions import open_filtered
     from tfclip.records.packing.repair import pack_options, repair
 
@@ -177,14 +176,14 @@ def report_duplicates(flags: DuplicatesFlags) -> dict:
         files.write_text(flags.out, "".join(lines))
     say(
         f"{result['pictures']:,} pictures: {result['same_file']:,} are the same file as an earlier "
-        f"one, {result['alike']:,} look like one; {result['repeated_captions']:,} of "
-        f"{result['captions']:,} captions were said before"
+        f"one, {result['alike']:,} are near-duplicates; {result['repeated_captions']:,} of "
+        f"{result['captions']:,} captions are repeated"
     )
     return result
 
 
 def inspect_records(flags: InspectFlags) -> dict:
-    """Draw the contact sheet, and tell the statistics."""
+    """Draw the contact sheet, and print the statistics."""
     from tfclip.records.contact_sheet import contact_sheet
     from tfclip.records.statistics import report_lines, statistics
 

@@ -1,4 +1,4 @@
-"""`make_records score`: how well captions fit their pictures, by a model that has not seen them."""
+"""Implements `make_records score`: scores captions by a model that was not trained on them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ CONFIG_FILE = "config.json"
 TOWERS = {"image", "text"}
 PERCENTILES = (1, 5, 25, 50, 75)
 
-# What imports TensorFlow is imported by the functions below: mistakes are answered at once.
+# The functions below import TensorFlow themselves, so that errors in flags are reported at once.
 
 
 def score_records(flags: ScoreFlags) -> dict:
     """Write the set with the cosine of each caption, and draw the worst pairs.
 
     Raises:
-        ValueError, OSError: a mistake in the flags, the records or the run.
-        CommandFailed: a model of a part could not be trained.
+        ValueError, OSError: the flags, the records or the run are invalid.
+        CommandFailed: the model of a fold could not be trained.
     """
     check_target(flags.out, flags.overwrite)
     sheet = _sheet(flags)
@@ -52,17 +52,17 @@ def score_records(flags: ScoreFlags) -> dict:
         folds[split] = flags.folds if trained_on else 1
         if folds[split] > 1:
             say(
-                f"{flags.run} was trained on pictures of {flags.records}:{split}: "
-                f"{flags.folds} models are trained, each without the part that it scores"
+                f"{flags.run} was trained on pictures of {flags.records}:{split}; training "
+                f"{flags.folds} models, each without the pictures that it scores"
             )
-            named = f"{manifest.fingerprint()} {model} {flags.folds}"
-            name = f"{split}-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
+            identity = f"{manifest.fingerprint()} {model} {flags.folds}"
+            name = f"{split}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
             scores[split] = _out_of_fold(flags, flags.run, split, trained_on, parts / name)
             continue
         if trained_on:
             say(
-                f"note: {flags.run} was trained on pictures of {flags.records}:{split}, and rates "
-                "what it has seen; --folds 3 does not"
+                f"note: {flags.run} was trained on pictures of {flags.records}:{split} and scores "
+                "its own training pictures; use --folds 3 to avoid this"
             )
         scores[split] = _counts_and_cosines(flags.run, flags.records, split)[1]
     drop = worst_of(scores, flags.drop_worst)
@@ -78,7 +78,7 @@ def score_records(flags: ScoreFlags) -> dict:
     shutil.rmtree(parts, ignore_errors=True)
     figures = {}
     for split in splits:
-        figures[split] = _told(scores[split], drop[split])
+        figures[split] = _statistics(scores[split], drop[split])
         figures[split] |= {
             "dropped": written.dropped[split],
             "pictures_dropped": written.pictures[split],
@@ -94,7 +94,7 @@ def score_records(flags: ScoreFlags) -> dict:
 
 def _splits(flags: ScoreFlags, manifest: Manifest) -> list[str]:
     for split in flags.splits:
-        manifest.shards_of(split)  # refuses an unknown one
+        manifest.shards_of(split)  # raises ValueError for an unknown split
     train = [split for split in manifest.splits if split.startswith("train")]
     splits = list(dict.fromkeys(flags.splits)) or train or list(manifest.splits)
     for split in splits:
@@ -104,37 +104,37 @@ def _splits(flags: ScoreFlags, manifest: Manifest) -> list[str]:
 
 
 def _sheet(flags: ScoreFlags) -> Path:
-    """Return where the worst pairs are drawn.
+    """Return the file for the worst pairs, checked before hours of work.
 
     Raises:
-        ValueError: Pillow writes no such file; checked before hours of work.
+        ValueError: Pillow cannot write this file type.
     """
     sheet = flags.sheet or flags.out.with_name(f"{flags.out.name}-worst.png")
     if sheet.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"received --sheet {sheet}; allowed: a picture file, worst.png")
+        raise ValueError(f"received --sheet {sheet}; allowed: a picture file, such as worst.png")
     return sheet
 
 
 def _trained_on(run: Path, records: Path, split: str) -> list[int]:
-    """Return which of the run's `--records` hold pictures of this split, by number."""
+    """Return the indices of the run's `--records` that contain pictures of this split."""
     path = Path(run) / CONFIG_FILE
     if not path.is_file():
         return []
-    manifest, ids, found = load_manifest(records), None, []
+    manifest, ids, indices = load_manifest(records), None, []
     for number, reference in enumerate(read_config(path)[0].get("records", ())):
         directory, of_split = records_reference(reference)
         try:
             other = load_manifest(directory)
         except (FileNotFoundError, ValueError):
-            say(f"note: {reference}, which {run} was trained on, is not there to compare with")
+            say(f"note: {run} was trained on {reference}, which is missing and not compared")
             continue
         if other.source != manifest.source:
             continue
         ids = _ids(records, split) if ids is None else ids
         trained = [of_split] if of_split else [s for s in other.splits if s.startswith("train")]
         if any(len(np.intersect1d(ids, _ids(directory, name))) for name in trained):
-            found.append(number)
-    return found
+            indices.append(number)
+    return indices
 
 
 def _ids(records: Path, split: str) -> np.ndarray:
@@ -146,8 +146,8 @@ def _ids(records: Path, split: str) -> np.ndarray:
 
 
 def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """How many captions each record has, and their cosines; from what the towers gave in training,
-    where that is stored."""
+    """Return the number of captions of each record, and their cosines, from the stored outputs of
+    the towers if the run has them."""
     from tfclip.evaluation.tasks.caption_cosines import caption_cosines
     from tfclip.models.saving import load_model
     from tfclip.records.reader import split_files
@@ -170,7 +170,7 @@ def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarra
 def _out_of_fold(
     flags: ScoreFlags, whole: Path, split: str, trained_on: list[int], parts: Path
 ) -> np.ndarray:
-    """Score each part of a split by a model that was trained on the others."""
+    """Return the scores of a split, each fold scored by a model trained on the others."""
     from tfclip.records.scores.folds import HELD_OUT, make_folds
 
     folds = make_folds(flags.records, split, flags.folds, parts)
@@ -185,40 +185,40 @@ def _out_of_fold(
             captions = int(counts[record : record + sizes[shard]].sum())
             of_shard[shard] = cosines[caption : caption + captions]
             record, caption = record + sizes[shard], caption + captions
-        say(f"part {number} of {flags.folds}: mean cosine {float(cosines.mean()):.3f}")
+        say(f"fold {number} of {flags.folds}: mean cosine {float(cosines.mean()):.3f}")
     return np.concatenate([of_shard[shard] for shard in range(len(sizes))])
 
 
 def _train(whole: Path, rest: str, trained_on: list[int], run: Path) -> None:
-    """Train as the run was, with the rest of a set in the place of the set. A process of its own
-    gives its memory back; an interrupted one goes on."""
+    """Train with the flags of the run, but on the rest of a fold instead of the set.
+
+    It runs in a separate process, which frees its memory at the end; an interrupted one resumes.
+    """
     config = whole / CONFIG_FILE
     given, recipe = read_config(config)
     records = list(given["records"])
     records[trained_on[0]] = rest
     records = [one for at, one in enumerate(records) if at not in trained_on[1:]]
-    # As many times over the pictures as the run, which are fewer here.
+    # As many epochs as the run, over fewer pictures.
     steps = round(given["steps"] * _images(records) / _images(given["records"]))
-    words = ["--config", str(config), "--records", *records, "--run", str(run)]
-    words += ["--steps", str(max(1, steps))]
-    words += ["--no-overwrite"]
+    arguments = ["--config", str(config), "--records", *records, "--run", str(run)]
+    arguments += ["--steps", str(max(1, steps))]
+    arguments += ["--no-overwrite"]
     if len(given.get("record_weights") or ()) != len(records):
-        words += ["--record-weights"] if given.get("record_weights") else []
+        arguments += ["--record-weights"] if given.get("record_weights") else []
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, "-m", "tfclip.fit", str(recipe), *words],
+        [sys.executable, "-m", "tfclip.fit", str(recipe), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         stdout=subprocess.DEVNULL,
         check=False,
     )
     if done.returncode:
-        raise CommandFailed(
-            f"the model of {rest} could not be trained (exit code {done.returncode}, see above)"
-        )
+        raise CommandFailed(f"training on {rest} failed (exit code {done.returncode}, see above)")
 
 
 def _images(references: Sequence[str]) -> int:
-    """Return how many pictures these training records hold."""
+    """Return the number of pictures in these training records."""
     total = 0
     for reference in references:
         directory, split = records_reference(reference)
@@ -228,7 +228,7 @@ def _images(references: Sequence[str]) -> int:
     return total
 
 
-def _told(scores: np.ndarray, drop: np.ndarray) -> dict:
+def _statistics(scores: np.ndarray, drop: np.ndarray) -> dict:
     cuts = np.percentile(scores, PERCENTILES)
     return {
         "captions": len(scores),
@@ -245,5 +245,5 @@ def _line(split: str, counts: Mapping) -> str:
         return line
     return (
         f"{line}; dropped the {counts['dropped']:,} worst, up to {counts['highest_dropped']:.3f}, "
-        f"and {counts['pictures_dropped']:,} pictures that had no other"
+        f"and {counts['pictures_dropped']:,} pictures without other captions"
     )

@@ -1,4 +1,4 @@
-"""One training run: from flags to a run directory with the log, the last and the best model."""
+"""Runs a training: from flags to a run directory with logs, checkpoints and the best model."""
 
 from __future__ import annotations
 
@@ -64,22 +64,24 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     variant: Recipe | None = None,
 ) -> dict:
-    """Train a recipe and write `flags.run`; on each of several machines (see `cluster`).
+    """Train a recipe and write `flags.run`; with several workers, call it on each (see `cluster`).
 
     Args:
         recipe_name: a name in `recipes.RECIPES`.
-        flags: where the data lies, and what differs from the recipe.
-        callbacks: further Keras callbacks of the caller.
-        variant: trained in the place of the recipe of that name.
+        flags: the flags of the run.
+        callbacks: further Keras callbacks.
+        variant: the recipe to train instead of the one of that name.
 
     Returns:
         `run`, `best`, `steps`, `seconds`, `saving_seconds`, `terminated`, `signal` (SIGTERM or
-        SIGINT, where it was terminated), `monitor`, `best_value`, `waiting` (the share of the
-        time), `diagnoses`, `skipped_damaged` (the records) and the last epoch's `logs`.
+        SIGINT if terminated, else None), `monitor`, `best_value`, `waiting` (fraction of the time
+        spent waiting for data), `diagnoses`, `skipped_damaged` (number of records) and the `logs`
+        of the last epoch.
 
     Raises:
-        ValueError, FileNotFoundError, FileExistsError: for flags that cannot be trained with.
-        CommandFailed: when the loss became NaN; what was saved before is kept.
+        ValueError, FileNotFoundError, FileExistsError: the flags, the records or the run directory
+            are invalid.
+        CommandFailed: the loss became NaN; earlier checkpoints are kept.
     """
     cluster = read_cluster()
     with watch(cluster):
@@ -94,34 +96,35 @@ def _train(
     cluster: Cluster,
 ) -> dict:
     chosen = variant or recipe(recipe_name)
-    # Before anything else uses TensorFlow, whose devices are fixed from then on.
+    # First, because any use of TensorFlow initialises its devices, which cannot be changed later.
     strategy = make_strategy(flags.execution.replicas, len(cluster.workers))
     callbacks = [*callbacks, *named_callbacks(flags.execution.callback)]
     records = open_training_sets(
         flags.records,
         flags.data.record_weights,
         flags.val,
-        # Beside the run, which --overwrite deletes and which is made only once its model is.
+        # Outside the run directory, which --overwrite deletes and which is created later.
         salvage_to=Path(f"{flags.run}.salvaged") if flags.data.skip_damaged else None,
         val_in_training=may_validate_in_training(flags),
     )
     files = records.files
     if flags.val:
-        split_files(*records_reference(flags.val, "val"))  # refused before a model is built
+        split_files(*records_reference(flags.val, "val"))  # fails before the model is built
     given = flags.with_steps(records.images)
     start, flags = open_start(flags, chosen)
     needs = chosen.needs_vocabulary and start is None
     if needs and not flags.model.vocabulary and flags.model.text_weights == "none":
         own = vocabulary_file(records.directories[0])
         raise ValueError(
-            f"{recipe_name} reads texts by {chosen.needs_vocabulary}; fetch it and give "
-            f"--vocabulary PATH, or {own} to use the records' own"
+            f"{recipe_name} needs {chosen.needs_vocabulary}; fetch it and give --vocabulary PATH, "
+            f"or --vocabulary {own} to use the one of the records"
         )
     flags = flags.with_steps(records.images)
     if flags.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
-            f"--batch-size {flags.batch_size} cannot be shared equally by "
-            f"{strategy.num_replicas_in_sync} replicas"
+            f"--batch-size {flags.batch_size} cannot be divided equally among "
+            f"{strategy.num_replicas_in_sync} replicas; use a multiple of "
+            f"{strategy.num_replicas_in_sync}"
         )
     with damage_named(files), strategy.scope():
         trained = prepare_model(
@@ -179,7 +182,7 @@ def _train(
             *text_faults(texts, trained.config.context_length),
             *picture_faults(sample.short_sides, flags.model.image_size),
         ],
-        # Two phrases as one text are longer than those that were looked at.
+        # Texts of several phrases are longer than the sampled ones.
         cut=texts.cut_fraction if flags.sampling.phrases == 1 else None,
     )
     interval = Interval.parse(flags.execution.checkpoint_every)
@@ -247,7 +250,7 @@ def _train(
 def _faults_before_training(
     flags: FitFlags, model: DualEncoder, replicas: int, train: Sequence[Manifest]
 ) -> list[str]:
-    """Faults that are known before training begins."""
+    """Return messages about faults that are detected before training."""
     val = load_manifest(records_reference(flags.val, "val")[0]) if flags.val else None
     rows = flags.batch_size // replicas
     return [
@@ -257,7 +260,7 @@ def _faults_before_training(
 
 
 def _picture(flags: FitFlags, trained: TrainedModel) -> Callable[[], bytes] | None:
-    """What draws the retrievals of the validation records."""
+    """Return a function that draws retrievals from the validation records, None without them."""
     if not flags.val:
         return None
     directory, split = records_reference(flags.val, "val")

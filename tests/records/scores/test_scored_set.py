@@ -156,5 +156,5 @@ def test_folds_are_the_shards_by_turns(packed, tmp_path):
         part = load_manifest(fold.directory).packing["part_of"]
         rows = [at for start, end in part["rows"][HELD_OUT] for at in range(start, end)]
         assert [every[at] for at in rows] == keys[HELD_OUT]
-    with pytest.raises(ValueError, match="5 shards, too few for --folds 6; .* --shards 6"):
+    with pytest.raises(ValueError, match="5 shards, fewer than --folds 6; .* --shards 6"):
         make_folds(packed, "train", 6, tmp_path / "more")

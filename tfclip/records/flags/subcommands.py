@@ -71,30 +71,31 @@ class InspectFlags:
 
 @dataclass(frozen=True)
 class ScoreFlags:
-    """Store how well each caption fits its picture, and leave out the worst: the cosine by a model.
+    """Store a score for each caption, its cosine with the picture, and optionally drop the worst.
 
-    Where the run was trained on these pictures, models like it are trained, each without the part
-    of the pictures that it scores.
+    If the run was trained on these pictures, models like it are trained by cross-validation, each
+    without the pictures that it scores.
     """
 
     records: Positional[Path]
-    """A directory of packed records; it stays as it is."""
+    """A directory of packed records, which is not changed."""
     out: Path
-    """The directory to make: the same records with the feature image/caption/score."""
+    """The directory to create: the same records with the feature image/caption/score."""
     run: Path | None = None
-    """The run whose model rates the captions; without it the scores count that are there."""
+    """The run whose model scores the captions; by default the stored scores are used."""
     drop_worst: float = 0.0
-    """Leave out this share of the captions, those with the lowest cosines: 0.1."""
+    """Drop this fraction of the captions, those with the lowest cosines, such as 0.1."""
     splits: tuple[str, ...] = ()
     """The splits to score; by default those for training. The others are copied."""
     folds: int = 3
-    """Parts of the pictures, one model each, where the run was trained on them. 1 takes the run."""
+    """The number of folds, each with a model, if the run was trained on the pictures; 1 uses the
+    model of the run."""
     sheet: Path | None = None
-    """A picture of the worst pairs, OUT-worst.png by default."""
+    """A contact sheet of the worst pairs; by default OUT-worst.png."""
     pictures: int = 16
-    """Pairs in it, at most."""
+    """The largest number of pairs on it."""
     overwrite: bool = False
-    """Replace a finished set, when the new one is complete."""
+    """Replace a finished set as soon as the new one is complete."""
 
     def __post_init__(self):
         if not 0 <= self.drop_worst < 1:
@@ -105,4 +106,4 @@ class ScoreFlags:
             if getattr(self, name) < 1:
                 raise ValueError(f"received --{name} {getattr(self, name)}; allowed: 1 or more")
         if self.out.resolve() == self.records.resolve():
-            raise ValueError(f"--out {self.out} is RECORDS; give another directory")
+            raise ValueError(f"--out {self.out} is the same as RECORDS; give another directory")

@@ -1,1 +1,1 @@
-"""Scores of captions: parts of a set for models that have not seen it, and sets with scores."""
+"""Caption scores: folds of a set for cross-validation, and record sets with scores."""

@@ -1,4 +1,4 @@
-"""Parts of a packed set for cross-validation: whole shards, by links; nothing is copied."""
+"""Divides a packed set into folds for cross-validation: whole shards, as links without copies."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tfclip.records.manifest import Manifest, Shard, SplitCounts, load_manifest,
 from tfclip.records.reader import read_shards, split_files
 
 HELD_OUT = "held-out"
-"""The split of a fold that its model does not see; the rest keeps the name it had."""
+"""The name of the held-out split of a fold; the other split keeps its name."""
 PART_OF = "part_of"
-"""In the manifest of a fold: the `records`, `split`, and for each of its own splits the rows
-[start, end) there."""
+"""Key in the manifest of a fold: the original `records` and `split`, and the `rows` [start, end) of
+it in each split of the fold."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One part of a split, and the rest of it.
+    """A held-out part of a split, and the rest of it.
 
     Attributes:
         directory: a packed set with two splits, the rest and `HELD_OUT`.
-        shards: the numbers of the held-out shards among those of the split.
+        shards: the indices of the held-out shards in the original split.
     """
 
     directory: Path
@@ -32,24 +32,24 @@ class Fold:
 
 
 def make_folds(records: Path, split: str, number: int, out: Path) -> list[Fold]:
-    """Divide the shards of a split into `number` parts; shard k belongs to part k modulo `number`.
+    """Divide the shards of a split into `number` folds; fold k % number holds out shard k.
 
     Args:
-        records: a packed set; its shards are linked to.
+        records: a packed set, whose shards are linked.
         split: one of its splits.
-        number: 2 or more.
-        out: the folder to make the sets in, `fold-1`, `fold-2`, ...; those that are there stay: the
-            name of the folder should say of which set they are.
+        number: the number of folds, 2 or more.
+        out: the folder for the sets `fold-1`, `fold-2`, ...; existing ones are reused, so its name
+            should identify the original set.
 
     Raises:
-        ValueError: fewer shards than parts, or an unknown split.
+        ValueError: there are fewer shards than folds, or the split is unknown.
         FileNotFoundError: see `reader.split_files`.
     """
     manifest = load_manifest(records)
     shards = manifest.shards_of(split)
     if len(shards) < number:
         raise ValueError(
-            f"{records}:{split} has {len(shards)} shards, too few for --folds {number}; pack it "
+            f"{records}:{split} has {len(shards)} shards, fewer than --folds {number}; pack it "
             f"with --shards {number} or more"
         )
     paths = split_files(records, split)
@@ -73,7 +73,7 @@ def make_folds(records: Path, split: str, number: int, out: Path) -> list[Fold]:
 
 
 def _texts(path: str) -> tuple[int, int, Counter]:
-    """Count the captions, the phrases, and their lengths in words."""
+    """Return the numbers of captions and of phrases, and the counts of their lengths in words."""
     captions, phrases = 0, 0
     words: Counter[int] = Counter()
     features = (schema.CAPTION, schema.PHRASE)

@@ -1,4 +1,4 @@
-"""Write a packed set again with the score of each caption, and without the worst captions."""
+"""Writes a copy of a packed set with a score for each caption, and without the worst captions."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from tfclip.records.reader import read_split, split_files
 from tfclip.records.tfds_metadata import write_metadata
 
 SCORED = "scored"
-"""In the manifest of a set with scores: where they come from."""
+"""Key in the manifest of a set with scores: their origin."""
 
 
 @dataclass
 class Written:
-    """What was done to a set.
+    """The result of `write_scored`.
 
     Attributes:
-        manifest: of the new set.
-        dropped: captions that were left out, for each scored split.
-        pictures: pictures that were left out with their last caption, for each scored split.
+        manifest: the manifest of the new set.
+        dropped: the number of dropped captions by scored split.
+        pictures: the number of pictures dropped with their last caption by scored split.
     """
 
     manifest: Manifest
@@ -52,28 +52,28 @@ def stored_scores(records: Path, split: str) -> np.ndarray:
     """Return the scores of all captions of a split, (M,) float32.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the split has no scores.
     """
     features = (schema.CAPTION, schema.SCORE)
     scores = []
     for record in read_split(records, split, features=features).as_numpy_iterator():
         if len(record[schema.SCORE]) != len(record[schema.CAPTION]):
             raise ValueError(
-                f"{records}:{split} has no scores; give --run RUN to rate its captions"
+                f"{records}:{split} has no scores; give --run RUN to score its captions"
             )
         scores.append(record[schema.SCORE])
     return np.concatenate([np.zeros(0, np.float32), *scores])
 
 
-def worst_of(scores: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
-    """Return for each split which captions are the worst `share` of its own, (M,) bool each.
+def worst_of(scores: Mapping[str, np.ndarray], fraction: float) -> dict[str, np.ndarray]:
+    """Return a mask of the captions with the lowest scores for each split, (M,) bool each.
 
-    Exactly round(share * M) are; of equal scores the earlier caption is worse.
+    Each mask has exactly round(fraction * M) captions; of equal scores the earlier one is first.
     """
     worst = {}
     for split, listed in scores.items():
         drop = np.zeros(len(listed), bool)
-        drop[np.argsort(listed, kind="stable")[: round(share * len(listed))]] = True
+        drop[np.argsort(listed, kind="stable")[: round(fraction * len(listed))]] = True
         worst[split] = drop
     return worst
 
@@ -87,23 +87,22 @@ def write_scored(
     *,
     overwrite: bool = False,
 ) -> Written:
-    """Write the set `out`: that of `records` with the feature `schema.SCORE`.
+    """Write the set `out`: the set `records` with the feature `schema.SCORE`.
 
-    Pictures, texts and the order of the records stay as they are, in as many shards; one record is
-    in memory at a time. A picture whose captions are all dropped is left out, unless it has regions
-    or labels. `left_out.jsonl` lists every caption and picture that is left out. Splits without
-    scores are copied.
+    Pictures, texts, order and number of shards do not change; one record is in memory at a time. A
+    picture is dropped with its last caption, unless it has regions or labels. `left_out.jsonl`
+    lists all dropped captions and pictures. Splits without scores are copied.
 
     Args:
         records: a packed set.
-        out: a directory that does not exist, or holds a finished set that may be overwritten.
-        scores: for each split to be scored, (M,) float32 of all its captions in order.
-        drop: for each, (M,) bool, the captions to leave out.
-        described: where the scores come from, for the manifest.
-        overwrite: see `out`.
+        out: a new directory, or a finished set if `overwrite`.
+        scores: for each split to score, (M,) float32 of all its captions in order.
+        drop: for each of these splits, a mask (M,) bool of the captions to drop.
+        described: the origin of the scores, for the manifest.
+        overwrite: replace an existing set.
 
     Raises:
-        ValueError: another number of captions than scores, or no picture would be left.
+        ValueError: the numbers of captions and scores differ, or no picture would be left.
         FileExistsError, FileNotFoundError, OSError: see `check_target` and `split_files`.
     """
     check_target(out, overwrite)
@@ -149,7 +148,7 @@ def write_scored(
 
 
 class _Rewriting:
-    """The shards of one split, one after the other."""
+    """Rewrites the shards of a split in order."""
 
     def __init__(self, split: str, scores: np.ndarray, drop: np.ndarray):
         self._split, self._scores, self._drop, self._at = split, scores, drop, 0
@@ -158,20 +157,20 @@ class _Rewriting:
         self._left_out: list[dict[str, str]] = []
 
     def shard(self, path: Path, out: Path) -> Shard:
-        """Write one shard again."""
+        """Write the new version of a shard."""
         records, target = 0, out / path.name
         with tf.io.TFRecordWriter(str(target)) as writer:
             for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-                again = self._record(serialized)
-                if again is not None:
-                    writer.write(again)
+                rewritten = self._record(serialized)
+                if rewritten is not None:
+                    writer.write(rewritten)
                     records += 1
         with open(target, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Shard(path.name, self._split, records, target.stat().st_size, digest)
 
     def left_out(self) -> Iterator[dict[str, str]]:
-        """Yield what was left out since the last call."""
+        """Yield the captions and pictures dropped since the last call."""
         yield from self._left_out
         self._left_out.clear()
 
@@ -179,7 +178,7 @@ class _Rewriting:
         """Return the counts of the whole split, after its last shard.
 
         Raises:
-            ValueError: there were more or fewer captions than scores, or no picture is left.
+            ValueError: the numbers of captions and scores differ, or no picture is left.
         """
         if self._at != len(self._scores):
             raise ValueError(f"{len(self._scores)} scores for {self._at} captions")
@@ -195,15 +194,15 @@ class _Rewriting:
         return counts, dict(sorted(self._words.items()))
 
     def _record(self, serialized: bytes) -> bytes | None:
-        """Return a record with its scores, None when nothing is left to say about the picture."""
+        """Return a record with its scores; None if the picture has no text or label left."""
         example = tf.train.Example.FromString(serialized)
         features = example.features.feature
         captions = list(features[schema.CAPTION].bytes_list.value)
-        mine = slice(self._at, self._at + len(captions))
-        self._at = mine.stop
-        if mine.stop > len(self._scores):
+        own = slice(self._at, self._at + len(captions))
+        self._at = own.stop
+        if own.stop > len(self._scores):
             raise ValueError(f"more captions than scores in {self._split!r}")
-        scores, drop = self._scores[mine], self._drop[mine]
+        scores, drop = self._scores[own], self._drop[own]
         key = features[schema.KEY].bytes_list.value[0].decode("utf-8", "replace")
         for caption, score in zip(np.array(captions, object)[drop], scores[drop], strict=True):
             text = caption.decode("utf-8", "replace")
@@ -225,5 +224,5 @@ class _Rewriting:
             features[schema.CAPTION].bytes_list.value.extend(kept)
             features[schema.SCORE].float_list.value.extend(scores[~drop].tolist())
         for name in [name for name in features if not features[name].WhichOneof("kind")]:
-            del features[name]  # asking for a feature has made it
+            del features[name]  # reading a missing feature has created it
         return example.SerializeToString(deterministic=True)

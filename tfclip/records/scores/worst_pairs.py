@@ -1,4 +1,4 @@
-"""A picture of the captions that fit their pictures worst, each with its cosine."""
+"""Draws a contact sheet of the pairs of picture and caption with the lowest cosines."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def draw_worst(records: Path, scores: Mapping[str, np.ndarray], out: Path, pictu
     Args:
         records: a packed set.
         scores: for each split, (M,) of all its captions in order.
-        out: as in `contact_sheet`.
-        pictures: at most so many.
+        out: see `contact_sheet`.
+        pictures: the largest number of pairs.
 
     Returns:
-        How many pairs were drawn.
+        The number of pairs drawn.
     """
     listed = sorted(
         (float(scores[split][at]), split, int(at))
@@ -41,7 +41,7 @@ def draw_worst(records: Path, scores: Mapping[str, np.ndarray], out: Path, pictu
 
 
 def _pairs(records: Path, split: str, wanted: set[int]):
-    """Yield the number and the record, with this one caption, of the captions `wanted`."""
+    """Yield index and record, with only this caption, of each caption in `wanted`."""
     start = 0
     for record in read_split(records, split).as_numpy_iterator():
         captions = record[schema.CAPTION]
