@@ -48,14 +48,14 @@ def convert(flags: ConvertFlags) -> dict:
     from tfclip.models.weights.clip.convert import convert_clip
     from tfclip.models.weights.fetch import local_source
 
-    begun = time.monotonic()
+    started = time.monotonic()
     path = local_source(flags.source)
     model, source = convert_clip(path, flags.vocabulary, flags.activation)
     for note in source.notes:
         say(f"note: {note}")
     files.remove_unfinished(flags.run.parent, flags.run.name)
-    with files.new_folder(flags.run) as beside:
-        save_model(beside / "best", model)
+    with files.new_folder(flags.run) as temporary:
+        save_model(temporary / "best", model)
     config, encoder = model.config, model.dual_encoder
     parameters = encoder.count_params()
     scale = float(encoder.temperature())
@@ -78,7 +78,7 @@ def convert(flags: ConvertFlags) -> dict:
         "interpolation": config.interpolation,
         "logit_scale": scale,
         "notes": list(source.notes),
-        "seconds": round(time.monotonic() - begun, 1),
+        "seconds": round(time.monotonic() - started, 1),
     }
 
 

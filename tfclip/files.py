@@ -1,9 +1,9 @@
 """Atomic writes: after a kill or power failure a file or folder is either the old or the new one.
 
-Content is written beside its target under a temporary name, flushed to the disk, and renamed; then
-the parent folder is flushed. Replacing a folder takes two renames, between which the old one is
-called NAME.before: `complete_folder` finds it there, and the next write keeps it until the new one
-is in place.
+Content is written under a temporary name in the same folder, flushed to the disk, and renamed; then
+the folder is flushed. Replacing a folder takes two renames, between which the old one is called
+NAME.before: `complete_folder` returns it, and the next write keeps it until the new one is
+complete.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ def new_file(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path)
+    temporary = _temporary_path(path)
     try:
-        yield beside
-        publish(beside, path)
+        yield temporary
+        publish(temporary, path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str, errors: str = "strict") -> None:
     """Write a text file in UTF-8, atomically; line ends are not converted."""
-    with new_file(path) as beside:
-        beside.write_text(text, encoding="utf-8", errors=errors, newline="")
+    with new_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=errors, newline="")
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
     """Write a file atomically."""
-    with new_file(path) as beside:
-        beside.write_bytes(content)
+    with new_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager
@@ -64,19 +64,19 @@ def new_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _beside(path)
-    beside.mkdir()
+    temporary = _temporary_path(path)
+    temporary.mkdir()
     try:
-        yield beside
+        yield temporary
         if replace:
-            _replace_folder(beside, path)
+            _replace_folder(temporary, path)
         else:
-            publish(beside, path)
+            publish(temporary, path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def publish(beside: Path | str, path: Path | str) -> None:
+def publish(temporary: Path | str, path: Path | str) -> None:
     """Flush a finished file or folder to the disk, and rename it to `path`.
 
     A file may replace a file, a folder only an empty folder.
@@ -84,8 +84,8 @@ def publish(beside: Path | str, path: Path | str) -> None:
     Raises:
         OSError: it cannot be renamed, for instance because `path` is a folder with files.
     """
-    flush(beside)
-    rename(beside, path)
+    flush(temporary)
+    rename(temporary, path)
 
 
 def rename(old: Path | str, new: Path | str) -> None:
@@ -119,7 +119,7 @@ def remove_unfinished(folder: Path | str, name: str = "*") -> None:
 
     Args:
         folder: a folder that no other process writes to now.
-        name: of the files to be written, as a glob pattern.
+        name: a glob pattern of the final names.
     """
     folder = Path(folder)
     for path in (*folder.glob(f".{name}.*{WRITING}"), *folder.glob(f"{name}{WRITING}")):
@@ -129,18 +129,18 @@ def remove_unfinished(folder: Path | str, name: str = "*") -> None:
             path.unlink(missing_ok=True)
 
 
-def _replace_folder(beside: Path, path: Path) -> None:
-    """Replace a folder by another; until then the old one exists under one of two names."""
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Replace a folder; until the end the old one exists as `path` or as NAME.before."""
     before = _before(path)
-    flush(beside)
+    flush(temporary)
     if path.exists():
         shutil.rmtree(before, ignore_errors=True)
         rename(path, before)
-    rename(beside, path)
+    rename(temporary, path)
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{WRITING}")
 
 

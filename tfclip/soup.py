@@ -128,10 +128,10 @@ def soup(flags: SoupFlags) -> dict:
         "second": str(flags.second),
     }
     files.remove_unfinished(flags.run.parent, flags.run.name)
-    with files.new_folder(flags.run) as beside:
-        save_model(beside / "best", line.at(chosen))
-        write_json(beside / "soup.json", content)
-        (beside / "soup.html").write_text(_page(rows, names, chosen), encoding="utf-8")
+    with files.new_folder(flags.run) as temporary:
+        save_model(temporary / "best", line.at(chosen))
+        write_json(temporary / "soup.json", content)
+        (temporary / "soup.html").write_text(_page(rows, names, chosen), encoding="utf-8")
     say(f"{flags.run}: the mix at alpha {chosen:g}; plot in {flags.run / 'soup.html'}")
     return {"run": str(flags.run), **content}
 

@@ -1,4 +1,4 @@
-"""The rows of each batch that one of several machines makes."""
+"""The rows of each batch that one of several workers reads."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputShard:
-    """Part `index` of the `count` equal parts of each batch, in order; each machine makes one part.
+    """Part `index` of the `count` equal parts of each batch, in order; each worker reads one.
 
-    The content of a batch does not depend on the number of machines.
+    The content of a batch does not depend on the number of workers.
     """
 
     index: int = 0
     count: int = 1
 
     def keep(self, batch_size: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
-        """Return a function that tells, by its number () int64, whether an example belongs to this
-        shard; None when all examples do."""
+        """Return a function from the number of an example, () int64, to whether it belongs to this
+        shard; None if all examples do."""
         if self.count == 1:
             return None
         rows = batch_size // self.count

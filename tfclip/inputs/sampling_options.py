@@ -1,4 +1,4 @@
-"""How training examples are sampled from records: options that check themselves, no TensorFlow."""
+"""Options for sampling training examples from records; needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tfclip.inputs.view_sets import view_set
 from tfclip.naming import unknown
 
-# How records with regions are shown, and the share of the examples that show one by default.
+# The values of --regions, with the default fraction of examples that show a region.
 REGIONS = {"whole": 0.0, "crop": 1.0, "context": 1.0, "mix": 2 / 3}
 
 
@@ -16,26 +16,26 @@ class SamplingOptions:
     """How training examples are sampled from records."""
 
     captions: int = 1
-    """Captions that come with each picture in a batch; all are its positives."""
+    """Captions per picture in a batch; all are positives of the picture."""
     flip: bool = False
-    """Mirror every second picture, but none whose text says left or right."""
+    """Mirror half of the pictures at random, except those whose text contains left or right."""
     crop_scale: tuple[float, float] = (1.0, 1.0)
-    """Range of the area of the random crop of a whole picture, 1 1 for none."""
+    """Range of the area of random crops of whole pictures, as fractions; 1 1 for no crop."""
     views: str = "1"
-    """The set of fixed views, by name, of which one is sampled each time a whole picture is
-    shown."""
+    """Set of fixed views, 1, 2 or 4, from which one is sampled each time a whole picture is
+    used."""
     regions: str = "whole"
-    """How records with regions are shown: whole; crop (one region); context (one region and half
-    of the others at least); or mix, of all three."""
+    """Part of a picture with regions to train on: whole; crop (a region); context (a region with at
+    least half of the others); or mix, all three."""
     region_share: float | None = None
-    """Share of the examples that show one region and its phrase; by default all with --regions crop
-    and context, and two thirds with mix."""
+    """Fraction of the examples that show a region with its phrase; by default all with --regions
+    crop and context, and two thirds with mix."""
     region_margin: float = 0.0
-    """Largest margin around a region, in its sizes."""
+    """Largest random margin around a region, relative to its size."""
     max_phrases: int | None = None
-    """At most so many region phrases of each picture are trained on, chosen by --seed."""
+    """Largest number of region phrases per picture to train on, chosen by --seed."""
     phrases: int = 1
-    """2 joins two of a picture's region phrases into one text."""
+    """Region phrases per text; 2 joins two of them by "and"."""
 
     def __post_init__(self):
         """Check the values.
@@ -59,19 +59,19 @@ class SamplingOptions:
         if self.region_share and self.regions == "whole":
             raise ValueError(
                 f"--region-share {self.region_share} needs --regions crop, context or mix; for "
-                "whole pictures alone add --region-share 0"
+                "whole pictures only, add --region-share 0"
             )
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(
-                f"--crop-scale takes two shares, 0 < least <= greatest <= 1; "
-                f"received {self.crop_scale[0]} {self.crop_scale[1]}"
+                f"--crop-scale must be two fractions, 0 < smallest <= largest <= 1; received "
+                f"{self.crop_scale[0]} {self.crop_scale[1]}"
             )
         if self.captions > 1:
             self.require_whole_pictures("--captions above 1")
 
     @property
     def share_of_regions(self) -> float:
-        """The share of the examples of records with regions that show a region, 0 to 1."""
+        """Return the fraction of examples of records with regions that show a region, 0 to 1."""
         return REGIONS[self.regions] if self.region_share is None else self.region_share
 
     def require_whole_pictures(self, flag: str) -> None:
@@ -82,5 +82,5 @@ class SamplingOptions:
         """
         if self.share_of_regions or self.phrases > 1:
             raise ValueError(
-                f"{flag} is for captions of whole pictures; leave out --regions and --phrases"
+                f"{flag} needs captions of whole pictures; omit --regions and --phrases"
             )

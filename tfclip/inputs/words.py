@@ -35,7 +35,7 @@ class RecordWords:
         words: the chosen words, most frequent first.
         places: (N, M) int32, the positions in `words` of the words of each record, padded with -1.
         counts: the number of records in each shard, in the order of the rows.
-        without_blanks: the number of captions in scripts without blanks between words, of which
+        without_blanks: the number of captions in scripts without spaces between words, in which
             no word is found.
     """
 
@@ -53,7 +53,7 @@ class RecordWords:
 def words_of(text: str) -> list[str]:
     """Return the words of a caption, case folded; a word is a run of letters with their marks.
 
-    Chinese, Japanese, Thai and other scripts that put no blanks between words have none: their
+    Chinese, Japanese, Thai and other scripts without spaces between words have none: their
     characters separate words.
 
     >>> words_of("Two dogs, 3 CATS"), words_of("लाल किताब, 犬 dog")
@@ -72,7 +72,7 @@ def _joins(character: str) -> bool:
 
 
 def has_no_blanks(text: str) -> bool:
-    """Return whether a text is, in part, in a script without blanks between words."""
+    """Return whether a text contains a script without spaces between words."""
     return not text.isascii() and _NO_BLANKS.search(text) is not None
 
 
@@ -104,7 +104,11 @@ def record_words(captions: Iterable[Sequence[str]], counts: Sequence[int]) -> Re
         raise ValueError(
             f"no word is in the captions of {LEAST_PICTURES} pictures or more and of at most "
             f"{LARGEST_SHARE:.0%} of the {len(of_records)}"
-            + (f", and {without_blanks:,} captions have no blanks" if without_blanks else "")
+            + (
+                f", and {without_blanks:,} captions have no spaces between words"
+                if without_blanks
+                else ""
+            )
             + "; train with --word-weight 0"
         )
     place = {word: at for at, word in enumerate(chosen)}

@@ -54,13 +54,13 @@ def save_model(directory: Path, model: TrainedModel) -> None:
         "tokenizer": model.tokenizer.describe(),
         "trained_on": dict(model.trained_on),
     }
-    with files.new_folder(directory, replace=True) as beside:
-        require_space(beside, _size_of(model.dual_encoder))
+    with files.new_folder(directory, replace=True) as temporary:
+        require_space(temporary, _size_of(model.dual_encoder))
         with _without_optimizer(model.dual_encoder):
-            model.dual_encoder.save_weights(beside / WEIGHTS_FILE)
-        model.tokenizer.save(beside)
+            model.dual_encoder.save_weights(temporary / WEIGHTS_FILE)
+        model.tokenizer.save(temporary)
         text = json.dumps(description, indent=2) + "\n"
-        (beside / CONFIG_FILE).write_text(text, encoding="utf-8")
+        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def _size_of(model: DualEncoder) -> int:

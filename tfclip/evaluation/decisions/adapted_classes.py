@@ -56,7 +56,7 @@ class AdaptedClasses:
         """Write them into a run; return the file."""
         path = adapted_file(run, self.name)
         arrays = {field: getattr(self, field) for field in _FIELDS}
-        with files.new_file(path) as beside, beside.open("wb") as file:
+        with files.new_file(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 model=self.model,

@@ -226,5 +226,5 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: Path, content: Mapping) -> None:
-    with files.new_file(path) as beside, beside.open("wb") as file:
+    with files.new_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **content)

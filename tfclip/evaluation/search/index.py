@@ -112,8 +112,8 @@ def write_index(
     )
     written, kind, first = 0, row_type(embed_dim), b""
     header = {"descr": kind.descr, "fortran_order": False, "shape": (total,)}
-    with files.new_file(out) as beside:
-        with beside.open("wb") as file:
+    with files.new_file(out) as temporary:
+        with temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for batch in embeddings:
                 rows = np.zeros(len(batch), kind)

@@ -147,5 +147,5 @@ def _keep_scores(path: Path, scored: ScoredPictures) -> None:
         f"calibration_{field}": getattr(scored, field)
         for field in ("keys", "scores", "present", "difficult")
     }
-    with files.new_file(path) as beside, beside.open("wb") as file:
+    with files.new_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, class_names=scored.class_names, **arrays)

@@ -86,8 +86,8 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
         for name in ("keys", "scores", "one_view", "present", "difficult")
     }
     with (
-        files.new_file(flags.run / "metrics" / f"{benchmark}_scores.npz") as beside,
-        beside.open("wb") as file,
+        files.new_file(flags.run / "metrics" / f"{benchmark}_scores.npz") as temporary,
+        temporary.open("wb") as file,
     ):
         np.savez(file, class_names=result.test.class_names, **arrays)
     _write_examples(flags.run / examples_file(benchmark), embeddings, test, result)
