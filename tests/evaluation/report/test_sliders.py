@@ -204,5 +204,5 @@ def test_the_page_fits_and_is_accessible_in_every_width_light_and_dark(page):
             assert found.violations_count == 0, found.generate_report()
     # Terms are explained where they stand, and in the glossary.
     term = page.locator("a.term", has_text="sensitivity").first
-    assert "the share for which it is predicted" in term.get_attribute("title")
+    assert "pictures with a class for which it is predicted" in term.get_attribute("title")
     assert page.locator(term.get_attribute("href")).inner_text() == "sensitivity"

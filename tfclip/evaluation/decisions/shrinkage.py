@@ -111,8 +111,8 @@ def choose_strength(
 def _objective_value(rates: dict[str, np.ndarray], objective: Objective) -> float:
     """Return the value of the objective; missing a bound is worse than any value that keeps it."""
     if objective.bound is not None:
-        kept = float(rates[objective.share])
-        return float(rates[BOUNDED[objective.share]]) if kept >= objective.bound else kept - 2
-    if objective.share == "youden":
+        kept = float(rates[objective.metric])
+        return float(rates[BOUNDED[objective.metric]]) if kept >= objective.bound else kept - 2
+    if objective.metric == "youden":
         return float(rates["sensitivity"] + rates["specificity"] - 1)
-    return float(rates[objective.share])
+    return float(rates[objective.metric])

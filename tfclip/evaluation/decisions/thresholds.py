@@ -23,7 +23,7 @@ BOUNDED = {
     "precision": "sensitivity",
 }
 """The rate that is held at or above a bound, and the rate that is maximised under it."""
-ALLOWED = (*PLAIN, *(f"{share}:0.9" for share in BOUNDED))
+ALLOWED = (*PLAIN, *(f"{metric}:0.9" for metric in BOUNDED))
 ROUNDING = 1e-12
 """Sums of rates that differ by less count as equal."""
 MARGIN = 2.0
@@ -32,9 +32,9 @@ MARGIN = 2.0
 
 
 class Objective(NamedTuple):
-    """What a threshold maximises: `share`, or with a bound the other rate under share >= bound."""
+    """What a threshold maximises: `metric`, or with a bound the other rate if metric >= bound."""
 
-    share: str
+    metric: str
     bound: float | None = None
 
 
@@ -62,13 +62,13 @@ def parse_objective(text: str) -> Objective:
         ValueError: another objective, or a bound outside 0..1.
 
     >>> parse_objective("sensitivity:0.9")
-    Objective(share='sensitivity', bound=0.9)
+    Objective(metric='sensitivity', bound=0.9)
     """
     sign = ">=" if ">=" in text else ":"
-    share, bounded, bound = (part.strip() for part in text.partition(sign))
-    if not bounded and share in PLAIN:
-        return Objective(share)
-    if not bounded or share not in BOUNDED:
+    metric, bounded, bound = (part.strip() for part in text.partition(sign))
+    if not bounded and metric in PLAIN:
+        return Objective(metric)
+    if not bounded or metric not in BOUNDED:
         raise unknown("objective", text, ALLOWED)
     try:
         value = float(bound)
@@ -76,7 +76,7 @@ def parse_objective(text: str) -> Objective:
         value = -1.0
     if not 0 < value <= 1:
         raise ValueError(f"objective {text!r}: the bound must be above 0 and at most 1")
-    return Objective(share, value)
+    return Objective(metric, value)
 
 
 class Candidates(NamedTuple):
@@ -157,14 +157,14 @@ def fit_threshold(
     values = rates(counts)
     best = np.ones(len(thresholds), bool)
     if objective.bound is not None:
-        best = values[objective.share] >= objective.bound
+        best = values[objective.metric] >= objective.bound
         if not best.any():
             return float(thresholds[-1])
-        order = [values[BOUNDED[objective.share]], values[objective.share]]
-    elif objective.share == "youden":
+        order = [values[BOUNDED[objective.metric]], values[objective.metric]]
+    elif objective.metric == "youden":
         order = [values["sensitivity"] + values["specificity"]]
     else:
-        order = [values[objective.share]]
+        order = [values[objective.metric]]
     for value in [*order, gaps]:
         best &= value >= value[best].max() - ROUNDING
     return float(thresholds[np.argmax(best)])

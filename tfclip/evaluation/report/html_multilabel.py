@@ -59,8 +59,13 @@ def _key_figures(figures: Mapping) -> list[tuple]:
     intervals, oracle = figures["intervals"], figures.get("oracle")
     shown = [("map", "mAP (all points)", figures["map"], intervals["map"])]
     shown += [
-        (share, f"macro {TERMS[share].label}", figures["macro"][share], intervals[f"macro_{share}"])
-        for share in _objective_shares(figures["objective"])
+        (
+            metric,
+            f"macro {TERMS[metric].label}",
+            figures["macro"][metric],
+            intervals[f"macro_{metric}"],
+        )
+        for metric in _objective_metrics(figures["objective"])
     ]
     for term, name, key in (
         ("ap_voc07", "mAP (VOC2007)", "map_voc07"),
@@ -81,19 +86,19 @@ def _key_figures(figures: Mapping) -> list[tuple]:
     ]
 
 
-def _objective_shares(objective: str | None) -> tuple[str, ...]:
+def _objective_metrics(objective: str | None) -> tuple[str, ...]:
     """Return the rates of the objective that thresholds were fitted for."""
     if objective is None:
         return ("specificity", "sensitivity")
-    share, bound = parse_objective(objective)
+    metric, bound = parse_objective(objective)
     if bound is not None:
-        return (share, BOUNDED[share])
-    return ("sensitivity", "specificity") if share == "youden" else (share,)
+        return (metric, BOUNDED[metric])
+    return ("sensitivity", "specificity") if metric == "youden" else (metric,)
 
 
 def _kinds(figures: Mapping) -> dict:
     rows = [
-        [kind, *(decided["macro"][share] for share in DECISION_RATES)]
+        [kind, *(decided["macro"][metric] for metric in DECISION_RATES)]
         for kind, decided in threshold_kinds(figures).items()
     ]
     return {"columns": ["thresholds", *DECISION_RATES], "rows": rows}

@@ -20,7 +20,7 @@ def multilabel_result(figures: Mapping) -> str:
         f"about {chance:.3f}."
     )
     macro = figures["macro"]
-    sensitivity, precision = (_of_hundred(macro[share]) for share in ("sensitivity", "precision"))
+    sensitivity, precision = (_of_hundred(macro[metric]) for metric in ("sensitivity", "precision"))
     fitted = (
         f"thresholds fitted for {objective_name(figures['objective'])} on other pictures"
         if figures["objective"]
@@ -34,8 +34,8 @@ def multilabel_result(figures: Mapping) -> str:
 
 def objective_name(objective: str) -> str:
     """Return an objective in words, for example "sensitivity of at least 0.9"."""
-    share, bound = parse_objective(objective)
-    label = TERMS[share].label
+    metric, bound = parse_objective(objective)
+    label = TERMS[metric].label
     return f"the best {label}" if bound is None else f"{label} of at least {bound:g}"
 
 
@@ -73,7 +73,7 @@ def sentences_result(figures: Mapping) -> str:
     )
 
 
-def _of_hundred(share: float | None) -> str:
-    if share is None or share != share:
+def _of_hundred(fraction: float | None) -> str:
+    if fraction is None or fraction != fraction:
         return "an unknown number"
-    return f"{100 * share:.0f}" if share >= 0.01 or share == 0 else f"{100 * share:.1g}"
+    return f"{100 * fraction:.0f}" if fraction >= 0.01 or fraction == 0 else f"{100 * fraction:.1g}"

@@ -149,16 +149,16 @@ def _decisions(
     predicted = scores >= thresholds
     counts = confusion(predicted, scored.truth, scored.difficult)
     means = {
-        name: {share: float(value) for share, value in mean(counts).items()}
+        name: {rate: float(value) for rate, value in mean(counts).items()}
         for name, mean in (("macro", macro), ("micro", micro))
     }
     if weights is None:
         return means
     resampled = confusion(predicted, scored.truth, scored.difficult, weights)
     intervals = {
-        f"{name}_{share}": recentred_bootstrap_interval(means[name][share], values)
+        f"{name}_{rate}": recentred_bootstrap_interval(means[name][rate], values)
         for name, mean in (("macro", macro), ("micro", micro))
-        for share, values in mean(resampled).items()
+        for rate, values in mean(resampled).items()
     }
     return {**means, "intervals": intervals}
 
