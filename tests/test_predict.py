@@ -226,7 +226,7 @@ def test_labels_mean_the_same_in_predict_and_export(tiny_run, picture, tmp_path,
     words = ("--labels", labels, "--templates", "short")
     out = tmp_path / "exported"
     assert export([str(tiny_run), "--out", str(out), *map(str, words), "--thresholds=none"]) == 0
-    assert "the one label with the highest score" in capsys.readouterr().err
+    assert "the label with the highest score" in capsys.readouterr().err
     (mine,), _ = answered(capsys, tiny_run, picture, *words)
     (exported,), _ = answered(capsys, out, picture)
     assert mine.keys() == exported.keys() == {"dog", "sofa"}

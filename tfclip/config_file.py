@@ -71,7 +71,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def _flattened(flags: Any, path: Path) -> dict[str, Any]:
-    """The flags of all groups by name, with underscores."""
+    """Return the flags of all groups by name, with underscores."""
     if not isinstance(flags, Mapping):
         raise ValueError(f"--config {path} must hold a mapping from names of flags to values")
     flat: dict[str, Any] = {}
@@ -133,7 +133,7 @@ def words_of(flags: Mapping[str, Any], given: Sequence[str], without: Sequence[s
 
 
 def _other_names(name: str) -> set[str]:
-    """The names that a flag has in files of other times."""
+    """Return the names of a flag in files of other versions."""
     return {new for old, new in RENAMED.items() if old == name} | {
         old for old, new in RENAMED.items() if new == name
     }

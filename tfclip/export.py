@@ -160,7 +160,7 @@ class ExportFlags:
         return classifier if self.threshold is None else classifier.with_threshold(self.threshold)
 
     def _labels(self) -> Labels | None:
-        """The labels that --labels names, or None for those of the thresholds file."""
+        """Return the labels that --labels names, or None for those of the thresholds file."""
         if self.label_words == (FITTED,):
             return None
         return read_label_words(self.label_words, self.templates)
@@ -212,11 +212,11 @@ def export(flags: ExportFlags) -> dict:
 
 
 def _decision(classifier: Classifier) -> str:
-    """What `predicted` of `classify` says."""
+    """Describe the meaning of `predicted` of `classify`."""
     if classifier.thresholds is None:
         return (
-            "no thresholds: `predicted` is true for the one label with the highest score, whether "
-            "it is in the picture or not; fit thresholds for decisions of each label by itself"
+            "no thresholds: `predicted` is true only for the label with the highest score, whether "
+            "or not it is in the picture; fit thresholds to decide each label separately"
         )
     low, high = min(classifier.thresholds), max(classifier.thresholds)
     return f"`predicted`: score at or above the threshold of each label, {low:.3f} to {high:.3f}"

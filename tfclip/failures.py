@@ -65,7 +65,7 @@ def first_line(error: BaseException, longest: int = 300) -> str:
 
 
 def is_users(error: BaseException) -> bool:
-    """Whether the cause is the user's input or the machine, and not a defect of the program."""
+    """Return whether the cause is the user's input or the machine, not a defect of tfclip."""
     return isinstance(error, ValueError | OSError) or _errno(error) in OF_A_PLACE
 
 
@@ -111,7 +111,7 @@ def _is_tensorflow(error: BaseException) -> bool:
 
 
 def _errno(error: BaseException) -> int | None:
-    """The number of a system error, also of one that a library raised with only its message."""
+    """Return the errno of a system error, also if a library raised it with only its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if not (isinstance(error, OSError) or _is_tensorflow(error)):
@@ -123,7 +123,7 @@ def _errno(error: BaseException) -> int | None:
 
 
 def _place_in(error: BaseException) -> str | None:
-    """The path before the system's message: "/full/x; No space left on device"."""
+    """Return the path before the system's message: "/full/x; No space left on device"."""
     match = PLACE.search(GRAPH.sub("", str(error)))
     return match[1] if match else None
 

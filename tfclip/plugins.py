@@ -11,7 +11,7 @@ from tfclip.naming import unknown
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is written `package.module:name`, which refers to code outside tfclip."""
+    """Return whether a name has the form `package.module:name`, code outside of tfclip."""
     return ":" in name
 
 

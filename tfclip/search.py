@@ -66,7 +66,7 @@ class QueryFlags:
         open_index(self.index_path())
 
     def is_missing_picture(self) -> bool:
-        """Whether the query looks like the name of a picture file that does not exist."""
+        """Return whether the query looks like the name of a picture file that does not exist."""
         return self.query.lower().endswith(PICTURES) and not os.path.isfile(self.query)
 
     def index_path(self) -> Path:

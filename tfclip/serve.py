@@ -164,7 +164,7 @@ def check(flags: CheckFlags) -> dict:
 
 
 def _shortened(answer: dict) -> str:
-    """An answer as JSON in a few lines: long lists are cut and end in dots."""
+    """Return an answer as JSON in a few lines: long lists are cut and end in dots."""
 
     def cut(value):
         if isinstance(value, list):

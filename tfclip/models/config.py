@@ -92,7 +92,7 @@ class ModelConfig:
         return PictureSize(self.image_size, self.resize, self.interpolation)
 
     def to_dict(self) -> dict:
-        """The fields as JSON types, without the resizing options that have their defaults.
+        """Return the fields as JSON types, without the resizing options that have their defaults.
 
         Models that were saved before these options existed then compare equal.
         """

@@ -1,4 +1,4 @@
-"""How a model of pictures and texts is compiled, saved and updated: the contrastive train step."""
+"""Compiling, saving and the contrastive train step of a model of pictures and texts."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class ContrastiveModel(keras.Model):
         return [self.loss_tracker, self.accuracy_tracker]
 
     def temperature(self) -> tf.Tensor:
-        """The factor that multiplies the cosine: () float32 in 1..100."""
+        """Return the factor that multiplies the cosine: () float32 in 1..100."""
         return self.logit_scale()
 
     def local_loss(
@@ -216,7 +216,7 @@ class ContrastiveModel(keras.Model):
         return self._track(*cross_replica.sum_over_replicas(list(parts)))
 
     def _norms_by_modality(self, norms: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The gradient norm of each modality's tower and head, from one norm per variable."""
+        """Return the gradient norm of each modality's tower and head, from norms by variable."""
         by_modality = {}
         for modality in MODALITIES:
             parts = getattr(self, f"{modality}_tower"), getattr(self, f"{modality}_head")
@@ -259,7 +259,7 @@ class ContrastiveModel(keras.Model):
         return {"loss": self.loss_tracker.result(), "accuracy": self.accuracy_tracker.result()}
 
     def _loss_scale(self) -> tf.Tensor | None:
-        """The factor of a loss-scaling optimizer (float16), or None."""
+        """Return the factor of a loss-scaling optimizer (float16), or None."""
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return self.optimizer.scale_loss(tf.constant(1.0))
         return None

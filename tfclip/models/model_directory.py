@@ -1,4 +1,4 @@
-"""Where a trained model is on disk, and the fingerprint that its thresholds and caches name."""
+"""The directory of a trained model, and its fingerprint, which thresholds and caches refer to."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ WEIGHTS_FILE = "model.weights.h5"
 
 
 def holds_model(path: Path) -> bool:
-    """Whether `path` is a model folder, or a run directory with one."""
+    """Return whether `path` is a model folder, or a run directory with one."""
     return any((folder / CONFIG_FILE).is_file() for folder in _candidates(path))
 
 

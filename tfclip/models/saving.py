@@ -64,7 +64,7 @@ def save_model(directory: Path, model: TrainedModel) -> None:
 
 
 def _size_of(model: DualEncoder) -> int:
-    """The bytes of the weights on disk, including what HDF5 adds for each array."""
+    """Return the bytes of the weights on disk, including what HDF5 adds for each array."""
     variables = model.weights
     return sum(v.value.dtype.size * math.prod(v.shape) + 4096 for v in variables) + 65_536
 

@@ -133,7 +133,7 @@ def _manifest(content: dict) -> Manifest:
 
 
 def vocabulary_file(directory: Path) -> Path:
-    """Where the vocabulary of a packed set is, learnt pieces or WordPiece; it may have none."""
+    """Return the path of a set's vocabulary, learnt pieces or WordPiece; it may not exist."""
     learnt = directory / LEARNT_VOCABULARY
     return learnt if learnt.is_file() else directory / VOCABULARY
 

@@ -185,7 +185,7 @@ def _signatures(exported: Path, loaded: dict) -> str:
 
 
 def _pictures(loaded: dict) -> str:
-    """A JPEG beside damaged files is answered as it is alone; damaged files get zeros."""
+    """Check that damaged files have zeros, and do not affect a JPEG in the same request."""
     if names.ENCODE_IMAGE not in loaded:
         return "not part of this export"
     good = drawn_jpeg()
@@ -205,7 +205,7 @@ def _pictures(loaded: dict) -> str:
         )
     embedding = loaded[names.ENCODE_IMAGE](image_bytes=tf.constant([good]))[names.EMBEDDING]
     _require_unit_norm(embedding)
-    return "a JPEG is answered beside three damaged files"
+    return "a JPEG in a request with three damaged files has the same answer"
 
 
 def _texts(loaded: dict) -> str:

@@ -53,7 +53,7 @@ class Classifier:
     embeddings: np.ndarray | None = field(default=None, compare=False)
 
     def with_threshold(self, threshold: float) -> Classifier:
-        """The same labels, all decided at one threshold."""
+        """Return the same labels, all decided at one threshold."""
         return replace(self, thresholds=(threshold,) * len(self.labels))
 
     def __post_init__(self):

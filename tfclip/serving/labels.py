@@ -74,7 +74,7 @@ def read_label_words(words: Sequence[str], templates: str | None = None) -> Labe
 
 
 def is_file(word: str) -> bool:
-    """Whether a word is the name of a file; a text may be longer than any name."""
+    """Return whether a word is the name of a file; a text may be longer than any name."""
     try:
         return Path(word).is_file()
     except (OSError, ValueError):

@@ -71,7 +71,7 @@ class LiteRtEncoder:
 
     def __init__(self, content: bytes):
         with warnings.catch_warnings():
-            # It asks for another package, which TensorFlow does not bring.
+            # It needs another package, which is not a dependency of TensorFlow.
             warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated")
             self._interpreter = tf.lite.Interpreter(model_content=content)
         self._interpreter.allocate_tensors()

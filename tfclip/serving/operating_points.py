@@ -47,7 +47,7 @@ def read_operating_points(run: Path, labels: Sequence[str]) -> dict | None:
 
 
 def _measured_set(run: Path) -> str:
-    """The set that the run's thresholds were fitted for; "voc" where the file does not name it."""
+    """Return the set that the run's thresholds were fitted for; "voc" if the file has no name."""
     try:
         content = json.loads((run / THRESHOLDS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -85,7 +85,7 @@ def operating_points(
 
 
 def _rates_from(ordered: np.ndarray, thresholds: np.ndarray, above: bool) -> list | None:
-    """The fraction of scores at or above each threshold, or below it."""
+    """Return the fraction of scores at or above each threshold, or below it."""
     if not len(ordered):
         return None
     below = np.searchsorted(ordered, thresholds, "left") / len(ordered)

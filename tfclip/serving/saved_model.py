@@ -114,7 +114,7 @@ def model_card(model: TrainedModel, classifier: Classifier | None, variant: Vari
 
 
 def _kind_of_probabilities(classifier: Classifier | None) -> str | None:
-    """The kind of probabilities of `classify`: "softmax", "platt" or "isotonic"."""
+    """Return the kind of probabilities of `classify`: "softmax", "platt" or "isotonic"."""
     if classifier is None:
         return None
     return classifier.calibration.kind if classifier.calibration else "softmax"
@@ -138,7 +138,7 @@ def version_directory(path: Path) -> Path:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether `version_directory` finds a SavedModel."""
+    """Return whether `version_directory` finds a SavedModel."""
     try:
         return bool(version_directory(path))
     except FileNotFoundError:
@@ -184,7 +184,7 @@ def load_card(directory: Path) -> dict:
 
 
 def _versions(out: Path) -> list[int]:
-    """The integers that are names of directories or files in `out`."""
+    """Return the integers that are names of directories or files in `out`."""
     if not out.is_dir():
         return []
     return [int(path.name) for path in out.iterdir() if path.name.isascii() and path.name.isdigit()]

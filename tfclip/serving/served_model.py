@@ -168,7 +168,7 @@ class ServedModel(tf.Module):
         return encode_from_stored
 
     def _embed_views(self, decode, image_bytes) -> tuple[tf.Tensor, tf.Tensor]:
-        """The unit-norm embeddings (N,T,D) of the views, and which pictures are valid (N,) bool."""
+        """Return the unit-norm embeddings (N,T,D) of the views, and which pictures are valid."""
         with tf.device(_CPU):
             views, valid = decode(image_bytes)
             pictures = tf.reshape(views, [-1, *views.shape[2:]])
@@ -189,7 +189,7 @@ def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
 
 
 def _decoder(boxes: np.ndarray, size: int) -> Callable:
-    """A function from (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
+    """Return a function from (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
 
     def decode(image_bytes):
         # Set here again: a called function does not inherit the caller's device.

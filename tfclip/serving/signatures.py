@@ -124,6 +124,6 @@ def default_row(served: Collection[str]) -> str:
 
 
 def is_batchable(signature: Signature) -> bool:
-    """Whether a server may merge requests: all tensors have the same leading dimension."""
+    """Return whether a server may merge requests: all tensors have the same leading dimension."""
     tensors = [*signature.inputs.values(), *signature.outputs.values()]
     return len({spec.shape[0] for spec in tensors}) == 1

@@ -22,7 +22,7 @@ MOST_REQUESTS = 1000
 
 
 def can_warm_up() -> bool:
-    """Whether the extra [serving] is installed."""
+    """Return whether the extra [serving] is installed."""
     return importlib.util.find_spec("tensorflow_serving") is not None
 
 

@@ -82,7 +82,7 @@ def open_flickr8k(data: Path, options: SourceOptions, name: str = "flickr8k") ->
         names_of = partial(_sampled_names, captions, sampled)
         splits = choose_splits(sampled, options.splits)
         counts = {split: len(sampled[split]) for split in splits}
-        say(f"{captions.path}: no split lists beside it; split at random by --seed {options.seed}")
+        say(f"{captions.path}: no split lists found; splitting at random by --seed {options.seed}")
     for split in splits:
         files = (file for file, _ in names_of(split))
         if problem := first_problem(root, folders, files, stores):

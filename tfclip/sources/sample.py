@@ -55,7 +55,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An input that cannot become a sample; the source yields it in the place of the sample."""
+    """An input that cannot become a sample; the source yields it instead of the sample."""
 
     key: str
     reason: str
@@ -97,7 +97,7 @@ class SourceOptions:
     phrases_as_captions: bool = False
     """visual_genome: also use the region phrases as captions of the whole picture."""
     caption_template: str | None = None
-    """image_folder, tfds: template of a caption, with {} in the place of the class name."""
+    """image_folder, tfds: template of a caption, with {} for the class name."""
     images: Path | None = None
     """caption_table: the folder that the paths in the table are relative to."""
     image_field: str | None = None

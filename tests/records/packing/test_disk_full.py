@@ -59,7 +59,7 @@ def test_a_full_disk_keeps_what_was_finished(data, tmp_path):
     assert code == 2
     assert told.startswith(f"error: File too large: {tmp_path}/out.partial/train-00001-of-00004")
     assert told.count("\n") == 1
-    assert "finished shards stay in" in told and "the same command goes on" in told
+    assert "finished shards are kept in" in told and "run the same command again" in told
     kept = set(os.listdir(tmp_path / "out.partial"))
     assert JOURNAL in kept and "train-00000-of-00004.tfrecord" in kept
     assert "train-00003-of-00004.tfrecord" not in kept

@@ -80,7 +80,7 @@ def test_finished_shards_stay_and_are_there_again(tmp_path):
                 finish(building, journal)
                 (building / "vocab.txt").write_text("half")
                 raise ValueError("no words")
-        assert "1 finished shards stay in" in raised.value.__notes__[0]
+        assert "1 finished shards are kept in" in raised.value.__notes__[0]
         kept = [
             "set.partial",
             f"set.partial/{JOURNAL}",

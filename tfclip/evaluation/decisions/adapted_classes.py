@@ -42,7 +42,7 @@ class AdaptedClasses:
     held_out: np.ndarray
 
     def of(self, names: Sequence[str]) -> np.ndarray:
-        """The embeddings of these classes, in this order.
+        """Return the embeddings of these classes, in this order.
 
         Raises:
             ValueError: a class that was not fitted.
@@ -69,7 +69,7 @@ class AdaptedClasses:
 
 
 def adapted_file(run: Path, name: str) -> Path:
-    """Where a run keeps adapted classes."""
+    """Return the path of a run's adapted classes."""
     return Path(run) / FOLDER / f"{name}.npz"
 
 

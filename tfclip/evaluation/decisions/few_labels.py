@@ -151,7 +151,7 @@ class _Solver:
         self._unit = self._values.sum() / max(1, min(self._centred.shape))
 
     def classes(self, texts: np.ndarray, setting: Setting) -> np.ndarray:
-        """The class embeddings (C,D) of unit norm."""
+        """Return the class embeddings (C,D) of unit norm."""
         texts = np.asarray(texts, np.float64)
         if setting.strength is None:
             return _unit_norm(texts)
@@ -169,8 +169,8 @@ def _unit_norm(rows: np.ndarray) -> np.ndarray:
 
 
 def _choose(tried: Mapping[Setting, np.ndarray], default: Setting) -> Setting:
-    """The best setting where it is better than the default by more than chance; and zero-shot where
-    that is better than both."""
+    """Return the best setting if it is significantly better than the default, or else the default;
+    zero-shot if that is significantly better than the choice."""
     best = max(tried, key=lambda setting: np.nan_to_num(mean_defined(tried[setting]), nan=-1.0))
     chosen = best if _is_better(tried[best], tried[default]) else default
     zero_shot = Setting(default.texts)
@@ -179,7 +179,7 @@ def _choose(tried: Mapping[Setting, np.ndarray], default: Setting) -> Setting:
 
 def _is_better(one: np.ndarray, other: np.ndarray) -> bool:
     gains = (one - other)[~np.isnan(one - other)]
-    # A few classes say little of all.
+    # A few classes are no evidence.
     if len(gains) < max(2, len(one) / 2):
         return False
     return bool(gains.mean() > ERRORS * gains.std(ddof=1) / np.sqrt(len(gains)))

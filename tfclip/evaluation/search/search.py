@@ -63,7 +63,7 @@ def search(index: SearchIndex, query: str, *, top: int, chunk: int) -> list[dict
     """
     if load_manifest(index.records).fingerprint() != index.fingerprint:
         raise ValueError(
-            f"the records at {index.records} were packed anew; make the index again with: "
+            f"the records at {index.records} were packed again; make the index again with: "
             f"python -m tfclip.search index {index.run} {index.records}"
         )
     model = load_model(index.run)

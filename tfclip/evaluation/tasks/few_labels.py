@@ -49,7 +49,7 @@ class AdaptOptions:
 def labelled_split(
     embeddings: RunEmbeddings, directory: Path, split: str, classes: Sequence[str] | None = None
 ) -> LabelledPictures:
-    """A split of records, or several as "train+val"; its labels are read once for a run."""
+    """Return a split of records, or several as "train+val"; labels are read once per process."""
     fingerprint = load_manifest(directory).fingerprint()
     parts = [
         embeddings.labels(

@@ -37,8 +37,8 @@ def write_thresholds(run: Path, benchmark: str, content: Mapping) -> Path:
             write_json(kept, replaced)
         former = replaced_set if "set" in replaced else "a set that it does not name"
         say(
-            f"{path} held the thresholds of {former} and now holds those of {benchmark}; the "
-            f"former are in {kept}, which export --thresholds takes"
+            f"{path} contained the thresholds of {former} and now contains those of {benchmark}; "
+            f"the former are in {kept}, for export --thresholds"
         )
     named = {"set": benchmark, **content}
     write_json(run / own_thresholds_file(benchmark), named)
@@ -46,7 +46,7 @@ def write_thresholds(run: Path, benchmark: str, content: Mapping) -> Path:
 
 
 def _content(path: Path) -> dict:
-    """A file's content; nothing where there is none, or a damaged one."""
+    """Return the content of a file; an empty dict if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -61,9 +61,9 @@ def save_vocabulary(vocabulary: Sequence[str], path: str | Path) -> None:
 
 
 def is_cased(vocabulary: Sequence[str]) -> bool:
-    """Whether some token has upper case, which no lower-cased text has; [CLS] and the like aside.
+    """Return whether a token other than [CLS] and the like has upper case.
 
-    Cherokee is folded to its capitals, which do not count.
+    Cherokee, whose case folding results in capitals, is not counted.
     """
     return any(
         token != token.lower() and token != token.casefold()
@@ -106,7 +106,7 @@ def learn_vocabulary(
             f"vocabulary size {size} is too small for {len(seen)} characters, each with and "
             f"without {CONTINUES}; try 8000"
         )
-    # Punctuation and Chinese characters are always words of their own, and need no second form.
+    # Punctuation and Chinese characters are always separate words, and need no second form.
     inside = set().union(*(word for word in words if len(word) > 1))
     alphabet = [*kept, *(CONTINUES + character for character in kept if character in inside)]
     spelt = {

@@ -17,7 +17,7 @@ def quick_gelu(x):
 
 @keras.saving.register_keras_serializable("tfclip")
 def gelu_tanh(x):
-    """The tanh approximation of GELU, elementwise: the activation of SigLIP."""
+    """Return the tanh approximation of GELU, elementwise: the activation of SigLIP."""
     return keras.activations.gelu(x, approximate=True)
 
 

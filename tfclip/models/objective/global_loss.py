@@ -80,7 +80,7 @@ def flat_captions(batch: Mapping) -> dict:
 
 
 def _caption_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
-    """The image_id and caption_id of each row of `text_embeddings`."""
+    """Return the image_id and caption_id of each row of `text_embeddings`."""
     ids = batch["caption_id"]
     if ids.shape.rank == 1:
         return batch["image_id"], ids
@@ -90,7 +90,7 @@ def _caption_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
 def _one_loss(
     loss: str, image_part: tuple, text_part: tuple, scale: tf.Tensor, bias: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The loss of one ensemble member, and the number of local pictures with the right best text.
+    """Return the loss of an ensemble member, and how many local pictures rank their text first.
 
     Args:
         loss, scale, bias: as in `global_loss`.
@@ -115,13 +115,13 @@ def _one_loss(
 
 
 def _is_small(images: tf.Tensor, texts: tf.Tensor) -> bool:
-    """Whether the batch's size is known and its matrix of logits is small enough to be held."""
+    """Return whether the batch size is known and its logits are small enough for the memory."""
     sizes = images.shape[0], texts.shape[0]
     return None not in sizes and sizes[0] * sizes[1] <= LOGITS_AT_ONCE
 
 
 def _member(embeddings: tf.Tensor, number: int, ensemble_size: int) -> tf.Tensor:
-    """One ensemble member's part of embeddings (R, D), unit norm: (R, D / ensemble_size)."""
+    """Return an ensemble member's part of embeddings (R, D), unit norm: (R, D / ensemble_size)."""
     if ensemble_size == 1:
         return embeddings
     size = embeddings.shape[-1] // ensemble_size

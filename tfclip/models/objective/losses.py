@@ -12,7 +12,7 @@ Ids = tuple[tf.Tensor, tf.Tensor]
 def plain_softmax_loss(
     images: tf.Tensor, texts: tf.Tensor, logit_scale: tf.Tensor, positive: tf.Tensor
 ) -> tf.Tensor:
-    """The softmax loss (Radford et al. 2021, figure 3): the mean of both directions.
+    """Return the softmax loss (Radford et al. 2021, figure 3): the mean of both directions.
 
     This is the definition; the functions below compute it in chunks.
 
@@ -48,7 +48,7 @@ def plain_sigmoid_loss(
     logit_bias: tf.Tensor,
     positive: tf.Tensor,
 ) -> tf.Tensor:
-    """The sigmoid loss (SigLIP; Zhai et al. 2023, arXiv:2303.15343, equation 1).
+    """Return the sigmoid loss (SigLIP; Zhai et al. 2023, arXiv:2303.15343, equation 1).
 
     Args:
         images, texts, logit_scale, positive: see `plain_softmax_loss`.

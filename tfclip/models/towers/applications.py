@@ -21,7 +21,7 @@ BUILDERS = {
 
 
 def application(image_size: int, network: str, pooling: str = "mean") -> keras.Model:
-    """A network of keras.applications without its classifier, with random weights.
+    """Return a network of keras.applications without its classifier, with random weights.
 
     Two kinds of layers are replaced by faster ones with the same outputs: batch normalisation by
     the fused kernel, grouped convolutions with one channel per group (ConvNeXt) by depthwise ones.

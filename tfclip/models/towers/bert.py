@@ -27,7 +27,7 @@ def bert(
     pooler: bool = True,
     pooling: str = "cls",
 ) -> keras.Model:
-    """A BERT encoder (Devlin et al. 2019, arXiv 1810.04805) and its pooled sentence.
+    """Return a BERT encoder (Devlin et al. 2019, arXiv 1810.04805) and its pooled sentence.
 
     DistilBERT (Sanh et al. 2019, arXiv 1910.01108) has no segments and no pooler.
     Layers are named as in keras_hub's backbones; the blocks are `transformer_layer_<n>`.

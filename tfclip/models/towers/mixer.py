@@ -165,7 +165,7 @@ def teensy_mixer(
     channel_share: float = 0.5,
     pooling: str = "mean",
 ) -> keras.Model:
-    """The Mixer of recipes `teensy-4m` and `teensy-5m`: wide over tokens, narrow over channels.
+    """Return the Mixer of recipes `teensy-4m` and `teensy-5m`: wide tokens, narrow channels.
 
     Args:
         image_size, patch_size, blocks, width, pooling: as for `mixer`.

@@ -19,7 +19,7 @@ def resnet(
     bottleneck: bool,
     pooling: str = "mean",
 ) -> keras.Model:
-    """A ResNet without its classifier (arXiv:1512.03385).
+    """Return a ResNet without its classifier (arXiv:1512.03385).
 
     Strides are in the 3x3 convolutions ("v1.5", Goyal et al. 2017, arXiv:1706.02677, section 5.1),
     convolutions have no bias, and padding is symmetric; the ResNet-50 of keras.applications differs
@@ -65,7 +65,7 @@ def _block(x, width: int, stride: int, bottleneck: bool, name: str):
 
 
 def _convolution(x, filters: int, side: int, name: str, stride: int = 1):
-    """A padded convolution and its normalisation; "same" would be asymmetric at stride 2."""
+    """Return a padded convolution and its normalisation; "same" would be asymmetric at stride 2."""
     if stride > 1 and side > 1:
         x = keras.layers.ZeroPadding2D(side // 2, name=f"{name}_pad")(x)
     padding = "valid" if stride > 1 else "same"

@@ -81,7 +81,7 @@ def text_mixer(
     mask_padding: bool = True,
     pooling: str = "end",
 ) -> keras.Model:
-    """A Mixer (Tolstikhin et al. 2021, arXiv 2105.01601) over the tokens of a text, for CLIP.
+    """Return a Mixer (Tolstikhin et al. 2021, arXiv 2105.01601) over text tokens, for CLIP.
 
     Token table, blocks with QuickGELU, norm, the end-of-text token. There are no positions, since
     the weights of a Mixer depend on the position. It is not causal: a token sees later ones.

@@ -94,7 +94,7 @@ def pool_text(
 
 
 def text_inputs() -> dict[str, keras.KerasTensor]:
-    """The inputs of every text tower: `token_ids` (B, L) int32 and `text_mask` (B, L) bool."""
+    """Return the inputs of text towers: `token_ids` (B, L) int32, `text_mask` (B, L) bool."""
     return {
         "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
         "text_mask": keras.Input((None,), dtype="bool", name="text_mask"),
@@ -167,7 +167,7 @@ def clip_text(
     mlp_width: int | None = None,
     epsilon: float = 1e-5,
 ) -> keras.Model:
-    """The text tower of CLIP (Radford et al. 2021, section 2.4), without its projection.
+    """Return the text tower of CLIP (Radford et al. 2021, section 2.4), without its projection.
 
     A causal pre-norm transformer with QuickGELU, pooled at the end-of-text token after the last
     norm. Later tokens cannot change earlier ones, so padding needs no mask except in pooling.
@@ -239,7 +239,7 @@ def siglip_text(
     pad_id: int = 1,
     pooling: str = "last",
 ) -> keras.Model:
-    """The text tower of SigLIP (Zhai et al. 2023, arXiv:2303.15343), without its projection.
+    """Return the text tower of SigLIP (Zhai et al. 2023, arXiv:2303.15343), without its projection.
 
     A pre-norm transformer that attends to all positions, including the padding, as in its training:
     texts are padded to the context length, and the last position is the output.

@@ -208,7 +208,7 @@ def vision_transformer(
     deviation: Sequence[float] | None = None,
     class_token: bool = True,
 ) -> keras.Model:
-    """A vision transformer up to its last norm, without classifier or projection.
+    """Return a vision transformer up to its last norm, without classifier or projection.
 
     Dosovitskiy et al. 2020, and with `clip` the image tower of Radford et al. 2021: patches without
     bias, a norm before the blocks too, QuickGELU, CLIP's own mean and deviation of pixels.

@@ -109,7 +109,7 @@ def hugging_face_vision_transformer(state: State, tower: keras.Model) -> LayerWe
 
 
 def hugging_face_clip(state: State, tower: keras.Model) -> LayerWeights:
-    """The image tower of `CLIPModel` of transformers, without its projection."""
+    """Return the image tower of `CLIPModel` of transformers, without its projection."""
     read = Reader(state)
     weights = {
         "patches": read.convolution("vision_model.embeddings.patch_embedding"),

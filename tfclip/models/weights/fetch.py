@@ -17,9 +17,10 @@ PYTORCH = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 
 
 def names_hub(source: str) -> bool:
-    """Whether `source` is on the hub: `hf://OWNER/NAME`, or OWNER/NAME without a folder OWNER.
+    """Return whether `source` names a hub repository: hf://OWNER/NAME, or OWNER/NAME.
 
-    `runs/NAME` never is: runs are there, and a misspelt one must not be downloaded.
+    An existing folder OWNER is a local path, and so is `runs/NAME`: a misspelt run must not be
+    downloaded.
     """
     if source.startswith(HUB):
         return True

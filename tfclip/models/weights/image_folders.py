@@ -257,7 +257,7 @@ class _State(Mapping[str, np.ndarray]):
 
 
 def _state(folder: Path, model_type: str) -> _State:
-    """The tensors of a folder, without the name prefix of models with a classifier."""
+    """Return the tensors of a folder, without the name prefix of models with a classifier."""
     tensors = open_tensors(weights_in(folder, WEIGHTS))
     return _State({key.removeprefix(f"{model_type}."): tensors[key] for key in tensors})
 

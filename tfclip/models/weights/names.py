@@ -1,4 +1,4 @@
-"""How a source of pretrained weights is named: a preset, a path, or none."""
+"""Names of sources of pretrained weights: a preset, a path, or none."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ NONE = "none"
 
 
 def looks_like_path(weights: str) -> bool:
-    """Whether `weights` can only be a path, not the name of a preset."""
+    """Return whether `weights` can only be a path, not the name of a preset."""
     return weights.startswith((".", "/", "~")) or "/" in weights and "://" not in weights

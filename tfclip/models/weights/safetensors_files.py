@@ -49,7 +49,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             ) from None
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The tensor `name`."""
+        """Return the tensor `name`."""
         kind, shape, begin, _ = self._tensors[name]
         if 0 in shape:
             return np.zeros(shape, _TYPES[kind])
@@ -113,7 +113,7 @@ class ShardedTensors(Mapping[str, np.ndarray]):
                 raise ValueError(f"{index.parent / name} lacks {tensor}, which {index.name} names.")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The tensor `name`."""
+        """Return the tensor `name`."""
         return self._where[name][name]
 
     def __iter__(self) -> Iterator[str]:

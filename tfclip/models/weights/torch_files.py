@@ -78,7 +78,7 @@ class TorchFile(Mapping[str, np.ndarray]):
         self._last: tuple[str, np.ndarray] | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The tensor `name`, read-only."""
+        """Return the tensor `name`, read-only."""
         plan = self._plans[name]
         return plan.view(self._numbers(plan.storage))
 
@@ -89,7 +89,7 @@ class TorchFile(Mapping[str, np.ndarray]):
         return len(self._plans)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, without reading it."""
+        """Return the shape of a tensor, without reading it."""
         return self._plans[name].shape
 
     def _numbers(self, storage: Storage) -> np.ndarray:
@@ -221,7 +221,7 @@ def _legacy_places(file: BinaryIO, position: int, size: int, keys, item_bytes) -
 
 
 def _walk(content: object) -> Iterator[TensorPlan]:
-    """All tensors in nested containers, each container once."""
+    """Return all tensors in nested containers, each container once."""
     seen, stack = set(), [content]
     while stack:
         item = stack.pop()
@@ -238,7 +238,7 @@ def _storages(content: object) -> Iterator[Storage]:
 
 
 def _state_dict(content: object) -> tuple[dict[str, TensorPlan], tuple[str, ...]]:
-    """The tensors by name, without a wrapper's prefix, and the names of other values."""
+    """Return the tensors by name, without a wrapper's prefix, and the names of other values."""
     if isinstance(content, ScriptModule):
         return dict(_script_tensors(content, "", 0)), ()
     if not isinstance(content, dict):

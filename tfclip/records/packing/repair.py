@@ -75,7 +75,7 @@ def repair(directory: Path, source: Source, workers: int) -> list[str]:
                         lambda one: again.update({one.shard.file: one.shard}),
                     )
         except tf.errors.OpError as error:
-            raise OSError(f"cannot write beside {directory}: {error.message}") from None
+            raise OSError(f"cannot write next to {directory}: {error.message}") from None
         other = [shard.file for shard in bad if again.get(shard.file) != shard]
         if other:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The target of packing: a set is built beside it, and renamed when it is complete."""
+"""The target of packing: a set is built in a temporary folder, and renamed when complete."""
 
 import contextlib
 import os
@@ -97,7 +97,8 @@ def built_beside(out: Path, overwrite: bool) -> Iterator[tuple[Path, Journal]]:
             _remove_unfinished(building, journal)
             if journal.records:
                 error.add_note(
-                    f"{len(journal)} finished shards stay in {building}: the same command goes on"
+                    f"{len(journal)} finished shards are kept in {building}; run the same command "
+                    "again to resume"
                 )
             else:
                 shutil.rmtree(building, ignore_errors=True)

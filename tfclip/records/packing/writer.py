@@ -53,7 +53,7 @@ def pack(
             and the mapping it returns is added to `packing` in the manifest.
         source_options: the options of the source that differ from their defaults, for the manifest:
             a repair opens the source with them.
-        shard_packer: packs the shards in the place of local worker processes, see
+        shard_packer: packs the shards instead of local worker processes, see
             `records.packing.beam`.
 
     Raises:

@@ -36,7 +36,7 @@ class _Rest:
         return call.check(answer, self._target.url)
 
     def _content(self, status: int, reason: str, text: str, parse) -> dict:
-        """The JSON object of an answer."""
+        """Return the JSON object of an answer."""
         try:
             answer = parse()
         except ValueError:
@@ -58,7 +58,7 @@ class _Rest:
 
 
 def _is_lasting(lost: ConnectionError) -> bool:
-    """Whether another attempt would fail in the same way."""
+    """Return whether another attempt would fail in the same way."""
     return any(sign in str(lost) for sign in ("gRPC port", "CERTIFICATE_VERIFY_FAILED"))
 
 

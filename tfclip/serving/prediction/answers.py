@@ -33,7 +33,7 @@ class Scale:
     is_calibrated: bool = False
 
     def described(self, labels: int) -> str:
-        """One sentence on what the columns mean."""
+        """Return one sentence on what the columns mean."""
         parts = ["cosine: similarity of picture and label"]
         if self.thresholds is not None:
             parts.append("yes: cosine at or above the threshold of the label")
@@ -48,7 +48,7 @@ class Scale:
 
 
 def rows_of(outputs: Mapping[str, np.ndarray], scale: Scale) -> list[dict]:
-    """The labels of one picture: decided ones first, then by probability or by cosine.
+    """Return the labels of one picture: decided ones first, then by probability or by cosine.
 
     Args:
         outputs: of the classifier, the row of the picture.
@@ -76,7 +76,7 @@ def rows_of(outputs: Mapping[str, np.ndarray], scale: Scale) -> list[dict]:
 
 
 def table(picture: str, rows: Sequence[Mapping]) -> str:
-    """The labels of a picture under its name."""
+    """Return the labels of a picture under its name."""
     width = max(5, *(len(row["label"]) for row in rows))
     columns = [name for name in COLUMNS[2:-1] if name in rows[0]]
     is_decided = "predicted" in rows[0]
@@ -90,7 +90,7 @@ def table(picture: str, rows: Sequence[Mapping]) -> str:
 
 
 def line(picture: str, rows: Sequence[Mapping], most: int = 5) -> str:
-    """A picture in one line: what was decided, or the best label where nothing is."""
+    """Return a picture in one line: what was decided, or the best label where nothing is."""
     if "predicted" in rows[0]:
         shown = [row for row in rows if row["predicted"]][:most]
         named = ", ".join(f"{row['label']} {_number(row)}" for row in shown)

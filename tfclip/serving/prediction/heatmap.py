@@ -25,7 +25,7 @@ LONGEST = 640
 
 
 def window_boxes() -> np.ndarray:
-    """The windows: (T,4) float32 y0,x0,y1,x1 in shares of the sides."""
+    """Return the windows: (T,4) float32 y0,x0,y1,x1 in shares of the sides."""
     boxes = []
     for side, across in WINDOWS:
         starts = np.round(np.linspace(0, 1 - side, across), 6)
@@ -58,13 +58,13 @@ def score_maps(cosines: np.ndarray) -> np.ndarray:
 
 
 def highest_place(one_map: np.ndarray) -> tuple[float, float]:
-    """The middle of the place with the highest score, x and y in shares of the sides."""
+    """Return the middle of the place with the highest score, x and y in shares of the sides."""
     y, x = np.unravel_index(int(np.argmax(one_map)), one_map.shape)
     return (x + 0.5) / GRID, (y + 0.5) / GRID
 
 
 def shares(one_map: np.ndarray) -> np.ndarray:
-    """A map with its lowest place at 0 and its highest at 1."""
+    """Return a map with its lowest place at 0 and its highest at 1."""
     low, high = float(one_map.min()), float(one_map.max())
     return (one_map - low) / max(high - low, 1e-12)
 

@@ -104,7 +104,7 @@ def listed_pictures(path: Path) -> list[str]:
 
 
 def is_url(word: str) -> bool:
-    """Whether a word is a URL and not a file."""
+    """Return whether a word is a URL and not a file."""
     scheme, colon, _ = word.partition(":")
     return bool(colon) and scheme.lower() in _URL_SCHEMES and not Path(word).exists()
 

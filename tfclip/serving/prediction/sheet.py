@@ -65,7 +65,7 @@ class Sheet:
 
 
 def _small(content: bytes) -> bytes:
-    """The picture as it is drawn, so that no large one waits in memory."""
+    """Return the picture as it is drawn, so that no large one waits in memory."""
     with Image.open(BytesIO(content)) as opened:
         opened.draft("RGB", (2 * CELL, 2 * CELL))
         picture = ImageOps.exif_transpose(opened)

@@ -134,7 +134,7 @@ class BatchQueue:
                     self._changed.notify_all()
 
     def _take(self) -> list[Task]:
-        """The first task and those that may be merged with it; the caller holds the lock."""
+        """Return the first task and those that may be merged with it; the caller holds the lock."""
         first = self._waiting.popleft()
         if not first.done.set_running_or_notify_cancel():
             return []

@@ -230,7 +230,7 @@ def make_grpc_server(
 
 
 def _handlers(services: _Services) -> list[grpc.GenericRpcHandler]:
-    """The methods by their full names.
+    """Return the methods by their full names.
 
     They are not registered by tensorflow-serving-api, whose handlers answer malformed messages with
     UNKNOWN.

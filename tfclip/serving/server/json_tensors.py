@@ -154,7 +154,7 @@ def _is_named(value) -> bool:
 
 
 def _tensor(value) -> np.ndarray:
-    """An object array of bytes from a string, a base64 object, or nested lists of them."""
+    """Return an object array of bytes from a string, a base64 object, or nested lists of them."""
     shape, first = [], value
     while isinstance(first, list):
         shape.append(len(first))
@@ -233,7 +233,7 @@ def _shown(value) -> str:
 
 
 def _cut(value, depth: int = 0):
-    """The beginning of a value, so that a message about a large one is cheap."""
+    """Return the beginning of a value, so that a message about a large one is cheap."""
     if isinstance(value, str):
         return value[:_MOST_SHOWN]
     if depth > 8:
@@ -284,7 +284,7 @@ def _named_row(keys: list[str], values: tuple) -> str:
 
 
 def _texts(name: str, values: np.ndarray) -> np.ndarray:
-    """An array of the same shape that holds the JSON of each value."""
+    """Return an array of the same shape that holds the JSON of each value."""
     if values.dtype.kind == "f":
         texts = values.astype(str)
         if not np.isfinite(values).all():

@@ -110,7 +110,7 @@ class Access:
             raise ValueError("received a --token of other characters; allowed: printable ASCII")
 
     def secret(self) -> str | None:
-        """The token itself, read from its file where @FILE was given.
+        """Return the token itself, read from its file where @FILE was given.
 
         Raises:
             FileNotFoundError: the file is not there.
@@ -123,14 +123,14 @@ class Access:
         return path.read_text(encoding="utf-8", errors="replace").strip()
 
     def is_loopback(self) -> bool:
-        """Whether only programs on this machine can connect."""
+        """Return whether only programs on this machine can connect."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
 
     def host_names(self) -> frozenset[str] | None:
-        """The names that a request's Host header may have; None: any.
+        """Return the names that a request's Host header may have; None: any.
 
         On a loopback address a foreign name means that a web site has pointed its own name here
         (DNS rebinding).

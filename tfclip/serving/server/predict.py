@@ -179,7 +179,7 @@ class PredictService:
         return tasks
 
     def _within_limit(self, contents: np.ndarray) -> tuple[list[bytes], list[int]]:
-        """The pictures, too large ones made empty (and so invalid), and their pixels."""
+        """Return the pictures, too large ones made empty (and so invalid), and their pixels."""
         kept, pixels = [], []
         for content in contents:
             count = declared_pixels(content)
@@ -222,7 +222,7 @@ def _check_filter(requested: Collection[str], outputs: Collection[str]) -> None:
 
 
 def _cuts(pixels: list[int], budget: int) -> list[int]:
-    """The ends of parts with at most `MOST_ROWS` pictures and `budget` pixels."""
+    """Return the ends of parts with at most `MOST_ROWS` pictures and `budget` pixels."""
     ends, rows, total = [], 0, 0
     for place, count in enumerate(pixels):
         if rows == MOST_ROWS or (rows and total + count > budget):

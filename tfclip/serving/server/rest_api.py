@@ -69,7 +69,7 @@ class RestApi:
     def _answer(
         self, http_method: str, path: str, body: bytes, deadline: float
     ) -> tuple[str, str, bytes]:
-        """The method, the signature and the body of the answer; runs in a thread."""
+        """Return the method, the signature and the body of the answer; runs in a thread."""
         if http_method == "POST" and (found := _POST.fullmatch(path)):
             model, number, label, verb = found.groups()
             with self._service.admission.one():
@@ -174,7 +174,7 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
 
 
 def _as_dict(message: Message) -> dict:
-    """A message with its fields by their names in the .proto file, also those that are 0."""
+    """Return a message with its fields by their names in the .proto file, also those that are 0."""
     return MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

@@ -121,7 +121,7 @@ class ModelVersions:
             return dict(sorted(self._states.items()))
 
     def current(self) -> LoadedVersion:
-        """The version that answers requests without a version number; call after `start`."""
+        """Return the version that answers requests without a version number; call after `start`."""
         with self._lock:
             if self._current is None:
                 raise RuntimeError("no version is loaded: call start() first")
@@ -161,7 +161,7 @@ class ModelVersions:
                 self._load(highest, found[highest])
 
     def _changed(self, number: int, path: Path) -> bool:
-        """Whether a version that could not be loaded has been written again since."""
+        """Return whether a version that could not be loaded has been written again since."""
         return self._failed.get(number) != _written(path)
 
     def _load(self, number: int, path: Path) -> None:
@@ -238,7 +238,7 @@ def _warm_up(path: Path, signatures: Mapping[str, Callable]) -> None:
 
 
 def _points(path: Path) -> dict | None:
-    """The operating points beside the model card, or None."""
+    """Return the operating points beside the model card, or None."""
     try:
         return json.loads((path / OPERATING_POINTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

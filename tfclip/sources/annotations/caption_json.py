@@ -1,4 +1,4 @@
-"""Captions from the JSON object that stands beside a picture, as img2dataset writes it."""
+"""Captions from the JSON file of a picture, as written by img2dataset."""
 
 import json
 

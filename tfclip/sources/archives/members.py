@@ -44,7 +44,7 @@ def is_archive(path: Path) -> bool:
 
 
 def archive_members(path: Path) -> Iterator[Member]:
-    """Yield the files of an archive in order; where it is damaged, at last a member with the
+    """Yield the files of an archive in order; if it is damaged, finally a member with the
     problem.
 
     A member has a `problem` when its path leads out of the archive, or when it is a link, encrypted

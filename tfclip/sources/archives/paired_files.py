@@ -85,7 +85,7 @@ def _captions(data: Path, stem: str, texts: tuple[str, ...], fields: tuple[str, 
         content = _read(find_below(data, f"{stem}.txt"))
         return [content.decode("utf-8-sig", errors="surrogateescape").rstrip("\n")]
     if ".json" not in texts:
-        raise ValueError("no text: neither NAME.txt nor NAME.json is beside it")
+        raise ValueError("no text: there is neither NAME.txt nor NAME.json")
     return json_captions(_read(find_below(data, f"{stem}.json")), fields)
 
 

@@ -72,7 +72,7 @@ class _Reader:
         return [self(f"{name}.weight").T, self(f"{name}.bias")]
 
     def scalar(self, name: str) -> float:
-        """The one number of a () or (1,) tensor."""
+        """Return the one number of a () or (1,) tensor."""
         return float(self(name).reshape(()))
 
     def assign(self, layer: keras.layers.Layer, arrays: list[np.ndarray], what: str) -> None:
@@ -238,7 +238,7 @@ def _merges(folder: Path, vocabulary: Path | None, is_folder: bool) -> list[str]
 
 
 def _card(source: ClipSource) -> dict:
-    """The origin of the model: kept with it, and written into exports."""
+    """Return the origin of the model: kept with it, and written into exports."""
     card = {
         "source": str(source.path),
         "source_kind": source.kind,
@@ -257,7 +257,7 @@ def _sha256(path: Path) -> str:
 
 
 def _licence(folder: Path) -> str | None:
-    """The `license` field of the front matter of a model card."""
+    """Return the `license` field of the front matter of a model card."""
     path = folder / "README.md"
     if not path.is_file():
         return None

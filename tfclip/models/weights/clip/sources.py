@@ -188,7 +188,7 @@ _STEMS = {
 
 
 def _open_clip_names(tensors: Mapping[str, np.ndarray]) -> _Renamed:
-    """The tensors of open_clip (and OpenAI, with the same names) by transformers' names."""
+    """Return the tensors of open_clip (and OpenAI, with the same names) by transformers' names."""
     table: dict[str, Callable[[], np.ndarray]] = {}
     for name in tensors:
         # CustomTextCLIP has a separate text tower.

@@ -26,7 +26,7 @@ _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg"
 
 
 def page_files() -> dict[str, bytes]:
-    """The files of the page by name, as they stand in the package."""
+    """Return the files of the page by name, as they stand in the package."""
     folder = resources.files("tfclip.serving.server") / "page"
     return {
         file.name: file.read_bytes()

@@ -77,7 +77,7 @@ class PageSearch:
             self._checked.add(version)
 
     def hits(self, embedding: np.ndarray, top: int) -> list[dict]:
-        """The pictures nearest to an embedding (D,): row, cosine, key, captions, labels."""
+        """Return the pictures nearest to an embedding (D,): row, cosine, key, captions, labels."""
         rows, cosines = nearest_rows(self._index.rows["embedding"], embedding, top)
         hits = []
         for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
@@ -91,7 +91,7 @@ class PageSearch:
         return hits
 
     def picture(self, row: int) -> bytes:
-        """The JPEG of a row.
+        """Return the JPEG of a row.
 
         Raises:
             Refused: NOT_FOUND, there is no such row.
@@ -107,7 +107,7 @@ class PageSearch:
 
 
 def read_top(content: dict) -> int:
-    """How many hits a request asks for.
+    """Return how many hits a request asks for.
 
     Raises:
         Refused: INVALID_ARGUMENT.
