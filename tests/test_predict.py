@@ -156,7 +156,7 @@ def test_folders_globs_and_lists_are_answered_and_broken_files_rejected(
     assert "decodes" in reasons["cut.jpg"] and "empty" in reasons["empty.png"]
     assert "No such file" in reasons["nowhere.jpg"] and "is a URL" in reasons["a.jpg"]
     assert "is a folder" in reasons[folder.name]
-    assert ".txt 1" in err and "more than once" in err
+    assert ".txt 1" in err and "repeated files" in err
     lines = [json.loads(line) for line in jsonl.read_text().splitlines()]
     assert len(lines) == 12 and sum("reason" in line for line in lines) == 5
     with csv_file.open(newline="") as file:

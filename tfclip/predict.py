@@ -1,4 +1,4 @@
-"""python -m tfclip.predict MODEL PICTURES --labels ...: what is in these pictures?"""
+"""python -m tfclip.predict MODEL PICTURES --labels ...: score pictures against labels."""
 
 import math
 import sys
@@ -21,41 +21,40 @@ from tfclip.serving.prediction.picture_files import PictureFiles, find_pictures
 
 @dataclass(frozen=True)
 class PredictFlags:
-    """Score pictures against texts, or against the classes whose thresholds were fitted."""
+    """Score pictures against texts, or against the classes with fitted thresholds."""
 
     model: Positional[Path]
     """A run directory, a model folder, or an exported model."""
     pictures: Positional[tuple[str, ...]] = ()
-    """JPEG, PNG, GIF, BMP or WebP files; folders, for every picture below them; and globs."""
+    """JPEG, PNG, GIF, BMP or WebP files, folders with all pictures below them, and globs."""
     list_file: Annotated[Path | None, tyro.conf.arg(name="list")] = None
-    """A text file with one picture file a line."""
+    """A text file with one picture file per line."""
     labels: tuple[str, ...] = (FITTED,)
-    """Texts, which are used as typed: "a dog" "a cat"; or a text file with a class a line, or voc
-    (the 20 classes), which become "a photo of a {}."; or fitted: the classes that were fitted or
-    exported, with their decisions."""
+    """Texts, used as typed, such as "a dog" "a cat"; or class names, a text file with one per line
+    or voc (the 20 classes), with the prompt "a photo of a {}."; or fitted: the fitted or exported
+    classes with their thresholds."""
     templates: str | None = None
-    """Other prompts for --labels, by name: single, voc, openai, short ({}), region; or a text file
-    with one prompt a line, {} for the label."""
+    """Other prompts for --labels: single, voc, openai, short ({}), region; or a text file with one
+    prompt per line and {} for the label."""
     threshold: float | None = None
-    """A label is predicted at this cosine or above: of texts, or in place of fitted ones."""
+    """Cosine at or above which a label is predicted, for texts or instead of fitted thresholds."""
     objective: str | None = None
-    """Of a run's fitted classes: thresholds for f1, accuracy, youden, sensitivity:0.9 (specificity
-    and precision alike), fitted anew on the calibration scores that the run keeps."""
+    """For fitted classes of a run: fit thresholds again for f1, accuracy, youden or sensitivity:0.9
+    (or specificity, precision), on the calibration scores stored in the run."""
     tiles: str | None = None
-    """With texts on a run: the views of a picture, 1, 1+4, 1+9 or 1+4+9; 1 when not given.
-    Fitted thresholds and exports bring theirs."""
+    """For texts and a run: the views of a picture, 1 (default), 1+4, 1+9 or 1+4+9. Fitted
+    thresholds and exports have their own."""
     fusion: str | None = None
-    """With texts on a run: how the scores of the views become one: max or logsumexp; max when not
-    given."""
+    """For texts and a run: the fusion of the scores of the views, max (default) or logsumexp."""
     csv: Path | None = None
-    """Write a line for each picture and label to this file; it is replaced."""
+    """Write one line per picture and label to this CSV file; an existing file is replaced."""
     jsonl: Path | None = None
-    """Write a line of JSON for each picture to this file; it is replaced."""
+    """Write one line of JSON per picture to this file; an existing file is replaced."""
     sheet: Path | None = None
-    """Draw the pictures with their labels into this file, NAME.png; it is replaced."""
+    """Draw the pictures with their labels to this file, NAME.png; an existing file is replaced."""
     heatmap: Path | None = None
-    """Of a run: draw where in each picture its predicted labels (three at most, or else the first
-    label) score, into this folder. Each picture takes as long as 74 others."""
+    """For a run: draw heatmaps of the predicted labels (at most three, or the best label if none)
+    of each picture to this folder. Each picture takes 74 times as long."""
 
     def __post_init__(self):
         if not self.model.exists():
@@ -70,12 +69,12 @@ class PredictFlags:
             if getattr(self, flag) is not None and not needs_run:
                 raise ValueError(
                     f"received --{flag} {getattr(self, flag)}, which needs --labels and a run: "
-                    f"fitted thresholds and exports bring the {flag} they were made with"
+                    f"fitted thresholds and exports have their own {flag}"
                 )
         if self.templates is not None and not labels:
             raise ValueError(
                 f"received --templates {self.templates}, which needs --labels: fitted classes "
-                "bring the prompts they were fitted with"
+                "have their own prompts"
             )
         tile_groups(self.tiles or "1")
         check_fusion(self.fusion or "max")
@@ -83,7 +82,7 @@ class PredictFlags:
         self._check_decision(bool(labels))
         if self.heatmap is not None and not holds_model(self.model):
             raise ValueError(
-                f"received --heatmap {self.heatmap}, which needs a run: an export does not embed "
+                f"received --heatmap {self.heatmap}, which needs a run: an export cannot embed "
                 "parts of pictures"
             )
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -96,7 +95,7 @@ class PredictFlags:
             return
         parse_objective(self.objective)
         if self.threshold is not None:
-            raise ValueError("received --threshold and --objective, which both decide; give one")
+            raise ValueError("received --threshold and --objective; give only one of them")
         if has_texts or not holds_model(self.model):
             raise ValueError(
                 f"received --objective {self.objective}, which needs a run with fitted thresholds "
@@ -105,18 +104,18 @@ class PredictFlags:
             )
 
     def files(self) -> PictureFiles:
-        """Return the picture files that are meant."""
+        """Return the picture files of the flags."""
         return find_pictures(self.pictures, self.list_file)
 
     def texts(self) -> Labels | None:
-        """Return the labels to score; None for those that were fitted or exported."""
+        """Return the labels to score; None for the fitted or exported ones."""
         if self.labels == (FITTED,):
             return None
         return read_label_words(self.labels, self.templates)
 
 
 def predict(flags: PredictFlags) -> dict:
-    """Print what is in each picture, and return the same figures."""
+    """Print and return the scores and decisions for each picture."""
     from tfclip.serving.open_classifier import Question, open_classifier
     from tfclip.serving.prediction.predict import Outputs, predict_files
 

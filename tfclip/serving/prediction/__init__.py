@@ -1,1 +1,1 @@
-"""Many picture files through a classifier: which files, in batches, answers, sheets."""
+"""Classifies many picture files: finds them, runs them in batches, writes answers and sheets."""

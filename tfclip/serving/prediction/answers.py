@@ -1,4 +1,4 @@
-"""What a classifier says of one picture: rows for people, tables, CSV and JSON lines."""
+"""The answers of a classifier for one picture, as rows, tables, CSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ REASON = "reason"
 
 @dataclass(frozen=True)
 class Scale:
-    """What the numbers of a classifier are.
+    """The meaning of the outputs of a classifier.
 
     Attributes:
-        thresholds: the least cosine that predicts each label, or None: nothing is decided.
-        is_calibrated: whether `probabilities` are calibrated ones, of each label by itself; else
-            they are a softmax among the labels.
+        thresholds: the lowest cosine at which each label is predicted; None for no decisions.
+        is_calibrated: whether `probabilities` are calibrated separately for each label; otherwise
+            they are a softmax over the labels.
     """
 
     thresholds: tuple[float, ...] | None = None
     is_calibrated: bool = False
 
     def described(self, labels: int) -> str:
-        """Return one sentence on what the columns mean."""
+        """Return a sentence about the meaning of the columns."""
         parts = ["cosine: similarity of picture and label"]
         if self.thresholds is not None:
             parts.append("yes: cosine at or above the threshold of the label")
         if self.is_calibrated:
-            parts.append("probability: calibrated for each label by itself")
+            parts.append("probability: calibrated separately for each label")
         elif labels > 1:
             parts.append(
-                f"softmax: share among these {labels} labels, 1 in all; no probability that a "
-                "label is in the picture"
+                f"softmax: relative score among these {labels} labels, with sum 1; not the "
+                "probability that a label is in the picture"
             )
         return "; ".join(parts)
 
 
 def rows_of(outputs: Mapping[str, np.ndarray], scale: Scale) -> list[dict]:
-    """Return the labels of one picture: decided ones first, then by probability or by cosine.
+    """Return the labels of one picture: predicted ones first, then by probability or cosine.
 
     Args:
-        outputs: of the classifier, the row of the picture.
-        scale: what they are.
+        outputs: the outputs of the classifier for the picture.
+        scale: their meaning.
 
     Returns:
-        For each label `label`, `cosine`; where labels have thresholds `threshold` and `predicted`;
-        `probability` where it is calibrated, or `softmax` among two labels or more.
+        For each label `label` and `cosine`; with thresholds also `threshold` and `predicted`; with
+        calibration `probability`, or else `softmax` if there are several labels.
     """
     labels = [label.decode() for label in outputs[LABELS]]
     rows = []
@@ -76,7 +76,7 @@ def rows_of(outputs: Mapping[str, np.ndarray], scale: Scale) -> list[dict]:
 
 
 def table(picture: str, rows: Sequence[Mapping]) -> str:
-    """Return the labels of a picture under its name."""
+    """Return a table of the labels of a picture, with its name as the heading."""
     width = max(5, *(len(row["label"]) for row in rows))
     columns = [name for name in COLUMNS[2:-1] if name in rows[0]]
     is_decided = "predicted" in rows[0]
@@ -90,7 +90,7 @@ def table(picture: str, rows: Sequence[Mapping]) -> str:
 
 
 def line(picture: str, rows: Sequence[Mapping], most: int = 5) -> str:
-    """Return a picture in one line: what was decided, or the best label where nothing is."""
+    """Return a line with the predicted labels of a picture, or the best one without thresholds."""
     if "predicted" in rows[0]:
         shown = [row for row in rows if row["predicted"]][:most]
         named = ", ".join(f"{row['label']} {_number(row)}" for row in shown)
@@ -103,11 +103,11 @@ def _number(row: Mapping) -> str:
 
 
 class AnswerFiles:
-    """Writes answers while they come, to files that are complete or not there.
+    """Writes answers one by one to files that appear when they are complete.
 
     Args:
-        csv_file: a line for each picture and label, and one with a reason for each reject.
-        jsonl_file: a line for each picture.
+        csv_file: one line per picture and label, or with the reason of a reject.
+        jsonl_file: one line per picture.
     """
 
     def __init__(self, csv_file: Path | None, jsonl_file: Path | None):
@@ -120,8 +120,9 @@ class AnswerFiles:
             if path is None:
                 opened.append(None)
                 continue
-            beside = self._open.enter_context(files.new_file(path))
-            opened.append(self._open.enter_context(beside.open("w", encoding="utf-8", newline="")))
+            temporary = self._open.enter_context(files.new_file(path))
+            file = temporary.open("w", encoding="utf-8", newline="")
+            opened.append(self._open.enter_context(file))
         csv_file, self._jsonl = opened
         self._csv = None
         if csv_file is not None:
@@ -133,8 +134,8 @@ class AnswerFiles:
         return self._open.__exit__(*error)
 
     def write(self, picture: str, rows: Sequence[Mapping] | None, reason: str | None) -> None:
-        """Write what came of one picture."""
-        # A file name need not be UTF-8; what is written must be.
+        """Write the answer for one picture."""
+        # File names may be invalid UTF-8, the output must not.
         picture = picture.encode("utf-8", "replace").decode()
         if self._csv is not None:
             for row in rows or [{REASON: reason}]:

@@ -1,4 +1,4 @@
-"""Picture files through a classifier in batches: one is decoded while another is embedded."""
+"""Runs picture files through a classifier in batches; one is decoded while another is embedded."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tfclip.serving.prediction.picture_files import DECODED, read_picture
 from tfclip.serving.signatures import VALID
 
 PICTURES_AT_ONCE = 32
-# Two calls at a time: decoding of one beside the tower of the other.
+# The number of concurrent calls: one decodes while the other runs the tower.
 _CALLS = 2
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of one file.
+    """The answer for one file.
 
     Attributes:
         path: the file.
-        outputs: of the classifier, by name, the row of this picture; None for a reject.
-        reason: why there is none.
+        outputs: the outputs of the classifier for this picture, by name; None for a reject.
+        reason: the reason of a reject, or None.
         content: the bytes of the file.
     """
 
@@ -40,12 +40,12 @@ def answer_files(
     paths: Sequence[str],
     at_once: int = PICTURES_AT_ONCE,
 ) -> Iterator[Answered]:
-    """Answer every file, in their order; memory does not grow with how many there are.
+    """Yield the answers for all files in order; memory does not grow with their number.
 
     Args:
-        classify: from N encoded pictures to arrays with N rows each, `valid` among them.
+        classify: a function from N encoded pictures to arrays with N rows each, including `valid`.
         paths: the files.
-        at_once: N at most.
+        at_once: the largest N.
     """
 
     def answer(batch: Sequence[str]) -> list[Answered]:
@@ -56,7 +56,7 @@ def answer_files(
         answers = []
         for row, (path, (content, reason)) in enumerate(zip(batch, read, strict=True)):
             if reason is None and not outputs[VALID][place[row]]:
-                reason = f"is no picture that decodes; allowed: {DECODED}"
+                reason = f"cannot be decoded; allowed: {DECODED}"
             mine = None
             if reason is None:
                 mine = {name: values[place[row]] for name, values in outputs.items()}

@@ -1,4 +1,4 @@
-"""Draws heatmaps of a run's answers into a folder, picture after picture."""
+"""Draws heatmaps of the answers of a run to a folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _NAME_LETTERS = 60
 
 
 class Heatmaps:
-    """Draws where the labels of pictures score.
+    """Draws heatmaps of the labels of pictures.
 
     Attributes:
-        count: how many were drawn.
+        count: the number of heatmaps drawn.
     """
 
     def __init__(self, served: ServedModel, labels: Sequence[str], folder: Path):
@@ -28,7 +28,7 @@ class Heatmaps:
         self._pictures = self.count = 0
 
     def draw(self, picture: str, content: bytes, rows: Sequence[Mapping]) -> None:
-        """Draw the predicted labels of a picture, three at most, or its first label."""
+        """Draw heatmaps of at most three predicted labels of a picture, or of its first label."""
         self._pictures += 1
         maps = score_maps(self._score(tf.constant([content]))[0].numpy())
         chosen = [row for row in rows if row.get("predicted")][:_LABELS] or rows[:1]

@@ -1,4 +1,4 @@
-"""The work of `tfclip.predict`: answers for many files, printed, written and drawn as they come."""
+"""Runs `tfclip.predict`: answers many files, and prints, writes and draws the answers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tfclip.serving.prediction.picture_files import PictureFiles
 from tfclip.serving.prediction.sheet import Sheet
 
 TABLES = 10
-"""So many pictures get a table each; more get a line each."""
+"""The largest number of pictures with a table each; with more, each has a line."""
 REJECTS_SHOWN = 20
 MOST_RETURNED = 1000
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where answers are written beside standard output."""
+    """The files and folders to write answers to, in addition to standard output."""
 
     csv: Path | None = None
     jsonl: Path | None = None
@@ -31,18 +31,18 @@ class Outputs:
 
 
 def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Outputs) -> dict:
-    """Answer every file, and return the answers, for --json.
+    """Answer all files, and return the answers for --json.
 
     Returns:
-        `answered` and `rejected`, how many; `rejects`, each with `picture` and `reason`; and
-        `pictures`, each with `picture` and its `labels`, where they are not more than
-        `MOST_RETURNED`. Memory does not grow beyond those.
+        `answered` and `rejected`, the numbers of files; `rejects`, each with `picture` and
+        `reason`; and for at most `MOST_RETURNED` files `pictures`, each with `picture` and its
+        `labels`. More files need no more memory.
 
     Raises:
-        ValueError: no file could be answered, or one cannot be written.
+        ValueError: no file could be answered, or an output cannot be written.
     """
     paths = found.paths
-    _say_passed_over(found)
+    _say_skipped(found)
     is_few = len(paths) <= TABLES
     prints = is_few or not (outputs.csv or outputs.jsonl)
     kept: list[dict] = []
@@ -78,17 +78,17 @@ def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Output
     written = [str(path) for path in (outputs.csv, outputs.jsonl) if path]
     if sheet is not None and outputs.sheet is not None:
         drawn = sheet.write(outputs.sheet)
-        left_out = f" ({sheet.left_out:,} more are not on it)" if sheet.left_out else ""
+        left_out = f" (without {sheet.left_out:,} more)" if sheet.left_out else ""
         written.append(f"{outputs.sheet}: {drawn} pictures{left_out}")
     if heatmaps is not None:
         written.append(f"{outputs.heatmap}: {heatmaps.count} heatmaps")
     if written or not is_few:
-        say("; ".join([f"{answered:,} pictures answered", *written]))
+        say("; ".join([f"{answered:,} pictures classified", *written]))
     result = {"answered": answered, "rejected": rejected, "rejects": rejects}
     if len(paths) <= MOST_RETURNED:
         result["pictures"] = kept
     elif not outputs.jsonl:
-        say(f"more than {MOST_RETURNED:,} pictures: --jsonl FILE keeps every answer")
+        say(f"more than {MOST_RETURNED:,} pictures; use --jsonl FILE to write all answers")
     return result
 
 
@@ -98,12 +98,10 @@ def _listed(rejects: Sequence[dict], count: int) -> str:
     return f"{shown}; and {more:,} more" if more else shown
 
 
-def _say_passed_over(found: PictureFiles) -> None:
+def _say_skipped(found: PictureFiles) -> None:
     if found.duplicates:
-        say(f"{found.duplicates:,} files are named more than once, and answered once")
-    if found.passed_over:
-        kinds = ", ".join(
-            f"{ending} {count:,}" for ending, count in found.passed_over.most_common(8)
-        )
-        total = sum(found.passed_over.values())
-        say(f"{total:,} files of the folders are no pictures by their ending: {kinds}")
+        say(f"{found.duplicates:,} repeated files are classified only once")
+    if found.skipped:
+        kinds = ", ".join(f"{ending} {count:,}" for ending, count in found.skipped.most_common(8))
+        total = sum(found.skipped.values())
+        say(f"skipped {total:,} files in folders without a picture extension: {kinds}")

@@ -1,4 +1,4 @@
-"""A sheet of pictures with their labels drawn below. Pillow."""
+"""Draws a contact sheet of pictures with their labels, by Pillow."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tfclip.records.contact_sheet import CELL, draw_sheet
 from tfclip.serving.prediction.answers import line
 
 MOST_PICTURES = 96
-"""On one sheet."""
+"""The largest number of pictures on a sheet."""
 
 
 class Sheet:
-    """Collects small pictures with their labels, at most `MOST_PICTURES`, and draws them.
+    """Collects at most `MOST_PICTURES` small pictures with their labels, and draws them.
 
     Attributes:
-        left_out: pictures that came after those, or that Pillow does not read.
+        left_out: the number of further pictures, and of those that Pillow cannot read.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Sheet:
         try:
             small = _small(content)
         except (OSError, ValueError, Image.DecompressionBombError):
-            # TensorFlow's decoders take a few files that Pillow refuses.
+            # TensorFlow's decoders read a few files that Pillow refuses.
             self.left_out += 1
             return
         named = line("", rows).removeprefix(": ")
@@ -54,18 +54,18 @@ class Sheet:
 
     def write(self, path: Path) -> int:
         """Draw the sheet into a picture file; return how many pictures are on it."""
-        with files.new_file(path) as beside:
-            named = beside.with_name(beside.name + path.suffix)
+        with files.new_file(path) as temporary:
+            named = temporary.with_name(temporary.name + path.suffix)
             try:
                 count = draw_sheet(self._records, named)
-                named.replace(beside)
+                named.replace(temporary)
             finally:
                 named.unlink(missing_ok=True)
         return count
 
 
 def _small(content: bytes) -> bytes:
-    """Return the picture as it is drawn, so that no large one waits in memory."""
+    """Return the picture in the size of the sheet, to keep memory small."""
     with Image.open(BytesIO(content)) as opened:
         opened.draft("RGB", (2 * CELL, 2 * CELL))
         picture = ImageOps.exif_transpose(opened)

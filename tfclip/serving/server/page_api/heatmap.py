@@ -21,8 +21,8 @@ from tfclip.serving.prediction.heatmap import (
     GRID,
     WINDOWS,
     highest_place,
+    normalized,
     score_maps,
-    shares,
     window_boxes,
 )
 from tfclip.serving.server.options import Limits
@@ -64,7 +64,7 @@ class PageHeatmap:
         Returns:
             `labels`, the length `grid` of the sides of a map, `maps` (for each label base64 of
             grid * grid bytes, row by row: 0 the lowest, 255 the highest place), and `places`, the x
-            and y of the highest place in shares of the sides.
+            and y of the highest cell as fractions of the sides.
 
         Raises:
             Refused: the picture does not decode, or the export has no such signature.
@@ -145,4 +145,4 @@ def read_texts(content: Mapping, most: int) -> list[str] | None:
 
 
 def _encoded(one_map: np.ndarray) -> str:
-    return base64.b64encode(np.round(255 * shares(one_map)).astype(np.uint8).tobytes()).decode()
+    return base64.b64encode(np.round(255 * normalized(one_map)).astype(np.uint8).tobytes()).decode()
