@@ -194,8 +194,11 @@ def test_one_text_alone_has_no_share(tiny_run, picture, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--labels", "a, b, c"], 'give several as separate words, --labels "a" "b" "c"'),
-        (["--labels", "a dog", "{labels}"], "alone to read its labels"),
+        (
+            ["--labels", "a, b, c"],
+            'give several labels as separate arguments, --labels "a" "b" "c"',
+        ),
+        (["--labels", "a dog", "{labels}"], "to read its labels"),
         (["--labels", "labels_crlf.txt"], "no labels file at"),
         (["--threshold", "nan"], "a finite cosine"),
         (["--objective", "sensitivity:2"], "at most 1"),

@@ -1,4 +1,4 @@
-"""python -m tfclip.adapt RUN --records DIR --split train: better classes from a few labels."""
+"""python -m tfclip.adapt RUN --records DIR --split train: fit classes to labelled pictures."""
 
 import re
 import sys
@@ -20,11 +20,10 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class AdaptFlags:
-    """Fit classes on labelled pictures, starting from their names; the model stays as it is.
+    """Fit classes to labelled pictures, starting from their names, without changing the model.
 
-    Thresholds and probabilities are fitted with them, on scores of each picture by classes that
-    were fitted without it. predict, export and evaluate RUN multilabel --adapted use them as they
-    use texts.
+    Thresholds and probabilities are fitted too, on cross-validated scores of the pictures. predict,
+    export and evaluate RUN multilabel --adapted use the classes like texts.
     """
 
     run: Positional[Path]
@@ -32,23 +31,23 @@ class AdaptFlags:
     records: Path
     """A directory of packed records with labels."""
     split: str = "train"
-    """The split whose labels are used; several as train+val."""
+    """The split with the labels to use; several as train+val."""
     name: str = "own"
-    """What the classes are called: RUN/adapted/NAME.npz, which is replaced."""
+    """Name of the classes, for RUN/adapted/NAME.npz; an existing file is replaced."""
     class_names: Path | None = None
-    """A text file with the classes to fit, one a line; by default all of the records."""
+    """A text file with the classes to fit, one per line; by default all classes of the records."""
     templates: str = AUTO
-    """The prompts to start from, by name, or a text file; auto: single, openai, short or region, by
-    cross-validation."""
+    """Prompts to start from: a name, a text file, or auto, which chooses among single, openai,
+    short and region by cross-validation."""
     objective: str = "f1"
-    """What the thresholds are fitted for: f1, accuracy, youden, sensitivity:0.9 (specificity and
-    precision alike)."""
+    """Objective of the thresholds: f1, accuracy, youden, or sensitivity:0.9 (or specificity,
+    precision)."""
     shrink: bool = True
-    """Draw thresholds of classes with few positives towards the global one."""
+    """Shrink thresholds of classes with few positives towards the global one."""
     probabilities: str = "platt"
-    """What makes a cosine a probability: platt or isotonic."""
+    """Calibration of probabilities: platt or isotonic."""
     seed: int = 0
-    """Of the folds of the cross-validation."""
+    """Random seed of the folds of the cross-validation."""
 
     def __post_init__(self):
         check_run(self.run)
@@ -65,7 +64,7 @@ class AdaptFlags:
         self.classes()
 
     def decisions(self) -> MultilabelOptions:
-        """Return the options of thresholds and probabilities; ValueError for what is unknown."""
+        """Return the options of thresholds and probabilities; ValueError for invalid ones."""
         return MultilabelOptions(
             objective=self.objective,
             shrink=self.shrink,
@@ -83,7 +82,7 @@ class AdaptFlags:
 
 
 def adapt(flags: AdaptFlags) -> dict:
-    """Fit, write, and say what was chosen."""
+    """Fit and write the classes, and print the chosen settings."""
     from tfclip.evaluation.tasks.few_labels import TEMPLATES_TRIED, AdaptOptions, adapt_run
 
     templates = TEMPLATES_TRIED if flags.templates == AUTO else (flags.templates,)
@@ -97,24 +96,27 @@ def adapt(flags: AdaptFlags) -> dict:
     )
     rare = [name for name, count in figures["positives"].items() if count < 2]
     if rare:
-        say(f"fewer than 2 pictures show: {', '.join(rare)}")
+        say(f"classes with fewer than 2 pictures: {', '.join(rare)}")
     if figures["strength"] is None:
-        learnt = f"zero-shot, prompts {figures['templates']}: the labels gain nothing"
+        chosen = f"zero-shot, prompts {figures['templates']}: the labels do not improve it"
     else:
-        learnt = (
+        chosen = (
             f"prompts {figures['templates']}, text weight {figures['text_weight']:g}, strength "
             f"{figures['strength']:g}"
         )
-    say(f"{figures['pictures']} pictures, {figures['classes']} classes: {learnt}")
+    say(f"{figures['pictures']} pictures, {figures['classes']} classes: {chosen}")
     compared = figures["cross_validated_classes"]
     if compared:
         zero_shot, own = (100 * figures[name] for name in ("zero_shot_map", "cross_validated_map"))
         say(
-            f"cross-validated mAP of the {compared} classes with 5 pictures or more: {own:.1f}, "
-            f"zero-shot {zero_shot:.1f}"
+            f"cross-validated mAP of {compared} classes with at least 5 pictures: {own:.1f}; "
+            f"zero-shot: {zero_shot:.1f}"
         )
     if 2 * compared < figures["classes"]:
-        say("fewer than half of the classes have 5 pictures: cross-validation chose nothing")
+        say(
+            "fewer than half of the classes have 5 pictures: default settings are used instead of "
+            "cross-validation"
+        )
     say(f"use them with: python -m tfclip.predict {flags.run} PICTURES, or python -m tfclip.export")
     return figures
 

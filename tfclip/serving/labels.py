@@ -1,4 +1,4 @@
-"""What --labels takes, in predict and export alike: texts, a file, or a set by name."""
+"""Reads --labels of predict and export: texts, a file, or the name of a set."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ _FILE_ENDINGS = (".txt", ".csv", ".tsv", ".json", ".labels", ".names")
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels and the prompts they are put into.
+    """Labels and their prompts.
 
     Attributes:
         names: the labels.
-        templates: of the prompts, by name; None: the labels are the prompts.
+        templates: the name of the prompt templates; None if labels are scored as typed.
     """
 
     names: tuple[str, ...]
     templates: str | None
 
     def described(self) -> str:
-        """Return what the labels are put into, for people."""
+        """Return a sentence about the prompts of the labels."""
         if self.templates is None:
             return "labels are scored as typed"
         first = templates_by_name(self.templates)[0]
-        return f'labels are put into the prompts "{self.templates}" ({first})'
+        return f'labels are scored in the prompts "{self.templates}" ({first})'
 
 
 def read_label_words(words: Sequence[str], templates: str | None = None) -> Labels:
-    """Read the words after --labels, which are not `FITTED` or `NONE`.
+    """Read the values of --labels other than `FITTED` or `NONE`.
 
     Args:
-        words: texts, used as they are typed; or one word, the name of a file with a label a line
-            or `VOC`: these are names of classes, and become "a photo of a {}.".
-        templates: other prompts, by name, for whichever it is.
+        words: texts, used as typed; or a single value, `VOC` or a file with one label per line, for
+            class names with the prompt "a photo of a {}.".
+        templates: the name of other prompts, for texts and class names.
 
     Raises:
-        FileNotFoundError: one word that reads as the name of a file that is not there.
-        ValueError: no labels, an empty one or one twice, several in one word, or a file among them.
+        FileNotFoundError: a single value looks like a file name, but the file is missing.
+        ValueError: no labels, an empty or repeated label, several labels in one value, or a file
+            among several values.
     """
     if len(words) == 1:
         (word,) = words
@@ -56,25 +57,25 @@ def read_label_words(words: Sequence[str], templates: str | None = None) -> Labe
         if "," in word:
             parts = " ".join(f'"{part.strip()}"' for part in word.split(",") if part.strip())
             raise ValueError(
-                f"received one label with commas, {word!r}; give several as separate words, "
-                f"--labels {parts}, or, if it is one text, put it in a file and give --labels FILE"
+                f"received one label with commas, {word!r}; give several labels as separate "
+                f"arguments, --labels {parts}, or a single text in a file, --labels FILE"
             )
     for word in words:
         if is_file(word):
             raise ValueError(
-                f"received the file {word} among the labels; give --labels {word} alone to read "
-                "its labels, one a line, or texts alone"
+                f"received the file {word} among the labels; give only --labels {word} to read its "
+                "labels, one per line, or only texts"
             )
         if word in (FITTED, NONE, VOC):
             raise ValueError(
-                f"received {word} among the labels; it names a set, and stands alone where it is "
-                "allowed"
+                f"received {word} among the labels; it names a set of labels and cannot be "
+                "combined with others"
             )
     return Labels(check_labels(words, "--labels"), templates)
 
 
 def is_file(word: str) -> bool:
-    """Return whether a word is the name of a file; a text may be longer than any name."""
+    """Return whether a value is the name of a file; a text may be longer than file names can be."""
     try:
         return Path(word).is_file()
     except (OSError, ValueError):

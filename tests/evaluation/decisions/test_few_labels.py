@@ -111,5 +111,5 @@ def test_folds_spread_the_rare_classes():
 
 def test_nothing_to_learn_is_refused(world):
     (images, present), _, texts = world
-    with pytest.raises(ValueError, match="some must"):
+    with pytest.raises(ValueError, match="at least one must"):
         fit_few_labels(images, present & False, present & False, texts)

@@ -1,4 +1,4 @@
-"""Class embeddings that were fitted on labelled pictures, as a run keeps them. NumPy."""
+"""Class embeddings fitted to labelled pictures, and their file in a run. NumPy only."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FIELDS = ("embeddings", "present", "difficult", "held_out")
 
 @dataclass(frozen=True)
 class AdaptedClasses:
-    """C classes, fitted on N labelled pictures.
+    """C classes, fitted to N labelled pictures.
 
     Attributes:
-        name: what they are called, in `RUN/adapted/NAME.npz`.
-        model: fingerprint of the model whose embeddings they fit.
+        name: their name, as in `RUN/adapted/NAME.npz`.
+        model: the fingerprint of the model of the embeddings.
         data: the records and split of the pictures.
-        class_names: C names.
-        keys: of the N pictures.
+        class_names: the C names.
+        keys: the keys of the N pictures.
         embeddings: (C,D) float32 of unit norm.
         present, difficult: (N,C) bool, see `LabelledPictures`.
         held_out: (N,C) float32, the cosines of the pictures with classes fitted without them.
@@ -42,10 +42,10 @@ class AdaptedClasses:
     held_out: np.ndarray
 
     def of(self, names: Sequence[str]) -> np.ndarray:
-        """Return the embeddings of these classes, in this order.
+        """Return the embeddings of the classes `names`, in this order.
 
         Raises:
-            ValueError: a class that was not fitted.
+            ValueError: a class was not fitted.
         """
         for name in names:
             if name not in self.class_names:
@@ -53,7 +53,7 @@ class AdaptedClasses:
         return self.embeddings[[self.class_names.index(name) for name in names]]
 
     def write(self, run: Path) -> Path:
-        """Write them into a run; return the file."""
+        """Write the classes to a run and return the file."""
         path = adapted_file(run, self.name)
         arrays = {field: getattr(self, field) for field in _FIELDS}
         with files.new_file(path) as temporary, temporary.open("wb") as file:
@@ -78,11 +78,11 @@ def read_adapted(run: Path, name: str, model: str) -> AdaptedClasses:
 
     Args:
         run: the run directory.
-        name: theirs.
-        model: fingerprint of the run's model as it is now.
+        name: the name of the classes.
+        model: the fingerprint of the run's current model.
 
     Raises:
-        FileNotFoundError: there are none of that name.
+        FileNotFoundError: there are no classes of that name.
         ValueError: the file is damaged, or of another model.
     """
     path = adapted_file(run, name)
@@ -90,17 +90,17 @@ def read_adapted(run: Path, name: str, model: str) -> AdaptedClasses:
     if not path.is_file():
         raise FileNotFoundError(f"no adapted classes at {path}; {remedy} --name {name}")
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            found = AdaptedClasses(
+        with np.load(path, allow_pickle=False) as arrays:
+            classes = AdaptedClasses(
                 name,
-                str(kept["model"]),
-                str(kept["data"]),
-                tuple(map(str, kept["class_names"])),
-                tuple(map(str, kept["keys"])),
-                *(kept[field] for field in _FIELDS),
+                str(arrays["model"]),
+                str(arrays["data"]),
+                tuple(map(str, arrays["class_names"])),
+                tuple(map(str, arrays["keys"])),
+                *(arrays[field] for field in _FIELDS),
             )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is damaged: {error!r}; {remedy}") from None
-    if found.model != model:
-        raise ValueError(f"{path} was fitted for another model than {run} holds now; {remedy}")
-    return found
+    if classes.model != model:
+        raise ValueError(f"{path} was fitted for another model than the one in {run}; {remedy}")
+    return classes

@@ -1,14 +1,14 @@
 """Class embeddings from a few labelled pictures: ridge regression that starts from class texts.
 
-For each class the weights are those that minimise ||y - X w||^2 + strength ||w - weight text||^2,
-with y the centred labels and X the centred embeddings of the pictures: in closed form the class
-text, plus a ridge solution of what the text leaves unexplained. With a strength without bound the
-text alone is left, which is zero-shot classification. Which texts, their weight and the strength,
-cross-validation decides, over the classes with a positive in every fold; where those are less than
-half, or no setting is better by more than chance, `TEXT_WEIGHT` and `STRENGTH` stand. NumPy.
+The weights w of a class minimise ||y - X w||^2 + strength ||w - weight text||^2, with the centred
+labels y and the centred embeddings X of the pictures: in closed form the class text, plus a ridge
+solution for the residual of the text. In the limit of infinite strength only the text remains,
+which is zero-shot classification. Texts, their weight and the strength are chosen by
+cross-validation over the classes with a positive in each fold; if these are less than half of all
+classes, or no setting is significantly better, `TEXT_WEIGHT` and `STRENGTH` are used.
 
-Only the direction of the weights is kept, at length one: a score is the cosine of picture and class
-as before, and what is scored, cut and served needs nothing new.
+The weights are normalised to unit length, so that scores are still cosines of pictures and classes,
+and thresholds and exports work without changes. NumPy only.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from tfclip.evaluation.metrics.multilabel import average_precision, mean_defined
 
 FOLDS = 5
 STRENGTHS = (0.3, 1.0, 3.0, 10.0)
-"""In multiples of the mean eigenvalue of the pictures' covariance, times their number."""
+"""As multiples of the mean eigenvalue of the pictures' covariance, times their number."""
 TEXT_WEIGHTS = (1.0, 2.0, 4.0)
-"""In multiples of the slope with which the texts' scores predict the labels."""
+"""As multiples of the slope of the regression of the labels on the texts' scores."""
 STRENGTH, TEXT_WEIGHT = 3.0, 2.0
-"""Without a better reason: near the best from 1 to 16 pictures a class, benchmarks.few_labels."""
+"""The defaults: near the best for 1 to 16 pictures per class, by benchmarks.few_labels."""
 ERRORS = 1.0
-"""How many standard errors, over classes, another setting must gain to be taken."""
+"""The gain, in standard errors over classes, above which another setting is chosen."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How the labels are weighed against the texts.
+    """The weighting of labels and texts.
 
     Attributes:
-        texts: which texts the classes start from, by name.
-        text_weight: of `TEXT_WEIGHTS`.
-        strength: of `STRENGTHS`; None is zero-shot: the texts alone.
+        texts: the name of the texts that the classes start from.
+        text_weight: one of `TEXT_WEIGHTS`.
+        strength: one of `STRENGTHS`; None for the texts alone (zero-shot).
     """
 
     texts: str
@@ -49,14 +49,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class FewLabels:
-    """What was learnt.
+    """The fitted classes.
 
     Attributes:
-        classes: (C,D) float32 of unit norm, to be used as the embeddings of class texts.
-        setting: what cross-validation chose.
-        held_out: (N,C) float32 cosines of the labelled pictures, each with classes that were fitted
-            without it: for thresholds and calibration.
-        tried: the cross-validated average precision (C,) of every setting, NaN for classes with
+        classes: (C,D) float32 of unit norm, used like the embeddings of class texts.
+        setting: the chosen setting.
+        held_out: (N,C) float32 cosines of the labelled pictures with classes fitted without them,
+            for thresholds and calibration.
+        tried: the cross-validated average precision (C,) of each setting, NaN for classes with
             fewer than `FOLDS` positives.
     """
 
@@ -78,21 +78,21 @@ def fit_few_labels(
     Args:
         images: (N,D) embeddings of labelled pictures.
         present: (N,C) bool.
-        difficult: (N,C) bool, a subset of `present`: cells that count neither way.
-        texts: by name, (C,D) embeddings of class texts of unit norm; the first is what zero-shot
-            classification would have used.
-        seed: of the folds.
+        difficult: (N,C) bool, a subset of `present`: cells that are neither positive nor negative.
+        texts: by name, (C,D) embeddings of class texts of unit norm; the first are those of
+            zero-shot classification.
+        seed: random seed of the folds.
 
     Raises:
-        ValueError: no picture shows a class, or shapes differ.
+        ValueError: no picture shows a class, or the shapes differ.
     """
     images = np.asarray(images, np.float64)
     if len(images) != len(present) or not (present & ~difficult).any():
         raise ValueError(
             f"received {len(images)} embeddings and labels of {len(present)} pictures, "
-            f"{int(present.any(axis=1).sum())} of which show a class; some must"
+            f"{int(present.any(axis=1).sum())} of which show a class; at least one must"
         )
-    # Small products: threads of BLAS would only spin.
+    # The products are too small for several BLAS threads.
     with threadpool_limits(1, user_api="blas"):
         fold = _folds(present & ~difficult, seed)
         settings = _settings(texts)
@@ -114,7 +114,7 @@ def fit_few_labels(
 
 
 def _settings(texts: Mapping[str, np.ndarray]) -> list[Setting]:
-    """Zero-shot with the texts that it would have used first."""
+    """Return all settings, zero-shot with the first texts first."""
     return [Setting(name) for name in texts] + [
         Setting(name, weight, strength)
         for name in texts
@@ -124,7 +124,7 @@ def _settings(texts: Mapping[str, np.ndarray]) -> list[Setting]:
 
 
 def _folds(known: np.ndarray, seed: int) -> np.ndarray:
-    """Folds (N,) in which the pictures of every class, the rarest first, are spread evenly."""
+    """Return folds (N,) that divide the pictures of each class evenly, the rarest class first."""
     rng = np.random.default_rng(seed)
     fold = np.full(len(known), -1)
     following = int(rng.integers(FOLDS))
@@ -144,7 +144,7 @@ class _Solver:
         counted = ~difficult
         positives = present & counted
         rate = positives.sum(axis=0) / np.maximum(counted.sum(axis=0), 1)
-        # What is difficult is neither: it has the mean, and pulls nowhere.
+        # Difficult cells have the mean, so that they have no influence.
         self._labels = np.where(counted, positives, rate) - rate
         self._values, self._vectors = np.linalg.eigh(self._centred @ self._centred.T)
         self._values = np.maximum(self._values, 0.0)
