@@ -1,7 +1,7 @@
 """python -m benchmarks.search: what does exact search cost over millions of pictures?
 
-Writes an index of random unit vectors, in the form and by the function of `search index`, beside
-records of a few bytes, and asks it for the nearest rows. Says the size of the file, the time to
+Writes an index of random unit vectors by the class that `search index` writes with, beside records
+of a few bytes, and asks it for the nearest rows. Says the size of the file, the time to
 write it and of a query, and the most memory that the process itself held: pages of the mapped file
 are the system's, which takes them back when it needs them. Every answer is compared with the sorted
 similarities of all rows, computed in float64 from the vectors that were drawn, not from the file.
@@ -17,18 +17,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
-from tfclip.evaluation.search.index import (
-    DECIMALS,
-    nearest_rows,
-    open_index,
-    read_record,
-    write_index,
-)
+from tfclip.evaluation.search import store
+from tfclip.evaluation.search.index import open_index
+from tfclip.evaluation.search.nearest import DECIMALS, nearest_rows
+from tfclip.evaluation.search.records_file import read_record, record_offsets
 
 BATCH, SHARDS = 4096, 4
 
@@ -70,26 +68,16 @@ def measure(flags: argparse.Namespace, folder: Path) -> dict:
     shards = write_shards(folder, flags.rows)
     started = time.perf_counter()
     with Peak() as written:
-        write_index(
-            folder / "search.npy",
-            drawn(flags.rows, flags.width),
-            flags.width,
-            flags.rows,
-            run=folder,
-            model="none",
-            records=folder,
-            fingerprint="none",
-            shards=shards,
-        )
+        write(folder, shards, flags)
     result = {
         "rows": flags.rows,
         "width": flags.width,
-        "bytes": (folder / "search.npy").stat().st_size,
+        "bytes": sum(path.stat().st_size for path in (folder / "index").iterdir()),
         "write_seconds": time.perf_counter() - started,
         "write_peak_mb": written.megabytes,
         "chunks": {},
     }
-    index = open_index(folder / "search.npy")
+    index = open_index(folder / "index")
     queries = unit(np.random.default_rng(1).normal(size=(flags.queries, flags.width)))
     expected = brute_force(queries, flags)
     equal = 0
@@ -98,14 +86,34 @@ def measure(flags: argparse.Namespace, folder: Path) -> dict:
         with Peak() as held:
             for query, rows in zip(queries, expected, strict=True):
                 started = time.perf_counter()
-                found, _ = nearest_rows(index.rows["embedding"], query, flags.top, chunk)
+                found, _ = nearest_rows(index.embeddings, query, flags.top, chunk)
                 seconds.append(time.perf_counter() - started)
-                place = index.rows[found[0]]
-                shard = index.records / index.shards[place["shard"]]
+                place, source = index.pictures[found[0]], index.source(int(found[0]))
+                shard = source.path / source.shards[place["shard"]]
                 record = read_record(shard, int(place["offset"]))
                 equal += found.tolist() == rows.tolist() and record == b"%d" % found[0]
         result["chunks"][chunk] = {"seconds": seconds, "peak_mb": held.megabytes}
     return result | {"asked": len(queries) * len(flags.chunks), "equal": equal}
+
+
+def write(folder: Path, shards: tuple[str, ...], flags: argparse.Namespace) -> None:
+    """Write the index, batch by batch."""
+    places = (
+        (number, offset)
+        for number, shard in enumerate(shards)
+        for offset in record_offsets(folder / shard)
+    )
+    (folder / "index").mkdir()
+    with store.new_data(folder / "index", flags.width) as writer:
+        for batch in drawn(flags.rows, flags.width):
+            pictures = np.zeros(len(batch), store.PICTURE)
+            of_batch = np.array(list(islice(places, len(batch))))
+            pictures["shard"], pictures["offset"] = of_batch.T
+            names = [b"%d" % (writer.count + row) for row in range(len(batch))]
+            writer.add(batch[:, None], pictures, names)
+        source = {"kind": "records", "path": str(folder), "relative": "..", "shards": shards}
+        rest = {"run": "none", "model": "none", "tiles": "1", "sources": [source]}
+        writer.finish(rest | {"synced": 0, "excluded": [], "problems": []})
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -131,7 +131,7 @@ def quickstart(flags: QuickstartFlags) -> dict:
         f"\nnext: open {trained / 'report.html'} in a browser, or classify a picture and search:\n"
         f"  {python} -m tfclip.predict {saved['path']} {picture}\n"
         f"  {python} -m tfclip.search index {trained} {records / 'shapes-flickr8k'}\n"
-        f'  {python} -m tfclip.search query "a red circle" --index {trained / "search.npy"}\n'
+        f'  {python} -m tfclip.search query "a red circle" --index shapes-flickr8k\n'
     )
     say(f"total time: {seconds:.0f} s")
     return {"voc": voc, "retrieval": retrieval, "exported": saved["path"], "seconds": seconds}

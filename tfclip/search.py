@@ -1,8 +1,7 @@
-"""python -m tfclip.search index|query: find pictures by a text or a picture (exact search)."""
+"""python -m tfclip.search index|query|...: find pictures by texts and pictures (exact search)."""
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,44 +9,126 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
-from tfclip.evaluation.search.index import CHUNK, INDEX_FILE, open_index
+from tfclip.evaluation.search.actions import (
+    add_pictures,
+    check_writable,
+    make_index,
+    remove_pictures,
+    sync_index,
+)
+from tfclip.evaluation.search.index import (
+    SearchIndex,
+    index_folder,
+    newest_index,
+    open_index,
+)
+from tfclip.evaluation.search.nearest import CHUNK
+from tfclip.evaluation.search.queries import MINUS_WEIGHT, Query, check_term
+from tfclip.evaluation.search.sources import open_source
+from tfclip.evaluation.search.update import Change
 from tfclip.evaluation.tasks.multilabel_flags import check_run
-from tfclip.models.model_directory import model_directory, model_fingerprint
-from tfclip.records.manifest import load_manifest, records_reference
+from tfclip.inputs.tiles import tile_groups
+from tfclip.models.model_directory import model_directory
 
-PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class IndexFlags:
-    """Embed every picture of packed records and write a search index."""
+    """Make an index of a folder of pictures, or of packed records; or bring it up to date."""
 
     run: Positional[Path]
     """A run directory, or a model folder."""
-    records: Positional[str]
-    """Packed records, DIR or DIR:SPLIT; by default all splits."""
+    collection: Positional[str]
+    """A folder of pictures, with folders in it or without; or packed records, DIR or DIR:SPLIT."""
+    name: str | None = None
+    """The name of the index, which is RUN/search/NAME; by default that of the collection."""
     out: Path | None = None
-    """The index, NAME.npy; by default RUN/search.npy. An existing file is replaced."""
+    """Another folder for the index."""
+    tiles: str = "1"
+    """The views of a picture that are indexed: 1, 1+4, 1+9 or 1+4+9. With parts, a small thing in a
+    picture is found by its part; the index grows by their number."""
 
     def __post_init__(self):
         check_run(self.run)
         model_directory(self.run)
-        directory, split = records_reference(self.records)
-        manifest = load_manifest(directory)
-        if split is not None:
-            manifest.shards_of(split)
-        if self.out is not None and self.out.suffix != ".npy":
-            raise ValueError(f"received --out {self.out}; allowed: NAME.npy")
+        open_source(self.collection)
+        tile_groups(self.tiles)
+        if self.name is not None and self.out is not None:
+            raise ValueError("received --name and --out; allowed: one of them")
+        if self.out is not None and self.out.suffix == ".npy":
+            raise ValueError(f"received --out {self.out}; allowed: a folder (an index is one now)")
+        self.folder()
+
+    def folder(self) -> Path:
+        """Return the folder of the index."""
+        if self.out is not None:
+            return self.out
+        name = self.name
+        return index_folder(
+            self.run, open_source(self.collection).default_name() if name is None else name
+        )
+
+
+@dataclass(frozen=True)
+class SyncFlags:
+    """Bring an index up to date: only new and changed pictures are embedded."""
+
+    index: Positional[str]
+    """The index: its folder, or its name in runs/."""
+    moved_to: str | None = None
+    """Where a collection is now that was moved; nothing is embedded again for that."""
+
+    def __post_init__(self):
+        check_writable(open_index(self.index))
+
+
+@dataclass(frozen=True)
+class AddFlags:
+    """Add folders, packed records or picture files to an index."""
+
+    index: Positional[str]
+    """The index: its folder, or its name in runs/."""
+    pictures: Positional[tuple[str, ...]]
+    """Folders of pictures, packed records (DIR or DIR:SPLIT), or picture files."""
+
+    def __post_init__(self):
+        check_writable(open_index(self.index))
+        if not self.pictures:
+            raise ValueError("nothing to add was given; give a folder, records or picture files")
+        for reference in self.pictures:
+            open_source(reference, single_files=True)
+
+
+@dataclass(frozen=True)
+class RemoveFlags:
+    """Remove pictures from an index; search sync does not bring them back, search add does."""
+
+    index: Positional[str]
+    """The index: its folder, or its name in runs/."""
+    pictures: Positional[tuple[str, ...]]
+    """Names as query prints them, folders, patterns such as "drafts/*", or paths of files."""
+
+    def __post_init__(self):
+        check_writable(open_index(self.index))
+        if not self.pictures:
+            raise ValueError("nothing to remove was given; give names, folders or patterns")
 
 
 @dataclass(frozen=True)
 class QueryFlags:
-    """Print and draw the pictures of an index that are nearest to a text or to a picture."""
+    """Print and draw the pictures of an index that are nearest to texts or to pictures."""
 
-    query: Positional[str]
-    """A text phrased like a caption, or a picture file."""
-    index: Path | None = None
-    """The index; by default the newest runs/*/search.npy."""
+    queries: Positional[tuple[str, ...]]
+    """Texts phrased like a caption, or picture files; each has an answer of its own."""
+    plus: tuple[str, ...] = ()
+    """Texts or picture files that are added to each query."""
+    minus: tuple[str, ...] = ()
+    """Texts or picture files that are taken away from each query."""
+    minus_weight: float = MINUS_WEIGHT
+    """The weight of each of them; that of the query is 1."""
+    index: str | None = None
+    """The index: its folder, or its name in runs/; by default the newest in runs/."""
     top: int = 8
     """The number of pictures."""
     out: Path = Path("search.png")
@@ -56,79 +137,142 @@ class QueryFlags:
     """Rows of the index in memory at a time."""
 
     def __post_init__(self):
-        if not self.query.strip():
-            raise ValueError("the query is empty; give a text, or a picture file")
+        if not self.queries:
+            raise ValueError(
+                "no query was given; give a text or a picture file, for example: python -m "
+                'tfclip.search query "a dog" --minus "snow"'
+            )
         for flag in ("top", "chunk"):
             if getattr(self, flag) < 1:
                 raise ValueError(f"received --{flag} {getattr(self, flag)}; allowed: 1 or more")
-        if self.is_missing_picture():
-            raise FileNotFoundError(f"no picture at {self.query}")
-        open_index(self.index_path())
+        if not 0 < self.minus_weight < 100:
+            raise ValueError(f"received --minus-weight {self.minus_weight}; allowed: above 0")
+        for term in (*self.queries, *self.plus, *self.minus):
+            check_term(term)
+        self.opened()
 
-    def is_missing_picture(self) -> bool:
-        """Return whether the query looks like the name of a picture file that does not exist."""
-        return self.query.lower().endswith(PICTURES) and not os.path.isfile(self.query)
-
-    def index_path(self) -> Path:
-        """Return the index to search.
-
-        Raises:
-            FileNotFoundError: none was given, and none is in runs/.
-        """
-        if self.index is not None:
-            return self.index
-        indexes = sorted(
-            Path("runs").glob(f"*/{INDEX_FILE}"), key=lambda path: path.stat().st_mtime
-        )
-        if not indexes:
-            raise FileNotFoundError(
-                f"no runs/*/{INDEX_FILE}; make one with: python -m tfclip.search index RUN "
-                "RECORDS, or name one with --index"
-            )
-        return indexes[-1]
+    def opened(self) -> SearchIndex:
+        """Open the index."""
+        return open_index(newest_index() if self.index is None else self.index)
 
 
 def index(flags: IndexFlags) -> dict:
-    """Embed the pictures, write the index, and print its path."""
-    from tfclip.evaluation.search.search import index_records
+    """Make or update an index, and print where it is."""
+    folder = flags.folder()
+    change = make_index(folder, flags.run, open_source(flags.collection), flags.tiles)
+    result = _report(folder, change)
+    say(f'search it with: python -m tfclip.search query "two dogs on the beach" --index {folder}')
+    return result
 
-    out = flags.out or flags.run / INDEX_FILE
-    pictures = index_records(flags.run, flags.records, out)
-    size = out.stat().st_size
-    say(f"{out}: {pictures} pictures, {size / 1e6:.1f} MB")
-    say(f'search it with: python -m tfclip.search query "two dogs on the beach" --index {out}')
-    return {"index": str(out), "pictures": pictures, "bytes": size}
+
+def sync(flags: SyncFlags) -> dict:
+    """Bring an index up to date."""
+    opened = open_index(flags.index)
+    return _report(opened.place, sync_index(opened, flags.moved_to))
+
+
+def add(flags: AddFlags) -> dict:
+    """Add pictures to an index."""
+    opened = open_index(flags.index)
+    return _report(opened.place, add_pictures(opened, flags.pictures))
+
+
+def remove(flags: RemoveFlags) -> dict:
+    """Remove pictures from an index."""
+    opened = open_index(flags.index)
+    return _report(opened.place, remove_pictures(opened, flags.pictures))
 
 
 def query(flags: QueryFlags) -> dict:
     """Search, print the hits, and draw them."""
-    from tfclip.evaluation.search.search import draw_hits, search
+    opened = flags.opened()
+    opened.check_model()
+    from tfclip.evaluation.search.contents import open_model
+    from tfclip.evaluation.search.search import answer, draw_answers
 
-    path = flags.index_path()
-    opened = open_index(path)
-    if model_fingerprint(opened.run) != opened.model:
-        raise ValueError(
-            f"{path} was made with another model than {opened.run} holds now; make it again "
-            f"with: python -m tfclip.search index {opened.run} {opened.records}"
+    queries = [Query(first, flags.plus, flags.minus, flags.minus_weight) for first in flags.queries]
+    model = open_model(opened.run)
+    answers = answer(opened, model, queries, top=flags.top, chunk=flags.chunk)
+    listed = []
+    for one in answers:
+        if len(answers) > 1:
+            print(f"{one.query}:")
+        hits = []
+        for hit in one.hits:
+            picture = hit.picture
+            description = picture.captions[0] if picture.captions else ", ".join(picture.labels)
+            place = picture.key if picture.path.is_dir() else str(picture.path)
+            print(f"{hit.score:.3f}  {place:40}  {description or picture.problem}".rstrip())
+            hits.append(
+                {
+                    "key": picture.key,
+                    "path": str(picture.path),
+                    "cosine": hit.cosines[0],
+                    "score": hit.score,
+                    "view": hit.view,
+                    "captions": list(picture.captions),
+                    "labels": list(picture.labels),
+                }
+            )
+        listed.append({"query": str(one.query), "hits": hits})
+    draw_answers(opened, answers, flags.out)
+    count = sum(len(one.hits) for one in answers)
+    say(
+        f"{flags.out}: {count} of {len(opened):,} pictures of {opened.collection}, from "
+        f"{opened.place}"
+    )
+    result = {"index": str(opened.place), "drawn": str(flags.out), "answers": listed}
+    return result | (listed[0] if len(listed) == 1 else {})
+
+
+def _report(folder: Path, change: Change) -> dict:
+    """Print what a command did to an index, and return it."""
+    numbers = {
+        "embedded": change.embedded,
+        "recognised by their bytes": change.recognised,
+        "unchanged": change.kept,
+        "removed": change.removed,
+    }
+    counts = ", ".join(f"{count:,} {what}" for what, count in numbers.items() if count)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    say(
+        f"{folder}: {change.pictures:,} pictures ({counts}), {size / 1e6:.1f} MB, "
+        f"{change.seconds:.1f} s"
+    )
+    if change.problems:
+        shown = "; ".join(f"{name}: {reason}" for name, reason in change.problems[:_SHOWN])
+        more = len(change.problems) - _SHOWN
+        rest = f"; and {more:,} more" if more > 0 else ""
+        say(f"{len(change.problems):,} could not be indexed: {shown}{rest}")
+    if change.other_files:
+        kinds = ", ".join(
+            f"{count:,} {ending or 'without an ending'}"
+            for ending, count in change.other_files.most_common(8)
         )
-    hits = search(opened, flags.query, top=flags.top, chunk=flags.chunk)
-    for hit in hits:
-        description = hit["captions"][0] if hit["captions"] else ", ".join(hit["labels"])
-        print(f"{hit['cosine']:.3f}  {hit['key']:40}  {description}")
-    draw_hits(opened, hits, flags.out)
-    say(f"{flags.out}: {len(hits)} of {len(opened.rows)} pictures of {opened.records}, from {path}")
-    kept = ("key", "cosine", "captions", "labels")
+        total = change.other_files.total()
+        say(f"{total:,} files are no pictures by their ending: {kinds}")
     return {
-        "query": flags.query,
-        "index": str(path),
-        "drawn": str(flags.out),
-        "hits": [{name: hit[name] for name in kept} for hit in hits],
+        "index": str(folder),
+        "pictures": change.pictures,
+        "embedded": change.embedded,
+        "recognised": change.recognised,
+        "unchanged": change.kept,
+        "removed": change.removed,
+        "problems": [{"picture": name, "reason": reason} for name, reason in change.problems],
+        "bytes": size,
+        "seconds": change.seconds,
     }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    commands = {"index": Command(IndexFlags, index), "query": Command(QueryFlags, query)}
+    commands = {
+        "index": Command(IndexFlags, index),
+        "sync": Command(SyncFlags, sync),
+        "add": Command(AddFlags, add),
+        "remove": Command(RemoveFlags, remove),
+        "query": Command(QueryFlags, query),
+    }
     return run("tfclip.search", commands, argv, kind="action")
 
 

@@ -59,8 +59,8 @@ class RunFlags:
     model: str = "tfclip"
     """The name of the model, part of every path: /v1/models/NAME:predict."""
     index: Path | None = None
-    """A search index (NAME.npy, from `tfclip search index`) for the search box of the page. Its
-    records must exist, and its embeddings must be of this model."""
+    """A search index for the search box of the page: its folder (RUN/search/NAME), or its name in
+    runs/. Its pictures must exist, and its embeddings must be of this model."""
     poll_seconds: float = 1.0
     """Seconds between two checks of the folder for a new version."""
     merge: bool = True

@@ -3,7 +3,7 @@
 import json
 
 from benchmarks import search
-from tfclip.evaluation.search import index
+from tfclip.evaluation.search import nearest
 
 FEW = ("--rows", "9000", "--width", "16", "--queries", "2", "--chunks", "100", "5000", "--json")
 
@@ -17,7 +17,7 @@ def test_answers_are_those_of_brute_force(capsys, tmp_path):
 
 def test_a_wrong_answer_is_a_failure(capsys, monkeypatch):
     def other(embeddings, query, top, chunk):
-        rows, cosines = index.nearest_rows(embeddings, query, top + 1, chunk)
+        rows, cosines = nearest.nearest_rows(embeddings, query, top + 1, chunk)
         return rows[1:], cosines[1:]
 
     monkeypatch.setattr(search, "nearest_rows", other)

@@ -51,7 +51,7 @@ def measured_run(tiny_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def index(measured_run, flickr8k_records):
     """A search index over drawn shapes."""
-    path = measured_run / "search.npy"
+    path = measured_run / "search" / flickr8k_records.name
     if search(["index", str(measured_run), str(flickr8k_records)]):
         raise RuntimeError("no index")
     return path
@@ -150,13 +150,11 @@ def test_an_index_of_another_model_is_refused(
     from tfclip.serving.saved_model import write_saved_model
 
     other = write_saved_model(tiny_model, tmp_path / "other").parent
-    content = np.load(index)
-    content["embedding"] = content["embedding"][:, ::-1]
-    np.save(tmp_path / "other.npy", content)
-    described = json.loads(index.with_suffix(".json").read_text(encoding="utf-8"))
-    del described["first_rows"]  # as in indexes that were written before it was
-    (tmp_path / "other.json").write_text(json.dumps(described), encoding="utf-8")
-    with start_server(other, index=tmp_path / "other.npy") as running:
+    changed = tmp_path / "changed"
+    shutil.copytree(index, changed)
+    (embeddings,) = changed.glob("embeddings-*.npy")
+    np.save(embeddings, np.load(embeddings)[:, ::-1].copy())
+    with start_server(other, index=changed) as running:
         body = {"text": "a red circle"}
         answer = requests.post(running.rest + "/page/search", json=body, timeout=20)
         assert answer.status_code == 400 and "made with another model" in answer.json()["error"]

@@ -3,6 +3,7 @@
 import itertools
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +21,9 @@ TEXT_LINES = 12
 LINE = 15
 LETTERS = 44
 """The number of characters in a line of text."""
+TITLE = 30
+"""The height of the title of a section."""
+TITLE_LETTERS = 120
 COLORS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080")
 
 
@@ -51,27 +55,60 @@ def draw_sheet(records: Iterable[dict], out: Path, headings: Sequence[str] = ())
         out: as in `contact_sheet`.
         headings: a text before the key of each record, or () for none.
     """
-    padded = itertools.chain(headings, itertools.repeat(""))
-    cells = [_cell(record, heading) for record, heading in zip(records, padded, strict=False)]
-    height = CELL + TEXT_LINES * LINE + MARGIN
-    rows = -(-len(cells) // COLUMNS)
-    sheet = Image.new(
-        "RGB",
-        (COLUMNS * (CELL + MARGIN) + MARGIN, rows * (height + MARGIN) + MARGIN),
-        "white",
-    )
-    for at, cell in enumerate(cells):
-        row, column = divmod(at, COLUMNS)
-        corner = (MARGIN + column * (CELL + MARGIN), MARGIN + row * (height + MARGIN))
-        sheet.paste(cell, corner)
+    return draw_sections([Section("", records, headings)], out)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a contact sheet.
+
+    Attributes:
+        title: a line of text above it; "" for none.
+        records: one record for each cell, row by row.
+        headings: a text before the key of each record, or () for none.
+    """
+
+    title: str
+    records: Iterable[dict]
+    headings: Sequence[str] = ()
+
+
+def draw_sections(sections: Sequence[Section], out: Path) -> int:
+    """Draw sections below each other into the picture file `out`; return the number of records."""
+    row_height = CELL + TEXT_LINES * LINE + 2 * MARGIN
+    width = COLUMNS * (CELL + MARGIN) + MARGIN
+    placed: list[tuple[int, int, Image.Image]] = []
+    titles: list[tuple[int, str]] = []
+    top = MARGIN
+    for section in sections:
+        if section.title:
+            titles.append((top, section.title))
+            top += TITLE
+        padded = itertools.chain(section.headings, itertools.repeat(""))
+        pairs = zip(section.records, padded, strict=False)
+        at = -1
+        for at, (record, heading) in enumerate(pairs):
+            row, column = divmod(at, COLUMNS)
+            corner = (MARGIN + column * (CELL + MARGIN), top + row * row_height)
+            placed.append((*corner, _cell(record, heading)))
+        top += (at // COLUMNS + 1) * row_height
+    sheet = Image.new("RGB", (width, top), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
+    for y, title in titles:
+        draw.text((MARGIN, y), textwrap.shorten(title, TITLE_LETTERS), fill="black", font=font)
+    for x, y, cell in placed:
+        sheet.paste(cell, (x, y))
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
-    return len(cells)
+    return len(placed)
 
 
 def _cell(record: dict, heading: str = "") -> Image.Image:
     """Draw one record: the picture with its boxes, and the texts below it."""
-    picture = Image.open(BytesIO(record[schema.IMAGE])).convert("RGB")
+    if record[schema.IMAGE]:
+        picture = Image.open(BytesIO(record[schema.IMAGE])).convert("RGB")
+    else:  # a file that is gone
+        picture = Image.new("RGB", (CELL, CELL // 2), "#dddddd")
     scale = min(CELL / picture.width, CELL / picture.height)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     cell = Image.new("RGB", (CELL, CELL + TEXT_LINES * LINE + MARGIN), "white")

@@ -1,102 +1,145 @@
-"""The search index: rows against brute force, records by their place, and what is refused."""
+"""The files of an index: what is written is read, kills and damage, and indexes of before."""
 
 import json
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfclip.evaluation.search.index import (
-    nearest_rows,
-    open_index,
-    read_record,
-    record_offsets,
-    write_index,
-)
+from tfclip.evaluation.search import store
+from tfclip.evaluation.search.index import open_index
+from tfclip.evaluation.search.records_file import read_record, record_offsets
+from tfclip.evaluation.search.single_file import row_type
 
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+REST = {
+    "run": "run",
+    "model": "abc",
+    "tiles": "1",
+    "synced": 0,
+    "sources": [{"kind": "folder", "path": "/none", "relative": "../pictures"}],
+    "excluded": [],
+    "problems": [],
+}
 
 
 @pytest.fixture
 def embeddings():
-    rows = unit(np.random.default_rng(0).normal(size=(1000, 24))).astype(np.float32)
-    rows[700] = rows[3]  # a tie
-    return rows
+    rows = np.random.default_rng(0).normal(size=(1000, 24)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 999, 1000, 5000])
-def test_the_nearest_are_those_of_the_whole_matrix(embeddings, chunk):
-    for row in (3, 700, 11):
-        query = embeddings[row]
-        rows, cosines = nearest_rows(embeddings, query, 10, chunk)
-        similar = np.array([np.dot(one.astype(float), query.astype(float)) for one in embeddings])
-        expected = sorted(range(1000), key=lambda at: (-round(similar[at], 12), at))[:10]
-        assert rows.tolist() == expected
-        np.testing.assert_allclose(cosines, similar[expected], atol=1e-12)
-    assert nearest_rows(embeddings, embeddings[700], 2, chunk)[0].tolist() == [3, 700]
+def written(folder, embeddings, batches=7, rest=REST):
+    folder.mkdir(exist_ok=True)
+    with store.new_data(folder, embeddings.shape[1]) as writer:
+        for rows in np.array_split(embeddings, batches):
+            names = [f"ü {writer.count + row}.jpg".encode() for row in range(len(rows))]
+            pictures = np.zeros(len(rows), store.PICTURE)
+            pictures["bytes"] = np.arange(len(rows))
+            writer.add(rows[:, None], pictures, names)
+        writer.finish(rest)
+    return open_index(folder)
 
 
-def test_few_rows_and_wrong_questions(embeddings):
-    assert len(nearest_rows(embeddings[:3], embeddings[0], 10)[0]) == 3
-    for query, top in ((np.zeros(5), 1), (np.full(24, np.nan), 1), (embeddings[0], 0)):
-        with pytest.raises(ValueError, match="received"):
-            nearest_rows(embeddings, query, top)
+def test_what_is_written_is_read_from_mapped_files(tmp_path, embeddings):
+    (tmp_path / "pictures").mkdir()
+    index = written(tmp_path / "index", embeddings)
+    assert isinstance(index.embeddings, np.memmap)
+    np.testing.assert_array_equal(index.embeddings, embeddings)
+    assert [index.name(row) for row in (0, 143, 999)] == ["ü 0.jpg", "ü 143.jpg", "ü 999.jpg"]
+    assert len(index) == 1000 and index.model == "abc"
+    rows, cosines, views = index.nearest(embeddings[7], 1)
+    assert (rows.tolist(), views.tolist()) == ([7], [0])
+    assert cosines[0] == pytest.approx(1)
+    # The folder of pictures was moved together with the index: its relative path holds.
+    assert index.path(3) == tmp_path / "pictures" / "ü 3.jpg"
+    np.testing.assert_array_equal(np.load(next((tmp_path / "index").glob("emb*"))), embeddings)
 
 
-def made(tmp_path, embeddings, batches):
-    records, at = tmp_path / "records", 0
-    records.mkdir(exist_ok=True)
-    for shard, count in (("a.tfrecord", 400), ("b.tfrecord", 600)):
-        with tf.io.TFRecordWriter(str(records / shard)) as writer:
-            for _ in range(count):
-                writer.write(f"record {at} {'x' * (at % 50)}".encode())
-                at += 1
-    write_index(
-        tmp_path / "index.npy",
-        batches,
-        24,
-        1000,
-        run=tmp_path / "run",
-        model="abc",
-        records=records,
-        fingerprint="def",
-        shards=("a.tfrecord", "b.tfrecord"),
-    )
-    return open_index(tmp_path / "index.npy")
+def test_an_error_while_writing_leaves_the_index_of_before(tmp_path, embeddings):
+    before = written(tmp_path / "index", embeddings)
+    files = sorted(path.name for path in (tmp_path / "index").iterdir())
+    with pytest.raises(KeyError), store.new_data(tmp_path / "index", 24) as writer:
+        writer.add(embeddings[:5, None], np.zeros(5, store.PICTURE), [b"a"] * 5)
+        raise KeyError
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == files
+    np.testing.assert_array_equal(open_index(tmp_path / "index").embeddings, before.embeddings)
 
 
-def test_an_index_is_one_mapped_file_that_knows_where_each_record_lies(tmp_path, embeddings):
-    index = made(tmp_path, embeddings, np.array_split(embeddings, 7))
-    assert isinstance(index.rows, np.memmap)
-    np.testing.assert_array_equal(index.rows["embedding"], embeddings)
-    for row in (0, 399, 400, 999):
-        place = index.rows[row]
-        data = read_record(index.records / index.shards[place["shard"]], int(place["offset"]))
-        assert data == f"record {row} {'x' * (row % 50)}".encode()
-    assert sum(1 for _ in record_offsets(tmp_path / "records" / "b.tfrecord")) == 600
-    assert (index.model, index.fingerprint) == ("abc", "def")
+def test_an_opened_index_stays_while_another_replaces_it(tmp_path, embeddings):
+    before = written(tmp_path / "index", embeddings)
+    (tmp_path / "index" / "embeddings-0123456789ab.npy").write_bytes(b"of a killed process")
+    after = written(tmp_path / "index", embeddings[:10])
+    assert (len(before), len(after)) == (1000, 10)
+    np.testing.assert_array_equal(before.embeddings, embeddings)
+    assert len(list((tmp_path / "index").iterdir())) == 4
 
 
-def test_too_many_or_too_few_embeddings_leave_no_index(tmp_path, embeddings):
-    for batches in ([embeddings, embeddings[:1]], [embeddings[:-1]]):
-        with pytest.raises(ValueError, match="pictures"):
-            made(tmp_path, embeddings, batches)
-        assert [path.name for path in tmp_path.iterdir()] == ["records"]
+def test_one_process_writes_at_a_time(tmp_path):
+    with store.writing(tmp_path), pytest.raises(ValueError, match="another process is writing"):
+        with store.writing(tmp_path):
+            pass
+    with store.writing(tmp_path):
+        pass
 
 
 def test_what_is_no_index_is_refused(tmp_path, embeddings):
     with pytest.raises(FileNotFoundError, match="make one with: python -m tfclip.search index"):
-        open_index(tmp_path / "index.npy")
-    made(tmp_path, embeddings, [embeddings])
-    kept = (tmp_path / "index.npy").read_bytes()
-    described = json.loads((tmp_path / "index.json").read_text())
-    for damage in (kept[:500], b"no index"):
-        (tmp_path / "index.npy").write_bytes(damage)
+        open_index(tmp_path / "index")
+    written(tmp_path / "index", embeddings)
+    description = tmp_path / "index" / "index.json"
+    content = json.loads(description.read_text())
+    for change, said in (
+        ({"pictures": 5}, "1000 rows, 5 x 1 described"),
+        ({"first_pictures": 1}, "not those that are described"),
+        ({"version": 3}, "has version 3; this tfclip reads 2"),
+        ({"format": "other"}, "has version None"),
+        ({"token": "000000000000"}, "is missing"),
+    ):
+        description.write_text(json.dumps(content | change))
+        with pytest.raises(ValueError, match=said):
+            open_index(tmp_path / "index")
+    description.write_text("{")
+    with pytest.raises(ValueError, match="is no search index"):
+        open_index(tmp_path / "index")
+    description.write_text(json.dumps(content))
+    for path in (tmp_path / "index").glob("*.npy"):
+        kept = path.read_bytes()
+        path.write_bytes(kept[:500])
         with pytest.raises(ValueError, match="is no search index"):
-            open_index(tmp_path / "index.npy")
-    (tmp_path / "index.npy").write_bytes(kept)
-    (tmp_path / "index.json").write_text(json.dumps(described | {"pictures": 5}))
-    with pytest.raises(ValueError, match="1000 rows, 5 described"):
-        open_index(tmp_path / "index.npy")
+            open_index(tmp_path / "index")
+        path.write_bytes(kept)
+    assert len(open_index(tmp_path / "index")) == 1000
+
+
+def test_the_place_of_a_record_is_where_it_is_read(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "a.tfrecord")) as writer:
+        for at in range(100):
+            writer.write(f"record {at} {'x' * (at % 50)}".encode())
+    offsets = list(record_offsets(tmp_path / "a.tfrecord"))
+    assert len(offsets) == 100
+    for at in (0, 51, 99):
+        data = read_record(tmp_path / "a.tfrecord", offsets[at])
+        assert data == f"record {at} {'x' * (at % 50)}".encode()
+
+
+def test_an_index_of_earlier_versions_is_read(tmp_path, embeddings):
+    rows = np.zeros(1000, row_type(24))
+    rows["embedding"], rows["offset"] = embeddings, np.arange(1000)
+    np.save(tmp_path / "search.npy", rows)
+    content = {"run": "/run", "model": "abc", "records": "/records", "fingerprint": "def"}
+    content |= {"shards": ["a.tfrecord"], "pictures": 1000}
+    described = tmp_path / "search.json"
+    for first in ({}, {"first_rows": zlib.crc32(rows[:16].tobytes())}):
+        described.write_text(json.dumps(content | first))
+        index = open_index(tmp_path / "search.npy")
+        np.testing.assert_array_equal(index.embeddings, embeddings)
+        assert index.nearest(embeddings[5], 1)[0].tolist() == [5]
+        assert (str(index.sources[0]), index.name(0), len(index)) == ("/records", None, 1000)
+    for change, said in (
+        ({"first_rows": 5}, "are not those of search.json"),
+        ({"pictures": 5}, "1000 rows, 5 described"),
+    ):
+        described.write_text(json.dumps(content | change))
+        with pytest.raises(ValueError, match=said):
+            open_index(tmp_path / "search.npy")

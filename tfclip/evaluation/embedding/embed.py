@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -12,10 +16,16 @@ import tensorflow as tf
 from tfclip.console import progress
 from tfclip.evaluation.embedding.prompts import mean_embeddings, prompts
 from tfclip.evaluation.embedding.text_batches import embed_by_length
+from tfclip.inputs.images import decode_valid
+from tfclip.inputs.picture_size import PictureSize
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel
 
 VIEWS_AT_ONCE = 64
+# Two batches of encoded pictures at a time: one is decoded beside the tower of the other.
+_CALLS = 2
+
+Item = TypeVar("Item")
 
 
 @lru_cache(maxsize=2)
@@ -90,6 +100,56 @@ def embed_batches(
     batches = None if total is None else -(-total // _at_once(views))
     for row, batch in progress(view_batches(views), total=batches, what="embedding pictures"):
         yield row.numpy(), encode(batch).numpy()
+
+
+@lru_cache(maxsize=4)
+def _decoder(boxes: tuple[tuple[float, ...], ...], side: int, resize: str, interpolation: str):
+    """Return a graph from encoded pictures (B,) to views (B,T,S,S,3) and valid (B,)."""
+    size = PictureSize(side, resize, interpolation)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def decode(contents):
+        return decode_valid(contents, np.array(boxes, np.float32), size)
+
+    return decode
+
+
+def embed_encoded(
+    model: TrainedModel,
+    items: Iterable[Item],
+    content: Callable[[Item], bytes],
+    boxes: np.ndarray,
+) -> Iterator[tuple[tuple[Item, ...], np.ndarray, np.ndarray]]:
+    """Embed encoded pictures of any length of `items`, which is read as far as it is needed.
+
+    Args:
+        model: a trained model.
+        items: what is embedded.
+        content: from an item to the bytes of its picture; others than pictures are not valid.
+        boxes: (T,4) of the views, see `inputs.tiles.tile_boxes`.
+
+    Yields:
+        Batches in the order of the items: the items, embeddings (B,T,D) float32 of unit norm, and
+        valid (B,) bool.
+    """
+    encode, _ = _graphs(model.dual_encoder)
+    size = model.config.picture_size
+    decode = _decoder(tuple(map(tuple, boxes.tolist())), int(size), size.resize, size.interpolation)
+
+    def embed(batch: tuple[Item, ...]) -> tuple[np.ndarray, np.ndarray]:
+        views, valid = decode(tf.constant([content(item) for item in batch], tf.string))
+        return encode(views).numpy(), valid.numpy()
+
+    upcoming, at_once = iter(items), max(1, VIEWS_AT_ONCE // len(boxes))
+    waiting: deque = deque()
+    with ThreadPoolExecutor(_CALLS) as pool:
+        while batch := tuple(islice(upcoming, at_once)):
+            waiting.append((batch, pool.submit(embed, batch)))
+            if len(waiting) > _CALLS:
+                done, future = waiting.popleft()
+                yield done, *future.result()
+        for done, future in waiting:
+            yield done, *future.result()
 
 
 def view_batches(views: tf.data.Dataset) -> tf.data.Dataset:

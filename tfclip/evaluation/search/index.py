@@ -1,217 +1,262 @@
-"""A memory-mapped index of picture embeddings, and exact nearest-neighbour search in it.
-
-`NAME.npy` is a NumPy file of N rows: the embedding (D float32), the shard, and the byte offset of
-the picture's record. `NAME.json` describes the model and the records. The search is exact: every
-row is compared, `chunk` rows at a time, and rows that may be among the nearest are compared in
-float64.
-"""
+"""An opened search index: where it is, what is in it, and the nearest of its pictures."""
 
 from __future__ import annotations
 
-import json
-import struct
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfclip import files
-from tfclip.evaluation.report.json_files import write_json
+from tfclip.evaluation.search import single_file, store
+from tfclip.evaluation.search.nearest import CHUNK, nearest_pictures
+from tfclip.evaluation.search.sources import FOLDER, RECORDS, IndexSource, stored_source
+from tfclip.inputs.tiles import tile_boxes
+from tfclip.models.model_directory import holds_model, model_fingerprint
+from tfclip.naming import nearest
 
-INDEX_FILE = "search.npy"
-CHUNK = 65_536
-# Similarities are rounded to this many decimals, far above float64 rounding, so that copies of one
-# picture tie wherever they are.
-DECIMALS = 12
-# The CRC-32 of this many first rows is in the description, to detect files that do not match.
-_FIRST = 16
-_LENGTH = struct.Struct("<Q")
-# A TFRecord has its length and a checksum before the data, and a checksum after it.
-_BEFORE, _AFTER = 12, 4
+INDEXES = "search"
+"""The folder of a run that holds its indexes, each in a folder by its name."""
+# While another process replaces an index, files may vanish between two looks.
+_TRIES = 20
 
 
 @dataclass(frozen=True)
 class SearchIndex:
-    """An opened index.
+    """An opened index; it stays as it is while another process changes the index on disk.
 
     Attributes:
-        rows: (N,) structured and memory-mapped: `embedding` (D,) float32, `shard` int32, `offset`
-            int64.
+        place: the folder, or NAME.npy of earlier versions.
+        embeddings: (N x T, D) float32, memory-mapped: the views of each picture.
+        pictures: (N,) structured: `shard` and `offset`, and what else `store.PICTURE` has.
+        names: the bytes of the names; empty in indexes of earlier versions.
+        tiles: the layout of the views.
         run: the run directory of the model.
         model: the model's fingerprint.
-        records: the directory of packed records.
-        fingerprint: of its manifest.
-        shards: file names by shard number.
+        sources: what the pictures come from.
+        description: the whole of index.json.
     """
 
-    rows: np.ndarray
+    place: Path
+    embeddings: np.ndarray
+    pictures: np.ndarray
+    names: np.ndarray
+    tiles: str
     run: Path
     model: str
-    records: Path
-    fingerprint: str
-    shards: tuple[str, ...]
+    sources: tuple[IndexSource, ...]
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def views(self) -> int:
+        """The number of views of each picture."""
+        return len(tile_boxes(self.tiles))
+
+    @property
+    def collection(self) -> str:
+        """The sources in words."""
+        return " and ".join(map(str, self.sources))
+
+    def nearest(
+        self, query: np.ndarray, top: int, chunk: int = CHUNK
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the pictures nearest to a query (D,): rows, cosines and views.
+
+        See `nearest.nearest_pictures`.
+        """
+        return nearest_pictures(self.embeddings, self.views, query, top, chunk)
+
+    def name(self, row: int) -> str | None:
+        """Return the path of a picture relative to its folder, its key, or None if not stored."""
+        if "name_at" not in (self.pictures.dtype.names or ()):
+            return None
+        return self.name_bytes(row).decode()
+
+    def name_bytes(self, row: int) -> bytes:
+        """Return a name in UTF-8; not of an index of earlier versions."""
+        start, size = (int(self.pictures[row][part]) for part in ("name_at", "name_bytes"))
+        return self.names[start : start + size].tobytes()
+
+    def view_embeddings(self, rows: np.ndarray) -> np.ndarray:
+        """Return the embeddings of pictures, view by view: (B,T,D)."""
+        return self.embeddings.reshape(len(self), self.views, -1)[rows]
+
+    def source(self, row: int) -> IndexSource:
+        """Return what a picture comes from."""
+        if "source" not in (self.pictures.dtype.names or ()):
+            return self.sources[0]
+        return self.sources[int(self.pictures[row]["source"])]
+
+    def path(self, row: int) -> Path | None:
+        """Return the file of a picture, or None for a record."""
+        source = self.source(row)
+        if source.kind == RECORDS:
+            return None
+        return source.path / str(self.name(row)) if source.kind == FOLDER else source.path
+
+    def check_model(self) -> None:
+        """Raise ValueError if the index was made with another model than its run holds now."""
+        if model_fingerprint(self.run) != self.model:
+            raise ValueError(
+                f"{self.place} was made with another model than {self.run} holds now; make it "
+                f"again with: {self.command('index')}"
+            )
+
+    def check_sources(self) -> None:
+        """Raise when a collection is no longer where it was, or when records were packed again.
+
+        Raises:
+            FileNotFoundError: a folder or records are not there.
+            ValueError: records were packed again, so that places in them are wrong.
+        """
+        for source in self.sources:
+            if source.kind != RECORDS:
+                if source.kind == FOLDER and not source.exists():
+                    raise FileNotFoundError(f"no folder at {source}; {self.moved()}")
+                continue
+            if not source.exists():
+                raise FileNotFoundError(f"no records at {source}; {self.moved()}")
+            if source.manifest().fingerprint() != source.fingerprint:
+                command = "sync" if self.place.is_dir() else "index"
+                raise ValueError(
+                    f"the records at {source.path} were packed again; bring the index up to date "
+                    f"with: {self.command(command)}"
+                )
+
+    def moved(self) -> str:
+        """Say what to run when the collection was moved."""
+        return (
+            "if it was moved, say where it is now: "
+            f"python -m tfclip.search sync {self.place} --moved-to DIR"
+        )
+
+    def command(self, action: str) -> str:
+        """Return the command that makes this index again, or brings it up to date."""
+        if action == "index":
+            return f"python -m tfclip.search index {self.run} {self.sources[0]}"
+        return f"python -m tfclip.search {action} {self.place}"
 
 
-def row_type(embed_dim: int) -> np.dtype:
-    """Return the dtype of a row of the index."""
-    return np.dtype([("embedding", "<f4", (embed_dim,)), ("shard", "<i4"), ("offset", "<i8")])
-
-
-def record_offsets(path: Path) -> Iterator[int]:
-    """Yield the byte offset of each record of a TFRecord file."""
-    with path.open("rb") as file:
-        size, at = path.stat().st_size, 0
-        while at < size:
-            file.seek(at)
-            yield at
-            (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-            at += _BEFORE + length + _AFTER
-
-
-def read_record(path: Path, offset: int) -> bytes:
-    """Read the data of the record at `offset`."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-        file.seek(offset + _BEFORE)
-        return file.read(length)
-
-
-def write_index(
-    out: Path,
-    embeddings: Iterable[np.ndarray],
-    embed_dim: int,
-    total: int,
-    *,
-    run: Path,
-    model: str,
-    records: Path,
-    fingerprint: str,
-    shards: tuple[str, ...],
-) -> None:
-    """Write an index batch by batch, with one batch in memory.
+def open_index(where: Path | str) -> SearchIndex:
+    """Open an index by its folder, by its file of earlier versions, or by its name.
 
     Args:
-        out: NAME.npy; it is replaced when everything is written.
-        embeddings: batches (B,D) of unit norm, in the order of the records.
-        embed_dim: D.
-        total: N.
-        run, model, records, fingerprint, shards: see `SearchIndex`.
-
-    Raises:
-        ValueError: the numbers of embeddings and records differ.
-    """
-    places = (
-        (number, offset)
-        for number, shard in enumerate(shards)
-        for offset in record_offsets(records / shard)
-    )
-    written, kind, first = 0, row_type(embed_dim), b""
-    header = {"descr": kind.descr, "fortran_order": False, "shape": (total,)}
-    with files.new_file(out) as temporary:
-        with temporary.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for batch in embeddings:
-                rows = np.zeros(len(batch), kind)
-                rows["embedding"] = batch
-                written += len(batch)
-                if written > total:
-                    raise ValueError(f"more than {total} pictures in {records}")
-                rows["shard"], rows["offset"] = np.array(list(islice(places, len(batch)))).T
-                file.write(rows.tobytes())
-                first += rows[: max(0, _FIRST - len(first) // kind.itemsize)].tobytes()
-        if written != total:
-            raise ValueError(f"{written} of {total} pictures of {records} could be embedded")
-        described: dict[str, Any] = {
-            "run": str(run.resolve()),
-            "model": model,
-            "records": str(records.resolve()),
-        }
-        described |= {"fingerprint": fingerprint, "shards": list(shards), "pictures": total}
-        described["first_rows"] = zlib.crc32(first)
-        write_json(out.with_suffix(".json"), described)
-
-
-def open_index(path: Path) -> SearchIndex:
-    """Open an index, memory-mapped.
+        where: RUN/search/NAME; or NAME.npy, as earlier versions wrote it; or NAME of an index of
+            one run in runs/.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged.
+        ValueError: it is damaged, or several runs have an index of this name.
     """
-    path = Path(path)
-    described = path.with_suffix(".json")
-    if not path.is_file() or not described.is_file():
-        raise FileNotFoundError(
-            f"no index at {path}; make one with: python -m tfclip.search index RUN RECORDS"
-        )
-    try:
-        content = json.loads(described.read_text(encoding="utf-8"))
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        if rows.dtype != row_type(rows.dtype["embedding"].shape[0]):
-            raise ValueError(f"rows of {rows.dtype}")
-        if len(rows) != content["pictures"]:
-            raise ValueError(f"{len(rows)} rows, {content['pictures']} described")
-        # Indexes of earlier versions have no checksum.
-        first = zlib.crc32(rows[:_FIRST].tobytes())
-        if content.get("first_rows", first) != first:
-            raise ValueError(
-                f"its rows are not those of {described.name}, as after a kill between the two; "
-                "index again"
-            )
+    place = find_index(where)
+    if not place.is_dir():
+        rows, content = single_file.read(place)
         return SearchIndex(
+            place,
+            rows["embedding"],
             rows,
+            np.zeros(0, np.uint8),
+            "1",
             Path(content["run"]),
             content["model"],
-            Path(content["records"]),
-            content["fingerprint"],
-            tuple(content["shards"]),
+            (
+                IndexSource(
+                    RECORDS,
+                    Path(content["records"]),
+                    fingerprint=content["fingerprint"],
+                    shards=tuple(content["shards"]),
+                ),
+            ),
+            content,
         )
-    except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(f"{path} is no search index: {' '.join(str(error).split())}") from None
+    for left in reversed(range(_TRIES)):
+        description = store.read_description(place)
+        try:
+            embeddings, pictures, names = store.map_data(place, description)
+            break
+        except FileNotFoundError as error:
+            if not left:
+                raise ValueError(
+                    f"{place} is no search index: {Path(error.filename or '').name} is missing"
+                ) from None
+        except (ValueError, KeyError, TypeError, EOFError) as error:
+            raise ValueError(
+                f"{place} is no search index: {' '.join(str(error).split())}"
+            ) from None
+    return SearchIndex(
+        place,
+        embeddings,
+        pictures,
+        names,
+        description["tiles"],
+        _run(description, place),
+        description["model"],
+        tuple(stored_source(each, place) for each in description["sources"]),
+        description,
+    )
 
 
-def nearest_rows(
-    embeddings: np.ndarray, query: np.ndarray, top: int, chunk: int = CHUNK
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the `top` rows most similar to a query, the most similar first; ties by row number.
+def find_index(where: Path | str) -> Path:
+    """Return the place of an index, see `open_index`."""
+    path = Path(where)
+    if path.is_dir() and (path / store.DESCRIPTION).is_file():
+        return path
+    if path.suffix == ".npy" and path.is_file():
+        return path
+    name = str(where)
+    if "/" not in name and path.suffix != ".npy":
+        named = sorted(Path("runs").glob(f"*/{INDEXES}/*/{store.DESCRIPTION}"))
+        found = [index.parent for index in named if index.parent.name == name]
+        if len(found) > 1:
+            raise ValueError(
+                f"{len(found)} indexes are named {name}; give one of: {', '.join(map(str, found))}"
+            )
+        if found:
+            return found[0]
+        known = nearest(name, {index.parent.name for index in named})
+        listed = f"; indexes of runs/, nearest first: {', '.join(known)}" if known else ""
+    else:
+        listed = ""
+    raise FileNotFoundError(
+        f"no index at {where}; make one with: python -m tfclip.search index RUN DIR{listed}"
+    )
 
-    A float32 product, whose error is at most (D + 2) roundings (Higham 2002, 3.5), excludes rows
-    that cannot be among them. The remaining rows are compared in float64.
 
-    Args:
-        embeddings: (N,D) of unit norm, may be memory-mapped.
-        query: (D,) of unit norm.
-        top: the number of rows; all N if there are fewer.
-        chunk: rows in memory at a time; the result does not depend on it.
-
-    Returns:
-        rows (K,) int64, and cosines (K,) float64.
+def newest_index() -> Path:
+    """Return the index of runs/ that was written last.
 
     Raises:
-        ValueError: the query has another size or is not finite, or top or chunk is below 1.
+        FileNotFoundError: there is none.
     """
-    query = np.asarray(query, np.float64)
-    if query.shape != embeddings.shape[1:] or not np.isfinite(query).all():
-        raise ValueError(f"received a query {query.shape}; allowed: {embeddings.shape[1:]}, finite")
-    if top < 1 or chunk < 1:
-        raise ValueError(f"received top {top}, chunk {chunk}; allowed: 1 or more")
-    rows, cosines = np.empty(0, np.int64), np.empty(0)
-    about, width = query.astype(np.float32), embeddings.shape[1]
-    slack = 2 * (width + 2) * np.finfo(np.float32).eps * max(1.0, np.linalg.norm(query))
-    for start in range(0, len(embeddings), chunk):
-        part = embeddings[start : start + chunk]
-        rough = part @ about
-        least = np.partition(rough, -top)[-top] if len(rough) > top else -np.inf
-        if len(cosines) == top:
-            least = max(least, cosines[-1])
-        near = np.flatnonzero(rough >= least - slack)
-        similar = np.round(part[near].astype(np.float64) @ query, DECIMALS)
-        rows, cosines = np.append(rows, start + near), np.append(cosines, similar)
-        best = np.lexsort((rows, -cosines))[:top]
-        rows, cosines = rows[best], cosines[best]
-    return rows, cosines
+    runs = Path("runs")
+    found = [*runs.glob(f"*/{INDEXES}/*/{store.DESCRIPTION}"), *runs.glob("*/search.npy")]
+    if not found:
+        raise FileNotFoundError(
+            "no index in runs/; make one with: python -m tfclip.search index RUN DIR, or name one "
+            "with --index"
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    return newest.parent if newest.name == store.DESCRIPTION else newest
+
+
+def index_folder(run: Path, name: str) -> Path:
+    """Return the folder of an index of a run.
+
+    Raises:
+        ValueError: the name is not that of a folder.
+    """
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise ValueError(f"received --name {name!r}; allowed: the name of a folder")
+    return run / INDEXES / name
+
+
+def _run(description: Mapping[str, Any], place: Path) -> Path:
+    """Return the run of an index: the one that it is in, or the one that is stored."""
+    run = place.resolve().parent.parent
+    if place.resolve().parent.name == INDEXES and holds_model(run):
+        return place.parent.parent if place.parent.name == INDEXES else run
+    return Path(description["run"])

@@ -1,96 +1,147 @@
-"""Indexes the pictures of packed records, and searches them by text or picture."""
+"""Answers queries with the nearest pictures of an index, and draws them."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import tensorflow as tf
+import numpy as np
 
-from tfclip.evaluation.datasets.views import file_views, record_views
-from tfclip.evaluation.embedding.embed import embed_batches, embed_pictures, embed_texts
-from tfclip.evaluation.search.index import SearchIndex, nearest_rows, read_record, write_index
+from tfclip.evaluation.embedding.embed import embed_encoded, embed_texts
+from tfclip.evaluation.search.index import SearchIndex
+from tfclip.evaluation.search.nearest import CHUNK
+from tfclip.evaluation.search.picture_bytes import decodable
+from tfclip.evaluation.search.pictures import IndexedPicture, read_picture
+from tfclip.evaluation.search.queries import Query, combine, is_picture, sample_rows
 from tfclip.inputs.text import check_lengths
-from tfclip.models.model_directory import model_fingerprint
-from tfclip.models.saving import load_model
+from tfclip.inputs.tiles import tile_boxes
+from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
-from tfclip.records.contact_sheet import draw_sheet
-from tfclip.records.manifest import load_manifest, records_reference
+from tfclip.records.check import BadPicture
+from tfclip.records.contact_sheet import Section, draw_sections
 
 
-def index_records(run: Path, reference: str, out: Path) -> int:
-    """Index all pictures of "DIR" or "DIR:SPLIT"; return their number.
+@dataclass(frozen=True)
+class Hit:
+    """A picture that was found.
+
+    Attributes:
+        row: its number in the index.
+        score: the cosine with the query; with several terms the sum of their standard scores.
+        cosines: the cosine with each term.
+        view: the view that is nearest; 0 is the whole picture.
+        picture: what is known of it.
+    """
+
+    row: int
+    score: float
+    cosines: tuple[float, ...]
+    view: int
+    picture: IndexedPicture
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The hits of a query, the nearest first."""
+
+    query: Query
+    hits: tuple[Hit, ...]
+
+
+def embed_terms(model: TrainedModel, terms: Sequence[str]) -> np.ndarray:
+    """Embed texts and picture files: (M,D) float32 of unit norm.
 
     Raises:
-        FileNotFoundError, ValueError: no model, no records, or no such split.
+        ValueError: a text is too long, or a file is no picture.
     """
-    directory, split = records_reference(reference)
-    manifest = load_manifest(directory)
-    splits = list(manifest.splits) if split is None else [split]
-    model = load_model(run)
-    shards = [shard for name in splits for shard in manifest.shards_of(name)]
-    size, total = model.config.picture_size, sum(shard.records for shard in shards)
-
-    def embeddings():
-        for name in splits:
-            count = sum(shard.records for shard in manifest.shards_of(name))
-            for _, batch in embed_batches(model, record_views(directory, name, size), total=count):
-                yield batch[:, 0]
-
-    write_index(
-        out,
-        embeddings(),
-        model.config.embed_dim,
-        total,
-        run=run,
-        model=model_fingerprint(run),
-        records=directory,
-        fingerprint=manifest.fingerprint(),
-        shards=tuple(shard.file for shard in shards),
-    )
-    return total
+    texts = [term for term in terms if not is_picture(term)]
+    files = [term for term in terms if is_picture(term)]
+    check_lengths(texts, model.tokenizer)
+    embedded = dict(zip(texts, embed_texts(model, texts), strict=True)) if texts else {}
+    contents = [(term, _content(term)) for term in files]
+    whole = tile_boxes("1")
+    for group, embeddings, valid in embed_encoded(model, contents, lambda one: one[1], whole):
+        for (term, _), embedding, is_valid in zip(group, embeddings, valid, strict=True):
+            if not is_valid:
+                raise ValueError(f"{term} is no picture that decodes")
+            embedded[term] = embedding[0]
+    return np.stack([embedded[term] for term in terms])
 
 
-def search(index: SearchIndex, query: str, *, top: int, chunk: int) -> list[dict]:
-    """Return the pictures nearest to a text, or to the picture in a file.
+def _content(term: str) -> bytes:
+    try:
+        return decodable(Path(term).read_bytes())
+    except BadPicture as error:
+        raise ValueError(f"{term} {error}") from None
 
-    Returns:
-        The hits, the nearest first: `key`, `cosine`, `captions`, `labels` and the `record`.
+
+def answer(
+    index: SearchIndex,
+    model: TrainedModel,
+    queries: Sequence[Query],
+    *,
+    top: int,
+    chunk: int = CHUNK,
+) -> list[Answer]:
+    """Return the pictures nearest to each query.
 
     Raises:
-        ValueError: the records changed since indexing, the text is too long, or the file is no
-            picture.
+        ValueError: the records changed since indexing, a text is too long, or a file is no picture.
+        OSError: a collection is not there.
     """
-    if load_manifest(index.records).fingerprint() != index.fingerprint:
-        raise ValueError(
-            f"the records at {index.records} were packed again; make the index again with: "
-            f"python -m tfclip.search index {index.run} {index.records}"
-        )
-    model = load_model(index.run)
-    if os.path.isfile(query):  # Path.is_file raises for a long text.
-        _, embedded = embed_pictures(model, file_views([Path(query)], model.config.picture_size))
-        embedding = embedded[0, 0]
-    else:
-        check_lengths([query], model.tokenizer)
-        embedding = embed_texts(model, [query])[0]
-    rows, cosines = nearest_rows(index.rows["embedding"], embedding, top, chunk)
-    hits = []
-    for row, cosine in zip(rows, cosines, strict=True):
-        place = index.rows[row]
-        data = read_record(index.records / index.shards[place["shard"]], int(place["offset"]))
-        record = {name: value.numpy() for name, value in schema.parse(tf.constant(data)).items()}
-        hits.append(
-            {
-                "key": record[schema.KEY].decode(),
-                "cosine": float(cosine),
-                "captions": [text.decode("utf-8", "replace") for text in record[schema.CAPTION]],
-                "labels": [text.decode("utf-8", "replace") for text in record[schema.LABEL]],
-                "record": record,
-            }
-        )
-    return hits
+    index.check_sources()
+    terms = list(dict.fromkeys(term for query in queries for term in query.terms))
+    embedded = dict(zip(terms, embed_terms(model, terms), strict=True))
+    sample = None
+    answers = []
+    for query in queries:
+        vectors = np.stack([embedded[term] for term in query.terms]).astype(np.float64)
+        if len(vectors) == 1:
+            vector, offset = vectors[0], 0.0
+        else:
+            if sample is None:
+                sample = sample_rows(index.embeddings)
+            vector, offset = combine(vectors, query.weights, sample)
+        rows, scores, views = index.nearest(vector, top, chunk)
+        hits = []
+        for row, score, view in zip(rows.tolist(), scores.tolist(), views.tolist(), strict=True):
+            own = index.view_embeddings(np.array([row]))[0, view].astype(np.float64)
+            cosines = tuple((vectors @ own).tolist())
+            picture = read_picture(index, row)
+            hits.append(Hit(row, score - offset, cosines, view, picture))
+        answers.append(Answer(query, tuple(hits)))
+    return answers
 
 
-def draw_hits(index: SearchIndex, hits: list[dict], out: Path) -> None:
-    """Draw a contact sheet of the hits, the nearest first."""
-    draw_sheet([hit["record"] for hit in hits], out, [f"{hit['cosine']:.3f}" for hit in hits])
+def draw_answers(index: SearchIndex, answers: Sequence[Answer], out: Path) -> int:
+    """Draw a contact sheet: each query, and its hits, the nearest first; return their number.
+
+    The part of the picture that was found is framed, where the index has parts.
+    """
+    boxes = tile_boxes(index.tiles)
+    sections = []
+    for one in answers:
+        records = [_record(hit, boxes[hit.view]) for hit in one.hits]
+        headings = tuple(f"{hit.score:.3f}" for hit in one.hits)
+        sections.append(Section(str(one.query), tuple(records), headings))
+    return draw_sections(sections, out)
+
+
+def _record(hit: Hit, box: np.ndarray) -> dict:
+    """Return a hit as the contact sheet draws it."""
+    picture = hit.picture
+    y0, x0, y1, x1 = box.tolist()
+    framed = [] if hit.view == 0 else [x0, y0, x1, y1]
+    return {
+        schema.IMAGE: picture.jpeg or b"",
+        schema.KEY: picture.key.encode(),
+        **{name: framed[at : at + 1] for at, name in enumerate(schema.BOX)},
+        schema.PHRASE: [b""] * bool(framed),
+        schema.LABEL: [label.encode() for label in picture.labels],
+        schema.DIFFICULT: [],
+        schema.CAPTION: [
+            *(caption.encode() for caption in picture.captions),
+            *([picture.problem.encode()] if picture.problem else []),
+        ],
+    }

@@ -16,7 +16,7 @@ from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.evaluation.report.examples import jpeg_of, write_examples
-from tfclip.evaluation.search.index import nearest_rows
+from tfclip.evaluation.search.nearest import nearest_rows
 from tfclip.inputs.batches import caption_id
 from tfclip.inputs.view_sets import PIXELS_VERSION
 from tfclip.models.saving import TrainedModel

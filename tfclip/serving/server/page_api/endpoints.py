@@ -129,7 +129,7 @@ class PageApi:
 
     def _opened(self) -> PageSearch:
         if self._search is None:
-            raise Refused("NOT_FOUND", "no index; start the server with --index NAME.npy")
+            raise Refused("NOT_FOUND", "no index; start the server with --index NAME")
         return self._search
 
     def _hits(self, body: bytes, deadline: float) -> dict:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from tfclip.evaluation.search.index import nearest_rows, open_index, read_record
-from tfclip.records import schema
-from tfclip.records.manifest import load_manifest
+from tfclip.evaluation.search.index import open_index
+from tfclip.evaluation.search.pictures import read_picture
 from tfclip.serving import signatures as names
 from tfclip.serving.server.refusals import Refused, invalid
 
@@ -28,7 +26,7 @@ class PageSearch:
     """An opened index.
 
     Args:
-        path: NAME.npy, see `evaluation.search.index`.
+        path: an index, or its name in runs/, see `evaluation.search.index.open_index`.
 
     Raises:
         FileNotFoundError, ValueError: the index or its records are not there, or do not belong
@@ -40,15 +38,10 @@ class PageSearch:
         self._path = path
         self._checked: set[int] = set()
         self._lock = threading.Lock()
-        if load_manifest(self._index.records).fingerprint() != self._index.fingerprint:
-            raise ValueError(
-                f"the records at {self._index.records} were packed anew since {path} was made; "
-                f"make it again with: python -m tfclip.search index {self._index.run} "
-                f"{self._index.records}"
-            )
+        self._index.check_sources()
 
     def __len__(self) -> int:
-        return len(self._index.rows)
+        return len(self._index)
 
     def check(self, version: int, embed: Embed) -> None:
         """Compare the first pictures of the index with what a version makes of them.
@@ -63,47 +56,45 @@ class PageSearch:
         with self._lock:
             if version in self._checked:
                 return
-            rows = min(_CHECKED_ROWS, len(self))
-            contents = np.empty(rows, object)
-            contents[:] = [self.picture(row) for row in range(rows)]
+            encoded = [read_picture(self._index, row).encoded for row in self._first_rows()]
+            rows = [row for row, data in enumerate(encoded) if data is not None]
+            contents = np.empty(len(rows), object)
+            contents[:] = [encoded[row] for row in rows]
             own = embed(names.ENCODE_IMAGE, contents)
-            kept = self._index.rows["embedding"][:rows]
+            kept = self._index.view_embeddings(np.array(rows))[:, 0]
             if own.shape != kept.shape or (np.sum(own * kept, 1) < _LEAST_AGREEMENT).any():
                 raise ValueError(
                     f"{self._path} was made with another model than that of version {version}; "
                     "make it again from the run that was exported: python -m tfclip.search index "
-                    f"RUN {self._index.records}"
+                    f"RUN {self._index.collection}"
                 )
             self._checked.add(version)
 
     def hits(self, embedding: np.ndarray, top: int) -> list[dict]:
         """Return the pictures nearest to an embedding (D,): row, cosine, key, captions, labels."""
-        rows, cosines = nearest_rows(self._index.rows["embedding"], embedding, top)
+        rows, cosines, _ = self._index.nearest(embedding, top)
         hits = []
         for row, cosine in zip(rows.tolist(), cosines.tolist(), strict=True):
-            record = self._record(row)
-            texts = {
-                name: [text.decode("utf-8", "replace") for text in record[key].numpy()]
-                for name, key in (("captions", schema.CAPTION), ("labels", schema.LABEL))
-            }
-            key = record[schema.KEY].numpy().decode("utf-8", "replace")
-            hits.append({"row": row, "cosine": round(cosine, 4), "key": key, **texts})
+            picture = read_picture(self._index, row, pixels=False)
+            texts = {"captions": list(picture.captions), "labels": list(picture.labels)}
+            hits.append({"row": row, "cosine": round(cosine, 4), "key": picture.key, **texts})
         return hits
 
     def picture(self, row: int) -> bytes:
         """Return the JPEG of a row.
 
         Raises:
-            Refused: NOT_FOUND, there is no such row.
+            Refused: NOT_FOUND, there is no such row, or its file is gone.
         """
         if not 0 <= row < len(self):
             raise Refused("NOT_FOUND", f"the index has {len(self)} pictures; there is no {row}")
-        return self._record(row)[schema.IMAGE].numpy()
+        picture = read_picture(self._index, row)
+        if picture.jpeg is None:
+            raise Refused("NOT_FOUND", f"{picture.key}: {picture.problem}")
+        return picture.jpeg
 
-    def _record(self, row: int) -> dict:
-        place = self._index.rows[row]
-        shard = self._index.records / self._index.shards[place["shard"]]
-        return schema.parse(tf.constant(read_record(shard, int(place["offset"]))))
+    def _first_rows(self) -> range:
+        return range(min(_CHECKED_ROWS, len(self)))
 
 
 def read_top(content: dict) -> int:
