@@ -234,7 +234,7 @@ def test_mistakes_are_one_line_with_exit_code_2_and_leave_nothing(
     assert len([line for line in lines if line.startswith("error: ")]) == 1
     assert re.search(told, lines[-1]) and "Traceback" not in err
     # Of what fails at the end, the finished shards stay.
-    assert made(tmp_path) in ([], ["gone"]) or "out.partial: the same command goes on" in err
+    assert made(tmp_path) in ([], ["gone"]) or "out.partial; run the same command again" in err
 
 
 def test_a_finished_set_is_not_overwritten_unasked(pack, tmp_path):
@@ -312,7 +312,9 @@ def test_stopped_in_the_middle_the_same_command_packs_the_rest(
     assert made(tmp_path) == ["out.partial"]
     if code == 130:
         assert re.search(
-            r"^interrupted; \d+ finished shards stay in .*: the same .* on$", err, re.M
+            r"^interrupted; \d+ finished shards are kept in .*; run the same command again.*$",
+            err,
+            re.M,
         )
     before = {path.name: path.stat().st_ino for path in tmp_path.glob("out.partial/*.tfrecord")}
     assert main(long_command[3:]) == 0

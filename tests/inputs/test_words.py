@@ -42,7 +42,9 @@ def test_captions_without_blanks_are_counted(monkeypatch):
     captions = [["a dog", "หมา"], ["犬", "ใหญ่ big"], ["the cat"]]
     found = record_words(captions, [3])
     assert found.words == ("big", "cat", "dog", "the") and found.without_blanks == 3
-    with pytest.raises(ValueError, match="2 captions have no blanks; train with --word-weight 0"):
+    with pytest.raises(
+        ValueError, match="2 captions have no spaces between words; train with --word-weight 0"
+    ):
         record_words([["หมา"], ["犬"]], [2])
 
 

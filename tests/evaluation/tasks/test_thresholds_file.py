@@ -21,7 +21,7 @@ def test_thresholds_that_are_replaced_are_kept_and_a_line_says_so(tmp_path, caps
     assert capsys.readouterr().err == ""
     write_thresholds(tmp_path, "multilabel-mine", {"per_class": {"bolt": 0.3}})
     (line,) = capsys.readouterr().err.splitlines()
-    assert "held the thresholds of voc and now holds those of multilabel-mine" in line
+    assert "contained the thresholds of voc and now contains those of multilabel-mine" in line
     assert str(tmp_path / "thresholds" / "voc.json") in line
     assert read(path) == {"set": "multilabel-mine", "per_class": {"bolt": 0.3}}
     assert read(tmp_path / "thresholds/voc.json") == {"set": "voc", "per_class": {"cat": 0.2}}
@@ -32,7 +32,7 @@ def test_thresholds_of_an_earlier_version_are_kept_too(tmp_path, capsys, old):
     (tmp_path / "thresholds.json").write_text(old)
     write_thresholds(tmp_path, "voc", {"per_class": {"cat": 0.2}})
     is_whole = old != "{damaged"
-    assert ("now holds those of voc" in capsys.readouterr().err) == is_whole
+    assert ("now contains those of voc" in capsys.readouterr().err) == is_whole
     kept = tmp_path / "thresholds" / "earlier.json"
     assert kept.is_file() == is_whole and (not is_whole or read(kept)["per_class"] == {"cat": 0.1})
 

@@ -1,4 +1,4 @@
-"""`tfclip.adapt`: class embeddings from labelled pictures of records, written into a run."""
+"""Runs `tfclip.adapt`: fits class embeddings to labelled pictures, and writes them to a run."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class AdaptOptions:
     """Options of an adaptation.
 
     Attributes:
-        templates: of the class texts to start from, by name; cross-validation chooses.
-        decisions: objective, shrinkage, probabilities and seed of what is fitted to the scores.
+        templates: names of templates of the class texts to start from; cross-validation chooses.
+        decisions: objective, shrinkage, calibration and seed of the thresholds.
     """
 
     templates: tuple[str, ...] = TEMPLATES_TRIED
@@ -70,13 +70,13 @@ def adapt_run(
     options: AdaptOptions = AdaptOptions(),  # noqa: B008 (frozen)
     classes: Sequence[str] | None = None,
 ) -> dict:
-    """Fit classes on the labelled pictures of a split, and make them those of `predict`.
+    """Fit classes to the labelled pictures of a split, and make them the default of `predict`.
 
-    Writes `adapted/NAME.npz`, `thresholds/adapted-NAME.json`, thresholds.json and the scores that
-    thresholds for another objective are fitted on.
+    Writes `adapted/NAME.npz`, `thresholds/adapted-NAME.json`, thresholds.json, and the scores for
+    fitting thresholds with another objective.
 
     Returns:
-        What cross-validation chose, and the figures by which it did.
+        The settings that cross-validation chose, and its metrics.
 
     Raises:
         ValueError: see `labelled_records` and `fit_few_labels`.

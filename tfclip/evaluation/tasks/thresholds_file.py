@@ -1,4 +1,4 @@
-"""Writes the thresholds of a measured set, and keeps those of other sets that it replaces."""
+"""Writes the thresholds of an evaluated set, and keeps a copy of those that it replaces."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tfclip.evaluation.report.json_files import own_thresholds_file, write_json
 
 THRESHOLDS_FILE = "thresholds.json"
 _UNNAMED = "earlier"
-"""What the set of a file is called that an earlier version wrote without its name."""
+"""The name of the set of files from earlier versions, which did not write it."""
 
 
 def write_thresholds(run: Path, benchmark: str, content: Mapping) -> Path:
-    """Write thresholds.json, which `predict` and `export` use, and a copy named as its set.
+    """Write thresholds.json, which `predict` and `export` use, and a copy with the set's name.
 
-    Where thresholds.json holds those of another set, it is kept under that set's name, and a line
-    says so.
+    If thresholds.json contains those of another set, they are kept under that set's name, and a
+    message is printed.
 
     Args:
         run: the run directory.
-        benchmark: the measured set, "voc" or "multilabel-NAME".
-        content: what is written, to which the set is added.
+        benchmark: the evaluated set, "voc" or "multilabel-NAME".
+        content: the content, without the name of the set.
 
     Returns:
         The path of thresholds.json.
@@ -35,7 +35,7 @@ def write_thresholds(run: Path, benchmark: str, content: Mapping) -> Path:
         kept = run / own_thresholds_file(replaced_set)
         if _content(kept).get("per_class") != replaced.get("per_class"):
             write_json(kept, replaced)
-        former = replaced_set if "set" in replaced else "a set that it does not name"
+        former = replaced_set if "set" in replaced else "an unnamed set"
         say(
             f"{path} contained the thresholds of {former} and now contains those of {benchmark}; "
             f"the former are in {kept}, for export --thresholds"
