@@ -23,7 +23,14 @@ def test_machines_make_the_rows_of_the_same_batches(training_records, count, sta
     def first(share):
         # More batches than an epoch has, from the middle of one.
         batches = training_batches(
-            files, tokenizer, 16, sampling, batch_size=6, seed=3, start_step=start_step, share=share
+            files,
+            tokenizer,
+            16,
+            sampling,
+            batch_size=6,
+            seed=3,
+            start_step=start_step,
+            input_shard=share,
         )
         return list(batches.take(5).as_numpy_iterator())
 

@@ -222,12 +222,12 @@ def test_berts_folding_equals_the_tokenizers_library_on_odd_texts(bert):
 
 def test_context_length_holds_the_wanted_share():
     counts = np.repeat([5, 12, 17, 40], [50, 40, 9, 1])
-    assert choose_context_length(counts, share=0.5) == 8
-    assert choose_context_length(counts, share=0.9) == 16
-    assert choose_context_length(counts, share=0.98) == 24
-    assert choose_context_length(counts, share=1.0) == 40
-    assert choose_context_length(counts, share=1.0, multiple_of=1) == 40
-    assert choose_context_length(counts, share=1.0, maximum=32) == 32
+    assert choose_context_length(counts, fraction=0.5) == 8
+    assert choose_context_length(counts, fraction=0.9) == 16
+    assert choose_context_length(counts, fraction=0.98) == 24
+    assert choose_context_length(counts, fraction=1.0) == 40
+    assert choose_context_length(counts, fraction=1.0, multiple_of=1) == 40
+    assert choose_context_length(counts, fraction=1.0, maximum=32) == 32
     assert choose_context_length([7], multiple_of=16) == 16
     with pytest.raises(ValueError, match="no captions"):
         choose_context_length([])

@@ -31,7 +31,7 @@ def training_batches(
     start_step: int = 0,
     epoch_size: int | None = None,
     words: RecordWords | None = None,
-    share: InputShard = ALL,
+    input_shard: InputShard = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches. The content of batch `step` depends on seed and step alone.
 
@@ -47,7 +47,7 @@ def training_batches(
         epoch_size: the number of records in `files` of a single set; with it earlier epochs are not
             read.
         words: the words in the captions of each record, added to the batches; a single set only.
-        share: the rows of each batch to make; of a single set, only their pictures are decoded.
+        input_shard: the rows of each batch to read; of a single set only they are decoded.
 
     Returns:
         Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
@@ -70,7 +70,7 @@ def training_batches(
                 record, example_seed(own, number), image_size, sampling
             ),
         )
-        keep = share.keep(batch_size)
+        keep = input_shard.keep(batch_size)
         if keep is not None:
             # The set of an example follows from its position among all examples, so each machine
             # samples all of them.
@@ -78,7 +78,7 @@ def training_batches(
             examples = numbered.filter(lambda number, example: keep(number)).map(
                 lambda number, example: example
             )
-        return _batches(examples, tokenizer, batch_size // share.count)
+        return _batches(examples, tokenizer, batch_size // input_shard.count)
     examples = endless_shards(
         files,
         shuffle_seed=seed,
@@ -86,10 +86,10 @@ def training_batches(
         epoch_size=epoch_size,
         features=FEATURES,
         counts=None if words is None else words.counts,
-        keep=share.keep(batch_size),
+        keep=input_shard.keep(batch_size),
         then=sample,
     )
-    return _batches(examples, tokenizer, batch_size // share.count, words)
+    return _batches(examples, tokenizer, batch_size // input_shard.count, words)
 
 
 def validation_batches(

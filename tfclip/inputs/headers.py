@@ -225,10 +225,10 @@ def _orientation_of(tiff: tf.Tensor) -> tf.Tensor:
     # EXIF requires one SHORT; some programs write a LONG, whose low bytes are last in big endian.
     kind = column(2)
     is_one = tf.equal(tf.reduce_sum(table[:, 4:8], 1), 1)
-    found = tf.equal(column(0), _ORIENTATION_TAG) & is_one
-    found &= tf.equal(kind, _SHORT) | tf.equal(kind, _LONG)
+    is_orientation = tf.equal(column(0), _ORIENTATION_TAG) & is_one
+    is_orientation &= tf.equal(kind, _SHORT) | tf.equal(kind, _LONG)
     values = tf.where(is_big & tf.equal(kind, _LONG), column(10), column(8))
-    value = tf.reduce_max(tf.concat([[0], tf.where(found, values, 0)], 0))
+    value = tf.reduce_max(tf.concat([[0], tf.where(is_orientation, values, 0)], 0))
     is_tiff = is_big | _starts_with(tiff, b"II*\0")
     return tf.where(is_tiff & (value >= 1) & (value <= 8), value, 1)
 

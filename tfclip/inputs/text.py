@@ -234,27 +234,27 @@ def tokenizer_from_file(
 def choose_context_length(
     token_counts: Sequence[int] | np.ndarray,
     *,
-    share: float = 0.995,
+    fraction: float = 0.995,
     multiple_of: int = 8,
     maximum: int = 512,
 ) -> int:
-    """Return the smallest multiple of `multiple_of` that fits the fraction `share` of the texts.
+    """Return the smallest multiple of `multiple_of` that fits `fraction` of the texts.
 
     Args:
         token_counts: (N,) the number of ids of each text, from `token_counts` of a tokenizer.
-        share: the fraction of the texts that must not be truncated, 0 to 1.
+        fraction: the fraction of the texts that must not be truncated, 0 to 1.
         multiple_of: the step of lengths, which suits the hardware.
         maximum: the upper bound.
 
     Raises:
         ValueError: there are no texts.
 
-    >>> choose_context_length([5, 7, 9, 31], share=0.75)
+    >>> choose_context_length([5, 7, 9, 31], fraction=0.75)
     16
     """
     if not len(token_counts):
         raise ValueError("cannot choose a context length: there are no captions")
-    needed = int(np.quantile(np.asarray(token_counts), share, method="inverted_cdf"))
+    needed = int(np.quantile(np.asarray(token_counts), fraction, method="inverted_cdf"))
     return min(-(-needed // multiple_of) * multiple_of, maximum)
 
 

@@ -39,7 +39,7 @@ class StoredFeatures(NamedTuple):
 
 
 def make_phases(
-    flags: FitFlags, trained: TrainedModel, records: TrainingSets, share: InputShard
+    flags: FitFlags, trained: TrainedModel, records: TrainingSets, input_shard: InputShard
 ) -> list[Phase]:
     """Return the run as one phase, or as two if frozen towers are unfrozen later.
 
@@ -47,7 +47,7 @@ def make_phases(
         flags: with `steps` set.
         trained: the compiled model; the weights of its heads may be initialised here.
         records: the training records.
-        share: the rows of each batch that this worker reads.
+        input_shard: the rows of each batch that this worker reads.
     """
     directory, split = records.sets[0].read_from, records.sets[0].split
     stored = StoredFeatures()
@@ -61,7 +61,7 @@ def make_phases(
         "batch_size": flags.batch_size,
         "seed": flags.seed,
         "words": tagging_loss,
-        "share": share,
+        "input_shard": input_shard,
     }
     first = flags.freeze.unfreeze_after or flags.steps
     from_records = partial(

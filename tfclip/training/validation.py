@@ -28,7 +28,10 @@ Measurements = dict[str, Callable[[], dict[str, float]]]
 
 
 def make_validation(
-    flags: FitFlags, trained: TrainedModel, strategy: tf.distribute.Strategy, share: InputShard
+    flags: FitFlags,
+    trained: TrainedModel,
+    strategy: tf.distribute.Strategy,
+    input_shard: InputShard,
 ) -> tuple[Measurements, str]:
     """Return the measurements by name, and the name of the metric that chooses the best model.
 
@@ -56,7 +59,7 @@ def make_validation(
             )
             batches = shortened(batches, trained.config.context_length)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
-        part = share.of(batches)
+        part = input_shard.of(batches)
         measurements["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
         measurements["recall"] = lambda: _recalls(retrieval())
         monitors.append("val_recall")

@@ -123,13 +123,13 @@ def _settings(texts: Mapping[str, np.ndarray]) -> list[Setting]:
     ]
 
 
-def _folds(known: np.ndarray, seed: int) -> np.ndarray:
+def _folds(labels: np.ndarray, seed: int) -> np.ndarray:
     """Return folds (N,) that divide the pictures of each class evenly, the rarest class first."""
     rng = np.random.default_rng(seed)
-    fold = np.full(len(known), -1)
+    fold = np.full(len(labels), -1)
     following = int(rng.integers(FOLDS))
-    for c in [*np.argsort(known.sum(axis=0), kind="stable"), None]:
-        rows = np.flatnonzero((fold < 0) & (True if c is None else known[:, c]))
+    for c in [*np.argsort(labels.sum(axis=0), kind="stable"), None]:
+        rows = np.flatnonzero((fold < 0) & (True if c is None else labels[:, c]))
         for row in rng.permutation(rows):
             fold[row] = following % FOLDS
             following += 1

@@ -16,8 +16,8 @@ def bootstrap_weights(pictures: int, resamples: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     weights = np.empty((pictures, resamples), np.int16)
     for r in range(resamples):
-        drawn = rng.integers(0, pictures, pictures)
-        weights[:, r] = np.bincount(drawn, minlength=pictures)
+        sample = rng.integers(0, pictures, pictures)
+        weights[:, r] = np.bincount(sample, minlength=pictures)
     return weights
 
 

@@ -130,8 +130,8 @@ def to_svg(figure: Figure, description: str) -> str:
     with matplotlib.rc_context(_STYLE):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
-    drawn = buffer.getvalue()
-    body = drawn[drawn.index(">", drawn.index("<svg")) + 1 :]
+    svg = buffer.getvalue()
+    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
     # matplotlib's style rule would apply to the whole page, whose CSS contains it.
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     body = body.replace("xlink:href", "href").replace("'DejaVu Sans'", "system-ui, sans-serif")

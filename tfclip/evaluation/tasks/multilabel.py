@@ -167,17 +167,17 @@ def _check_not_adapted_on(test: LabelledPictures, adapted: AdaptedClasses) -> No
 
 
 def _with_held_out(scored: ScoredPictures, adapted: AdaptedClasses) -> ScoredPictures:
-    """Scores of pictures by classes that were fitted without them, where these were fitted on
-    them: scores of pictures that were learnt from would promise too much."""
+    """Return cross-validated scores if the classes were fitted on these pictures: scores of
+    training pictures would be too optimistic."""
     place = {key: row for row, key in enumerate(adapted.keys)}
-    known = [key in place for key in scored.keys]
-    if not any(known):
+    is_adapted = [key in place for key in scored.keys]
+    if not any(is_adapted):
         return scored
-    if not all(known) or scored.view_scores.shape[1] > 1:
+    if not all(is_adapted) or scored.view_scores.shape[1] > 1:
         raise ValueError(
-            f"the adapted classes {adapted.name} were fitted on {sum(known)} of the "
-            f"{len(known)} pictures of split {scored.split}; calibrate on all of those, in one "
-            "view (--tiles 1), or on others"
+            f"the adapted classes {adapted.name} were fitted on {sum(is_adapted)} of the "
+            f"{len(is_adapted)} pictures of split {scored.split}; calibrate on all of these in one "
+            "view (--tiles 1), or on other pictures"
         )
     columns = [adapted.class_names.index(name) for name in scored.class_names]
     rows = [place[key] for key in scored.keys]

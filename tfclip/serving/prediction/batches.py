@@ -57,10 +57,10 @@ def answer_files(
         for row, (path, (content, reason)) in enumerate(zip(batch, read, strict=True)):
             if reason is None and not outputs[VALID][place[row]]:
                 reason = f"cannot be decoded; allowed: {DECODED}"
-            mine = None
+            of_picture = None
             if reason is None:
-                mine = {name: values[place[row]] for name, values in outputs.items()}
-            answers.append(Answered(path, mine, reason, content))
+                of_picture = {name: values[place[row]] for name, values in outputs.items()}
+            answers.append(Answered(path, of_picture, reason, content))
         return answers
 
     batches = [paths[start : start + at_once] for start in range(0, len(paths), at_once)]

@@ -36,7 +36,7 @@ def feature_batches(
     seed: int,
     start_step: int = 0,
     words: RecordWords | None = None,
-    share: InputShard = ALL,
+    input_shard: InputShard = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches with the same examples as `training_batches`.
 
@@ -45,7 +45,7 @@ def feature_batches(
 
     Args:
         records, split: the records whose features are stored.
-        tokenizer, image_size, sampling, batch_size, seed, start_step, words, share: see
+        tokenizer, image_size, sampling, batch_size, seed, start_step, words, input_shard: see
             `inputs.batches.training_batches`.
         image: replaces `image` (B,S,S,3) by `image_features` (B,F) or (B,P,F).
         text: replaces `token_ids` (B,L) by `text_features` (B,F) or (B,L,F).
@@ -91,7 +91,7 @@ def feature_batches(
         start=start_step * batch_size,
         features=needed,
         counts=shard_counts(records, split),
-        keep=share.keep(batch_size),
+        keep=input_shard.keep(batch_size),
         then=sample,
     )
 
@@ -117,7 +117,7 @@ def feature_batches(
         return batch | tokenized(tokenizer, example["caption"])
 
     return (
-        examples.batch(batch_size // share.count, drop_remainder=True)
+        examples.batch(batch_size // input_shard.count, drop_remainder=True)
         .map(finish, num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )

@@ -220,7 +220,7 @@ def _prompt_length(tokenizer: LearntPieceTokenizer) -> int:
     """
     prompts = [template.format("") for template in IMAGENET_TEMPLATES]
     counts = tokenizer.token_counts(prompts).numpy() + CLASS_NAME
-    return choose_context_length(counts, share=1.0)
+    return choose_context_length(counts, fraction=1.0)
 
 
 def _measured_context(
