@@ -4,20 +4,26 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint docs wheel wheel-test constraints clean
+.PHONY: demo test test-slow lint ruff docs wheel wheel-test constraints clean
 demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
-test: $(VENV)/.installed-test lint
-	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+# mypy runs beside the tests; what it says stands below theirs, and either fails the target.
+test: $(VENV)/.installed-test ruff
+	@said=$$(mktemp); $(VENV)/bin/mypy >"$$said" 2>&1 & types=$$!; \
+	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	wait $$types; types=$$?; cat "$$said"; rm -f "$$said"; \
+	test $$tests -eq 0 && test $$types -eq 0
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-browser
 	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.installed-test
+lint: ruff
+	$(VENV)/bin/mypy
+
+ruff: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
 
 # The documentation site, in site/; a warning is an error.
 docs: $(VENV)/.installed-docs

@@ -1,11 +1,13 @@
 """What many tests share: a tiny untrained model, and drawn shapes, raw and packed."""
 
+import fcntl
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -102,12 +104,58 @@ def tiny_model():
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_model, tmp_path_factory):
+def shared_folder(tmp_path_factory, request) -> Path:
+    """A folder of all workers of pytest-xdist."""
+    root = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        root = root.parent
+    (root / "shared").mkdir(exist_ok=True)
+    return root / "shared"
+
+
+@pytest.fixture(scope="session")
+def made_once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`made_once(name, make)`: the folder that `make(folder)` filled, once for all workers.
+
+    They share it, so that nothing may write into it. One of them makes it while the others wait;
+    what `make` did not finish is deleted and made again.
+    """
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared_folder / name, shared_folder / f"{name}.done"
+        with open(shared_folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def forked(shared_folder, tmp_path_factory):
+    """Python programs in processes of their own, which need not import TensorFlow: see forked.py.
+
+    `forked.run("-m", "tfclip.fit", ...)` is as `subprocess.run`, `forked.start(...)` as `Popen`.
+    """
+    from tests.forked import interpreter
+
+    with interpreter(shared_folder, tmp_path_factory.mktemp("forked")) as programs:
+        yield programs
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_model, made_once):
     """A run directory with that model and thresholds for three classes; do not write into it."""
+    return made_once("tiny", lambda run: save_tiny_run(run, tiny_model))
+
+
+def save_tiny_run(run: Path, tiny_model) -> None:
     from tfclip.models.model_directory import model_fingerprint
     from tfclip.models.saving import save_model
 
-    run = tmp_path_factory.mktemp("runs") / "tiny"
     save_model(run / "best", tiny_model)
     thresholds = {
         "class_names": CLASS_NAMES,
@@ -120,7 +168,6 @@ def tiny_run(tiny_model, tmp_path_factory):
         "model": model_fingerprint(run),
     }
     (run / "thresholds.json").write_text(json.dumps(thresholds))
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -149,14 +196,25 @@ def picture_bytes():
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_run, tmp_path_factory):
-    """What `tfclip.export` makes of that run, with its labels; do not write into it."""
-    from tfclip.export import main
+def export_once(tiny_run, made_once):
+    """`export_once(name, *words)`: what `tfclip.export` makes of that run, once for all workers."""
 
-    out = tmp_path_factory.mktemp("out") / "exported"
-    if main([str(tiny_run), "--out", str(out)]):
-        raise RuntimeError("the tiny run could not be exported")
-    return out
+    def once(name: str, *words: str) -> Path:
+        def export(out: Path) -> None:
+            from tfclip.export import main
+
+            if main([str(tiny_run), "--out", str(out), *words]):
+                raise RuntimeError("the tiny run could not be exported")
+
+        return made_once(name, export)
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def exported(export_once):
+    """What `tfclip.export` makes of that run, with its labels; do not write into it."""
+    return export_once("exported")
 
 
 @pytest.fixture(scope="session")
@@ -167,28 +225,52 @@ def served(exported):
     return load_signatures(exported / "1")
 
 
-# Answers one line of standard input after the other: a version's folder, a file with pictures and
-# texts, a file for the embeddings.
+# Runs one program after the other, each in a fork: the file named by a line of standard input, with
+# the words that follow. It answers with the exit code.
 FRESH_PROCESS = """
+import os, sys
+import numpy, tensorflow
+from tensorflow.core.framework.op_def_pb2 import OpList
+from tensorflow.python.client import pywrap_tf_session as c
+ops = {op.name for op in OpList.FromString(c.TF_GetBuffer(c.TF_GetAllOpList())).op}
+import tensorflow_text
+for line in sys.stdin:
+    program, *sys.argv[1:] = line.rstrip("\\n").split("\\t")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            exec(compile(open(program).read(), program, "exec"), {"OPS_OF_TENSORFLOW": ops})
+            assert not {"tfclip", "keras_hub"} & set(sys.modules)
+            code = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+ASK = """
 import sys
 import numpy as np
 import tensorflow as tf
-import tensorflow_text
-for line in sys.stdin:
-    version, asked, answer = line.rstrip("\\n").split("\\t")
-    asked = np.load(asked, allow_pickle=True)
-    signatures = tf.saved_model.load(version).signatures
-    pictures = signatures["encode_image"](image_bytes=tf.constant(list(asked["pictures"])))
-    texts = signatures["encode_text"](text=tf.constant(list(asked["texts"])))
-    assert not {"tfclip", "keras_hub"} & set(sys.modules)
-    np.savez(answer, images=pictures["embedding"], texts=texts["embedding"])
-    print("done", flush=True)
+version, asked, answer = sys.argv[1:]
+asked = np.load(asked, allow_pickle=True)
+signatures = tf.saved_model.load(version).signatures
+pictures = signatures["encode_image"](image_bytes=tf.constant(list(asked["pictures"])))
+texts = signatures["encode_text"](text=tf.constant(list(asked["texts"])))
+np.savez(answer, images=pictures["embedding"], texts=texts["embedding"])
 """
 
 
 @pytest.fixture(scope="session")
-def ask_in_fresh_process(tmp_path_factory):
-    """Embeddings of pictures and texts by an export, in a process that knows only TensorFlow."""
+def run_with_tensorflow_alone(tmp_path_factory):
+    """Runs a program, `run(code, *words)`, in a process that knows TensorFlow and no tfclip.
+
+    Each is a fork of one process that has imported TensorFlow, TensorFlow Text and NumPy and run no
+    op: importing them takes more time than what is asked here. `OPS_OF_TENSORFLOW` are the names
+    of the ops that TensorFlow has without TensorFlow Text.
+    """
     folder = tmp_path_factory.mktemp("fresh")
     # -I: nothing but the installed packages can be imported, whatever the environment says.
     process = subprocess.Popen(
@@ -198,62 +280,79 @@ def ask_in_fresh_process(tmp_path_factory):
         text=True,
     )
 
-    def ask(version, pictures, texts):
-        asked, answer = folder / "asked.npz", folder / "answer.npz"
-        np.savez(asked, pictures=np.array(pictures, object), texts=np.array(texts, object))
-        process.stdin.write(f"{version}\t{asked}\t{answer}\n")
+    def run(code: str, *words: object) -> None:
+        program = folder / "program.py"
+        program.write_text(code)
+        process.stdin.write("\t".join(map(str, (program, *words))) + "\n")
         process.stdin.flush()
-        assert process.stdout.readline() == "done\n"
-        with np.load(answer) as found:
-            return found["images"], found["texts"]
+        assert process.stdout.readline() == "0\n", "see its standard error"
 
-    yield ask
+    yield run
     process.stdin.close()
     process.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")
-def drawn_sets(tmp_path_factory) -> Path:
+def ask_in_fresh_process(run_with_tensorflow_alone, tmp_path_factory):
+    """Embeddings of pictures and texts by an export, in a process that knows only TensorFlow."""
+    folder = tmp_path_factory.mktemp("asked")
+
+    def ask(version, pictures, texts):
+        asked, answer = folder / "asked.npz", folder / "answer.npz"
+        np.savez(asked, pictures=np.array(pictures, object), texts=np.array(texts, object))
+        answer.unlink(missing_ok=True)
+        run_with_tensorflow_alone(ASK, version, asked, answer)
+        with np.load(answer) as found:
+            return found["images"], found["texts"]
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def drawn_sets(made_once) -> Path:
     """Drawn shapes in the four formats, a few pictures each; do not write into it."""
-    from tfclip.sources.shapes import draw_shapes
 
-    out = tmp_path_factory.mktemp("drawn") / "shapes"
-    draw_shapes(
-        out, visual_genome=12, flickr8k=(1, 12, 1), coco=(1, 1), voc=(20, 20, 40), image_size=64
-    )
-    return out
+    def draw(out: Path) -> None:
+        from tfclip.sources.shapes import draw_shapes
+
+        few = {"visual_genome": 12, "flickr8k": (1, 12, 1), "coco": (1, 1), "voc": (20, 20, 40)}
+        draw_shapes(out, **few, image_size=64)
+
+    return made_once("drawn", draw)
 
 
 @pytest.fixture(scope="session")
-def voc_records(drawn_sets, tmp_path_factory) -> Path:
+def voc_records(drawn_sets, made_once) -> Path:
     """The drawn VOC set, packed; do not write into it."""
-    return packed("voc", drawn_sets / "voc", tmp_path_factory.mktemp("records") / "voc")
+    return made_once("voc", lambda out: packed("voc", drawn_sets / "voc", out))
 
 
 @pytest.fixture(scope="session")
-def flickr8k_records(drawn_sets, tmp_path_factory) -> Path:
+def flickr8k_records(drawn_sets, made_once) -> Path:
     """The drawn Flickr8k set, packed; do not write into it."""
-    return packed("flickr8k", drawn_sets / "flickr8k", tmp_path_factory.mktemp("records") / "f")
+    data = drawn_sets / "flickr8k"
+    return made_once("flickr8k", lambda out: packed("flickr8k", data, out))
 
 
 @pytest.fixture(scope="session")
-def training_records(drawn_sets, tmp_path_factory) -> Path:
+def training_records(drawn_sets, made_once) -> Path:
     """The drawn Visual Genome set, packed by the command with its vocabulary."""
-    from tfclip.make_records import main
 
-    out = tmp_path_factory.mktemp("records") / "vg"
-    data = str(drawn_sets / "visual_genome")
-    assert main(["visual_genome", "--data", data, "--out", str(out), "--workers", "1"]) == 0
-    return out
+    def pack(out: Path) -> None:
+        from tfclip.make_records import main
+
+        data = str(drawn_sets / "visual_genome")
+        assert main(["visual_genome", "--data", data, "--out", str(out), "--workers", "1"]) == 0
+
+    return made_once("vg", pack)
 
 
-def packed(name: str, data: Path, out: Path) -> Path:
+def packed(name: str, data: Path, out: Path) -> None:
     from tfclip.records.options import PackOptions
     from tfclip.records.packing.writer import pack
     from tfclip.sources.registry import open_source
 
     pack(open_source(name, data), out, PackOptions(workers=1))
-    return out
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ BASE = {
         "failures",
         "files",
         "flag_errors",
+        "graphs",
         "naming",
         "plugins",
         "quiet",
@@ -176,3 +177,18 @@ def test_another_keras_backend_is_refused():
     )
     assert done.returncode != 0
     assert "KERAS_BACKEND=torch" in done.stderr.splitlines()[-1]
+
+
+def test_tensorflow_traces_what_is_written():
+    """AutoGraph would rewrite the source of every function that it meets: seconds a command."""
+    for path in PACKAGE.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+                continue
+            place, name = f"{path}:{call.lineno}", call.func.attr
+            if ast.unparse(call.func) == "tf.function":
+                assert any(word.arg == "autograph" for word in call.keywords), place
+            if name in ("map", "flat_map", "filter", "interleave") and call.args:
+                threads = ast.unparse(call.func.value) in ("pool", "threads")
+                assert threads or ast.unparse(call.args[0]).startswith("as_written("), place
+        assert "@tf.function\n" not in path.read_text(encoding="utf-8"), path

@@ -1,7 +1,9 @@
 """Atomic writes, killed at every line, interrupted by errors, and their order on the disk."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,8 +47,18 @@ def lines_that_change_the_disk(root: Path, write) -> list[int]:
     return [n for n in range(len(both)) if n == 0 or both[n] != both[n - 1]]
 
 
-def kill_at(line: int, write) -> None:
-    """Run `write` in a child that is killed before the given line of files.py."""
+def put_folder(path: Path, text: str) -> None:
+    with files.new_folder(path, replace=True) as folder:
+        (folder / "a").write_text(text)
+        (folder / "inner").mkdir()
+        (folder / "inner" / "b").write_text(text)
+
+
+WRITES = {"file": lambda path: files.write_text(path, NEW), "folder": lambda p: put_folder(p, NEW)}
+
+
+def kill_at(line: int, write) -> int:
+    """Run `write` in a fork that is killed before the given line of files.py; return its status."""
 
     def count():
         nonlocal line
@@ -60,30 +72,50 @@ def kill_at(line: int, write) -> None:
             traced(write, count)
         finally:
             os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return os.waitpid(child, 0)[1]
 
 
-def kills(root: Path, write, prepare, read) -> list:
+def kill_as_told() -> None:
+    """Kill one write after the other, each a line of standard input; print their statuses."""
+    for told in sys.stdin:
+        line, what, path = json.loads(told)
+        print(kill_at(line, lambda what=what, path=path: WRITES[what](Path(path))), flush=True)
+
+
+@pytest.fixture(scope="module")
+def killer():
+    """This file as a program: forking this process, with TensorFlow in it, takes far longer."""
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    with subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+    ) as process:
+
+        def kill(line: int, what: str, path: Path) -> None:
+            process.stdin.write(json.dumps([line, what, str(path)]) + "\n")
+            process.stdin.flush()
+            status = int(process.stdout.readline())
+            assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+        yield kill
+
+
+def kills(killer, root: Path, what: str, path: Path, prepare, read) -> list:
     """What is read after a kill in each state of the disk, and last after an undisturbed end."""
     prepare()
-    lines = lines_that_change_the_disk(root, write)
+    lines = lines_that_change_the_disk(root, lambda: WRITES[what](path))
     read()
     states = []
     for line in lines:
         prepare()
-        kill_at(line, write)
+        killer(line, what, path)
         states.append(read())
     prepare()
-    write()
+    WRITES[what](path)
     return [*states, read()]
-
-
-def put_folder(path: Path, text: str) -> None:
-    with files.new_folder(path, replace=True) as folder:
-        (folder / "a").write_text(text)
-        (folder / "inner").mkdir()
-        (folder / "inner" / "b").write_text(text)
 
 
 def content(path: Path) -> dict[str, str]:
@@ -91,7 +123,7 @@ def content(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("old", [OLD, None])
-def test_a_file_is_old_or_new_at_every_kill(tmp_path, old):
+def test_a_file_is_old_or_new_at_every_kill(killer, tmp_path, old):
     path = tmp_path / "sub" / "file.txt"
 
     def prepare():
@@ -103,14 +135,14 @@ def test_a_file_is_old_or_new_at_every_kill(tmp_path, old):
     def read():
         return path.read_text() if path.exists() else None
 
-    states = kills(tmp_path, lambda: files.write_text(path, NEW), prepare, read)
+    states = kills(killer, tmp_path, "file", path, prepare, read)
     assert set(states) == {old, NEW} and len(states) > 3
     assert states == sorted(states, key=lambda state: state == NEW)
     files.remove_unfinished(path.parent)
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
 
 
-def test_a_folder_is_old_or_new_at_every_kill_and_the_next_write_mends_it(tmp_path):
+def test_a_folder_is_old_or_new_at_every_kill_and_the_next_write_mends_it(killer, tmp_path):
     path = tmp_path / "best"
     places = set()
 
@@ -123,13 +155,13 @@ def test_a_folder_is_old_or_new_at_every_kill_and_the_next_write_mends_it(tmp_pa
         assert not (tmp_path / "best.before").exists()
         return state["a"] if len(set(state.values())) == 1 and len(state) == 2 else state
 
-    states = kills(tmp_path, lambda: put_folder(path, NEW), lambda: put_folder(path, OLD), read)
+    states = kills(killer, tmp_path, "folder", path, lambda: put_folder(path, OLD), read)
     assert set(states) == {OLD, NEW}
     # Some kills fell between the two renames, or this tests less than it says.
     assert places == {"best", "best.before"}
 
 
-def test_two_kills_in_a_row_between_the_renames_lose_nothing(tmp_path):
+def test_two_kills_in_a_row_between_the_renames_lose_nothing(killer, tmp_path):
     path = tmp_path / "best"
 
     def prepare():
@@ -137,8 +169,10 @@ def test_two_kills_in_a_row_between_the_renames_lose_nothing(tmp_path):
         path.rename(tmp_path / "best.before")
 
     states = kills(
+        killer,
         tmp_path,
-        lambda: put_folder(path, NEW),
+        "folder",
+        path,
         prepare,
         lambda: content(files.complete_folder(path))["inner/b"],
     )
@@ -241,3 +275,7 @@ def test_others_may_read_what_was_written_as_the_umask_says(tmp_path):
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
+
+
+if __name__ == "__main__":
+    kill_as_told()

@@ -283,7 +283,7 @@ def test_help_and_mistakes_load_no_tensorflow(tmp_path):
 
 @pytest.fixture
 def long_command(data, tmp_path):
-    """Packing 600 pictures into 30 shards, in a process of its own."""
+    """The words of packing 600 pictures into 30 shards."""
     for at in range(600):
         name = f"n{at}.jpg"
         (data / "Flicker8k_Dataset" / name).write_bytes(jpeg(COLORS[at % 8]))
@@ -291,8 +291,17 @@ def long_command(data, tmp_path):
             file.write(name + "\n")
         with open(data / "Flickr8k.token.txt", "a") as file:
             file.write(f"{name}#0\tred {at}\n")
-    command = [sys.executable, "-m", "tfclip.make_records", "flickr8k", "--workers", "1"]
-    return [*command, "--data", str(data), "--out", str(tmp_path / "out"), "--shards", "30"]
+    return [
+        "flickr8k",
+        "--workers",
+        "1",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--shards",
+        "30",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -300,10 +309,10 @@ def long_command(data, tmp_path):
     [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)],
 )
 def test_stopped_in_the_middle_the_same_command_packs_the_rest(
-    long_command, data, tmp_path, signal_sent, code
+    forked, long_command, data, tmp_path, signal_sent, code
 ):
     """From outside: what was finished is not packed again, and all bytes are the same."""
-    with subprocess.Popen(long_command, stderr=subprocess.PIPE, text=True) as process:
+    with forked.start("-m", "tfclip.make_records", *long_command) as process:
         while process.poll() is None and not list(tmp_path.glob("out.partial/*00003-of*.tfrecord")):
             time.sleep(0.002)
         process.send_signal(signal_sent)
@@ -317,13 +326,13 @@ def test_stopped_in_the_middle_the_same_command_packs_the_rest(
             re.M,
         )
     before = {path.name: path.stat().st_ino for path in tmp_path.glob("out.partial/*.tfrecord")}
-    assert main(long_command[3:]) == 0
+    assert main(long_command) == 0
     after = {path.name: path.stat().st_ino for path in tmp_path.glob("out/*.tfrecord")}
     del before[max(before)]  # the kill may come between its last byte and its line in the journal
     assert len(before) > 1 and before.items() < after.items()
     assert made(tmp_path) == ["out"]
     command = [str(tmp_path / "whole") if word.endswith("/out") else word for word in long_command]
-    assert main(command[3:]) == 0
+    assert main(command) == 0
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "out").iterdir())
     for name in names:

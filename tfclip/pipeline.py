@@ -50,8 +50,12 @@ class ClipModel:
         self.tokenizer: Tokenizer = trained.tokenizer
         self.config: ModelConfig = trained.config
         self.trained_on = trained.trained_on
-        self._embed_pictures = tf.function(self.dual_encoder.encode_image, reduce_retracing=True)
-        self._embed_tokens = tf.function(self.dual_encoder.encode_text, reduce_retracing=True)
+        self._embed_pictures = tf.function(
+            self.dual_encoder.encode_image, reduce_retracing=True, autograph=False
+        )
+        self._embed_tokens = tf.function(
+            self.dual_encoder.encode_text, reduce_retracing=True, autograph=False
+        )
 
     def encode_image(self, images) -> tf.Tensor:
         """Embed pictures (N,S,S,3) uint8, as `preprocess` returns them: (N,D) float32, unit norm.
@@ -138,6 +142,7 @@ class Preprocess:
         self._views = tf.function(
             lambda data: decode_valid(data, tile_boxes("1"), image_size),
             input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
         )
 
     def __call__(self, picture: str | Path | bytes | Image.Image) -> np.ndarray:

@@ -207,14 +207,9 @@ def start_server():
 
 
 @pytest.fixture(scope="session")
-def exported_without_labels(tiny_run, tmp_path_factory):
+def exported_without_labels(export_once):
     """The tiny run exported without labels: its default signature is `encode_image`."""
-    from tfclip.export import main
-
-    out = tmp_path_factory.mktemp("out") / "both"
-    if main([str(tiny_run), "--out", str(out), "--labels", "none"]):
-        raise RuntimeError("the tiny run could not be exported")
-    return out
+    return export_once("exported-without-labels", "--labels", "none")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfclip.graphs import as_written
 from tfclip.inputs.examples import (
     FEATURES,
     ID_BUCKETS,
@@ -75,8 +76,8 @@ def training_batches(
             # The set of an example follows from its position among all examples, so each machine
             # samples all of them.
             numbered = examples.enumerate(start_step * batch_size)
-            examples = numbered.filter(lambda number, example: keep(number)).map(
-                lambda number, example: example
+            examples = numbered.filter(as_written(lambda number, example: keep(number))).map(
+                as_written(lambda number, example: example)
             )
         return _batches(examples, tokenizer, batch_size // input_shard.count)
     examples = endless_shards(
@@ -125,7 +126,7 @@ def _batches(
 
     return (
         examples.batch(batch_size, drop_remainder=True)
-        .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(as_written(finish), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .prefetch(2)
     )
 

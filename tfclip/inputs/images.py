@@ -9,6 +9,7 @@ composited over white, and pictures become RGB.
 import numpy as np
 import tensorflow as tf
 
+from tfclip.graphs import as_written
 from tfclip.inputs.formats import decode_other_format
 from tfclip.inputs.headers import (
     count_jpeg_pixels,
@@ -201,7 +202,7 @@ def decode_valid(
 
         rows = tf.boolean_mask(tf.range(count), chosen), tf.boolean_mask(image_bytes, chosen)
         rows = tf.data.Dataset.from_tensor_slices(rows)
-        return rows.map(views_of, num_parallel_calls=_PARALLEL_DECODES).ignore_errors()
+        return rows.map(as_written(views_of), num_parallel_calls=_PARALLEL_DECODES).ignore_errors()
 
     # One dataset for JPEGs and one for the rest: TensorFlow leaks a kilobyte for each call of a
     # function that fails within a mapped function.

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tfclip.graphs import as_written
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -37,7 +39,9 @@ class InputShard:
 
         if self.count == 1:
             return batches
-        return batches.map(lambda batch: {name: part(column) for name, column in batch.items()})
+        return batches.map(
+            as_written(lambda batch: {name: part(column) for name, column in batch.items()})
+        )
 
 
 ALL = InputShard()

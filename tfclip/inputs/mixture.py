@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfclip.graphs import as_written
 from tfclip.inputs.example_rng import hashed
 from tfclip.records.reader import Record, endless_shards
 
@@ -83,5 +84,5 @@ class Mixture:
                 )
             )
         turns = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
-        turns = turns.map(lambda number: self.set_of(seed, number))
+        turns = turns.map(as_written(lambda number: self.set_of(seed, number)))
         return tf.data.Dataset.choose_from_datasets(each, turns)

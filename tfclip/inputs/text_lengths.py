@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfclip.graphs import as_written
+
 # The number of lengths, and the number that each is rounded up to a multiple of.
 PARTS = 4
 MULTIPLE = 8
@@ -40,4 +42,4 @@ def shortened(batches: tf.data.Dataset, context_length: int) -> tf.data.Dataset:
         length = lengths[tf.reduce_sum(tf.cast(lengths < longest, tf.int32))]
         return batch | {name: batch[name][..., :length] for name in ("token_ids", "text_mask")}
 
-    return batches.map(cut, num_parallel_calls=1, deterministic=True).prefetch(1)
+    return batches.map(as_written(cut), num_parallel_calls=1, deterministic=True).prefetch(1)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfclip.graphs import as_written
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 
@@ -108,7 +109,7 @@ def read_shards(
         parsed = schema.parse(record, features)
         return parsed if then is None else then(parsed)
 
-    return records.map(parse, num_parallel_calls=num_parallel_calls, deterministic=True)
+    return records.map(as_written(parse), num_parallel_calls=num_parallel_calls, deterministic=True)
 
 
 def endless_shards(
@@ -152,7 +153,7 @@ def endless_shards(
     first_epoch, skipped = divmod(start, epoch_size) if epoch_size else (0, start)
     epochs = tf.data.Dataset.range(first_epoch, 2**31)
     records = epochs.flat_map(
-        lambda epoch: _shuffled(sources, open_shard, shuffle_seed, epoch, shuffle_block)
+        as_written(lambda epoch: _shuffled(sources, open_shard, shuffle_seed, epoch, shuffle_block))
     )
 
     def parse(number: tf.Tensor, element: Any) -> Any:
@@ -166,8 +167,10 @@ def endless_shards(
 
     numbered = records.skip(skipped).enumerate(start)
     if keep is not None:
-        numbered = numbered.filter(lambda number, element: keep(number))
-    return numbered.map(parse, num_parallel_calls=num_parallel_calls, deterministic=True)
+        numbered = numbered.filter(as_written(lambda number, element: keep(number)))
+    return numbered.map(
+        as_written(parse), num_parallel_calls=num_parallel_calls, deterministic=True
+    )
 
 
 def _shuffled(
@@ -192,13 +195,13 @@ def _shuffled(
 
     order = tf.data.Dataset.from_tensor_slices(tuple(permuted(list(sources), 0)))
     mixed = order.interleave(
-        open_shard,
+        as_written(open_shard),
         cycle_length=min(SHARDS_AT_ONCE, sources[0].shape[0]),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
     blocks = mixed.batch(block_size).enumerate()
-    return blocks.map(lambda block, elements: permuted(elements, block + 1)).unbatch()
+    return blocks.map(as_written(lambda block, elements: permuted(elements, block + 1))).unbatch()
 
 
 def sample_split(directory: Path | str, split: str, count: int, seed: int) -> list[dict]:
@@ -222,8 +225,11 @@ def sample_split(directory: Path | str, split: str, count: int, seed: int) -> li
         wanted = sorted(at - start for at in positions if start <= at < start + size)
         if wanted:
             rows = tf.data.TFRecordDataset(file).take(wanted[-1] + 1).enumerate()
-            rows = rows.filter(lambda row, _, wanted=wanted: tf.reduce_any(row == wanted))
-            for row, record in rows.map(lambda row, record: (row, schema.parse(record))):
+            rows = rows.filter(
+                as_written(lambda row, _, wanted=wanted: tf.reduce_any(row == wanted))
+            )
+            rows = rows.map(as_written(lambda row, record: (row, schema.parse(record))))
+            for row, record in rows:
                 values = {name: value.numpy() for name, value in record.items()}
                 records[start + int(row)] = values
         start += size

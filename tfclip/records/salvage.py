@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfclip import files
 from tfclip.console import progress, say
+from tfclip.graphs import as_written
 from tfclip.records import schema
 from tfclip.records.manifest import Manifest, Shard, SplitCounts, load_manifest
 from tfclip.records.reader import read_shards
@@ -127,7 +128,7 @@ def _records_from(path: Path, offset: int) -> Iterator[bytes]:
         return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
 
     offsets = tf.data.Dataset.from_tensors(tf.constant(offset, tf.int64))
-    return offsets.flat_map(open_at).as_numpy_iterator()
+    return offsets.flat_map(as_written(open_at)).as_numpy_iterator()
 
 
 def _next_header(path: Path, start: int) -> int:

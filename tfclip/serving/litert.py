@@ -31,7 +31,9 @@ def write_litert(model: TrainedModel, path: Path) -> None:
     """
     size, dual_encoder = model.config.image_size, model.dual_encoder
 
-    @tf.function(input_signature=[tf.TensorSpec([1, size, size, 3], tf.uint8, PIXELS)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([1, size, size, 3], tf.uint8, PIXELS)], autograph=False
+    )
     def embed(pixels):
         return {names.EMBEDDING: dual_encoder.encode_image(pixels)}
 

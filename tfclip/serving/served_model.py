@@ -85,7 +85,7 @@ class ServedModel(tf.Module):
         for row in set(served.values()):
             inputs = names.SIGNATURES[row].inputs
             specs = [tf.TensorSpec([None], spec.dtype, name) for name, spec in inputs.items()]
-            traced[row] = tf.function(functions[row]).get_concrete_function(*specs)
+            traced[row] = tf.function(functions[row], autograph=False).get_concrete_function(*specs)
         return {name: traced[row] for name, row in served.items()}
 
     def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -185,7 +185,7 @@ def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
 
     Returns a method, not the `tf.function` itself, which a module would export a second time.
     """
-    return tf.function(function, input_signature=specs).__call__
+    return tf.function(function, input_signature=specs, autograph=False).__call__
 
 
 def _decoder(boxes: np.ndarray, size: int) -> Callable:

@@ -59,8 +59,8 @@ def make_validation(
             )
             batches = shortened(batches, trained.config.context_length)
             retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
-        part = input_shard.of(batches)
-        measurements["loss"] = lambda: {"val_loss": mean_loss(trained.dual_encoder, strategy, part)}
+        mean_loss = MeanLoss(trained.dual_encoder, strategy, input_shard.of(batches))
+        measurements["loss"] = lambda: {"val_loss": mean_loss()}
         measurements["recall"] = lambda: _recalls(retrieval())
         monitors.append("val_recall")
     if folders := flags.evaluation.class_folders:
@@ -88,23 +88,33 @@ def _recalls(metrics: dict) -> dict[str, float]:
     return {**recalls, "val_recall": sum(recalls.values()) / len(recalls)}
 
 
-def mean_loss(
-    model: DualEncoder, strategy: tf.distribute.Strategy, batches: tf.data.Dataset
-) -> float:
-    """Return the mean contrastive loss over whole batches; NaN if there is no batch.
+class MeanLoss:
+    """The mean contrastive loss over whole batches; its graph is traced once for all calls."""
 
-    Args:
-        model: created within `strategy`.
-        batches: from `inputs.batches.validation_batches`.
-    """
+    def __init__(
+        self, model: DualEncoder, strategy: tf.distribute.Strategy, batches: tf.data.Dataset
+    ):
+        """Take `model`, created within `strategy`, and `inputs.batches.validation_batches`."""
+        self._model, self._strategy, self._batches = model, strategy, batches
+        self._test_step: Callable[..., dict] | None = None
 
-    @tf.function(reduce_retracing=True)
-    def test_step(batch):
-        return first_replica(strategy, strategy.run(model.test_step, args=(batch,)))
+    def __call__(self) -> float:
+        """Return the mean of one pass over the batches; NaN if there is no batch."""
+        self._model.reset_metrics()
+        loss = float("nan")
+        iterator = iter(distribute(self._strategy, self._batches))
+        if self._test_step is None:
+            self._test_step = self._traced(iterator.element_spec)
+        for batch in iterator:
+            loss = float(self._test_step(batch)["loss"])
+        self._model.reset_metrics()
+        return loss
 
-    model.reset_metrics()
-    loss = float("nan")
-    for batch in distribute(strategy, batches):
-        loss = float(test_step(batch)["loss"])
-    model.reset_metrics()
-    return loss
+    def _traced(self, batch_spec) -> Callable[..., dict]:
+        # One graph for all shapes, as in training: the last batch is shorter, texts vary.
+        @tf.function(input_signature=[batch_spec], autograph=False)
+        def test_step(batch):
+            values = self._strategy.run(self._model.test_step, args=(batch,))
+            return first_replica(self._strategy, values)
+
+        return test_step

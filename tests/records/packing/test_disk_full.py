@@ -2,8 +2,6 @@
 
 import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -42,20 +40,19 @@ def words(data: Path, out: Path) -> list[str]:
     return ["flickr8k", "--shards=4", f"--data={data}", f"--out={out}", "--workers=1"]
 
 
-def packed_on_a_full_disk(data: Path, out: Path, most: int) -> tuple[int, str]:
+def packed_on_a_full_disk(forked, data: Path, out: Path, most: int) -> tuple[int, str]:
     """In a process of its own, which cannot take its limit back."""
-    command = [sys.executable, "-c", CODE, str(most), *words(data, out)]
-    ended = subprocess.run(command, capture_output=True, text=True)
+    ended = forked.run("-c", CODE, most, *words(data, out))
     return ended.returncode, "".join(
         line for line in ended.stderr.splitlines(keepends=True) if line.startswith("error")
     )
 
 
-def test_a_full_disk_keeps_what_was_finished(data, tmp_path):
+def test_a_full_disk_keeps_what_was_finished(forked, data, tmp_path):
     """A file may have 20,000 bytes: three shards have less, the one with the large picture more."""
     if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
         pytest.skip("files are limited here already")
-    code, told = packed_on_a_full_disk(data, tmp_path / "out", 20_000)
+    code, told = packed_on_a_full_disk(forked, data, tmp_path / "out", 20_000)
     assert code == 2
     assert told.startswith(f"error: File too large: {tmp_path}/out.partial/train-00001-of-00004")
     assert told.count("\n") == 1

@@ -1,8 +1,6 @@
 """Runs on several replicas, each in a process of its own, and how far their results are apart."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,7 @@ def train_here(folder: Path, names: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory):
+def train(forked, tmp_path_factory):
     """Returns what the named runs of train_on_replicas.py left, on so many replicas."""
     folder = tmp_path_factory.mktemp("replicas")
 
@@ -31,8 +29,7 @@ def train(tmp_path_factory):
             train_here(folder, missing)
         elif missing:
             # A process of its own: logical devices must be set before TensorFlow starts.
-            words = [sys.executable, str(SCRIPT), str(folder), str(replicas), *missing]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=580)
+            done = forked.run(SCRIPT, folder, replicas, *missing, timeout=580)
             assert done.returncode == 0, done.stderr[-3000:]
         return [dict(np.load(file)) for file in files]
 

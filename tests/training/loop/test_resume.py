@@ -4,8 +4,6 @@ import io
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -154,12 +152,12 @@ def test_a_signal_before_an_evaluation_saves_and_the_run_goes_on(
 
 
 @pytest.mark.slow
-def test_the_command_ends_well_after_sigterm_and_goes_on(training_records, tmp_path):
-    words = [sys.executable, "-m", "tfclip.fit", "shapes", f"--records={training_records}"]
+def test_the_command_ends_well_after_sigterm_and_goes_on(forked, training_records, tmp_path):
+    words = ["-m", "tfclip.fit", "shapes", f"--records={training_records}"]
     words += [f"--run={tmp_path / 'run'}", "--steps=9000", "--batch-size=4", "--image-size=16"]
     words += ["--checkpoint-every=1", "--evaluate-every=9000"]
     for number in (1, 2):
-        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as running:
+        with forked.start(*words) as running:
             saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
             before = saved.newest_path()
             while saved.newest_path() == before and running.poll() is None:
@@ -173,20 +171,13 @@ def test_the_command_ends_well_after_sigterm_and_goes_on(training_records, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_command_saves_on_ctrl_c_in_a_terminal(training_records, tmp_path, workers):
+def test_the_command_saves_on_ctrl_c_in_a_terminal(forked, training_records, tmp_path, workers):
     """A terminal sends SIGINT to the command and to the workers that it started."""
-    words = [sys.executable, "-m", "tfclip.fit", "shapes", f"--records={training_records}"]
+    words = ["-m", "tfclip.fit", "shapes", f"--records={training_records}"]
     words += [f"--run={tmp_path / 'run'}", "--steps=9000", "--batch-size=4", "--image-size=16"]
     words += ["--checkpoint-every=1", "--evaluate-every=9000", f"--workers={workers}"]
     saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
-    with subprocess.Popen(
-        words,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A shell lets the commands that it starts in the background ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as running:
+    with forked.start(*words) as running:  # in a session, and with it a group, of its own
         while saved.newest_path() is None and running.poll() is None:
             time.sleep(0.1)
         os.killpg(running.pid, signal.SIGINT)
@@ -235,7 +226,8 @@ def test_a_run_that_has_ended_is_not_trained_again_also_with_its_records_in_anot
     assert "has ended after step 14" in capsys.readouterr().err
     assert differences(result_of(uninterrupted), before) == []
     vocabulary = training_records / "vocab.model"
-    with pytest.raises(ValueError, match=f"--records .*{training_records}.*, now .*/f"):
+    told = f"--records .*{training_records}.*, now .*{flickr8k_records}"
+    with pytest.raises(ValueError, match=told):
         trained(flags(flickr8k_records, uninterrupted, vocabulary=vocabulary, **given))
 
 

@@ -15,7 +15,7 @@ from tfclip.models.layers.normalization import BatchNormalization, synchronize_n
 from tfclip.training.loop.trainer import Phase, run_steps
 from tfclip.training.options.recipes import RECIPES
 from tfclip.training.setup.build_model import compile_for_training
-from tfclip.training.validation import mean_loss
+from tfclip.training.validation import MeanLoss
 from tfclip.training.workers.strategy import make_strategy
 
 STEPS, BATCH = 20, 16
@@ -97,7 +97,7 @@ def train(
     weights = {name: value for name, value in weights.items() if value.dtype != np.int64}
     weights["updates"] = np.array(model.optimizer.iterations.numpy())
     if how == "loop" and not wrong:
-        weights["validation loss"] = np.array(mean_loss(model, strategy, batches(steps * BATCH)))
+        weights["validation loss"] = np.array(MeanLoss(model, strategy, batches(steps * BATCH))())
     return weights
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfclip.console import say
 from tfclip.evaluation.datasets.class_folders import class_folders, tfds_reference
 from tfclip.evaluation.datasets.views import file_views
+from tfclip.graphs import as_written
 from tfclip.inputs.images import decode_picture, picture_views
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.naming import unknown
@@ -81,7 +82,9 @@ def labelled_tfds(reference: str) -> LabelledClasses:
     examples = builder.as_dataset(
         split=split, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
     )
-    labels = examples.map(lambda example: example[label]).batch(1024).as_numpy_iterator()
+    labels = (
+        examples.map(as_written(lambda example: example[label])).batch(1024).as_numpy_iterator()
+    )
     truth = np.concatenate([np.zeros(0, np.int64), *labels])
     if truth.size and truth.min() < 0:
         raise ValueError(
@@ -126,7 +129,11 @@ def _views(examples: tf.data.Dataset, image: str, size: int) -> tf.data.Dataset:
     def views(place, example):
         return place, picture_views(decode_picture(example[image]), boxes, size)
 
-    return examples.enumerate().map(views, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    return (
+        examples.enumerate()
+        .map(as_written(views), num_parallel_calls=tf.data.AUTOTUNE)
+        .ignore_errors()
+    )
 
 
 def _keys(info) -> tuple[str, str]:

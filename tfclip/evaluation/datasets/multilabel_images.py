@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfclip.console import say
+from tfclip.graphs import as_written
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest
 from tfclip.sources.sample import Rejected, Source
@@ -66,7 +67,7 @@ def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
         joined_views, before = None, 0
         for part in parts:
             numbered = part.views(size, boxes).map(
-                lambda row, views, before=before: (row + before, views)
+                as_written(lambda row, views, before=before: (row + before, views))
             )
             joined_views = numbered if joined_views is None else joined_views.concatenate(numbered)
             before += len(part.keys)

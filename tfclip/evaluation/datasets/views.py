@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip.graphs import as_written
 from tfclip.inputs.images import decode_picture, decode_record_jpeg, picture_views
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.records import schema
@@ -50,4 +51,4 @@ def file_views(
         return row, picture_views(decode_picture(tf.io.read_file(path)), boxes, size)
 
     files = tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).enumerate()
-    return files.map(views, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    return files.map(as_written(views), num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()

@@ -33,7 +33,9 @@ def _graphs(dual_encoder: DualEncoder):
     """Return both encoders as graphs for any batch size, traced once for each model."""
     size = dual_encoder.config.image_size
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, size, size, 3], tf.uint8)], autograph=False
+    )
     def encode_views(views):
         embeddings = dual_encoder.encode_image(tf.reshape(views, [-1, size, size, 3]))
         return tf.reshape(embeddings, tf.concat([tf.shape(views)[:2], [-1]], 0))
@@ -42,7 +44,8 @@ def _graphs(dual_encoder: DualEncoder):
         input_signature=[
             tf.TensorSpec([None, None], tf.int32),
             tf.TensorSpec([None, None], tf.bool),
-        ]
+        ],
+        autograph=False,
     )
     def encode_tokens(token_ids, text_mask):
         return dual_encoder.encode_text(token_ids, text_mask)

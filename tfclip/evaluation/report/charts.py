@@ -36,6 +36,8 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tfclip",
 }
 _STEPS = (1, 2, 5, 10)
+Place = tuple[float, float, float, float]
+"""Left, bottom, width and height of axes, as shares of their figure."""
 # CSS variables of the page, which change them in dark mode; without a page the colours above hold.
 _VARIABLES = {INK: "ink", GRID: "grid", MARK: "mark"} | {
     colour: f"line-{number}" for number, colour in enumerate(COLOURS)
@@ -65,6 +67,7 @@ def line_chart(
     x_counts: bool = False,
     legend: bool = True,
     size: tuple[int, int] = SIZE,
+    place: Place | None = None,
 ) -> Figure:
     """Draw curves over one another.
 
@@ -78,12 +81,20 @@ def line_chart(
         x_counts: whether the x axis has only whole numbers.
         legend: whether to name the curves.
         size: width and height, in points of the SVG.
+        place: of the axes; fitted to the labels when None, which takes as long as the drawing.
     """
     with matplotlib.rc_context(_STYLE):
         # A Figure of its own, not pyplot's: no global state, no window, nothing to close.
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), dpi=72, layout="constrained")
+        figure = Figure(
+            figsize=(size[0] / 72, size[1] / 72),
+            dpi=72,
+            layout="constrained" if place is None else None,
+        )
         figure.patch.set_alpha(0)
-        axes = figure.add_subplot(facecolor="none")
+        if place is None:
+            axes = figure.add_subplot(facecolor="none")
+        else:
+            axes = figure.add_axes(place, facecolor="none")
         axes.set_axisbelow(True)
         axes.grid(linewidth=0.8)
         ticks = 6 if size[0] > 300 else 3

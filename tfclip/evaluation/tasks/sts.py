@@ -128,6 +128,7 @@ def _graph(encode: Callable) -> Callable:
             tf.TensorSpec([None, None], tf.int32, "token_ids"),
             tf.TensorSpec([None, None], tf.bool, "text_mask"),
         ],
+        autograph=False,
     )
 
 

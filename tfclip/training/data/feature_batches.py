@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip.graphs import as_written
 from tfclip.inputs.batches import tokenized
 from tfclip.inputs.examples import ExampleRng, example_seed, several_of, view_of
 from tfclip.inputs.images import decode_record_jpeg
@@ -118,7 +119,7 @@ def feature_batches(
 
     return (
         examples.batch(batch_size // input_shard.count, drop_remainder=True)
-        .map(finish, num_parallel_calls=2, deterministic=True)
+        .map(as_written(finish), num_parallel_calls=2, deterministic=True)
         .prefetch(2)
     )
 
@@ -137,7 +138,7 @@ def stored_validation_batches(
     def look_up(rows: tf.Tensor, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         return _look_up_images(image, rows, tf.zeros_like(rows)) | _look_up_texts(text, texts)
 
-    return rows.batch(batch_size, drop_remainder=True).map(look_up).prefetch(2)
+    return rows.batch(batch_size, drop_remainder=True).map(as_written(look_up)).prefetch(2)
 
 
 def _look_up_images(stored: ImageFeatures, rows: tf.Tensor, views: tf.Tensor) -> dict:

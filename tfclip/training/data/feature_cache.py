@@ -129,7 +129,7 @@ def image_features(
         stored = new_array(folder, "features", where.precision, shape)
         ids = new_array(folder, "image_id", np.int64, (number,))
         at_once = max(1, PICTURES_AT_ONCE // shape[1])
-        run = tf.function(encoder.image_features, reduce_retracing=True)
+        run = tf.function(encoder.image_features, reduce_retracing=True, autograph=False)
         at = 0
         batches = pictures.batch(at_once).prefetch(2)
         for pixels, image_id in progress(batches, total=-(-number // at_once), what=label):
@@ -178,7 +178,9 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
         stored = new_array(folder, "features", where.precision, shape)
         fixed = tower.input["token_ids"].shape[1]
         tokens_spec = [tf.TensorSpec([None, fixed], kind) for kind in (tf.int32, tf.bool)]
-        run = tf.function(model.dual_encoder.text_features, input_signature=tokens_spec)
+        run = tf.function(
+            model.dual_encoder.text_features, input_signature=tokens_spec, autograph=False
+        )
         batches = list(_by_length(lengths))
         for chosen in progress(batches, total=len(batches), what=label):
             tokens = tokenizer([texts[at] for at in chosen])

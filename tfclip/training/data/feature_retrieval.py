@@ -30,8 +30,12 @@ class StoredRetrieval:
         if not self._captions:
             raise ValueError("the validation records have no captions, which retrieval needs")
         self._image_of_text = np.repeat(np.arange(len(image.image_id)), np.diff(text.text_starts))
-        self._embed_images = tf.function(model.embed_image_features, reduce_retracing=True)
-        self._embed_texts = tf.function(model.embed_text_features, reduce_retracing=True)
+        self._embed_images = tf.function(
+            model.embed_image_features, reduce_retracing=True, autograph=False
+        )
+        self._embed_texts = tf.function(
+            model.embed_text_features, reduce_retracing=True, autograph=False
+        )
 
     def metrics(self) -> dict:
         """Return the metrics of `evaluation.metrics.retrieval.retrieval_metrics`."""

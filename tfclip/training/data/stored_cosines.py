@@ -41,8 +41,8 @@ def stored_cosines(
     before = np.cumsum(counts) - counts
     rows = np.repeat(text.text_starts[:-1] - before, counts) + np.arange(int(counts.sum()))
     owner = np.repeat(np.arange(len(counts)), counts)
-    embed_images = tf.function(encoder.embed_image_features, reduce_retracing=True)
-    embed_texts = tf.function(encoder.embed_text_features, reduce_retracing=True)
+    embed_images = tf.function(encoder.embed_image_features, reduce_retracing=True, autograph=False)
+    embed_texts = tf.function(encoder.embed_text_features, reduce_retracing=True, autograph=False)
     cosines = np.zeros(len(rows), np.float32)
     for at in range(0, len(rows), ROWS_AT_ONCE):
         part = slice(at, at + ROWS_AT_ONCE)

@@ -66,7 +66,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _features(trained: TrainedModel, ids: tf.Tensor, mask: tf.Tensor) -> np.ndarray:
-    run = tf.function(trained.dual_encoder.text_features, reduce_retracing=True)
+    run = tf.function(trained.dual_encoder.text_features, reduce_retracing=True, autograph=False)
     parts = [
         run(ids[at : at + PROMPTS_AT_ONCE], mask[at : at + PROMPTS_AT_ONCE])
         for at in range(0, len(ids), PROMPTS_AT_ONCE)

@@ -219,7 +219,7 @@ class _Training:
 
         # One graph for texts of all lengths: with several, the first shape to be traced would
         # differ in a resumed run, and results would differ in the last bits.
-        @tf.function(input_signature=[iterator.element_spec])
+        @tf.function(input_signature=[iterator.element_spec], autograph=False)
         def train_step(batch):
             return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
 

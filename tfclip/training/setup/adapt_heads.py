@@ -56,7 +56,7 @@ def _image_features(trained: TrainedModel, records: Path, split: str) -> np.ndar
         features=(schema.IMAGE,),
         then=lambda record: resize_picture(decode_record_jpeg(record[schema.IMAGE]), size),
     )
-    run = tf.function(trained.dual_encoder.image_features, reduce_retracing=True)
+    run = tf.function(trained.dual_encoder.image_features, reduce_retracing=True, autograph=False)
     return np.concatenate([run(batch) for batch in pictures.take(EXAMPLES).batch(AT_ONCE)])
 
 
@@ -67,6 +67,6 @@ def _text_features(trained: TrainedModel, records: Path, split: str) -> np.ndarr
         texts += [*record[schema.CAPTION], *record[schema.PHRASE]]
         if len(texts) >= EXAMPLES:
             break
-    run = tf.function(trained.dual_encoder.text_features, reduce_retracing=True)
+    run = tf.function(trained.dual_encoder.text_features, reduce_retracing=True, autograph=False)
     width = trained.dual_encoder.text_tower.output_shape[-1]
     return embed_by_length(run, trained.tokenizer, texts[:EXAMPLES], width)

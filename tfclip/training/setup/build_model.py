@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfclip.console import say
 from tfclip.evaluation.embedding.openai_templates import IMAGENET_TEMPLATES
+from tfclip.graphs import as_written
 from tfclip.inputs.text import (
     LearntPieceTokenizer,
     Tokenizer,
@@ -207,8 +208,10 @@ def _tokenizer(
 def _texts(files: list[str]) -> tf.data.Dataset:
     """Return all captions and phrases as a dataset of strings."""
     return read_shards(files, features=(schema.CAPTION, schema.PHRASE)).flat_map(
-        lambda record: tf.data.Dataset.from_tensor_slices(
-            tf.concat([record[schema.CAPTION], record[schema.PHRASE]], axis=0)
+        as_written(
+            lambda record: tf.data.Dataset.from_tensor_slices(
+                tf.concat([record[schema.CAPTION], record[schema.PHRASE]], axis=0)
+            )
         )
     )
 
@@ -227,7 +230,9 @@ def _measured_context(
     tokenizer: Tokenizer, files: list[str], pretrained: PretrainedText | None
 ) -> int:
     """Choose the context length from the token counts of the training texts."""
-    counted = _texts(files).take(CAPTIONS_MEASURED).batch(1024).map(tokenizer.token_counts)
+    counted = (
+        _texts(files).take(CAPTIONS_MEASURED).batch(1024).map(as_written(tokenizer.token_counts))
+    )
     parts = list(counted.as_numpy_iterator())
     if not parts:
         raise ValueError("the training records contain no captions or region phrases")

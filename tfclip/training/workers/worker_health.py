@@ -93,7 +93,7 @@ def _sum_over_workers(strategy: tf.distribute.Strategy) -> Callable:
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(flags))
 
-    return tf.function(lambda flags: strategy.run(add, args=(flags,)))
+    return tf.function(lambda flags: strategy.run(add, args=(flags,)), autograph=False)
 
 
 class AnyWorker:
