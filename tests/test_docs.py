@@ -12,6 +12,7 @@ import pytest
 
 from tfclip.__main__ import command_summaries
 from tfclip.__main__ import main as tfclip
+from tfclip.records.check import MAX_PIXELS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "records/README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +57,21 @@ def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_files_that_contributing_names_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_]+/[\w/]+\.(?:py|md|txt))`", text)
+    assert len(named) > 15
+    for name in named:
+        assert (ROOT / name).is_file() or (ROOT / "tfclip" / name).is_file(), name
+
+
+def test_every_page_names_the_same_limit_of_pixels():
+    found = [n for page in PAGES for n in re.findall(r"(\d+) million pixels", page.read_text())]
+    assert len(found) > 3
+    # docs/serving.md also tells of pictures just below the limit.
+    assert set(map(int, found)) - {49} == {MAX_PIXELS // 1_000_000}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
