@@ -93,12 +93,12 @@ class Classifier:
             run: the run directory or model folder that the thresholds must belong to.
             labels: the classes to use, in this order; None uses all of them.
             origin: where the labels come from, for the message.
-            objective: fit the thresholds anew for it, from the scores that the run keeps.
+            objective: fit the thresholds again for this objective, from scores stored in the run.
 
         Raises:
             FileNotFoundError: the file or the model does not exist.
             ValueError: the file is damaged or of another model, a label has no threshold, or the
-                scores for another objective are not kept.
+                scores for another objective are not stored.
         """
         content = _read_thresholds(Path(path))
         if content["model"] != model_fingerprint(run):

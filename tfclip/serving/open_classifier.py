@@ -25,14 +25,14 @@ class Question:
     """Labels, views and decisions for a prediction.
 
     Attributes:
-        texts: labels to score; none for the classes that were exported, or those of the run's
-            fitted thresholds.
-        templates: the prompts of `texts`, by name; None takes them as they are.
-        tiles: of a run with `texts`: the layout of the views.
-        fusion: of a run with `texts`: "max", or "logsumexp" as sharp as the model's temperature.
-        threshold: one cosine that decides every label, in place of fitted thresholds.
-        objective: of a run's fitted classes: thresholds fitted anew for it, from the scores that
-            the run keeps.
+        texts: labels to score; empty for the exported classes, or those of the run's thresholds.
+        templates: the name of the prompts of `texts`; None scores them as typed.
+        tiles: the layout of the views, for `texts` and a run.
+        fusion: "max", or "logsumexp" with the model's temperature as sharpness, for `texts` and a
+            run.
+        threshold: a threshold for all labels, instead of fitted ones.
+        objective: the objective of thresholds fitted again, from the scores stored in the run, for
+            its fitted classes.
     """
 
     texts: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class OpenedClassifier:
     served: ServedModel | None = field(default=None, repr=False)
 
     def __call__(self, contents: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """Answer for each of these pictures."""
+        """Return the outputs for N encoded pictures."""
         result = {
             name: value.numpy()
             for name, value in self.classify(image_bytes=tf.constant(contents)).items()
@@ -65,7 +65,7 @@ class OpenedClassifier:
         if self.scale.thresholds is None:
             result.pop(names.PREDICTED, None)
             return result
-        # In the scores' own type, as the served graph decides.
+        # In float32, like the scores, as in the served graph.
         thresholds = np.array(self.scale.thresholds, np.float32)
         result[names.PREDICTED] = (result[names.SCORES] >= thresholds) & result[names.VALID][
             :, None
@@ -78,7 +78,7 @@ def open_classifier(path: Path, question: Question = Question()) -> OpenedClassi
 
     Args:
         path: a run directory, a model folder, an export or a version of one.
-        question: the labels, views and decisions that are asked for.
+        question: the labels, views and decisions.
 
     Raises:
         FileNotFoundError: there is no model.

@@ -1,6 +1,6 @@
 """Sensitivity and specificity on the calibration split, for a range of thresholds.
 
-They are written beside an export for the page of `serve run`, where thresholds can be moved.
+They are written into an export for the page of `serve run`, where thresholds can be changed.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 
 from tfclip.serving.classifier import THRESHOLDS_FILE
 
-# In the version's directory; TensorFlow Serving reads nothing there but warm-up requests.
+# In the version's directory; TensorFlow Serving only reads warm-up requests there.
 OPERATING_POINTS = "assets.extra/operating_points.json"
-# The scores and truth of each picture, which `tfclip evaluate` keeps of a measurement.
+# The scores and labels of each picture, which `tfclip evaluate` stores.
 _SCORES = "metrics/{}_scores.npz"
 _POINTS = 41
 
 
 def read_operating_points(run: Path, labels: Sequence[str]) -> dict | None:
-    """Return the points of the measurement that thresholds.json is from, for these labels.
+    """Return the operating points of these labels in the evaluation that fitted thresholds.json.
 
     Returns:
         `thresholds` (K,) in ascending order, the same for all; `all` and `per_class.<label>`, each
-        with `sensitivity` (K,) and `specificity` (K,), None where there is no picture to count; and
-        `pictures`. None if no measurement of these classes was kept.
+        with `sensitivity` (K,) and `specificity` (K,), None without such pictures; and `pictures`.
+        None if the run has no stored evaluation of these classes.
     """
     path = Path(run) / _SCORES.format(_measured_set(Path(run)))
     if not path.is_file():

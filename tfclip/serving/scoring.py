@@ -67,7 +67,7 @@ def _interpolated(scores: tf.Tensor, calibration: Isotonic) -> tf.Tensor:
         for table in (knots, values)
         for place in (right - 1, right)
     )
-    share = tf.math.divide_no_nan(columns - x0, x1 - x0)
-    # Beyond the last knot, and between knots that repeat it, the last value holds.
-    share = tf.where(columns >= x1, 1.0, tf.clip_by_value(share, 0.0, 1.0))
-    return tf.transpose(y0 + share * (y1 - y0))
+    fraction = tf.math.divide_no_nan(columns - x0, x1 - x0)
+    # Beyond the last knot, and between knots that repeat it, the last value is used.
+    fraction = tf.where(columns >= x1, 1.0, tf.clip_by_value(fraction, 0.0, 1.0))
+    return tf.transpose(y0 + fraction * (y1 - y0))

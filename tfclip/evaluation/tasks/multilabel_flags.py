@@ -65,9 +65,9 @@ class VocFlags:
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
     adapted: str | None = None
-    """Measure the classes of RUN/adapted/NAME.npz, which tfclip.adapt fitted, in place of texts."""
+    """Evaluate the classes of RUN/adapted/NAME.npz, fitted by tfclip.adapt, instead of texts."""
     seed: int = 0
-    """Of the bootstrap intervals and the folds of the cross-validation."""
+    """Random seed of the bootstrap intervals and of the folds of the cross-validation."""
 
     def __post_init__(self):
         check_run(self.run)
@@ -99,8 +99,8 @@ class VocFlags:
             default = VocFlags.__dataclass_fields__[flag].default
             if getattr(self, flag) != default:
                 raise ValueError(
-                    f"received --adapted {name} and --{flag.replace('_', '-')}, which prompts need "
-                    "and adapted classes do not; leave out one"
+                    f"received --adapted {name} and --{flag.replace('_', '-')}, which is for "
+                    "prompts; adapted classes have none. Omit one of them"
                 )
         read_adapted(self.run, name, model_fingerprint(self.run))
 
@@ -190,7 +190,7 @@ class MultilabelFlags(VocFlags):
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Return the lines of a file that are not blank; ValueError for a name twice, or none."""
+    """Return the non-blank lines of a file; ValueError if a name is repeated or there are none."""
     names = tuple(line for line in read_lines(path) if line)
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"{path} has no class, or one more than once")

@@ -98,7 +98,7 @@ class PageHeatmap:
             "labels": labels,
             "grid": GRID,
             "maps": [_encoded(one_map) for one_map in maps],
-            "places": [[round(share, 4) for share in highest_place(one)] for one in maps],
+            "places": [[round(at, 4) for at in highest_place(one)] for one in maps],
         }
 
 
