@@ -162,8 +162,8 @@ def _train(
     with chief_first(strategy, cluster):
         measurements, monitor = make_validation(flags, trained, strategy, cluster.input_shard)
     writes = cluster.is_chief
-    beside = "unaveraged" if flags.evaluation.measure_average else "averaged"
-    keep = KeepBest(trained, flags.run / "best", monitor, beside=beside, writes=writes)
+    other_suffix = "unaveraged" if flags.evaluation.measure_average else "averaged"
+    keep = KeepBest(trained, flags.run / "best", monitor, other_suffix=other_suffix, writes=writes)
     stop = StopOnNaN(
         flags.run / BROKEN_BATCH,
         lambda update: batch_keys(records, update, flags.batch_size, flags.seed),
@@ -228,7 +228,7 @@ def _train(
             "--precision float32"
         )
     if writes and not ended.terminated:
-        save_trained(flags.run / CHECKPOINTS / "last", trained, beside, averages(model))
+        save_trained(flags.run / CHECKPOINTS / "last", trained, other_suffix, averages(model))
     barrier(strategy)
     return {
         "run": str(flags.run),

@@ -26,7 +26,7 @@ class KeepBest(keras.callbacks.Callback):
         trained: the model.
         best: the folder to write.
         monitor: the metric to compare; higher is better, unless its name ends in "loss".
-        beside: the suffix of the folder with the weights that were not evaluated; see
+        other_suffix: the suffix of the folder with the weights that were not evaluated; see
             `save_trained`.
         writes: False for workers other than the chief.
     """
@@ -37,14 +37,14 @@ class KeepBest(keras.callbacks.Callback):
         best: Path,
         monitor: str,
         *,
-        beside: str = "unaveraged",
+        other_suffix: str = "unaveraged",
         writes: bool = True,
     ):
         super().__init__()
         self.trained = trained
         self.best = best
         self.monitor = monitor
-        self.beside = beside
+        self.other_suffix = other_suffix
         self.writes = writes
         self.best_value: float | None = None
         self.best_epoch: int | None = None
@@ -66,7 +66,7 @@ class KeepBest(keras.callbacks.Callback):
 
         def write() -> None:
             with kept():
-                save_trained(self.best, self.trained, self.beside, pairs)
+                save_trained(self.best, self.trained, self.other_suffix, pairs)
 
         self._unwritten = write
         if first:
@@ -83,13 +83,13 @@ class KeepBest(keras.callbacks.Callback):
         self.before_checkpoint()
 
 
-def save_trained(folder: Path, trained: TrainedModel, beside: str, pairs: Pairs) -> None:
+def save_trained(folder: Path, trained: TrainedModel, other_suffix: str, pairs: Pairs) -> None:
     """Write the model; if its weights are averaged, also write its other weights to a folder with
-    the suffix `beside`: `best-unaveraged` or `best-averaged`."""
+    the suffix `other_suffix`: `best-unaveraged` or `best-averaged`."""
     save_model(folder, trained)
     if pairs:
         with exchanged(pairs):
-            save_model(folder.with_name(f"{folder.name}-{beside}"), trained)
+            save_model(folder.with_name(f"{folder.name}-{other_suffix}"), trained)
 
 
 def keep_weights(model: DualEncoder, pairs: Pairs) -> Callable[[], AbstractContextManager]:
