@@ -77,7 +77,7 @@ def test_a_text_file_is_no_picture(tiny_run, picture, tmp_path, capsys):
 def test_mistakes_are_told_in_one_line(tiny_run, picture, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "no picture was given" in refused(capsys, tiny_run, "--labels", "a dog")
+    assert "received no picture" in refused(capsys, tiny_run, "--labels", "a dog")
     assert "no picture at" in refused(capsys, tiny_run, tmp_path / "nowhere.jpg")
     assert "folder without pictures" in refused(capsys, tiny_run, empty)
     assert "no model at" in refused(capsys, tmp_path / "nowhere", picture)
@@ -153,7 +153,7 @@ def test_folders_globs_and_lists_are_answered_and_broken_files_rejected(
     result, err = told(capsys, *words, "--csv", csv_file, "--jsonl", jsonl, "--sheet", sheet)
     assert result["answered"] == 7 and result["rejected"] == 5
     reasons = {Path(one["picture"]).name: one["reason"] for one in result["rejects"]}
-    assert "decodes" in reasons["cut.jpg"] and "empty" in reasons["empty.png"]
+    assert "cannot be decoded" in reasons["cut.jpg"] and "empty" in reasons["empty.png"]
     assert "No such file" in reasons["nowhere.jpg"] and "is a URL" in reasons["a.jpg"]
     assert "is a folder" in reasons[folder.name]
     assert ".txt 1" in err and "repeated files" in err
