@@ -60,7 +60,7 @@ class Mixture:
         seed: int,
         start: int,
         features: Sequence[str],
-        draw: Callable[[int, tf.Tensor, Record], Any],
+        sample: Callable[[int, tf.Tensor, Record], Any],
     ) -> tf.data.Dataset:
         """Return an endless dataset of the examples from number `start` on.
 
@@ -68,7 +68,7 @@ class Mixture:
             seed: seed of the choice of sets and of the order within each.
             start: the number of examples to skip; they are not parsed.
             features: as in `records.reader.endless_shards`.
-            draw: makes an example, given the seed of its set, its number in the set and the record.
+            sample: a function from the seed of a set, a number in it, and its record to an example.
         """
         each = []
         for which, count in enumerate(self.counts(seed, start)):
@@ -80,7 +80,7 @@ class Mixture:
                     start=count,
                     epoch_size=self.sizes[which],
                     features=features,
-                    then=partial(draw, own),
+                    then=partial(sample, own),
                 )
             )
         turns = tf.data.Dataset.range(start, np.iinfo(np.int64).max)

@@ -30,7 +30,7 @@ class Outputs:
     heatmap: Path | None = None
 
 
-def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Outputs) -> dict:
+def predict_files(opened: OpenedClassifier, pictures: PictureFiles, outputs: Outputs) -> dict:
     """Answer all files, and return the answers for --json.
 
     Returns:
@@ -41,8 +41,8 @@ def predict_files(opened: OpenedClassifier, found: PictureFiles, outputs: Output
     Raises:
         ValueError: no file could be answered, or an output cannot be written.
     """
-    paths = found.paths
-    _say_skipped(found)
+    paths = pictures.paths
+    _say_skipped(pictures)
     is_few = len(paths) <= TABLES
     prints = is_few or not (outputs.csv or outputs.jsonl)
     kept: list[dict] = []
@@ -98,10 +98,12 @@ def _listed(rejects: Sequence[dict], count: int) -> str:
     return f"{shown}; and {more:,} more" if more else shown
 
 
-def _say_skipped(found: PictureFiles) -> None:
-    if found.duplicates:
-        say(f"{found.duplicates:,} repeated files are classified only once")
-    if found.skipped:
-        kinds = ", ".join(f"{ending} {count:,}" for ending, count in found.skipped.most_common(8))
-        total = sum(found.skipped.values())
+def _say_skipped(pictures: PictureFiles) -> None:
+    if pictures.duplicates:
+        say(f"{pictures.duplicates:,} repeated files are classified only once")
+    if pictures.skipped:
+        kinds = ", ".join(
+            f"{ending} {count:,}" for ending, count in pictures.skipped.most_common(8)
+        )
+        total = sum(pictures.skipped.values())
         say(f"skipped {total:,} files in folders without a picture extension: {kinds}")
