@@ -76,9 +76,18 @@ def _whole(value: Any) -> int | None:
         return None
 
 
+def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object in which arrays of the same name are one after the other."""
+    merged: dict[str, Any] = {}
+    for name, value in pairs:
+        both = isinstance(value, list) and isinstance(merged.get(name), list)
+        merged[name] = merged[name] + value if both else value
+    return merged
+
+
 def _object(content: bytes) -> dict | None:
     try:
-        value = json.loads(_decoded(content))
+        value = json.loads(_decoded(content), object_pairs_hook=_merged)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -106,8 +106,9 @@ def load_manifest(directory: Path | str) -> Manifest:
         version = content["schema_version"]
         if version == SCHEMA_VERSION:
             return _manifest(content)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        message = f"{path} is damaged ({' '.join(str(error).split())}); run {make} --overwrite"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        message = f"{path} is damaged ({reason}); run {make} --overwrite"
         raise ValueError(message) from None
     raise ValueError(
         f"{path} has schema version {version!r}, this tfclip reads {SCHEMA_VERSION}; "

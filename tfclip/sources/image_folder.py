@@ -20,9 +20,10 @@ def open_image_folder(data: Path, options: SourceOptions) -> Source:
     """Open `data`: a folder of class folders, or of split folders (train, val, test...) of them.
 
     The label of a picture is the name of its class folder; the picture may be in a folder below it.
-    Hidden files and folders are skipped, and so are files without a picture's extension, whose
-    number is reported. With `options.caption_template`, for example "a photo of a {}.", each
-    picture gets that caption; otherwise none.
+    A single folder around all others is entered, and folders beside splits (see `_roots`) are
+    ignored; both are reported. Hidden files and folders are skipped, and so are files without a
+    picture's extension, whose number is reported. With `options.caption_template`, for example
+    "a photo of a {}.", each picture gets that caption; otherwise none.
 
     Raises:
         FileNotFoundError: no such folder, or no picture in class folders.
@@ -31,12 +32,7 @@ def open_image_folder(data: Path, options: SourceOptions) -> Source:
     if not data.is_dir():
         raise missing(data, TREE)
     template = check_template(options.caption_template)
-    folders = _folders(data)
-    split_folders = {split: name for name in folders if (split := split_in(name))}
-    if folders and len(split_folders) == len(folders):
-        roots = {split: data / name for split, name in split_folders.items()}
-    else:
-        roots = {"train": data}
+    roots = _roots(data)
     splits = choose_splits(roots, options.splits)
     classes = tuple(sorted({name for split in splits for name in _folders(roots[split])}))
     ignored: Counter[str] = Counter()
@@ -48,6 +44,40 @@ def open_image_folder(data: Path, options: SourceOptions) -> Source:
     stores = cache_blobs(data) if options.follow_links else ()
     read = partial(_read, data, stores, roots, template)
     return Source("image_folder", counts, read, classes)
+
+
+def _roots(data: Path) -> dict[str, Path]:
+    """Return the folders of class folders by split.
+
+    All folders name splits, or two or more do and hold folders alone: then the others are ignored,
+    which is reported. A single folder around everything is entered.
+    """
+    folders = _folders(data)
+    by_split = {split: name for name in folders if (split := split_in(name))}
+    others = sorted(set(folders) - set(by_split.values()))
+    if not others and by_split:
+        return {split: data / name for split, name in by_split.items()}
+    if len(by_split) > 1 and all(_holds_folders(data / name) for name in by_split.values()):
+        names = ", ".join(sorted(by_split.values()))
+        say(f"{data}: splits are {names}; ignored: {list_names(others)}")
+        return {split: data / name for split, name in by_split.items()}
+    if len(folders) == 1 and _holds_folders(data / folders[0]):
+        say(f"{data}: the classes are the folders in {data / folders[0]}")
+        return _roots(data / folders[0])
+    return {"train": data}
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Return whether a folder holds folders, and no picture beside them."""
+    with os.scandir(folder) as listing:
+        entries = [entry for entry in listing if not entry.name.startswith(".")]
+    pictures = any(os.path.splitext(entry.name)[1].lower() in ENDINGS for entry in entries)
+    return not pictures and any(entry.is_dir() for entry in entries)
+
+
+def list_names(names: list[str]) -> str:
+    """Return the first eight names, for a message."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def check_template(template: str | None) -> str | None:
@@ -82,12 +112,17 @@ def class_pictures(data: Path) -> dict[str, list[Path]]:
 
     Raises:
         FileNotFoundError: no such folder.
+        ValueError: it holds several splits.
     """
     if not data.is_dir():
         raise missing(data, TREE)
     ignored: Counter[str] = Counter()
     pictures: dict[str, list[Path]] = {}
-    for class_name, path in _pictures(data, data, ignored):
+    roots = _roots(data)
+    if len(roots) > 1:
+        places = ", ".join(f"--data {root}" for root in roots.values())
+        raise ValueError(f"{data} holds splits of class folders; give one of them: {places}")
+    for class_name, path in _pictures(data, next(iter(roots.values())), ignored):
         try:
             pictures.setdefault(class_name, []).append(find_below(data, path))
         except ValueError as reason:

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 MAX_CHARACTERS = 10_000
 """The longest caption or phrase; longer text is not a sentence."""
+NO_TEXT = ("nan", "NaN", "<NA>", "None", "null", "NULL")
+"""What pandas and databases write in the place of a missing text."""
 MAX_CLASS_NAME = 200
 MAX_XML_BYTES = 1_000_000
 MAX_PICTURE_BYTES = 100_000_000
@@ -168,10 +170,14 @@ def _linked(path: Path, roots: Sequence[Path], stores: Sequence[Path], name: str
 
 
 def _spellings(name: str) -> Iterable[str]:
-    """Yield the name as given, then in NFC and NFD: macOS stores accented letters decomposed."""
+    """Yield the name as given, then what other systems and programs make of it: accented letters
+    decomposed (macOS) or composed, backslashes between folders (Windows), blanks around a cell."""
     yield name
     if not name.isascii():
         yield from {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name}
+    other = name.replace("\\", "/").strip()
+    if other != name and other and not other.startswith("/") and ".." not in other.split("/"):
+        yield other
 
 
 def first_problem(
@@ -197,6 +203,8 @@ def check_text(text: object) -> str:
         raise ValueError(f"not a string: {text!a:.100}")
     if not text.strip():
         raise ValueError("empty")
+    if text.strip() in NO_TEXT:
+        raise ValueError(f"{text.strip()}, which stands for a missing text")
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"{len(text):,} characters, more than {MAX_CHARACTERS:,}")
     try:

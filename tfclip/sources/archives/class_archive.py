@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfclip.console import say
 from tfclip.sources.archives.gzip_copy import GunzippedFile
 from tfclip.sources.archives.members import Member, archive_members, is_archive
 from tfclip.sources.image_folder import (
     ENDINGS,
     check_template,
     class_caption,
+    list_names,
     open_image_folder,
     report_ignored,
 )
@@ -74,6 +76,14 @@ class _Archive:
         self.common = self._common_folders()
         firsts = {folder[self.common] for folder in self.folders if len(folder) > self.common}
         self.splits = {name: split for name in firsts if (split := split_in(name))}
+        self.ignored = self._beside_splits(firsts)
+        if self.ignored:
+            say(f"{path}: splits are {', '.join(sorted(self.splits))}; ignored: "
+                f"{list_names(sorted(self.ignored))}")  # fmt: skip
+            firsts -= self.ignored
+            self.folders = Counter(
+                {f: n for f, n in self.folders.items() if f[self.common] not in self.ignored}
+            )
         deep = all(len(folder) > self.common + 1 for folder in self.folders)
         self.has_splits = bool(firsts) and deep and len(self.splits) == len(firsts)
         self.counts: Counter[str] = Counter()
@@ -99,6 +109,8 @@ class _Archive:
     def read(self, split: str) -> Iterator[Sample | Rejected]:
         """Yield the pictures of a split, in the order of the archive."""
         for number, member in enumerate(self._members()):
+            if not member.problem and set(_folder(member)[self.common :][:1]) & self.ignored:
+                continue
             own_split, class_name = self._place(() if member.problem else _folder(member))
             if own_split != split:
                 continue
@@ -140,6 +152,13 @@ class _Archive:
                 break
             common += 1
         return common
+
+    def _beside_splits(self, firsts: set[str]) -> set[str]:
+        """Return the folders beside two or more splits that hold folders alone; see
+        `image_folder`."""
+        of_splits = [f for f in self.folders if set(f[self.common :][:1]) & set(self.splits)]
+        deep = all(len(folder) > self.common + 1 for folder in of_splits)
+        return firsts - set(self.splits) if len(self.splits) > 1 and deep else set()
 
     def _place(self, folder: tuple[str, ...]) -> tuple[str, str]:
         """Return the split and class of a folder; one without a split is counted in the first

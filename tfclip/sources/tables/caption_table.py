@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfclip.console import say
+from tfclip.sources.image_folder import ENDINGS
 from tfclip.sources.index import Index
 from tfclip.sources.safe_paths import (
     cache_blobs,
@@ -62,6 +63,8 @@ def open_caption_table(data: Path, options: SourceOptions) -> Source:
     splits = {split: splits[split] for split in choose_splits(splits, options.splits)}
     for rows in splits.values():
         rows.check()
+    if labels and (doubts := labels.doubts()):
+        say(f"{data}: {doubts}")
     counts = {split: len(rows) for split, rows in splits.items()}
     classes = labels.class_names() if labels else ()
     return Source("caption_table", counts, lambda split: splits[split].read(split), classes)
@@ -106,7 +109,7 @@ def _rows_by_split(
     places: dict[str, array] = {} if columns.split else {split: array("q")}
     without_split = array("q")
     for offset, length, row in table.rows():
-        name = row.get(columns.image) if isinstance(row, dict) else None
+        name = _plain_path(row.get(columns.image)) if isinstance(row, dict) else None
         number = stable_hash(name) if isinstance(name, str) and name else -1
         if isinstance(row, dict):
             for column in columns.captions:
@@ -139,6 +142,14 @@ def _rows_by_split(
     rows["train" if "train" in rows else next(iter(rows))].without_split = without_split
     _report_leaks(path, rows)
     return rows
+
+
+def _plain_path(name: Any) -> Any:
+    """Return a path without "." and empty parts, so that ./a.jpg and a.jpg are one picture."""
+    if not isinstance(name, str) or ("./" not in name and "//" not in name):
+        return name
+    parts = name.split("/")
+    return "/".join(part for at, part in enumerate(parts) if part != "." and (part or not at))
 
 
 def _split_of(row: object, column: str) -> str:
@@ -179,6 +190,7 @@ class _Rows:
         `roots` is the folder of the pictures, and whether links into a cache are followed.
         """
         self.table, self.columns = table, columns
+        self.completed = False
         self.root = roots[0]
         self.stores = cache_blobs(self.root) if roots[1] else ()
         self.all, self.without_split = index, array("q")
@@ -203,13 +215,31 @@ class _Rows:
                 try:
                     row = self._row(file, self.index, first)
                     name = name or row.get(self.columns.image)
-                    find_below(self.root, row.get(self.columns.image), self.stores)
+                    self._find(row.get(self.columns.image))
                     return
                 except ValueError as reason:
                     problem = problem or reason
         elsewhere = self._elsewhere(name)
         hint = f"; it is in {elsewhere}: add --images {elsewhere}" if elsewhere else ""
         raise no_pictures(self.table.path, [self.root], TREE, f"{problem}{hint}")
+
+    def _find(self, name: object) -> Path:
+        """Return the picture of a path, which may lack its extension, as in Kaggle's tables."""
+        try:
+            return find_below(self.root, name, self.stores)
+        except ValueError:
+            if not isinstance(name, str) or name.lower().endswith(ENDINGS):
+                raise
+            for ending in ENDINGS:
+                try:
+                    found = find_below(self.root, name + ending, self.stores)
+                except ValueError:
+                    continue
+                if not self.completed:
+                    self.completed = True
+                    say(f"{self.table.path}: paths lack their extension: {name!a:.100} is {ending}")
+                return found
+            raise
 
     def _elsewhere(self, name: object) -> Path | None:
         """Return a folder beside the table from which the path `name` leads to a file."""
@@ -233,11 +263,11 @@ class _Rows:
                     if number < 0:
                         cell = f"{row.get(columns.image)!a:.100}"
                         raise ValueError(f"no path in the column {columns.image!a}: {cell}")
-                    name = row[columns.image]
+                    name = _plain_path(row[columns.image])
                     key = f"caption_table/{name}"
-                    image = find_below(self.root, name, self.stores)
+                    image = self._find(name)
                     rows = [self._row(file, self.index, p) for p in self.index.positions(number)]
-                    rows = [row for row in rows if row[columns.image] == name]
+                    rows = [row for row in rows if _plain_path(row[columns.image]) == name]
                     labels = columns.labels.of(rows) if columns.labels else ((), ())
                     texts = [text for row in rows for text in columns.captions_of(row)]
                     captions: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from tfclip.sources.sample import SourceOptions
 
 LABEL_SEPARATORS = ("|", ";")
 MOST_CLASSES = 20_000
+TEXT_FIELDS = ("raw", "caption", "text", "sentence")
 MAX_LIST = 100_000
 """The longest list in a cell, in characters; longer text is taken for one caption."""
 PRESENT, ABSENT = ("1", "1.0", "true", "yes"), ("", "0", "0.0", "false", "no")
@@ -20,8 +21,8 @@ IGNORED = ("-1", "-1.0")
 
 
 def listed_cell(cell: object, separator: str | None) -> list:
-    """Return the entries of a cell: a list, a list written as JSON or Python, or the parts between
-    `separator`. A cell with a single text is one entry.
+    """Return the entries of a cell: a list, a list written as JSON or Python (also a tuple or
+    set), or the parts between `separator`. A cell with a single text is one entry.
 
     >>> listed_cell('["a dog", "a cat"]', None), listed_cell("a dog/a cat", "/")
     (['a dog', 'a cat'], ['a dog', 'a cat'])
@@ -31,17 +32,30 @@ def listed_cell(cell: object, separator: str | None) -> list:
     if not isinstance(cell, str):
         return [cell]
     text = cell.strip()
-    if text.startswith("[") and text.endswith("]") and len(text) <= MAX_LIST:
+    if text[:1] + text[-1:] in ("[]", "()", "{}") and len(text) <= MAX_LIST:
         for read in (json.loads, ast.literal_eval):
             try:
                 entries = read(text)
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
-            if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):
-                return entries
+            if isinstance(entries, set):
+                entries = sorted(entries, key=str)
+            if isinstance(entries, list | tuple) and all(isinstance(e, str) for e in entries):
+                return list(entries)
     if separator is not None:
         return [part.strip() for part in cell.split(separator) if part.strip()]
     return [cell]
+
+
+def caption_of(entry: object) -> object:
+    """Return the text of an entry that is an object with one, as COCO's `sentences` are.
+
+    >>> caption_of({"raw": "a dog", "tokens": ["a", "dog"]}), caption_of("a cat")
+    ('a dog', 'a cat')
+    """
+    if isinstance(entry, dict):
+        return next((entry[name] for name in TEXT_FIELDS if name in entry), entry)
+    return entry
 
 
 def label_reader(options: SourceOptions) -> "LabelReader | None":
@@ -98,6 +112,31 @@ class LabelReader:
         if self._each and self._given and set(self._given) != set(self._each):
             raise ValueError("--class-names must hold each of --label-columns once")
         return names
+
+    def doubts(self) -> str:
+        """Return what speaks against the class names that were found in the cells, or ""."""
+        names = self._seen
+        doubts = []
+        for sign in (",", ";", "|", "/", " "):
+            split = {name: [part.strip() for part in name.split(sign)] for name in names}
+            # Commas and blanks are in many names; it is the parts that are classes themselves.
+            joined = [
+                name
+                for name, parts in split.items()
+                if len(parts) > 1 and sum(part in names for part in parts) * 2 >= len(parts)
+            ]
+            if joined:
+                doubts.append(
+                    f"{joined[0]!a:.100} may be several classes; if {sign!r} separates them, add "
+                    f"--labels-separator {sign!r}"
+                )
+        folded: dict[str, str] = {}
+        for name in names:
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                doubts.append(f"{other!a:.100} and {name!a:.100} differ in upper case alone")
+                break
+        return "; ".join(doubts)
 
     def of(self, rows: Iterable[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the present classes of a picture, and those marked as unknown or difficult.

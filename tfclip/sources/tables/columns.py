@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tfclip.console import say
 from tfclip.naming import nearest
 from tfclip.sources.sample import SourceOptions
-from tfclip.sources.tables.cells import LabelReader, listed_cell
+from tfclip.sources.tables.cells import LabelReader, caption_of, listed_cell
 from tfclip.sources.tables.delimited import Table
 
 PATHS = "image image_path path file file_name filename filepath image_file image_name img".split()
@@ -43,6 +44,12 @@ def numbered_columns(columns: Iterable[str]) -> list[str]:
     return [column for column in columns if _NUMBERED.fullmatch(column.strip())]
 
 
+def report_unused(path: Path, columns: Iterable[str], used: Iterable[str | None]) -> None:
+    """Report the columns that are not used."""
+    if unused := [column for column in columns if column and column not in set(used)]:
+        say(f"{path}: columns that are not used: {list_columns(unused)}")
+
+
 def list_columns(columns: Sequence[str]) -> str:
     """Return the first 20 names, quoted, for a message."""
     return ", ".join(f"{column!a:.40}" for column in columns[:20])
@@ -62,7 +69,8 @@ class Columns:
     def captions_of(self, row: dict[str, Any]) -> list:
         """Return the captions of a row, not yet checked; an entry may be of any type."""
         cells = (row.get(column) for column in self.captions)
-        return [text for cell in cells for text in listed_cell(cell, self.caption_separator)]
+        separator = self.caption_separator
+        return [caption_of(entry) for cell in cells for entry in listed_cell(cell, separator)]
 
     def group_of(self, row: dict[str, Any]) -> str:
         """Return the group id of a row, or ""."""
@@ -90,4 +98,5 @@ def table_columns(table: Table, options: SourceOptions, labels: LabelReader | No
     selected = (image, *captions, *(labels.columns if labels else ()), split, group)
     for name in filter(None, selected):
         check_column(path, columns, name)
+    report_unused(path, columns, selected)
     return Columns(image, tuple(captions), options.caption_separator, split, group, labels)

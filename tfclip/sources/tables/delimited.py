@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -23,6 +24,7 @@ Row = dict[str, Any] | str
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _QUOTED = (",", ";")
 """Separators whose fields may be quoted; so may the fields of a .csv file with tabs."""
+_SEPARATOR_LINE = re.compile(rb"sep=([,;|\t])\r?\n", re.IGNORECASE)
 _UTF8_MARK = codecs.BOM_UTF8
 _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
@@ -62,6 +64,9 @@ class Table:
         if instead := stand_in(beginning):
             raise ValueError(f"{path} is {instead}")
         if kind != ".jsonl":
+            if match := _SEPARATOR_LINE.match(beginning, self._start):  # as Excel writes it
+                separator = separator or match[1].decode()
+                self._start = match.end()
             usual = "," if kind == ".csv" else "\t"
             delimiter = separator or self._detect_separator(usual)
             quoted = delimiter in _QUOTED or (kind == ".csv" and delimiter == "\t")

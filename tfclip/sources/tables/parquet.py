@@ -14,12 +14,13 @@ from tfclip.sources.safe_paths import MAX_PICTURE_BYTES, keep_captions, missing
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, files_by_split, stable_hash
 from tfclip.sources.tables.arrow_files import rows_of, schema_of
-from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
+from tfclip.sources.tables.cells import LabelReader, caption_of, label_reader, listed_cell
 from tfclip.sources.tables.columns import (
     check_column,
     find_column,
     list_columns,
     numbered_columns,
+    report_unused,
 )
 
 TREE = (
@@ -98,6 +99,7 @@ class _Split:
             )
         if self.coded and not options.labels_field:
             say(f"{files[0]}: the labels are the classes in the column {next(iter(self.coded))!r}")
+        report_unused(files[0], names, [self.image, *self._texts()])
         self.index, self.count = Index(), 0
         self.damage: dict[Path, str] = {}
         self.sizes = []
@@ -115,6 +117,8 @@ class _Split:
                 self.index.add(-1, self.count, 0)
                 self.count += 1
             self.sizes.append(self.count - before)
+        if self.labels and (doubts := self.labels.doubts()):
+            say(f"{files[0]}: {doubts}")
         if self.count == len(self.damage):
             reason = next(iter(self.damage.values()), "they have no rows")
             raise ValueError(f"no picture in {files[0]} and {len(files) - 1} more: {reason}")
@@ -162,7 +166,7 @@ class _Split:
             raise ValueError(f"more than {MAX_PICTURE_BYTES:,} bytes")
         cells = (row.get(name) for name in self.captions)
         separator = self.options.caption_separator
-        texts = [text for cell in cells for text in listed_cell(cell, separator)]
+        texts = [caption_of(entry) for cell in cells for entry in listed_cell(cell, separator)]
         labels, difficult = self._labels(row)
         captions: tuple[str, ...] = ()
         dropped: tuple[str, ...] = ()
