@@ -1,11 +1,11 @@
 """python -m benchmarks.caption_scores: find captions that stand at the wrong picture, and train
 without them.
 
-Flickr8k with 20 % of the training captions shuffled among pictures. The recipe `laptop` is trained
-on the true captions, on the shuffled ones, and on what `make_records score --drop-worst` leaves of
-these. Printed: the area under the ROC curve of the cosines in telling wrong captions from true
-ones (out of fold), and the share of the R@10 lost by shuffling that is regained, on the dev
-pictures at the best epoch, which training measures.
+Flickr8k with 20 % of the training captions shuffled among pictures. The recipe
+`laptop-squeezenet` is trained on the true captions, on the shuffled ones, and on what `make_records
+score --drop-worst` leaves of these. Printed: the area under the ROC curve of the cosines in telling
+wrong captions from true ones (out of fold), and the share of the R@10 lost by shuffling that is
+regained, on the dev pictures at the best epoch, which training measures.
 
 It can be run in parts, and an interrupted one goes on: --parts shuffled, then score, clean, kept.
 Outputs of the frozen towers are computed once, for `shuffled`: the three sets hold the same
@@ -155,9 +155,10 @@ def train(flags: argparse.Namespace, name: str) -> None:
     weights = next((Path(flags.data) / "weights").glob("*.h5"))
     for seed in flags.seeds:
         if not (run_of(work, name, seed) / "best").is_dir():
-            run("fit", "laptop", "--records", f"{work / name}:train", "--val", f"{work / name}:dev",
-                "--run", run_of(work, name, seed), "--seed", seed, "--image-weights", weights,
-                "--text-weights", flags.text_weights, *flags.set)  # fmt: skip
+            run("fit", "laptop-squeezenet", "--records", f"{work / name}:train", "--val",
+                f"{work / name}:dev", "--run", run_of(work, name, seed), "--seed", seed,
+                "--image-weights", weights, "--text-weights", flags.text_weights,
+                *flags.set)  # fmt: skip
 
 
 def recalls_of(work: Path, name: str, seeds: list[int]) -> list[tuple[float, ...]]:

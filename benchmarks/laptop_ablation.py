@@ -11,14 +11,13 @@ import argparse
 import csv
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.laptop import SIZE_OF_VOC, minilm_folder
+from benchmarks.laptop import SIZE_OF_VOC
 from tfclip.console import say
 
 SIDES = "image_head_options", "text_head_options"
@@ -56,20 +55,19 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.laptop_ablation", description=__doc__
     )
     add = parser.add_argument
-    add("--data", default=os.environ.get("TFCLIP_DATA"), help="holds weights/*.h5")
     add("--work", default="runs/benchmark-laptop", help="where benchmarks.laptop has worked")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--rows", type=int, nargs="+", help="which rows, from 0; all when not given")
     add("--json", action="store_true", help="the result as the last line on standard output")
     flags = parser.parse_args(argv)
     work = Path(flags.work)
-    if flags.data is None or not (work / "flickr8k" / "manifest.json").is_file():
-        print("error: set TFCLIP_DATA, and run python -m benchmarks.laptop first", file=sys.stderr)
+    if not (work / "flickr8k" / "manifest.json").is_file():
+        print("error: run python -m benchmarks.laptop first", file=sys.stderr)
         return 2
     found = {}
     rows = list(variants().items())
     for name, recipe in [rows[at] for at in flags.rows or range(len(rows))]:
-        runs = [measured(recipe, seed, Path(flags.data), work) for seed in flags.seeds]
+        runs = [measured(recipe, seed, work) for seed in flags.seeds]
         found[name] = {key: [run[key] for run in runs] for key in runs[0]}
         cells = "  ".join(
             f"{key} {np.mean(values):6.2f} +- {np.std(values, ddof=1):4.2f}"
@@ -81,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measured(recipe, seed: int, data: Path, work: Path) -> dict[str, float]:
+def measured(recipe, seed: int, work: Path) -> dict[str, float]:
     """Train one variant; its figures in percent, and the seconds of training."""
     from tfclip.evaluation.tasks.map_during_training import SplitScorer
     from tfclip.models.saving import load_model
@@ -95,8 +93,6 @@ def measured(recipe, seed: int, data: Path, work: Path) -> dict[str, float]:
         run=run,
         overwrite=True,
         seed=seed,
-        image_weights=str(next((data / "weights").glob("*.h5"))),
-        text_weights=minilm_folder(),
     )
     started = time.monotonic()
     train("laptop", flags, variant=recipe)

@@ -21,6 +21,20 @@ RENAMED = {
     "unlock_after": "unfreeze_after",
     "unlocked_learning_rate": "unfrozen_learning_rate",
 }
+# Recipes of today by the names of earlier runs, where a flag of the run has this value.
+RENAMED_RECIPES = {"laptop": ("image_tower", "squeezenet", "laptop-squeezenet")}
+
+
+def recipe_of(content: Mapping[str, Any]) -> str | None:
+    """Return the recipe of a run's configuration, by its name of today; None if it names none.
+
+    >>> recipe_of({"recipe": "laptop", "flags": {"image_tower": "squeezenet"}})
+    'laptop-squeezenet'
+    """
+    recipe = content.get(RECIPE)
+    flag, value, renamed = RENAMED_RECIPES.get(str(recipe), ("", None, recipe))
+    flags = content.get("flags")
+    return renamed if isinstance(flags, Mapping) and flags.get(flag) == value else recipe
 
 
 def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -65,7 +79,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], str | None]:
         raise ValueError(f"--config {path} cannot be read: {reason}") from None
     if not isinstance(content, Mapping):
         raise ValueError(f"--config {path} must hold a mapping from names of flags to values")
-    recipe = content.get(RECIPE)
+    recipe = recipe_of(content)
     flags = content.get("flags", {k: v for k, v in content.items() if k != RECIPE})
     return _flattened(flags, path), recipe
 

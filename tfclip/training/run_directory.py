@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfclip import files
+from tfclip.config_file import recipe_of
 from tfclip.console import say
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.saved_flags import CONFIG_FILE, differing_flags
@@ -65,6 +66,7 @@ def refuse_another(run: Path, saved: Mapping, now: Mapping) -> None:
         ValueError: they differ in something that affects the result; the message names it.
     """
     now = json.loads(json.dumps(now))
+    saved = {**saved, "recipe": recipe_of(saved)}
     others = ("recipe", "records_fingerprint", "model")
     differ = [
         f"{name.replace('_', ' ')}"

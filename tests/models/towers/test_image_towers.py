@@ -71,6 +71,7 @@ SMALL = {
     "resnet-18": {"blocks": (1, 1, 1, 1)},
     "resnet-50-v1.5": {"blocks": (1, 1, 1, 1)},
     "mobilenet-v3-small": {},
+    "efficientnet-lite0": {"width": 0.25, "depth": 0.3},
     "vit-b32": {"blocks": 1, "width": 32, "heads": 2},
     "clip-vit-b32": {"blocks": 1, "width": 32, "heads": 2},
     "mixer-b32": {"blocks": 1, "width": 32},
@@ -78,9 +79,9 @@ SMALL = {
     "teensy-mixer-4m": {"blocks": 1, "width": 32},
     "small-convolutional": {"widths": (8, 16)},
 }
+SLOW = "mobilenet", "efficientnet"
 ALL_SMALL = [
-    pytest.param(name, marks=pytest.mark.slow if name.startswith("mobilenet") else ())
-    for name in SMALL
+    pytest.param(name, marks=pytest.mark.slow if name.startswith(SLOW) else ()) for name in SMALL
 ]
 CLASS_TOKEN = ("vit-b32", "clip-vit-b32", "clip-mixer-b32")
 

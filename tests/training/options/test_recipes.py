@@ -52,6 +52,7 @@ SMALL = {
     # No word is in as many of a dozen pictures as the recipe asks for.
     "laptop": {
         "flags": {"text_tower": "bert", "word_weight": 0.0, "captions": 2, "embed_dim": 16},
+        "image_options": {"pooling": "statistics", "width": 0.25, "depth": 0.3},
         "text_options": {**BERT, "pooling": "mean"},
     },
     "shapes": {"flags": {}},
@@ -78,7 +79,7 @@ def merges(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_recipe_trains_is_loaded_exported_and_answers(
     name, training_records, merges, tmp_path, picture_bytes, ask_in_fresh_process
 ):
@@ -134,9 +135,13 @@ def test_recipes_have_the_published_numbers_of_parameters():
         assert tuple(part["tower_parameters"] for part in parts) == expected
 
 
-def test_every_recipe_has_valid_defaults():
+def test_every_recipe_has_valid_defaults_and_is_trained_here():
     for recipe in RECIPES.values():
         assert isinstance(recipe.flags(), FitFlags)
+    # It differs from `laptop` by its tower alone.
+    assert set(RECIPES) - set(SMALL) == {"laptop-squeezenet"}
+    before, now = RECIPES["laptop-squeezenet"], RECIPES["laptop"]
+    assert {**now.defaults, "image_tower": "squeezenet"} == before.defaults
 
 
 def test_options_go_to_the_recipes_own_parts_only():

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tfclip.training.options.recipes import RECIPES
-from tfclip.training.setup.preflight import _can_be_fetched, preflight
+from tfclip.training.setup.preflight import _can_be_fetched, preflight, refuse_another_run
 
 FRESH = """
 import sys
@@ -54,6 +54,16 @@ def test_another_run_is_refused_by_its_flags(training_records, tmp_path):
     words = ["shapes", "--records", training_records, "--run", run]
     assert "--steps 9, now 8;" in refused(*words, "--steps", "8")
     assert "recipe shapes, now teensy-4m" in refused("teensy-4m", *words[1:], "--text-weights", run)
+
+
+def test_a_run_of_laptop_with_squeezenet_goes_on_under_its_name_of_today(tmp_path):
+    flags = RECIPES["laptop-squeezenet"].flags(run=tmp_path)
+    (tmp_path / "config.json").write_text(
+        json.dumps({"recipe": "laptop", "flags": flags.to_dict()})
+    )
+    refuse_another_run("laptop-squeezenet", flags)
+    with pytest.raises(ValueError, match="recipe laptop-squeezenet, now laptop; .*resume it"):
+        refuse_another_run("laptop", RECIPES["laptop"].flags(run=tmp_path))
 
 
 def test_a_folder_that_is_no_run_is_kept(training_records, tmp_path):

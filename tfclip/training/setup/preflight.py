@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfclip import plugins
+from tfclip.config_file import recipe_of
 from tfclip.models.model_directory import holds_model
 from tfclip.models.weights.names import looks_like_path
 from tfclip.models.weights.pretrained.cache import hub_folder, is_kept
@@ -95,7 +96,8 @@ def refuse_another_run(name: str, flags: FitFlags) -> None:
     if flags.overwrite:
         return
     saved = json.loads(path.read_text(encoding="utf-8"))
-    differ = [] if saved.get("recipe") == name else [f"recipe {saved.get('recipe')}, now {name}"]
+    recipe = recipe_of(saved)
+    differ = [] if recipe == name else [f"recipe {recipe}, now {name}"]
     now = json.loads(json.dumps(flags.to_dict()))
     differ += differing_flags(saved.get("flags", {}), now, free={"records"})
     if differ:
