@@ -10,7 +10,7 @@ from benchmarks import serve_attack, serve_load
 @pytest.mark.slow
 def test_twenty_seconds_of_load(exported, capsys):
     flags = ["--seconds", "25", "--swap-seconds", "5", "--connections", "32"]
-    code = serve_load.main([str(exported), *flags, "--cost-seconds", "0", "--json"])
+    code = serve_load.main([str(exported), *flags, "--cost-turns", "0", "--json"])
     result = json.loads(capsys.readouterr().out.splitlines()[-2])
     load, killed = result["load"], result["killed"]
     assert load["lost"] == load["wrong"] == 0, load["failures"]

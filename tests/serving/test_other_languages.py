@@ -1,65 +1,26 @@
 """Exports and the server asked by what is not Python: TensorFlow's C++ loader, Node's gRPC."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.serve_cpp import LARGEST, ask_program, compare, compare_recipe, compile_program
 from tfclip.export import main as export
 from tfclip.serving.saved_model import load_signatures
 from tfclip.serving.signatures import SIGNATURES
-
-SOURCE = Path(__file__).with_name("serve_one.cc")
 
 
 @pytest.fixture(scope="module")
 def serve_one(tmp_path_factory):
     """The C++ program, compiled against the installed wheel."""
-    compiler = shutil.which("g++")
-    if compiler is None:
+    if shutil.which("g++") is None:
         pytest.skip("no g++")
-    program = tmp_path_factory.mktemp("cc") / "serve_one"
-    library = Path(tf.__file__).parent
-    command = [compiler, "-O1", "-w", *tf.sysconfig.get_compile_flags(), str(SOURCE)]
-    command += ["-o", str(program), f"-L{library}", f"-Wl,-rpath,{library}"]
-    # Nothing of the library is called by name that registers sessions and kernels: keep it.
-    command += ["-Wl,--no-as-needed", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return program
-
-
-def text_ops() -> str:
-    """The op libraries of tensorflow-text."""
-    import tensorflow_text
-
-    folder = Path(tensorflow_text.__file__).parent / "python" / "ops"
-    names = ("fast_bert_normalizer", "fast_wordpiece_tokenizer", "normalize_ops")
-    return ":".join(str(folder / f"_{name}.so") for name in names)
-
-
-def ask_program(program, version, signature, files, with_text_ops=True):
-    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if with_text_ops:
-        env["TEXT_OPS"] = text_ops()
-    command = [str(program), str(version), signature, *map(str, files)]
-    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-
-
-def read_outputs(text):
-    outputs = {}
-    for line in text.splitlines():
-        head, _, values = line.partition(":")
-        name, shape = head.split(" ", 1)
-        shape = [int(size) for size in shape.strip("[]").split(",") if size]
-        outputs[name] = np.array(values.split("\t")[1:]).reshape(shape)
-    return outputs
+    return compile_program(tmp_path_factory.mktemp("cc"))
 
 
 @pytest.fixture(scope="module")
@@ -76,35 +37,17 @@ def files(picture_bytes, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_cpp_gives_the_numbers_of_python(precision, serve_one, tiny_run, files, tmp_path):
+def test_cpp_gives_the_numbers_of_python_in_half_precision(serve_one, tiny_run, files, tmp_path):
     out = tmp_path / "exported"
-    assert export([str(tiny_run), "--out", str(out), "--precision", precision]) == 0
-    compare(serve_one, out / "1", files)
+    assert export([str(tiny_run), "--out", str(out), "--precision", "bfloat16"]) == 0
+    assert compare(serve_one, out / "1", *files)["difference"] < 1e-5
 
 
-def compare(program, version, files, with_text_ops=True):
-    pictures, texts = files
-    served = load_signatures(version)
-    for signature in served:
-        wanted = served[signature].structured_input_signature[1]
-        kinds = {"image_bytes": pictures, "text": texts}
-        chosen = [path for name in wanted for path in kinds[name]]
-        done = ask_program(program, version, signature, chosen, with_text_ops)
-        assert done.returncode == 0, done.stderr
-        inputs = {n: tf.constant([path.read_bytes() for path in kinds[n]]) for n in wanted}
-        expected = served[signature](**inputs)
-        outputs = read_outputs(done.stdout)
-        assert set(outputs) == set(expected)
-        for name, value in expected.items():
-            value, got = value.numpy(), outputs[name]
-            assert got.shape == value.shape
-            if value.dtype.kind == "f":
-                np.testing.assert_allclose(got.astype(np.float32), value, atol=1e-5)
-            elif value.dtype.kind == "b":
-                assert (got.astype(int) == value).all()
-            else:
-                assert got.tolist() == np.char.decode(value.astype(bytes)).tolist()
+@pytest.mark.slow
+def test_cpp_gives_the_numbers_of_python_for_a_recipe(serve_one, tmp_path):
+    """`python -m benchmarks.serve_cpp` compares all recipes, in minutes."""
+    found = compare_recipe("shapes", serve_one, tmp_path)
+    assert found["tokenizer"] == "LearntPieceTokenizer" and found["share"] < LARGEST
 
 
 @pytest.mark.slow
@@ -122,7 +65,8 @@ def test_an_export_of_the_image_tower_needs_no_text_ops(serve_one, tiny_run, fil
     assert done.returncode == 0, done.stderr
     done = ask_program(serve_one, both / "1", "encode_text", files[1], with_text_ops=False)
     assert done.returncode == 1 and "not registered" in done.stderr
-    compare(serve_one, image_only / "1", files, with_text_ops=False)
+    found = compare(serve_one, image_only / "1", *files, with_text_ops=False)
+    assert found["difference"] < 1e-5
     assert set(load_signatures(image_only / "1")) <= {*SIGNATURES, "serving_default"}
 
 
