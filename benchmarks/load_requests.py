@@ -106,6 +106,10 @@ class RestConnection:
             server.host, server.port, timeout=CLIENT_SECONDS
         )
 
+    def renew(self) -> None:
+        """Connect anew at the next request: a server closes a connection that was idle for long."""
+        self._connection.close()
+
     def ask(self, kind: Kind) -> dict[str, np.ndarray]:
         from tfclip.serving.rest import decode_answer
 
