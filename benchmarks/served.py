@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+# Loading and warming up takes seconds, and minutes on a machine that does much else.
+_START_SECONDS = 600
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -32,7 +34,11 @@ class ServedProcess:
         self.lines: list[str] = []
         self._started: queue.Queue = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
-        self.rest, self.grpc = self._started.get(timeout=120)
+        try:
+            self.rest, self.grpc = self._started.get(timeout=_START_SECONDS)
+        except queue.Empty:
+            self.kill()
+            raise RuntimeError(f"the server did not start: {self.lines[-3:]}") from None
         self.host, port_text = self.rest.removeprefix("http://").split(":")
         self.port = int(port_text)
 
