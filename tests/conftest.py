@@ -196,8 +196,14 @@ def picture_bytes():
 
 
 @pytest.fixture(scope="session")
-def export_once(tiny_run, made_once):
-    """`export_once(name, *words)`: what `tfclip.export` makes of that run, once for all workers."""
+def export_once(tiny_run, made_once, shared_folder):
+    """`export_once(name, *words)`: what `tfclip.export` makes of that run, once for all workers.
+
+    TensorFlow loads such an export once in each worker: that takes a second or two, and so does the
+    first call of each of its graphs. Who loads it again has a dict of signatures of his own. Copies
+    of it, which a test may damage, are loaded as ever.
+    """
+    import tensorflow as tf
 
     def once(name: str, *words: str) -> Path:
         def export(out: Path) -> None:
@@ -208,7 +214,18 @@ def export_once(tiny_run, made_once):
 
         return made_once(name, export)
 
-    return once
+    load, loaded = tf.saved_model.load, {}
+
+    def load_once(directory, *rest, **options):
+        if rest or options or shared_folder not in Path(directory).parents:
+            return load(directory, *rest, **options)
+        if directory not in loaded:
+            loaded[directory] = load(directory)
+        return loaded[directory]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.saved_model, "load", load_once)
+        yield once
 
 
 @pytest.fixture(scope="session")

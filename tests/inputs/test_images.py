@@ -148,6 +148,7 @@ def decoder(tiles: str, size: int):
     return tf.function(
         lambda encoded: images.decode_valid(encoded, tile_boxes(tiles), size),
         input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
     )
 
 

@@ -26,7 +26,7 @@ def test_a_context_holds_the_region_and_half_of_the_others(others):
     starts = rng.uniform(0, 0.9, (others + 1, 2))
     stops = starts + rng.uniform(0.01, 1, (others + 1, 2)) * (1 - starts)
     boxes = np.concatenate([starts, stops], axis=1).astype(np.float32)
-    draw = tf.function(context_box)
+    draw = tf.function(context_box, autograph=False)
     found = {}
     for at in range(others + 1):
         for number in range(12):
@@ -45,7 +45,7 @@ def test_a_context_grows_no_more_than_it_must():
     """The least box around the region and the two nearest of four others, worked by hand."""
     boxes = [[0.4, 0.4, 0.5, 0.5], [0.4, 0.5, 0.5, 0.6], [0.3, 0.4, 0.4, 0.5]]
     boxes = tf.constant([*boxes, [0.0, 0.0, 0.1, 0.1], [0.9, 0.9, 1.0, 1.0]])
-    draw = tf.function(lambda seed: context_box(boxes, 0, seed))
+    draw = tf.function(lambda seed: context_box(boxes, 0, seed), autograph=False)
     drawn = np.stack([draw(tf.constant([1, number])).numpy() for number in range(200)])
     least = np.concatenate([drawn[:, :2].max(0), drawn[:, 2:].min(0)])
     np.testing.assert_allclose(least, [0.3, 0.4, 0.5, 0.6], atol=0.02)
@@ -85,7 +85,9 @@ def test_texts_that_say_a_side(text, says):
 
 def test_the_phrases_of_a_run_are_drawn_by_its_seed_and_the_picture():
     phrases = tf.constant([str(at) for at in range(20)])
-    draw = tf.function(lambda seed, picture: phrases_kept(seed, picture, phrases, 3))
+    draw = tf.function(
+        lambda seed, picture: phrases_kept(seed, picture, phrases, 3), autograph=False
+    )
     kept = {
         (seed, picture): tuple(draw(tf.constant(seed), tf.constant(picture, tf.int64)).numpy())
         for seed in (0, 1)
@@ -115,7 +117,9 @@ def record():
 
 
 def examples(record, count=60, **sampling):
-    draw = tf.function(lambda seed: sample_example(record, seed, 18, SamplingOptions(**sampling)))
+    draw = tf.function(
+        lambda seed: sample_example(record, seed, 18, SamplingOptions(**sampling)), autograph=False
+    )
     found = [draw(tf.constant([0, number])) for number in range(count)]
     return [(e["caption"].numpy().decode(), e["image"].numpy(), int(e["image_id"])) for e in found]
 

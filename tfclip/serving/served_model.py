@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from tfclip.evaluation.embedding.embed import embed_classes
 from tfclip.inputs.images import decode_valid
+from tfclip.inputs.picture_size import PictureSize
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
@@ -188,13 +190,23 @@ def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
     return tf.function(function, input_signature=specs, autograph=False).__call__
 
 
-def _decoder(boxes: np.ndarray, size: int) -> Callable:
+def _decoder(boxes: np.ndarray, size: PictureSize) -> Callable:
     """Return a function from (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
+    key = tuple(map(tuple, boxes.tolist()))
+    return _traced_decoder(key, int(size), size.resize, size.interpolation)
+
+
+@lru_cache(maxsize=16)
+def _traced_decoder(
+    boxes: tuple[tuple[float, ...], ...], side: int, resize: str, interpolation: str
+) -> Callable:
+    """Return the graph of `_decoder`, one for all models, since it depends on no weights."""
+    size = PictureSize(side, resize, interpolation)
 
     def decode(image_bytes):
         # Set here again: a called function does not inherit the caller's device.
         with tf.device(_CPU):
-            return decode_valid(image_bytes, boxes, size)
+            return decode_valid(image_bytes, np.array(boxes, np.float32), size)
 
     return _once(decode, tf.TensorSpec([None], tf.string))
 

@@ -58,7 +58,7 @@ def batch(rows, captions=1):
 def gradients(model, rows, micro_batch, loss_scale=None):
     """In a graph, as in training, with micro-batches; what they are compared with needs none."""
     model.compile(model.optimizer, model.loss, micro_batch=micro_batch)
-    step = tf.function(model._gradients) if micro_batch else model._gradients
+    step = tf.function(model._gradients, autograph=False) if micro_batch else model._gradients
     return step(rows, loss_scale)
 
 
@@ -127,7 +127,9 @@ def test_the_second_pass_drops_what_the_first_dropped():
 
 def test_dropout_is_decided_by_seed_step_and_micro_batch():
     model, data = encoder(dropout=0.5), batch(4)
-    embed = tf.function(lambda: model.embed_batch(data, training=True)["text_embeddings"])
+    embed = tf.function(
+        lambda: model.embed_batch(data, training=True)["text_embeddings"], autograph=False
+    )
 
     def drawn(step, micro_batch, model=model):
         seed_dropout(model, tf.constant(step), micro_batch)

@@ -9,11 +9,14 @@ import pytest
 from tfclip.make_records import main
 from tfclip.sources.shapes import draw_shapes
 
+# Nothing of the other sets, which are thousands of pictures by default.
+NONE = {"visual_genome": 1, "coco": (1, 1), "voc": (1, 1, 1), "image_size": 64, "workers": 1}
+
 
 def test_beam_is_asked_for_where_it_is_missing(tmp_path, capsys):
     if find_spec("apache_beam"):  # importing it would take longer than all the other tests here
         pytest.skip("apache_beam is here")
-    draw_shapes(tmp_path / "shapes", flickr8k=(2, 1, 1), image_size=64, workers=1)
+    draw_shapes(tmp_path / "shapes", flickr8k=(2, 1, 1), **NONE)
     arguments = ["--data", str(tmp_path / "shapes/flickr8k"), "--out", str(tmp_path / "out")]
     assert main(["flickr8k", *arguments, "--runner", "DirectRunner"]) == 2
     assert "run pip install 'tfclip[beam]'" in capsys.readouterr().err
@@ -30,7 +33,7 @@ def test_options_of_beam_without_a_runner(capsys, tmp_path):
 @pytest.mark.parametrize("options", [[], ["direct_num_workers=2"]])
 def test_the_direct_runner_packs_the_same_bytes(tmp_path, capsys, options):
     pytest.importorskip("apache_beam")
-    draw_shapes(tmp_path / "shapes", flickr8k=(40, 10, 10), image_size=64, workers=1)
+    draw_shapes(tmp_path / "shapes", flickr8k=(40, 10, 10), **NONE)
     broken = sorted(os.listdir(tmp_path / "shapes/flickr8k/Flicker8k_Dataset"))[3]
     (tmp_path / "shapes/flickr8k/Flicker8k_Dataset" / broken).write_text("no picture")
     common = ["flickr8k", "--data", str(tmp_path / "shapes/flickr8k"), "--shards", "4"]

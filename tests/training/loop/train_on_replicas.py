@@ -109,7 +109,7 @@ def normalize(strategy) -> dict[str, np.ndarray]:
         layer.build((None, 4, 4, 3))
     dataset = tf.data.Dataset.from_tensors(pictures)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(part):
         return strategy.run(lambda x: layer(x, training=True), args=(part,))
 
@@ -128,7 +128,7 @@ def drop(strategy) -> dict[str, np.ndarray]:
         model = encoder(dropout=0.5)
     batch = {name: tf.constant(column) for name, column in columns(4).items()}
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(number):
         def embed():
             seed_dropout(model, number)
