@@ -5,8 +5,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -242,31 +240,6 @@ def served(exported):
     return load_signatures(exported / "1")
 
 
-# Runs one program after the other, each in a fork: the file named by a line of standard input, with
-# the words that follow. It answers with the exit code.
-FRESH_PROCESS = """
-import os, sys
-import numpy, tensorflow
-from tensorflow.core.framework.op_def_pb2 import OpList
-from tensorflow.python.client import pywrap_tf_session as c
-ops = {op.name for op in OpList.FromString(c.TF_GetBuffer(c.TF_GetAllOpList())).op}
-import tensorflow_text
-for line in sys.stdin:
-    program, *sys.argv[1:] = line.rstrip("\\n").split("\\t")
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            exec(compile(open(program).read(), program, "exec"), {"OPS_OF_TENSORFLOW": ops})
-            assert not {"tfclip", "keras_hub"} & set(sys.modules)
-            code = 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 ASK = """
 import sys
 import numpy as np
@@ -278,35 +251,28 @@ pictures = signatures["encode_image"](image_bytes=tf.constant(list(asked["pictur
 texts = signatures["encode_text"](text=tf.constant(list(asked["texts"])))
 np.savez(answer, images=pictures["embedding"], texts=texts["embedding"])
 """
+NO_MORE = """
+assert not {"tfclip", "keras_hub"} & set(sys.modules)
+"""
 
 
 @pytest.fixture(scope="session")
-def run_with_tensorflow_alone(tmp_path_factory):
+def run_with_tensorflow_alone(shared_folder, tmp_path_factory):
     """Runs a program, `run(code, *words)`, in a process that knows TensorFlow and no tfclip.
 
-    Each is a fork of one process that has imported TensorFlow, TensorFlow Text and NumPy and run no
-    op: importing them takes more time than what is asked here. `OPS_OF_TENSORFLOW` are the names
-    of the ops that TensorFlow has without TensorFlow Text.
+    It returns standard output. As with `forked`, programs are forks of one process of all workers.
+    `OPS_OF_TENSORFLOW` are the names of the ops that TensorFlow has without TensorFlow Text.
     """
-    folder = tmp_path_factory.mktemp("fresh")
-    # -I: nothing but the installed packages can be imported, whatever the environment says.
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-c", FRESH_PROCESS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    from tests.forked import interpreter
 
-    def run(code: str, *words: object) -> None:
-        program = folder / "program.py"
-        program.write_text(code)
-        process.stdin.write("\t".join(map(str, (program, *words))) + "\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "0\n", "see its standard error"
+    with interpreter(shared_folder, tmp_path_factory.mktemp("alone"), alone=True) as programs:
 
-    yield run
-    process.stdin.close()
-    process.wait(timeout=60)
+        def run(code: str, *words: object) -> str:
+            done = programs.run("-c", "import sys\n" + code + NO_MORE, *words, timeout=300)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # Not the commands: a module that `-m` runs must not have been imported.
 PRELOADED = ("tfclip.training.run", "tfclip.records.packing.writer", "tfclip.models.saving")
+# What a program knows that has TensorFlow alone.
+TENSORFLOW_ALONE = ("numpy", "tensorflow", "tensorflow_text")
 
 
 class Forked:
@@ -121,28 +123,35 @@ class Interpreter:
 
 
 @contextlib.contextmanager
-def interpreter(shared: Path, folder: Path) -> Iterator[Interpreter]:
-    """The warm interpreter of all that share the folder `shared`; it ends with the last of them."""
-    with open(shared / "forks.lock", "w") as lock, socket.socket(socket.AF_UNIX) as lease:
+def interpreter(shared: Path, folder: Path, alone: bool = False) -> Iterator[Interpreter]:
+    """The warm interpreter of all that share the folder `shared`; it ends with the last of them.
+
+    With `alone` it is another one, which has imported TensorFlow and can import no tfclip.
+    """
+    name = "alone" if alone else "forks"
+    with open(shared / f"{name}.lock", "w") as lock, socket.socket(socket.AF_UNIX) as lease:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        known = shared / "forks.address"
+        known = shared / f"{name}.address"
         try:
             lease.connect(known.read_text())
         except OSError:  # the first to ask, or the last one has ended
-            known.write_text(_started())
+            known.write_text(_started(alone))
             lease.connect(known.read_text())
         fcntl.flock(lock, fcntl.LOCK_UN)
         yield Interpreter(known.read_text(), folder)
 
 
-def _started() -> str:
+def _started(alone: bool) -> str:
     # Not in the folder of the tests: the address of a socket may have about 100 characters.
     address = Path(tempfile.mkdtemp(prefix="forks-")) / "socket"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(address))
         listener.listen(64)
+        # -I: nothing but installed packages can be imported, whatever the environment says.
+        options, preloaded = (["-I"], TENSORFLOW_ALONE) if alone else ([], PRELOADED)
+        words = [*options, __file__, str(listener.fileno()), str(address.parent), *preloaded]
         subprocess.Popen(
-            [sys.executable, __file__, str(listener.fileno()), str(address.parent)],
+            [sys.executable, *words],
             pass_fds=[listener.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -199,8 +208,17 @@ def _request(connection: socket.socket, size: int) -> dict:
     os._exit(0)
 
 
-def run_program(request: dict) -> None:
-    """Be `python WORDS`."""
+def ops_of_tensorflow() -> set[str]:
+    """The names of the ops that are registered now."""
+    from tensorflow.core.framework.op_def_pb2 import OpList
+    from tensorflow.python.client import pywrap_tf_session as session
+
+    every = OpList.FromString(session.TF_GetBuffer(session.TF_GetAllOpList()))
+    return {op.name for op in every.op}
+
+
+def run_program(request: dict, names: dict) -> None:
+    """Be `python WORDS`; code of `-c` finds `names`."""
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -211,7 +229,10 @@ def run_program(request: dict) -> None:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     elif kind == "-c":
         sys.argv = ["-c", *words[1:]]
-        exec(compile(words[0], "<string>", "exec"), {"__name__": "__main__"})
+        exec(
+            compile(words[0], "<string>", "exec", dont_inherit=True),
+            {"__name__": "__main__", **names},
+        )
     else:
         sys.argv = [kind, *words]
         runpy.run_path(kind, run_name="__main__")
@@ -219,15 +240,20 @@ def run_program(request: dict) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    sys.path[0] = str(ROOT)
-    for module in PRELOADED:
+    number, place, *preloaded = sys.argv[1:]
+    if not sys.flags.isolated:
+        sys.path[0] = str(ROOT)
+    names = {}
+    for module in preloaded:
         __import__(module)
+        if module == "tensorflow":
+            names["OPS_OF_TENSORFLOW"] = ops_of_tensorflow()
     from tensorflow.python.eager import context
 
     if context.context()._context_handle is not None:
         sys.exit("TensorFlow has started with an import, so that no fork can use it")
-    asked = serve(socket.socket(fileno=int(sys.argv[1])))
+    asked = serve(socket.socket(fileno=int(number)))
     if asked is None:
-        shutil.rmtree(sys.argv[2], ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
     else:
-        run_program(asked)
+        run_program(asked, names)

@@ -203,7 +203,7 @@ def test_one_text_alone_has_no_share(tiny_run, picture, capsys):
         (["--threshold", "nan"], "a finite cosine"),
         (["--objective", "sensitivity:2"], "at most 1"),
         (["--objective", "f1", "--labels", "a dog"], "needs a run with fitted thresholds"),
-        (["--objective", "f1", "--threshold", "0.3"], "give one"),
+        (["--objective", "f1", "--threshold", "0.3"], "give only one"),
         (["--objective", "sensitivity:0.9"], "fitted without labels"),
         (["--templates", "single"], "which needs --labels"),
         (["--sheet", "a.gif"], "allowed: NAME.png"),

@@ -105,6 +105,7 @@ def test_prediction_writes_its_own_lines_only(tiny_run, tmp_path, picture_bytes)
     ]
 
 
+@pytest.mark.slow
 def test_packing_with_workers_writes_its_own_lines_only(drawn_sets, tmp_path):
     lines = stderr_of(
         *("make_records", "flickr8k", "--data", drawn_sets / "flickr8k"),

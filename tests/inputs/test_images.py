@@ -152,6 +152,16 @@ def decoder(tiles: str, size: int):
     )
 
 
+def test_many_boxes_are_cut_as_each_alone():
+    pixels = tf.constant(picture(50, 40))
+    boxes = np.array(
+        [(y, x, y + 0.3, x + 0.4) for y in np.arange(0, 0.7, 0.1) for x in (0, 0.25, 0.5)]
+    )
+    expected = [images.crop_region(pixels, tf.constant(box, tf.float32), 16) for box in boxes]
+    cut = tf.function(lambda: images.picture_views(pixels, boxes.astype("float32"), 16))
+    np.testing.assert_array_equal(cut(), expected)
+
+
 def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 60_000, 60_000)
 

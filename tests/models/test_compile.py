@@ -99,6 +99,7 @@ def test_a_loaded_model_trains_on_as_the_saved_one(make, by, tmp_path):
         model.save(path)
     else:
         checkpoint = keras.callbacks.ModelCheckpoint(path)
+        model.run_eagerly = True
         model.fit(batches(), shuffle=False, verbose=0, callbacks=[checkpoint])
     loaded = keras.models.load_model(path)
     for name in ("loss", "clip_norm", "micro_batch", "frozen"):

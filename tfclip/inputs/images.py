@@ -24,6 +24,8 @@ from tfclip.records.check import MAX_PIXELS
 
 # More than the cores of most machines, and few enough for the memory of the largest pictures.
 _PARALLEL_DECODES = 16
+_MOST_UNROLLED = 20
+"""The most views of a picture that are traced one by one."""
 
 
 def decode_record_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -173,7 +175,16 @@ def crop_region(image: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
 
 def picture_views(image: tf.Tensor, boxes: np.ndarray, size: int) -> tf.Tensor:
     """Cut every box of `boxes` (T,4) float out of `image` (H,W,3) uint8: (T,size,size,3) uint8."""
-    return tf.stack([picture_view(image, View(tuple(box.tolist())), size) for box in boxes])
+    views = [View(tuple(box.tolist())) for box in boxes]
+    if len(views) <= _MOST_UNROLLED or any(view.box == WHOLE for view in views):
+        return tf.stack([picture_view(image, view, size) for view in views])
+    # A loop: tracing each of many boxes takes longer than cutting them.
+    side = int(size)
+    return tf.map_fn(
+        lambda box: crop_region(image, box, size),
+        tf.constant(boxes, tf.float32),
+        fn_output_signature=tf.TensorSpec([side, side, 3], tf.uint8),
+    )
 
 
 def decode_valid(
