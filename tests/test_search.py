@@ -298,3 +298,27 @@ def test_records_that_are_packed_anew_need_a_sync(place, capsys, drawn_sets, tmp
     from tfclip.evaluation.search.pictures import read_picture
 
     assert all(read_picture(opened, row).key == opened.name(row) for row in range(12))
+
+
+def test_a_text_that_nothing_looks_like_is_named(place, folder_index, capsys, tmp_path):
+    words = ("query", "a dog", "--index", folder_index, "--out", tmp_path / "hits.png")
+    found = run(capsys, *words)
+    assert found["nothing"] is (found["hits"][0]["score"] < found["cut_off"])
+    assert open_index(folder_index).description["cut_off"] == found["cut_off"]
+    assert search.main([*map(str, words), "--cut-off", "0.99"]) == 0
+    assert "nothing here looks like a dog: the best cosine" in capsys.readouterr().err
+    picture = str(place / "all pictures" / "3.png")
+    assert run(capsys, "query", picture, *words[2:])["cut_off"] is None
+
+
+def test_copies_are_grouped(own, capsys, tmp_path):
+    pictures, index = own / "all pictures", own / "runs" / "x" / "search" / "all pictures"
+    with Image.open(pictures / "3.png") as opened:
+        opened.convert("RGB").save(pictures / "3 again.bmp")
+    shutil.copy(pictures / "5.png", pictures / "5 again.png")
+    run(capsys, "sync", index)
+    words = ("duplicates", index, "--out", tmp_path / "groups.png")
+    groups = run(capsys, *words)["groups"]
+    names = {frozenset(Path(path).name for path in group) for group in groups}
+    assert names == {frozenset({"3.png", "3 again.bmp"}), frozenset({"5.png", "5 again.png"})}
+    assert Image.open(tmp_path / "groups.png").size[1] > 1000

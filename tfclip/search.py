@@ -22,6 +22,7 @@ from tfclip.evaluation.search.index import (
     newest_index,
     open_index,
 )
+from tfclip.evaluation.search.near_duplicates import confirmed_pairs, groups_of, near_pairs
 from tfclip.evaluation.search.nearest import CHUNK
 from tfclip.evaluation.search.queries import MINUS_WEIGHT, Query, check_term
 from tfclip.evaluation.search.sources import open_source
@@ -133,6 +134,8 @@ class QueryFlags:
     """The number of pictures."""
     out: Path = Path("search.png")
     """Where the pictures are drawn with their captions; an existing file is replaced."""
+    cut_off: float | None = None
+    """The cosine below which nothing looks like a text; by default it is learnt from the index."""
     chunk: int = CHUNK
     """Rows of the index in memory at a time."""
 
@@ -154,6 +157,29 @@ class QueryFlags:
     def opened(self) -> SearchIndex:
         """Open the index."""
         return open_index(newest_index() if self.index is None else self.index)
+
+
+@dataclass(frozen=True)
+class DuplicatesFlags:
+    """List and draw groups of near-duplicates of an index."""
+
+    index: Positional[str]
+    """The index: its folder, or its name in runs/."""
+    at_least: float | None = None
+    """List pictures with this cosine or more, whether copies or not. By default near-duplicates are
+    listed: nearer than altered copies are to pictures of this index, and alike by perceptual
+    hash."""
+    out: Path = Path("duplicates.png")
+    """Where the largest groups are drawn; an existing file is replaced."""
+    groups: int = 20
+    """The number of groups that are drawn."""
+
+    def __post_init__(self):
+        open_index(self.index)
+        if self.at_least is not None and not 0 < self.at_least <= 1:
+            raise ValueError(f"received --at-least {self.at_least}; allowed: above 0, at most 1")
+        if self.groups < 1:
+            raise ValueError(f"received --groups {self.groups}; allowed: 1 or more")
 
 
 def index(flags: IndexFlags) -> dict:
@@ -192,11 +218,18 @@ def query(flags: QueryFlags) -> dict:
 
     queries = [Query(first, flags.plus, flags.minus, flags.minus_weight) for first in flags.queries]
     model = open_model(opened.run)
-    answers = answer(opened, model, queries, top=flags.top, chunk=flags.chunk)
+    answers = answer(
+        opened, model, queries, top=flags.top, chunk=flags.chunk, cut_off=flags.cut_off
+    )
     listed = []
     for one in answers:
         if len(answers) > 1:
             print(f"{one.query}:")
+        if one.is_nothing:
+            say(
+                f"nothing here looks like {one.query!s}: the best cosine, {one.hits[0].score:.3f}, "
+                f"is below {one.cut_off:.3f}, the cut-off of this index"
+            )
         hits = []
         for hit in one.hits:
             picture = hit.picture
@@ -214,7 +247,14 @@ def query(flags: QueryFlags) -> dict:
                     "labels": list(picture.labels),
                 }
             )
-        listed.append({"query": str(one.query), "hits": hits})
+        listed.append(
+            {
+                "query": str(one.query),
+                "nothing": one.is_nothing,
+                "cut_off": one.cut_off,
+                "hits": hits,
+            }
+        )
     draw_answers(opened, answers, flags.out)
     count = sum(len(one.hits) for one in answers)
     say(
@@ -223,6 +263,35 @@ def query(flags: QueryFlags) -> dict:
     )
     result = {"index": str(opened.place), "drawn": str(flags.out), "answers": listed}
     return result | (listed[0] if len(listed) == 1 else {})
+
+
+def duplicates(flags: DuplicatesFlags) -> dict:
+    """List groups of near-duplicates, and draw the largest."""
+    opened = open_index(flags.index)
+    opened.check_sources()
+    from tfclip.evaluation.search.contents import open_model
+    from tfclip.evaluation.search.pictures import read_picture
+    from tfclip.evaluation.search.search import copies_limit, draw_groups
+
+    limit, whole = flags.at_least, opened.embeddings[:: opened.views]
+    if limit is None:
+        opened.check_model()
+        limit = copies_limit(opened, open_model(opened.run))
+        near = near_pairs(whole, limit)
+        groups = groups_of(confirmed_pairs(near, lambda row: read_picture(opened, row).jpeg))
+    else:
+        groups = groups_of(near_pairs(whole, limit))
+    names = [[opened.shown_name(row) for row in group] for group in groups]
+    for group in names:
+        print("  ".join(group))
+    count = sum(map(len, groups))
+    say(f"{len(groups):,} groups of {count:,} pictures with cosines of {limit:.4f} or more")
+    result = {"index": str(opened.place), "at_least": limit, "groups": names}
+    if groups:
+        draw_groups(opened, groups[: flags.groups], flags.out)
+        say(f"{flags.out}: the {min(len(groups), flags.groups)} largest groups")
+        result["drawn"] = str(flags.out)
+    return result
 
 
 def _report(folder: Path, change: Change) -> dict:
@@ -272,6 +341,7 @@ def main(argv: list[str] | None = None) -> int:
         "add": Command(AddFlags, add),
         "remove": Command(RemoveFlags, remove),
         "query": Command(QueryFlags, query),
+        "duplicates": Command(DuplicatesFlags, duplicates),
     }
     return run("tfclip.search", commands, argv, kind="action")
 

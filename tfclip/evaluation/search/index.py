@@ -76,6 +76,11 @@ class SearchIndex:
             return None
         return self.name_bytes(row).decode()
 
+    def shown_name(self, row: int) -> str:
+        """Return the file of a picture, or the key of a record."""
+        path = self.path(row)
+        return str(path) if path else self.name(row) or f"picture {row}"
+
     def name_bytes(self, row: int) -> bytes:
         """Return a name in UTF-8; not of an index of earlier versions."""
         start, size = (int(self.pictures[row][part]) for part in ("name_at", "name_bytes"))
