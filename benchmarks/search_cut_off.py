@@ -1,8 +1,8 @@
 """python -m benchmarks.search_cut_off: does search say that nothing looks like a text?
 
-Queries with an answer are captions of the indexed pictures of Flickr8k. Queries without one are
-COCO captions with a word for a thing that no caption of the indexed pictures has. Prints how many of
-both are above the cut-off of the index, and the precision at equal numbers of both.
+Queries with an answer are captions of the indexed pictures. Queries without one are COCO captions
+with a word for a thing that no caption of the indexed pictures has. Prints how many of both are
+above the cut-off of the index, and the precision at equal numbers of both.
 """
 
 from __future__ import annotations
