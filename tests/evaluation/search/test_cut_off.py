@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from tfclip.evaluation.search.cut_off import best_cosines, cut_off_of
+from tfclip.evaluation.search.cut_off import THINGS, best_cosines, cut_off_of
 from tfclip.evaluation.search.near_duplicates import groups_of, near_pairs
-from tfclip.evaluation.search.things import THINGS
 
 
 def test_the_best_cosines_are_those_of_the_whole_matrix():
