@@ -8,6 +8,7 @@ from PIL import Image
 
 from tfclip.evaluation.datasets.class_folders import class_folders
 from tfclip.sources.registry import open_source
+from tfclip.sources.safe_paths import find_below, find_file
 from tfclip.sources.sample import Sample, SourceOptions
 
 
@@ -45,6 +46,18 @@ def test_no_spelling_leads_out_of_the_folder(tmp_path, draw):
     text = "path,caption\na.jpg,x\n..\\secret.jpg,x\n\\etc\\passwd,x\np\\..\\..\\secret.jpg,x\n"
     kept, rejected = read("caption_table", table(tmp_path / "data", text, draw))
     assert list(kept) == ["a.jpg"] and len(rejected) == 3
+
+
+def test_a_plain_name_does_not_lead_through_a_linked_folder(tmp_path, draw):
+    draw(tmp_path / "elsewhere/a.jpg")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/link").symlink_to(tmp_path / "elsewhere")
+    for find in (
+        lambda name: find_file(tmp_path / "data", [tmp_path / "data"], name),
+        lambda name: find_below(tmp_path / "data", name),
+    ):
+        with pytest.raises(ValueError, match="no such file|a link out of"):
+            find("link\\a.jpg")
 
 
 def test_missing_texts_of_pandas_are_no_captions(tmp_path, draw):

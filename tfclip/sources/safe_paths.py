@@ -120,6 +120,8 @@ def find_file(
     name = plain_name(name)
     for folder in folders:
         for spelled in _spellings(name):
+            if "/" in spelled:  # a folder below could be a link
+                continue
             path = folder / spelled
             try:
                 status = os.lstat(path)
