@@ -21,23 +21,36 @@ LONG = (
     "training/loop/test_many_replicas.py",
     "training/loop/test_replicas.py",
     "training/loop/test_resume.py",
-    "test_golden_run.py",
-    "training/setup/test_freeze.py",
-    "training/test_learning_gate.py",
-    "models/test_compile.py",
     "training/workers/test_workers.py",
-    "serving/test_serve_run.py",
-    "test_evaluate.py",
     "training/options/test_recipes.py",
     "test_notebooks.py",
-    "test_docs.py",
     "test_quickstart.py",
+    "test_evaluate.py",
+    "test_predict.py",
+    "test_golden_run.py",
+    "training/test_learning_gate.py",
+    "training/setup/test_freeze.py",
+    "serving/test_serve_run.py",
+    "models/objective/test_grad_cache.py",
+    "models/test_compile.py",
+    "test_fit.py",
+    "test_docs.py",
+    "test_docstrings.py",
+    "test_plugins.py",
+    "serving/test_variants.py",
+    "serving/test_page.py",
 )
 
 
 def pytest_collection_modifyitems(items):
     """`--no-loadscope-reorder` keeps this order; pytest-xdist's own is by number of tests."""
-    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+    places = {name: number for number, name in enumerate(LONG)}
+
+    def place(item) -> int:
+        path = item.path.as_posix()
+        return next((places[name] for name in LONG if path.endswith(name)), len(LONG))
+
+    items.sort(key=place)
 
 
 CLASS_NAMES = ("red circle", "blue square", "green star")
