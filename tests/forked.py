@@ -6,8 +6,9 @@ It runs no op before: a fork of a process whose TensorFlow has started threads w
 
 For tests of what a process does: signals, kills, limits of the system, devices that are chosen
 before TensorFlow starts. Tests of the imports themselves (how long they take, what they write, what
-environment variables do to them) need `subprocess`, and what is only called needs no process:
-commands are functions, `main(words)`.
+environment variables do to them), of every line of standard error and of the parent of a process
+need `subprocess`: here messages of TensorFlow are not held back, and a program's parent is a fork.
+What is only called needs no process: commands are functions, `main(words)`.
 """
 
 from __future__ import annotations

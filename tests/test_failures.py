@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,8 +110,14 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-def test_an_export_that_finds_no_room(forked, tiny_run, tmp_path):
-    done = forked.run("-c", LIMITED, "export", tiny_run, "--out", tmp_path / "out")
+def test_an_export_that_finds_no_room(tiny_run, tmp_path):
+    words = ["export", str(tiny_run), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: File too large: {tmp_path}/out/") and NO_SPACE in line

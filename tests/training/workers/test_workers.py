@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -30,12 +32,12 @@ def configured(addresses: list[str], index: int) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_two_workers_with_a_death_between_leave_what_one_process_leaves(
-    forked, training_records, flickr8k_records, tmp_path, capsys
+    training_records, flickr8k_records, tmp_path, capsys
 ):
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(words(training_records, flickr8k_records, one)) == 0
     command = words(training_records, flickr8k_records, two)
-    survivor = killed_between(forked, command, two)
+    survivor = killed_between(command, two, tmp_path / "chief.err")
     assert survivor["code"] == 3
     assert survivor["seconds"] < 60
     assert survivor["told"].count("worker 1 (localhost:") == 1
@@ -70,23 +72,35 @@ def columns(run) -> list[dict]:
     return list(csv.DictReader((run / "log.csv").open()))
 
 
-def killed_between(forked, command, run) -> dict:
+def killed_between(command, run, log) -> dict:
     """Start two workers, kill the second after a checkpoint; what became of the first."""
     addresses = [f"localhost:{port}" for port in _free_ports(2)]
-    # The trial that goes on was started with --workers, a flag that may not differ.
-    command = ["-m", "tfclip.fit", *command, "--workers", "2"]
-    launched = {"TFCLIP_LAUNCHER": str(os.getpid())}
-    with (
-        forked.start(*command, env=configured(addresses, 0) | launched) as chief,
-        forked.start(*command, env=configured(addresses, 1) | launched) as worker,
-    ):
-        while not list(run.glob("checkpoints/step-*.npz")):
-            assert chief.poll() is None, chief.communicate()[1]
-            time.sleep(0.05)
-        worker.kill()
-        started = time.monotonic()
-        _, told = chief.communicate(100)
-        return {"code": chief.returncode, "seconds": time.monotonic() - started, "told": told}
+    with log.open("w+") as err:
+        # The trial that goes on was started with --workers, a flag that may not differ.
+        chief, worker = (
+            subprocess.Popen(
+                [sys.executable, "-m", "tfclip.fit", *command, "--workers", "2"],
+                env={
+                    **os.environ,
+                    **configured(addresses, index),
+                    "TFCLIP_LAUNCHER": str(os.getpid()),
+                },
+                stdout=subprocess.DEVNULL,
+                stderr=err if index == 0 else subprocess.DEVNULL,
+            )
+            for index in range(2)
+        )
+        try:
+            while not list(run.glob("checkpoints/step-*.npz")):
+                assert chief.poll() is None, log.read_text()
+                time.sleep(0.05)
+            worker.kill()
+            started = time.monotonic()
+            code = chief.wait(100)
+        finally:
+            chief.kill()
+            worker.kill()
+    return {"code": code, "seconds": time.monotonic() - started, "told": log.read_text()}
 
 
 def assert_same(one, two):
