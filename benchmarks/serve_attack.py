@@ -47,6 +47,9 @@ def main(argv: list[str] | None = None) -> int:
         server.stop()
     tracebacks = sum("Traceback" in line for line in server.lines)
     result["tracebacks"] = tracebacks
+    if tracebacks:
+        first = next(n for n, line in enumerate(server.lines) if "Traceback" in line)
+        print("\n".join(server.lines[max(0, first - 2) : first + 40]), file=sys.stderr)
     wrong = [name for name, part in result.items() if isinstance(part, dict) and part.get("wrong")]
     for name, part in result.items():
         print(f"{'failed' if name in wrong else 'ok    '}  {name}: {part}")

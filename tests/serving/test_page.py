@@ -221,6 +221,14 @@ def fits(page):
     )
     is_wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     assert not is_wide, wide
+    # Nor beyond its own panel.
+    for inner, outer in (("table", ".picture"), ("select", ".picture"), ("pre", "section")):
+        for found in page.locator(inner).all():
+            right, edge = found.evaluate(
+                "(e, outer) => [e, e.closest(outer)].map((x) => x.getBoundingClientRect().right)",
+                outer,
+            )
+            assert right <= edge + 0.5, (inner, right, edge)
     return True
 
 

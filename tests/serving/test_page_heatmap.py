@@ -2,6 +2,7 @@
 
 import base64
 import io
+import socket
 import time
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_the_maps_are_those_of_the_signature(running, served):
 def test_bad_requests_are_refused(running, body, said):
     answer = requests.post(running.rest + "/page/heatmap", json=body, timeout=20)
     assert answer.status_code == 400 and said in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/page/heatmap", "/page/search"])
+def test_a_client_that_leaves_is_no_error(running, path, caplog):
+    host, port = running.rest.removeprefix("http://").split(":")
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99\r\n\r\n{{"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.2)
+    time.sleep(0.3)
+    assert requests.get(running.rest + "/healthz", timeout=10).status_code == 200
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_an_export_without_labels_or_texts_says_so(exported_without_labels, start_server):

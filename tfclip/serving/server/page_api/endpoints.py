@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from importlib import resources
 
 import numpy as np
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from tfclip.serving import signatures as names
@@ -111,6 +111,8 @@ class PageApi:
             answer = await self._in_thread(work, body, time.monotonic() + limits.timeout)
         except Refused as refusal:
             return refused(refusal)
+        except ClientDisconnect:
+            return Response(status_code=499)
         return Response(json.dumps(answer), media_type="application/json")
 
     async def picture(self, request: Request) -> Response:
