@@ -239,11 +239,13 @@ def test_labels_mean_the_same_in_predict_and_export(tiny_run, picture, tmp_path,
     assert typed["couch"]["cosine"] == pytest.approx(mine["sofa"]["cosine"], abs=1e-5)
 
 
-def test_heatmaps_are_drawn_for_runs_alone(tiny_run, exported, picture, tmp_path, capsys):
+def test_heatmaps_of_runs_and_exports_are_drawn(tiny_run, exported, picture, tmp_path, capsys):
     place = tmp_path / "maps"
     told(capsys, tiny_run, picture, "--heatmap", place)
     (name, *_) = drawn = sorted(path.name for path in place.iterdir())
     assert name.startswith("00001-picture-") and len(drawn) <= 3
     with Image.open(place / name) as opened, Image.open(picture) as original:
         assert opened.size == original.size[::-1]  # turned, as its EXIF says
-    assert "which needs a run" in refused(capsys, exported, picture, "--heatmap", place)
+    told(capsys, exported, picture, "--heatmap", tmp_path / "of export")
+    with Image.open(next((tmp_path / "of export").iterdir())) as opened:
+        assert opened.size == Image.open(place / name).size

@@ -53,8 +53,8 @@ class PredictFlags:
     sheet: Path | None = None
     """Draw the pictures with their labels to this file, NAME.png; an existing file is replaced."""
     heatmap: Path | None = None
-    """For a run: draw heatmaps of the predicted labels (at most three, or the best label if none)
-    of each picture to this folder. Each picture takes 74 times as long."""
+    """Draw heatmaps of the predicted labels (at most three, or the best label if none) of each
+    picture to this folder. Each picture takes 74 times as long."""
 
     def __post_init__(self):
         if not self.model.exists():
@@ -80,11 +80,6 @@ class PredictFlags:
         check_fusion(self.fusion or "max")
         templates_by_name(self.templates or "short")
         self._check_decision(bool(labels))
-        if self.heatmap is not None and not holds_model(self.model):
-            raise ValueError(
-                f"received --heatmap {self.heatmap}, which needs a run: an export cannot embed "
-                "parts of pictures"
-            )
         if self.sheet is not None and self.sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise ValueError(f"received --sheet {self.sheet}; allowed: NAME.png or NAME.jpg")
 

@@ -13,8 +13,9 @@ from PIL import Image
 
 from tfclip.serving import signatures as names
 from tfclip.serving.prediction.heatmap import GRID, score_maps, window_boxes
+from tfclip.serving.prediction.windows import cut_windows
 from tfclip.serving.server.options import Limits
-from tfclip.serving.server.page_api.heatmap import PageHeatmap, cut_windows
+from tfclip.serving.server.page_api.heatmap import PageHeatmap
 from tfclip.serving.warmup import drawn_jpeg
 
 CARD = {"labels": ["red", "blue"], "config": {"image_size": 32}}

@@ -48,13 +48,14 @@ class OpenedClassifier:
     """A function from N encoded pictures to the outputs of `classify`, see `signatures`.
 
     The outputs have no `predicted` if there are no thresholds. `scale` describes the figures.
-    `served` is set for a run only, not for an export.
+    `served` is set for a run only, `image_size` (pixels) for an export only.
     """
 
     classify: Callable[..., dict[str, tf.Tensor]] = field(repr=False)
     scale: Scale
     labels: tuple[str, ...]
     served: ServedModel | None = field(default=None, repr=False)
+    image_size: int = 0
 
     def __call__(self, contents: Sequence[bytes]) -> dict[str, np.ndarray]:
         """Return the outputs for N encoded pictures."""
@@ -127,7 +128,8 @@ def _open_export(path: Path, question: Question) -> OpenedClassifier:
         if not labels:
             raise ValueError(f"{version} was exported without labels; give --labels")
         scale = Scale(thresholds, card.get("probabilities", "softmax") != "softmax")
-        return OpenedClassifier(signatures[names.CLASSIFY], scale, labels)
+        size = card["config"]["image_size"]
+        return OpenedClassifier(signatures[names.CLASSIFY], scale, labels, image_size=size)
     if missing := {names.ENCODE_IMAGE, names.ENCODE_TEXT} - set(signatures):
         raise ValueError(
             f"{version} was exported without {', '.join(sorted(missing))}, which --labels needs; "
@@ -149,4 +151,5 @@ def _open_export(path: Path, question: Question) -> OpenedClassifier:
             names.VALID: images[names.VALID],
         }
 
-    return OpenedClassifier(classify, Scale(thresholds), labels)
+    size = card["config"]["image_size"]
+    return OpenedClassifier(classify, Scale(thresholds), labels, image_size=size)

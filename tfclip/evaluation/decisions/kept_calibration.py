@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfclip.console import say
 from tfclip.evaluation.decisions.fit import shrunk_thresholds
 from tfclip.evaluation.decisions.thresholds import fit_thresholds, parse_objective
 
@@ -61,6 +62,7 @@ def _kept(run: Path, content: Mapping, names: list[str]) -> tuple[np.ndarray, ..
             continue
         written = [content["unshrunk_per_class"][name] for name in names]
         if np.array_equal(alone, written):
+            say(f"thresholds are fitted to the calibration scores of {path}")
             return scores, truth, difficult
     raise ValueError(
         f"{run} keeps no calibration scores that give these thresholds, so they cannot be fitted "

@@ -50,8 +50,8 @@ def predict_files(opened: OpenedClassifier, pictures: PictureFiles, outputs: Out
     answered = rejected = 0
     sheet = Sheet() if outputs.sheet else None
     heatmaps = None
-    if outputs.heatmap is not None and opened.served is not None:
-        heatmaps = Heatmaps(opened.served, opened.labels, outputs.heatmap)
+    if outputs.heatmap is not None:
+        heatmaps = Heatmaps(opened, outputs.heatmap)
     say(opened.scale.described(len(opened.labels)))
     with AnswerFiles(outputs.csv, outputs.jsonl) as writer:
         for each in answer_files(opened, paths):

@@ -7,31 +7,24 @@ the labels of the export by `classify`, typed ones by `encode_image` and `encode
 from __future__ import annotations
 
 import base64
-import io
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from PIL import Image
 
-from tfclip.records.check import BadPicture, check_picture
+from tfclip.records.check import BadPicture
 from tfclip.serving import signatures as names
 from tfclip.serving.prediction.heatmap import (
     GRID,
-    WINDOWS,
     highest_place,
     normalized,
     score_maps,
-    window_boxes,
 )
+from tfclip.serving.prediction.windows import cut_windows
 from tfclip.serving.server.options import Limits
 from tfclip.serving.server.picture_limits import declared_pixels
 from tfclip.serving.server.refusals import Refused, invalid
-
-_SMALLEST_WINDOW = min(side for side, _ in WINDOWS)
-# Bounds the windows of a picture that is much longer than wide.
-_LONGEST = 2048
 
 Ask = Callable[[str, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
@@ -75,6 +68,8 @@ class PageHeatmap:
             raise Refused("DEADLINE_EXCEEDED", "other heatmaps are still computed; try again")
         try:
             windows = cut_windows(content, card["config"]["image_size"])
+        except BadPicture:
+            raise invalid("the picture does not decode") from None
         finally:
             self._one.release()
         # Between two parts of a heatmap others are answered.
@@ -100,33 +95,6 @@ class PageHeatmap:
             "maps": [_encoded(one_map) for one_map in maps],
             "places": [[round(at, 4) for at in highest_place(one)] for one in maps],
         }
-
-
-def cut_windows(content: bytes, image_size: int) -> np.ndarray:
-    """Return the windows (T,) of an encoded picture, each an encoded picture, upright and over
-    white. They are about as large as the model sees them, or as they are where that is smaller.
-
-    Raises:
-        Refused: INVALID_ARGUMENT, the picture does not decode.
-    """
-    try:
-        checked = check_picture(content, round(image_size / _SMALLEST_WINDOW))
-    except BadPicture:
-        raise invalid("the picture does not decode") from None
-    with Image.open(io.BytesIO(checked.jpeg)) as opened:
-        picture = opened.convert("RGB")
-    picture.thumbnail((_LONGEST, _LONGEST))
-    boxes = window_boxes()
-    windows = np.empty(len(boxes), object)
-    for place, (y0, x0, y1, x1) in enumerate(boxes.tolist()):
-        left, top = int(x0 * picture.width), int(y0 * picture.height)
-        right = max(left + 1, round(x1 * picture.width))
-        bottom = max(top + 1, round(y1 * picture.height))
-        file = io.BytesIO()
-        # Without a loss and without compression: it is decoded at once.
-        picture.crop((left, top, right, bottom)).save(file, "BMP")
-        windows[place] = file.getvalue()
-    return windows
 
 
 def read_texts(content: Mapping, most: int) -> list[str] | None:
