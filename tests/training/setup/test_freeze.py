@@ -111,7 +111,7 @@ def test_features_are_reused_where_they_are_sound_and_of_the_same_weights(record
     description = json.loads(described.read_text())
     description["what"]["weights"] = "0" * 64
     described.write_text(json.dumps(description))
-    with pytest.raises(ValueError, match="other weights"):
+    with pytest.raises(ValueError, match="weights differ"):
         losses(tmp_path / "d", records, **STORED)
 
     # Another seed, other weights of the towers: they are stored beside those.
