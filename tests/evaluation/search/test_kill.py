@@ -1,4 +1,4 @@
-"""Kills at random moments: the old or the new index stands, and a reader beside sees one of both."""
+"""Kills at random moments: the old or the new index stands, and a reader sees one of both."""
 
 import random
 import subprocess
