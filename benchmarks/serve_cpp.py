@@ -209,7 +209,7 @@ def fresh_model(name: str, folder: Path):
         file = folder / "vocab.model"
         captions = [f"a {c} photo of {n} {w}" for c in "red blue green".split() for n in letters
                     for w in ("dogs", "cats", "circles", "ein süßer Hund")]  # fmt: skip
-        file.write_bytes(learn_pieces(captions, 200))
+        file.write_bytes(learn_pieces(captions, 500))
     else:
         file = folder / "vocab.txt"
         words = "[PAD] [UNK] [CLS] [SEP] a photo of the red circle two dogs".split()
