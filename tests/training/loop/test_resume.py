@@ -60,12 +60,14 @@ def interrupt():
     raise Interruption
 
 
+# Raised in the main thread: os.kill may give the signal to a thread of TensorFlow, and Python's
+# handler then runs later.
 def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
 
 
 def press_ctrl_c():
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
 
 
 def flags(records, run, **given):
