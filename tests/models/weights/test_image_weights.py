@@ -303,9 +303,9 @@ def test_names_that_nothing_has_are_refused():
         ("resnet-18", {"blocks": (1, 1, 1, 1)}, "from_preset('resnet_18_imagenet').save_to_preset"),
     ],
 )
-def test_without_a_network_the_error_says_what_to_fetch(name, options, told, monkeypatch, tmp_path):
-    for variable in ("https_proxy", "http_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+def test_without_a_network_the_error_says_what_to_fetch(
+    name, options, told, monkeypatch, tmp_path, no_network
+):
     for variable in ("KERAS_HOME", "KAGGLEHUB_CACHE", "TFCLIP_WEIGHTS"):
         monkeypatch.setenv(variable, str(tmp_path))
     assert told in refusal(build(name, **options), name, "imagenet", FileNotFoundError)

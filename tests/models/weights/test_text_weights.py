@@ -301,16 +301,13 @@ def test_weights_that_do_not_fit_the_tower_are_refused(tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_what_is_not_here_says_what_to_fetch(tmp_path, monkeypatch):
+def test_what_is_not_here_says_what_to_fetch(tmp_path, monkeypatch, no_network):
     with pytest.raises(FileNotFoundError, match="no such folder; allowed: none, a name that"):
         load_text_weights("bert", str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_text_weights("bert", str(tmp_path / "none.h5"))
     with pytest.raises(ValueError, match="unknown preset.*bert_small_en_uncased"):
         load_text_weights("bert", "bert_smal_en_uncased")
-    # No network: a proxy that refuses at once.
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
     with pytest.raises(
         FileNotFoundError, match="bert/keras/bert_tiny_en_uncased .*pass the folder"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from dataclasses import replace
 
@@ -116,6 +117,7 @@ def served(monkeypatch):
     """A tower that a local server gives."""
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it may keep a proxy of before
     handler = type("Handler", (Slow,), {"go_on": threading.Event()})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
