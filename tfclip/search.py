@@ -11,17 +11,11 @@ from tyro.conf import Positional
 from tfclip.console import Command, run, say
 from tfclip.evaluation.search.actions import (
     add_pictures,
-    check_writable,
     make_index,
     remove_pictures,
     sync_index,
 )
-from tfclip.evaluation.search.index import (
-    SearchIndex,
-    index_folder,
-    newest_index,
-    open_index,
-)
+from tfclip.evaluation.search.index import index_folder, newest_index, open_index
 from tfclip.evaluation.search.near_duplicates import confirmed_pairs, groups_of, near_pairs
 from tfclip.evaluation.search.nearest import CHUNK
 from tfclip.evaluation.search.queries import MINUS_WEIGHT, Query, check_term
@@ -80,9 +74,6 @@ class SyncFlags:
     moved_to: str | None = None
     """Where a collection is now that was moved; nothing is embedded again for that."""
 
-    def __post_init__(self):
-        check_writable(open_index(self.index))
-
 
 @dataclass(frozen=True)
 class AddFlags:
@@ -94,11 +85,8 @@ class AddFlags:
     """Folders of pictures, packed records (DIR or DIR:SPLIT), or picture files."""
 
     def __post_init__(self):
-        check_writable(open_index(self.index))
         if not self.pictures:
             raise ValueError("nothing to add was given; give a folder, records or picture files")
-        for reference in self.pictures:
-            open_source(reference, single_files=True)
 
 
 @dataclass(frozen=True)
@@ -111,7 +99,6 @@ class RemoveFlags:
     """Names as query prints them, folders, patterns such as "drafts/*", or paths of files."""
 
     def __post_init__(self):
-        check_writable(open_index(self.index))
         if not self.pictures:
             raise ValueError("nothing to remove was given; give names, folders or patterns")
 
@@ -152,11 +139,6 @@ class QueryFlags:
             raise ValueError(f"received --minus-weight {self.minus_weight}; allowed: above 0")
         for term in (*self.queries, *self.plus, *self.minus):
             check_term(term)
-        self.opened()
-
-    def opened(self) -> SearchIndex:
-        """Open the index."""
-        return open_index(newest_index() if self.index is None else self.index)
 
 
 @dataclass(frozen=True)
@@ -175,7 +157,6 @@ class DuplicatesFlags:
     """The number of groups that are drawn."""
 
     def __post_init__(self):
-        open_index(self.index)
         if self.at_least is not None and not 0 < self.at_least <= 1:
             raise ValueError(f"received --at-least {self.at_least}; allowed: above 0, at most 1")
         if self.groups < 1:
@@ -211,7 +192,7 @@ def remove(flags: RemoveFlags) -> dict:
 
 def query(flags: QueryFlags) -> dict:
     """Search, print the hits, and draw them."""
-    opened = flags.opened()
+    opened = open_index(newest_index() if flags.index is None else flags.index)
     opened.check_model()
     from tfclip.evaluation.search.contents import open_model
     from tfclip.evaluation.search.search import answer, draw_answers

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from tfclip.evaluation.search import store
 from tfclip.evaluation.search.index import SearchIndex, open_index
 from tfclip.evaluation.search.plan import Part, matcher
@@ -102,7 +104,7 @@ def remove_pictures(index: SearchIndex, words: Sequence[str]) -> Change:
     """
     check_writable(index)
     parts = [Part(source, number, look=False) for number, source in enumerate(index.sources)]
-    names = [index.name_bytes(row).decode() for row in range(len(index))]
+    names = [name.decode() for name in index.names_of(np.arange(len(index)))]
     sources = index.pictures["source"].tolist()
     patterns, gone = [], set()
     for word in words:
@@ -212,7 +214,7 @@ def _moved_source(index: SearchIndex, number: int, reference: str) -> IndexSourc
         raise ValueError(f"{reference} is not {former.kind} as {former} was")
     if source.kind == FOLDER:
         rows = (index.pictures["source"] == number).nonzero()[0]
-        known = {index.name_bytes(row).decode() for row in rows.tolist()}
+        known = {name.decode() for name in index.names_of(rows)}
         if not known & set(list_folder(source.path).names):
             raise ValueError(
                 f"{source.path} has none of the pictures that were at {former.path}; make an index "

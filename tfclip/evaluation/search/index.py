@@ -74,17 +74,23 @@ class SearchIndex:
         """Return the path of a picture relative to its folder, its key, or None if not stored."""
         if "name_at" not in (self.pictures.dtype.names or ()):
             return None
-        return self.name_bytes(row).decode()
+        return self.names_of(np.array([row]))[0].decode()
 
     def shown_name(self, row: int) -> str:
         """Return the file of a picture, or the key of a record."""
         path = self.path(row)
         return str(path) if path else self.name(row) or f"picture {row}"
 
-    def name_bytes(self, row: int) -> bytes:
-        """Return a name in UTF-8; not of an index of earlier versions."""
-        start, size = (int(self.pictures[row][part]) for part in ("name_at", "name_bytes"))
-        return self.names[start : start + size].tobytes()
+    def names_of(self, rows: np.ndarray) -> list[bytes]:
+        """Return the names of pictures in UTF-8; not of an index of earlier versions."""
+        if not len(rows):
+            return []
+        starts = self.pictures["name_at"][rows].astype(np.int64)
+        stops = starts + self.pictures["name_bytes"][rows]
+        first = int(starts.min())
+        text = self.names[first : int(stops.max())].tobytes()
+        places = zip((starts - first).tolist(), (stops - first).tolist(), strict=True)
+        return [text[start:stop] for start, stop in places]
 
     def view_embeddings(self, rows: np.ndarray) -> np.ndarray:
         """Return the embeddings of pictures, view by view: (B,T,D)."""

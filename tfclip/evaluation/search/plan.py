@@ -131,9 +131,7 @@ def _former_pictures(
     if number is None or former is None:
         return np.zeros(0, np.int64), []
     rows = np.flatnonzero(former.pictures["source"] == number)
-    part, text = former.pictures[rows], former.names.tobytes()
-    places = zip(part["name_at"].tolist(), part["name_bytes"].tolist(), strict=True)
-    return rows, [text[at : at + size].decode() for at, size in places]
+    return rows, [name.decode() for name in former.names_of(rows)]
 
 
 def _plan_records(

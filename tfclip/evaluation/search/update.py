@@ -172,8 +172,7 @@ class _Update:
     def _is_same(self, numbers: Sequence[int | None]) -> bool:
         """Return whether the index on disk already is what it shall be."""
         former = self._former
-        assert_former = former is not None and not self._recognised
-        if not assert_former or former is None or self.change.kept != len(former):
+        if former is None or self._recognised or self.change.kept != len(former):
             return False
         same_problems = [list(astuple(one)) for one in self._problems] == list(
             former.description["problems"]
@@ -267,10 +266,7 @@ class _Update:
             if former is not None:
                 pictures = former.pictures[chosen]
                 pictures["source"] = source
-                starts = pictures["name_at"].tolist()
-                places = zip(starts, pictures["name_bytes"].tolist(), strict=True)
-                names = [former.names[at : at + size].tobytes() for at, size in places]
-                writer.add(former.view_embeddings(chosen), pictures, names)
+                writer.add(former.view_embeddings(chosen), pictures, former.names_of(chosen))
 
     def _add(
         self,

@@ -20,7 +20,7 @@ from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.image_checkpoints import SOURCES, Sources, layout_for
 from tfclip.models.weights.image_folders import load_folder, put, read_packaged
 from tfclip.models.weights.names import NONE, looks_like_path
-from tfclip.models.weights.pretrained.cache import kept_weights
+from tfclip.models.weights.pretrained.cache import kept_weights, not_kept
 from tfclip.models.weights.pretrained.catalogue import IMAGENET, PRETRAINED, pretrained
 from tfclip.models.weights.torch_files import SUFFIXES, TorchFile
 from tfclip.naming import unknown
@@ -86,10 +86,7 @@ def _kept(name: str, weights: str) -> str:
         return str(path)
     if known.by_keras:
         return IMAGENET
-    raise FileNotFoundError(
-        f"the weights {known.name} ({known.megabytes}) are not on this machine; run: "
-        f"python -m tfclip.weights fetch {known.name}"
-    )
+    raise not_kept(known)
 
 
 def packaged_file(folder: Path) -> Path | None:

@@ -18,7 +18,7 @@ from tfclip.models import registry
 from tfclip.models.weights import convert_texts, text_folders
 from tfclip.models.weights.fetch import HUB, local_source
 from tfclip.models.weights.names import NONE, looks_like_path
-from tfclip.models.weights.pretrained.cache import kept_weights
+from tfclip.models.weights.pretrained.cache import kept_weights, not_kept
 from tfclip.models.weights.pretrained.catalogue import pretrained
 from tfclip.naming import unknown
 
@@ -162,10 +162,7 @@ def _kept(weights: str) -> str:
     if known is not None and (path := kept_weights(known)) is not None:
         return str(path)
     if known is not None and weights == known.name:
-        raise FileNotFoundError(
-            f"the weights {known.name} ({known.megabytes}) are not on this machine; run: "
-            f"python -m tfclip.weights fetch {known.name}"
-        )
+        raise not_kept(known)
     return weights
 
 

@@ -46,7 +46,8 @@ def numbered_columns(columns: Iterable[str]) -> list[str]:
 
 def report_unused(path: Path, columns: Iterable[str], used: Iterable[str | None]) -> None:
     """Report the columns that are not used."""
-    if unused := [column for column in columns if column and column not in set(used)]:
+    used = set(used)
+    if unused := [column for column in columns if column and column not in used]:
         say(f"{path}: columns that are not used: {list_columns(unused)}")
 
 

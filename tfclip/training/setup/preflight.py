@@ -53,7 +53,7 @@ def _fetch_weights(flags: FitFlags) -> None:
         FileNotFoundError: some could not be fetched; says for all of them what to copy where.
     """
     failed = []
-    for known in _known_weights(flags):
+    for *_, known in _named_weights(flags):
         if known is not None and not is_kept(known) and not known.by_keras:
             from tfclip.models.weights.pretrained.download import fetch
 
@@ -65,14 +65,14 @@ def _fetch_weights(flags: FitFlags) -> None:
         raise FileNotFoundError("; ".join(failed))
 
 
-def _known_weights(flags: FitFlags) -> Iterator[Pretrained | None]:
-    """What the weights of the picture and text tower are in the catalogue, unless a path."""
+def _named_weights(flags: FitFlags) -> Iterator[tuple[str, str, str, Pretrained | None]]:
+    """Yield modality, tower, weights, and their entry in the catalogue or None, for weights that
+    are neither "none" nor an existing path."""
     for modality in ("image", "text"):
+        tower = getattr(flags.model, f"{modality}_tower")
         weights = getattr(flags.model, f"{modality}_weights")
-        if not Path(weights).expanduser().exists():
-            yield pretrained(weights, getattr(flags.model, f"{modality}_tower"))
-        else:
-            yield None
+        if weights != "none" and not Path(weights).expanduser().exists():
+            yield modality, tower, weights, pretrained(weights, tower)
 
 
 def refuse_another_run(name: str, flags: FitFlags) -> None:
@@ -123,20 +123,15 @@ def _missing(name: str, recipe: Recipe, flags: FitFlags) -> Iterator[str]:
             yield problem
     if flags.evaluation.class_folders and not flags.evaluation.class_folders.is_dir():
         yield f"no folder at --class-folders {flags.evaluation.class_folders}"
-    for flag, weights in (("image", flags.model.image_weights), ("text", flags.model.text_weights)):
-        path = Path(weights).expanduser()
-        if weights == "none" or path.exists():
-            continue
-        known = pretrained(weights, getattr(flags.model, f"{flag}_tower"))
+    for flag, tower, weights, known in _named_weights(flags):
         if known is not None and (is_kept(known) or not known.by_keras):
             continue
-        if looks_like_path(weights) or path.suffix in WEIGHT_FILES:
+        if looks_like_path(weights) or Path(weights).suffix in WEIGHT_FILES:
             yield f"no file or folder at --{flag}-weights {weights}{_from(recipe, flag)}"
-        elif not _can_be_fetched(weights, getattr(flags.model, f"{flag}_tower")):
+        elif not _can_be_fetched(weights, tower):
             yield (
-                f"the weights {weights} of {getattr(flags.model, f'{flag}_tower')} are not on this "
-                f"machine, and {_host(weights)} cannot be reached; fetch them elsewhere and give "
-                f"--{flag}-weights PATH"
+                f"the weights {weights} of {tower} are not on this machine, and {_host(weights)} "
+                f"cannot be reached; fetch them elsewhere and give --{flag}-weights PATH"
             )
     if flags.model.init and not holds_model(flags.model.init):
         yield f"no trained or converted model at --init {flags.model.init}"

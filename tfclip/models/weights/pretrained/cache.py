@@ -24,6 +24,21 @@ def folder_of(known: Pretrained) -> Path:
     return cache_folder() / known.name
 
 
+def place_of(known: Pretrained) -> Path:
+    """Return what a tower is loaded from, whether or not it is there: its only file, or its folder
+    if it has several."""
+    folder = folder_of(known)
+    return folder / known.files[0].name if len(known.files) == 1 else folder
+
+
+def not_kept(known: Pretrained) -> FileNotFoundError:
+    """Return the error for a tower that is not in the cache; it says what to run."""
+    return FileNotFoundError(
+        f"the weights {known.name} ({known.megabytes}) are not on this machine; run: "
+        f"python -m tfclip.weights fetch {known.name}"
+    )
+
+
 def hub_folder(name: str) -> Path:
     """Return the folder of OWNER/NAME of the Hugging Face hub, whether or not it is there."""
     return cache_folder() / HUB_FOLDER / name
@@ -41,7 +56,7 @@ def is_kept(known: Pretrained) -> bool:
 
 
 def kept_weights(known: Pretrained) -> Path | None:
-    """Return the file of a kept tower, or its folder if it has several; None if it is not kept.
+    """Return `place_of` a tower after checking its files; None if it is not kept.
 
     Raises:
         ValueError: a file differs from the expected one; names it and what to run.
@@ -49,8 +64,7 @@ def kept_weights(known: Pretrained) -> Path | None:
     if not is_kept(known):
         return None
     check_files(known, folder_of(known))
-    folder = folder_of(known)
-    return folder / known.files[0].name if len(known.files) == 1 else folder
+    return place_of(known)
 
 
 def check_files(known: Pretrained, folder: Path) -> None:

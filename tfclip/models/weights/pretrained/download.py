@@ -23,7 +23,9 @@ from tfclip.models.weights.pretrained.cache import (
     file_hash,
     folder_of,
     hub_folder,
+    is_kept,
     kept_weights,
+    place_of,
 )
 from tfclip.models.weights.pretrained.catalogue import Package, Pretrained
 
@@ -53,10 +55,9 @@ def fetch(known: Pretrained) -> Path:
                 except OSError as error:
                     raise FileNotFoundError(to_copy(known, first_line(error))) from error
             check_files(known, beside)
-    path = kept_weights(known)
-    if path is None:
+    if not is_kept(known):
         raise FileNotFoundError(f"{folder} was removed while it was fetched; run the command again")
-    return path
+    return place_of(known)
 
 
 def to_copy(known: Pretrained, reason: str) -> str:
