@@ -1,5 +1,6 @@
 """`serve run` as a command and as a server: refusals, limits, access, swaps, the end."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
@@ -14,14 +15,18 @@ import threading
 import time
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
 
 from tfclip import serve
 from tfclip.serving import Client
+from tfclip.serving.clients import messages
 from tfclip.serving.server import http_protocol
+from tfclip.serving.server.grpc_services import _Services
 from tfclip.serving.server.options import Access, Limits
 from tfclip.serving.warmup import drawn_jpeg
 
@@ -194,10 +199,35 @@ def test_a_call_that_takes_too_long_ends_with_504(exported, start_server):
             with pytest.raises(TimeoutError, match=r"gave up .*: no answer within 0\.5 s"):
                 Client(address).encode_text(["a"])
             # A gRPC server knows the deadline of the client, and may be the first to end the call.
-            late = rf"no answer from {address} in 0\.2 s|{server.grpc} gave up"
+            late = rf"no answer from {address} in 0\.2 s|{server.grpc} gave up.*client's own"
             with pytest.raises(TimeoutError, match=late):
                 Client(address, timeout=0.2).encode_text(["a"])
+        services = _Services(server.server.service, None)
+        for seconds, said in (
+            (0.25, "0.25 s, the client's own deadline"),
+            (9, "0.5 s (--timeout)"),
+        ):
+            call = GrpcCall(seconds)
+            with pytest.raises(asyncio.CancelledError):
+                asyncio.run(services.answer("predict", services.predict, encode_text(), call))
+            assert call.ended == (grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {said}")
         gate.set()
+
+
+class GrpcCall:
+    """What gRPC gives a method beside the request: the seconds that the client waits."""
+
+    def __init__(self, seconds):
+        self.time_remaining = lambda: seconds
+
+    async def abort(self, code, message):
+        self.ended = code, message
+        raise asyncio.CancelledError
+
+
+def encode_text():
+    sent = messages.predict_request("tfclip", None, "encode_text", {"text": [b"a"]})
+    return predict_pb2.PredictRequest.FromString(sent.SerializeToString())
 
 
 def test_the_token_is_asked_everywhere_but_where_nothing_is_told(exported, start_server, tmp_path):

@@ -62,6 +62,10 @@ class _Services:
         except Exception as error:
             refusal = error if isinstance(error, Refused) else internal(error)
             code = refusal.code
+            if code == "DEADLINE_EXCEEDED" and seconds < self._service.limits.timeout:
+                # The client's deadline ended the call; a larger --timeout would not help.
+                message = f"no answer within {seconds:.2g} s, the client's own deadline"
+                refusal = Refused(code, message)
             await context.abort(grpc.StatusCode[refusal.code], refusal.message)
         finally:
             metrics.requests.labels("grpc", method, signature, code).inc()
