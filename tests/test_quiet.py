@@ -96,6 +96,7 @@ def test_an_import_that_fails_says_why(tmp_path):
     assert "No module named 'no_such_module_at_all'" in done.stderr
 
 
+@pytest.mark.slow
 def test_prediction_writes_its_own_lines_only(tiny_run, tmp_path, picture_bytes):
     (tmp_path / "a.jpg").write_bytes(picture_bytes["jpeg"])
     lines = stderr_of("predict", tiny_run, tmp_path / "a.jpg", "--labels", "a dog", "a cat")

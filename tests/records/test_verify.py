@@ -38,7 +38,7 @@ def test_every_changed_byte_is_found(copy):
     path = copy / SHARD
     content = path.read_bytes()
     rng = random.Random(0)
-    for at in [0, 9, len(content) - 1, *(rng.randrange(len(content)) for _ in range(20))]:
+    for at in [0, 9, len(content) - 1, *(rng.randrange(len(content)) for _ in range(7))]:
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         problems = verify(copy)
         assert f"{SHARD}: the sha256 differs from the manifest" in problems
