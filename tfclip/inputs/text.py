@@ -1,4 +1,4 @@
-"""The one text pipeline of all models: raw strings to token ids and mask, by one of four
+"""The one text pipeline of all models: raw strings to token ids and mask, by one of five
 tokenizers.
 
 Training, evaluation, the Python API and the served graph use it.
@@ -29,6 +29,8 @@ from tfclip.inputs.tokenizers.vocabulary import (
     load_vocabulary,
     save_vocabulary,
 )
+from tfclip.inputs.tokenizers.xlm_roberta import KIND as XLM_ROBERTA
+from tfclip.inputs.tokenizers.xlm_roberta import XLM_ROBERTA_FILE, XlmRobertaTokenizer
 
 __all__ = [
     "BytePairTokenizer",
@@ -36,6 +38,7 @@ __all__ = [
     "SentencePieceTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
+    "XlmRobertaTokenizer",
     "choose_context_length",
     "learn_vocabulary",
     "load_tokenizer",
@@ -65,6 +68,7 @@ class WordPieceTokenizer(tf.Module):
             full-width letters become ASCII; for vocabularies learnt in this way. "bert" only
             lower-cases, which keeps tokens of pretrained vocabularies such as "…" and "½", and
             drops control characters and U+FFFD, as BERT's code does.
+        strip_accents: whether the folding "bert" drops accents; None does so when lower-casing.
 
     >>> vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "##s"]
     >>> tokenizer = WordPieceTokenizer(vocabulary, context_length=6)
@@ -78,11 +82,14 @@ class WordPieceTokenizer(tf.Module):
         context_length: int,
         lowercase: bool = True,
         folding: str = "nfkc",
+        strip_accents: bool | None = None,
     ):
         super().__init__(name="word_piece_tokenizer")
         check_vocabulary(vocabulary)
         if folding not in FOLDINGS:
             raise ValueError(f"folding must be one of {', '.join(FOLDINGS)}. Received: {folding!r}")
+        if strip_accents is not None and folding != "bert":
+            raise ValueError(f"strip_accents needs folding='bert'. Received: {folding!r}")
         if context_length < 3:
             raise ValueError(
                 f"context_length {context_length} is too short; [CLS], a token and [SEP] take 3"
@@ -91,6 +98,7 @@ class WordPieceTokenizer(tf.Module):
         self.context_length = context_length
         self.lowercase = lowercase
         self.folding = folding
+        self.strip_accents = strip_accents
         self._pad_id, self._start_id, self._end_id = map(vocabulary.index, (PAD, START, END))
         self._pieces = tf_text.FastBertTokenizer(
             list(vocabulary),
@@ -140,12 +148,17 @@ class WordPieceTokenizer(tf.Module):
 
     def with_context_length(self, context_length: int) -> WordPieceTokenizer:
         """Return the same tokenizer with another context length."""
-        return WordPieceTokenizer(self.vocabulary, context_length, self.lowercase, self.folding)
+        return WordPieceTokenizer(
+            self.vocabulary, context_length, self.lowercase, self.folding, self.strip_accents
+        )
 
     def describe(self) -> dict:
         """Return the description in a saved model, which `load_tokenizer` reads with the file of
         `save`."""
-        return {"kind": "wordpiece", "lowercase": self.lowercase, "folding": self.folding}
+        described = {"kind": "wordpiece", "lowercase": self.lowercase, "folding": self.folding}
+        if self.strip_accents is not None:
+            described["strip_accents"] = self.strip_accents
+        return described
 
     def save(self, directory: Path) -> None:
         """Write `vocab.txt` into `directory`."""
@@ -156,13 +169,22 @@ class WordPieceTokenizer(tf.Module):
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
         if self.folding == "bert":
             texts = tf.strings.regex_replace(texts, _DROPPED_BY_BERT, "")
-        if self.folding == "bert" and self.lowercase:
-            texts = tf_text.normalize_utf8(tf.strings.lower(texts, encoding="utf-8"), "NFD")
-            texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
+        if self.folding == "bert":
+            if self.lowercase:
+                texts = tf.strings.lower(texts, encoding="utf-8")
+            if self.lowercase if self.strip_accents is None else self.strip_accents:
+                texts = tf_text.normalize_utf8(texts, "NFD")
+                texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
         return self._pieces.tokenize(texts)
 
 
-Tokenizer = WordPieceTokenizer | BytePairTokenizer | SentencePieceTokenizer | LearntPieceTokenizer
+Tokenizer = (
+    WordPieceTokenizer
+    | BytePairTokenizer
+    | SentencePieceTokenizer
+    | XlmRobertaTokenizer
+    | LearntPieceTokenizer
+)
 
 
 def load_tokenizer(directory: str | Path, description: Mapping, context_length: int) -> Tokenizer:
@@ -179,16 +201,19 @@ def load_tokenizer(directory: str | Path, description: Mapping, context_length: 
             context_length,
             description.get("lowercase", True),
             description.get("folding", "nfkc"),
+            description.get("strip_accents"),
         )
     if kind == "byte-pair":
         return BytePairTokenizer(load_merges(Path(directory) / MERGES_FILE), context_length)
     if kind == "sentence-piece":
         return SentencePieceTokenizer(_model(Path(directory) / MODEL_FILE), context_length)
+    if kind == XLM_ROBERTA:
+        return XlmRobertaTokenizer(_model(Path(directory) / XLM_ROBERTA_FILE), context_length)
     if kind == LEARNT:
         return LearntPieceTokenizer(_model(Path(directory) / LEARNT_FILE), context_length)
     raise ValueError(
         f"{directory} has a tokenizer of kind {kind!r}; this tfclip reads wordpiece, byte-pair, "
-        f"sentence-piece and {LEARNT}"
+        f"sentence-piece, {XLM_ROBERTA} and {LEARNT}"
     )
 
 

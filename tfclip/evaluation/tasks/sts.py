@@ -17,12 +17,7 @@ from tfclip.inputs.text import Tokenizer
 from tfclip.models import registry
 from tfclip.models.saving import TrainedModel
 from tfclip.models.weights.convert_texts import CLIP
-from tfclip.models.weights.text_folders import read_json
 from tfclip.models.weights.text_weights import read_folder
-
-# Files of sentence-transformers folders.
-POOLING_FILE = "1_Pooling/config.json"
-LENGTH_FILE = "sentence_bert_config.json"
 
 
 @dataclass(frozen=True)
@@ -44,36 +39,29 @@ def text_side_of_model(model: TrainedModel) -> TextSide:
 def text_side_of_folder(path: Path) -> TextSide:
     """Return the tower of a pretrained text folder.
 
-    BERT is pooled as the files of a sentence-transformers folder say, otherwise by the mean; CLIP
-    is pooled at the end-of-text token, before its projection.
+    A sentence-transformers folder states its pooling; other folders of BERT are pooled by the mean.
+    CLIP is pooled at the end-of-text token, before its projection.
 
     Raises:
-        FileNotFoundError, ValueError: see `text_weights.read_folder`; or an unsupported pooling, or
-            CLIP without merges.txt.
+        FileNotFoundError, ValueError: see `text_weights.read_folder`; or CLIP without merges.
     """
     path = Path(path)
     pretrained = read_folder(path)
-    options = dict(pretrained.options)
+    is_clip = pretrained.builder == CLIP
+    name = "clip-text" if is_clip else "bert"
+    options = {"pooling": "end" if is_clip else "mean", **pretrained.options}
     # A folder of safetensors has a position table; only single .h5 files have none.
     length = pretrained.longest_text or 0
-    if pretrained.builder == CLIP:
-        name, pooling = "clip-text", "end"
-    else:
-        name, pooling = "bert", _pooling(path)
-        if (path / LENGTH_FILE).is_file():
-            max_length = read_json(path / LENGTH_FILE).get("max_seq_length")
-            if isinstance(max_length, int) and max_length >= 3:
-                length = min(max_length, length)
-        if pooling == "cls":
-            # Sentence models use the first token without BERT's pooler.
-            options["pooler"] = False
+    for note in pretrained.notes:
+        say(f"note: {note}")
     tokenizer = pretrained.make_tokenizer(length)
     if tokenizer is None:
-        raise FileNotFoundError(f"{path} has no merges.txt; fetch that file of the model into it")
+        raise FileNotFoundError(
+            f"{path} has no merges.txt or tokenizer.json; fetch that file of the model into it"
+        )
     tower = registry.text_tower(name).build(
         vocabulary_size=tokenizer.vocabulary_size,
         context_length=length,
-        pooling=pooling,
         **options,
     )
     pretrained.copy_into(tower)
@@ -81,7 +69,7 @@ def text_side_of_folder(path: Path) -> TextSide:
     def encode(token_ids, text_mask):
         return tower({"token_ids": token_ids, "text_mask": text_mask}, training=False)
 
-    description = f"{path}, pooled by {pooling}, at most {length} tokens"
+    description = f"{path}, pooled by {options['pooling']}, at most {length} tokens"
     return TextSide(_graph(encode), tokenizer, tower.output_shape[-1], description)
 
 
@@ -130,18 +118,3 @@ def _graph(encode: Callable) -> Callable:
         ],
         autograph=False,
     )
-
-
-def _pooling(path: Path) -> str:
-    """Return the pooling of a sentence-transformers folder, "mean" by default."""
-    if not (path / POOLING_FILE).is_file():
-        return "mean"
-    settings = read_json(path / POOLING_FILE)
-    modes = [name for name, value in settings.items() if name.startswith("pooling_mode") and value]
-    names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    if len(modes) != 1 or modes[0] not in names:
-        raise ValueError(
-            f"{path / POOLING_FILE} asks for {', '.join(modes) or 'no pooling'}; allowed: one of "
-            f"{', '.join(names)}"
-        )
-    return names[modes[0]]

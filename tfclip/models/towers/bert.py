@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import keras
 import keras_hub
 
@@ -26,6 +28,9 @@ def bert(
     activation: str = "gelu",
     pooler: bool = True,
     pooling: str = "cls",
+    epsilon: float = 1e-12,
+    dense: Sequence[Mapping] = (),
+    normalize: bool = False,
 ) -> keras.Model:
     """Return a BERT encoder (Devlin et al. 2019, arXiv 1810.04805) and its pooled sentence.
 
@@ -43,11 +48,15 @@ def bert(
         activation: of the feed-forward part: "gelu" (exact), "gelu_tanh" or "relu".
         pooler: whether the first token goes through BERT's tanh layer when `pooling` is "cls";
             other poolings do not use it.
-        pooling: "cls" (the first token), "mean" (masked mean of the tokens), "end" or "none".
+        pooling: see `pool_text`.
+        epsilon: of all norms; XLM-R has 1e-5.
+        dense: arguments of dense layers after the pooling, as sentence encoders have: `units`,
+            `activation`, `use_bias`.
+        normalize: whether the features have unit norm, as those of sentence encoders often do.
 
     Returns:
-        A model from `text_inputs()` to (B, hidden_dim) features, or with pooling "none" to the
-        tokens (B, L, hidden_dim).
+        A model from `text_inputs()` to (B, hidden_dim) features, or as many as the last of `dense`
+        has units; with pooling "none" to the tokens (B, L, hidden_dim).
 
     Raises:
         ValueError: the context is longer than the position table, or an option is unknown.
@@ -75,7 +84,7 @@ def bert(
         )
         parts.append(segments(keras.ops.zeros_like(token_ids)))
     x = keras.layers.Add(name="embeddings_add")(parts)
-    x = keras.layers.LayerNormalization(epsilon=1e-12, name="embeddings_layer_norm")(x)
+    x = keras.layers.LayerNormalization(epsilon=epsilon, name="embeddings_layer_norm")(x)
     x = keras.layers.Dropout(dropout, name="embeddings_dropout")(x)
     for index in range(num_layers):
         x = keras_hub.layers.TransformerEncoder(
@@ -83,7 +92,7 @@ def bert(
             num_heads=num_heads,
             dropout=dropout,
             activation=_activation(activation),
-            layer_norm_epsilon=1e-12,
+            layer_norm_epsilon=epsilon,
             kernel_initializer=_initializer(),
             name=f"transformer_layer_{index}",
         )(x, padding_mask=mask)
@@ -92,6 +101,10 @@ def bert(
         x = keras.layers.Dense(
             hidden_dim, activation="tanh", kernel_initializer=_initializer(), name="pooled_dense"
         )(x)
+    for index, arguments in enumerate(dense):
+        x = keras.layers.Dense(**arguments, name=f"sentence_dense_{index}")(x)
+    if normalize:
+        x = keras.layers.UnitNormalization(name="sentence_norm")(x)
     return keras.Model(inputs, x, name="bert")
 
 

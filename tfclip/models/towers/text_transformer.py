@@ -58,6 +58,28 @@ class MaskedMean(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfclip")
+class MaskedSumOverRoot(keras.layers.Layer):
+    """Sum over the tokens that are not padding by the root of their number, as in
+    sentence-transformers' `mean_sqrt_len`: (B, L, C), (B, L) bool -> (B, C)."""
+
+    def call(self, tokens, text_mask):
+        """Sum the tokens where `text_mask` is true, and divide."""
+        weight = ops.cast(text_mask, tokens.dtype)[..., None]
+        count = ops.maximum(ops.sum(weight, axis=1), 1)
+        return ops.sum(tokens * weight, axis=1) / ops.sqrt(count)
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class MaskedMaximum(keras.layers.Layer):
+    """Maximum over the tokens that are not padding: (B, L, C), (B, L) bool -> (B, C)."""
+
+    def call(self, tokens, text_mask):
+        """Take the maximum where `text_mask` is true; a text without tokens gives 0."""
+        kept = ops.max(ops.where(text_mask[..., None], tokens, float("-inf")), axis=1)
+        return ops.where(ops.any(text_mask, axis=1, keepdims=True), kept, 0)
+
+
+@keras.saving.register_keras_serializable("tfclip")
 class LastToken(keras.layers.Layer):
     """The last token that is not padding, CLIP's end-of-text: (B, L, C), (B, L) bool -> (B, C)."""
 
@@ -76,21 +98,25 @@ def pool_text(
     Args:
         tokens: (B, L, C).
         text_mask: (B, L) bool.
-        pooling: "mean" over the tokens that are not padding, "end" for the last of them, "cls" for
-            the first, all (B, C); or "none" for `tokens`.
+        pooling: "mean", "max" or "mean_sqrt_len" over the tokens that are not padding, "end" for
+            the last of them, "cls" for the first, all (B, C); or "none" for `tokens`.
 
     Raises:
         ValueError: for another pooling.
     """
-    if pooling == "mean":
-        return MaskedMean(name="pool")(tokens, text_mask)
-    if pooling == "end":
-        return LastToken(name="pool")(tokens, text_mask)
+    layers: dict[str, type[keras.layers.Layer]] = {
+        "mean": MaskedMean,
+        "max": MaskedMaximum,
+        "mean_sqrt_len": MaskedSumOverRoot,
+        "end": LastToken,
+    }
+    if pooling in layers:
+        return layers[pooling](name="pool")(tokens, text_mask)
     if pooling == "cls":
         return tokens[:, 0]
     if pooling == "none":
         return tokens
-    raise unknown("pooling", pooling, ("mean", "end", "cls", "none"))
+    raise unknown("pooling", pooling, (*layers, "cls", "none"))
 
 
 def text_inputs() -> dict[str, keras.KerasTensor]:

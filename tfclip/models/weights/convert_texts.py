@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from tfclip.models.towers.vision_transformer import EncoderBlock
 BERT = "tfclip.models.towers.bert:bert"
 CLIP = "tfclip.models.towers.text_transformer:clip_text"
 POSITIONS = ("position_embedding/embeddings", "embeddings/position_embeddings")
+TOKENS = ("token_embedding/embeddings", "embeddings/token_embeddings")
 _BLOCK_PARTS = ("attention_norm", "attention", "mlp_norm", "mlp_in", "mlp_out")
 
 
@@ -31,6 +32,8 @@ class Layout:
         parts: layers of a block, each with its name in the folder.
         fixed: options with the same value in every folder.
         defaults: values of keys that `config.json` may omit.
+        positions_after_padding: whether the first position is the one after the padding id, as in
+            fairseq's models; the rows before it are not used.
     """
 
     builder: str
@@ -44,6 +47,7 @@ class Layout:
     parts: Mapping[str, str]
     fixed: Mapping = field(default_factory=dict)
     defaults: Mapping = field(default_factory=dict)
+    positions_after_padding: bool = False
 
 
 _BERT = Layout(
@@ -135,7 +139,13 @@ _CLIP = Layout(
     },
 )
 # By the model_type of config.json.
-LAYOUTS = {"bert": _BERT, "distilbert": _DISTILBERT, "clip": _CLIP, "clip_text_model": _CLIP}
+LAYOUTS = {
+    "bert": _BERT,
+    "distilbert": _DISTILBERT,
+    "xlm-roberta": replace(_BERT, positions_after_padding=True),
+    "clip": _CLIP,
+    "clip_text_model": _CLIP,
+}
 
 # The parts of keras_hub's variable names that differ from the tower's.
 _HUB_RENAMED = {

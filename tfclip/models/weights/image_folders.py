@@ -251,8 +251,8 @@ class _State(Mapping[str, np.ndarray]):
             )
         if "visual_projection.weight" in unused:
             say(
-                f"note: {source}: the projection of the checkpoint is not used, the head starts "
-                "random; python -m tfclip.convert converts the whole model"
+                f"note: {source}: the image head is random: the projection of the checkpoint is "
+                "not used; python -m tfclip.convert converts the whole model"
             )
 
 

@@ -1,23 +1,24 @@
-"""Reads Hugging Face folders of BERT, DistilBERT and CLIP: sizes, vocabulary and arrays."""
+"""Reads Hugging Face folders of BERT, DistilBERT, XLM-R and CLIP: sizes and arrays."""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from tfclip.inputs.tokenizers.byte_pair import MERGES_FILE, load_merges
-from tfclip.inputs.tokenizers.vocabulary import load_vocabulary
-from tfclip.models.weights.convert_texts import CLIP, LAYOUTS, Layout, torch_arrays
+from tfclip.models.weights.convert_texts import CLIP, LAYOUTS, POSITIONS, Layout, torch_arrays
+from tfclip.models.weights.safetensors_files import open_tensors, weights_in
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-VOCABULARY_FILE = "vocab.txt"
-TOKENIZER_FILE = "tokenizer_config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# Tensors of the encoder that follow from its sizes or may be left out, and the modules that hold
+# the encoder's tensors; tensors of other modules are heads of tasks.
+_LEFT_OUT = re.compile(r"(.*\.)?position_ids|pooler\..*")
+_ENCODERS = ("embeddings.", "encoder.", "transformer.", "text_model.")
+# The norms' epsilon of the towers; a checkpoint of another value needs the option.
+_EPSILON = {True: 1e-5, False: 1e-12}
 # Of the folder, and of ours.
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -27,19 +28,6 @@ _ACTIVATIONS = {
     "relu": "relu",
     "quick_gelu": "quick_gelu",
 }
-
-
-def read_json(path: Path) -> dict:
-    """Read a JSON object; FileNotFoundError or ValueError names the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} has no {path.name}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of the bytes, or of the JSON
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
-    return content
 
 
 def layout_of(config: Mapping, origin: Path) -> Layout:
@@ -67,68 +55,77 @@ def sizes_from(config: Mapping, layout: Layout, origin: Path) -> dict:
         )
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(f"{origin} has relative positions; allowed: absolute ones")
+    if config.get("is_decoder") is True:
+        raise ValueError(f"{origin} has is_decoder true (causal attention); allowed: false")
     options = {ours: config[theirs] for ours, theirs in layout.sizes.items()}
-    key = "hidden_activation" if layout.builder == CLIP else "activation"
-    return options | dict(layout.fixed) | {key: _ACTIVATIONS[named]}
+    is_clip = layout.builder == CLIP
+    key = "hidden_activation" if is_clip else "activation"
+    options |= dict(layout.fixed) | {key: _ACTIVATIONS[named]}
+    epsilon = config.get("layer_norm_eps", _EPSILON[is_clip])
+    if epsilon != _EPSILON[is_clip]:
+        options["epsilon"] = epsilon
+    if is_clip and config.get("intermediate_size", 4 * options["width"]) != 4 * options["width"]:
+        options["mlp_width"] = config["intermediate_size"]
+    if layout.positions_after_padding:
+        options["max_sequence_length"] -= first_position(config)
+    return options
 
 
-def arrays_from(path: Path, layout: Layout, options: Mapping) -> dict[str, np.ndarray]:
-    """Return the arrays of a `model.safetensors` by the names of a tower's variables.
+def first_position(config: Mapping) -> int:
+    """Return the row of the position table for the first token of XLM-R."""
+    return int(config.get("pad_token_id", 1)) + 1
 
-    Task heads and a prefix (`bert.`) are ignored. The pooler may be absent.
+
+def tensors_of(folder: Path) -> Mapping[str, np.ndarray]:
+    """Open the tensors of a folder; raises as `arrays_from`."""
+    return open_tensors(weights_in(folder, WEIGHTS))
+
+
+def arrays_from(
+    folder: Path, layout: Layout, options: Mapping, config: Mapping
+) -> dict[str, np.ndarray]:
+    """Return the arrays of a folder by the names of a tower's variables.
+
+    Heads of tasks and a prefix (`bert.`) are ignored. The pooler may be absent.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file, or one that lacks an array.
+        FileNotFoundError: the folder has no weights.
+        ValueError: a damaged file, or an array is missing or left over.
     """
-    if not path.is_file():
-        other = ", ".join(sorted(p.name for p in path.parent.glob("pytorch_model*"))) or "none"
-        raise FileNotFoundError(
-            f"{path.parent} has no {path.name} (other weights there: {other}); fetch that file of "
-            "the model from the Hugging Face hub into the folder"
-        )
-    try:
-        found = safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from None
+    path, found = weights_in(folder, WEIGHTS), tensors_of(folder)
     tokens = layout.tokens
     prefix = next((key.removesuffix(tokens) for key in found if key.endswith(tokens)), None)
     if prefix is None:
         raise ValueError(f"{path} has no array {tokens!r}; it does not fit {CONFIG_FILE}")
+    used = set()
 
     def get(*names: str) -> np.ndarray:
         for name in names:
             if prefix + name in found:
+                used.add(prefix + name)
                 return found[prefix + name].astype("float32")
         raise ValueError(f"{path} lacks {prefix + names[0]}; it is incomplete")
 
     try:
-        return torch_arrays(layout, options, get, lambda name: prefix + name in found)
+        arrays = torch_arrays(layout, options, get, lambda name: prefix + name in found)
     except ValueError as error:  # of `get`, or of a reshape
         reason = str(error)
         raise ValueError(
             reason if str(path) in reason else f"{path} does not fit {CONFIG_FILE}: {reason}"
         ) from None
-
-
-def tokens_from(path: Path, layout: Layout) -> tuple[tuple[str, ...] | None, bool]:
-    """Return the vocabulary of a folder, or for CLIP its merges, and whether it folds case.
-
-    CLIP's merges are None if the folder has none: they can be given separately.
-
-    Raises:
-        FileNotFoundError, ValueError: the vocabulary is missing or damaged.
-    """
-    if layout.builder == CLIP:
-        merges = path / MERGES_FILE
-        return (tuple(load_merges(merges)) if merges.is_file() else None), True
-    tokenizer = {}
-    if (path / TOKENIZER_FILE).is_file():
-        tokenizer = read_json(path / TOKENIZER_FILE)
-    if not (path / VOCABULARY_FILE).is_file():
-        raise FileNotFoundError(
-            f"{path} has no {VOCABULARY_FILE}; fetch that file of the model from the Hugging Face "
-            "hub into the folder"
+    inside = [key.removeprefix(prefix) for key in found if key.startswith(prefix)]
+    left = sorted(
+        name
+        for name in inside
+        if prefix + name not in used
+        and not _LEFT_OUT.fullmatch(name)
+        and name.startswith(_ENCODERS)
+    )
+    if left:
+        raise ValueError(
+            f"{path} holds another network than {CONFIG_FILE} says: {len(left)} of its tensors are "
+            f"not part of it ({', '.join(left[:3])})"
         )
-    vocabulary = load_vocabulary(path / VOCABULARY_FILE)
-    return tuple(vocabulary), bool(tokenizer.get("do_lower_case", True))
+    if layout.positions_after_padding:
+        arrays[POSITIONS[0]] = arrays[POSITIONS[0]][first_position(config) :]
+    return arrays

@@ -115,7 +115,8 @@ LAPTOP = {
 }
 LAPTOP_OPTIONS: dict[str, Any] = {
     "image_options": {"pooling": "statistics"},
-    "text_options": {"pooling": "mean"},
+    # The head standardises its features, so that a unit norm would add nothing.
+    "text_options": {"pooling": "mean", "normalize": False},
     "image_head_options": {"members": 2, "input_dropout": 0.65, "dropout": 0.5},
     "text_head_options": {"members": 2, "input_dropout": 0.2, "dropout": 0.3},
     "vocabulary_size": 30_522,

@@ -72,8 +72,7 @@ def prepare_model(
         tokenizer = tokenizer.with_context_length(
             flags.model.context_length or _measured_context(tokenizer, files, pretrained)
         )
-    if pretrained:
-        options = {**options, "text_options": {**options["text_options"], **pretrained.options}}
+    options = {**options, "text_options": _text_options(pretrained, options["text_options"])}
     keras.utils.set_random_seed(flags.seed)
     dual_encoder = DualEncoder(
         model_config(flags, options, tokenizer.context_length, tokenizer.vocabulary_size)
@@ -88,6 +87,25 @@ def prepare_model(
     _normalize_together(dual_encoder, flags)
     compile_for_training(dual_encoder, flags)
     return TrainedModel(dual_encoder, tokenizer, trained_on)
+
+
+def _text_options(pretrained: PretrainedText | None, recipes: Mapping) -> dict:
+    """Return the options of a pretrained text tower, and print what the folder decides.
+
+    The folder's options have priority over the recipe's, except for the unit norm.
+    """
+    options = dict(recipes)
+    if pretrained:
+        for note in pretrained.notes:
+            say(f"note: {note}")
+        options = {**pretrained.options, **{n: recipes[n] for n in recipes if n == "normalize"}}
+        options = {**recipes, **options}
+    if pretrained and "pooling" in pretrained.options:
+        parts = [f"pooling {options['pooling']}"]
+        parts += [f"dense layers: {len(options['dense'])}"] if options.get("dense") else []
+        parts += ["unit norm"] if options.get("normalize") else []
+        say(f"{pretrained.origin}: its texts are encoded with {', '.join(parts)}")
+    return {name: value for name, value in options.items() if (name, value) != ("normalize", False)}
 
 
 def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
