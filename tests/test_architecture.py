@@ -42,6 +42,7 @@ COMMANDS = {
     "completion",
     "make_records",
     "score_records",
+    "embed_records",
     "convert",
     "soup",
     "weights",

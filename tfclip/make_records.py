@@ -1,4 +1,4 @@
-"""python -m tfclip.make_records SOURCE|verify|inspect|score: pack pictures and captions."""
+"""python -m tfclip.make_records SOURCE|verify|inspect|score|embed: pack pictures and captions."""
 
 import json
 import re
@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tfclip import files
 from tfclip.console import Command, CommandFailed, run, say
+from tfclip.embed_records import embed_records
 from tfclip.plugins import is_reference
 from tfclip.records.flags.packing import FLAGS, PackFlags
 from tfclip.records.flags.subcommands import (
     DuplicatesFlags,
+    EmbedFlags,
     InspectFlags,
     ScoreFlags,
     VerifyFlags,
@@ -212,6 +214,7 @@ def main(argv: list[str] | None = None) -> int:
     commands["verify"] = Command(VerifyFlags, verify_records)
     commands["duplicates"] = Command(DuplicatesFlags, report_duplicates)
     commands["score"] = Command(ScoreFlags, score_records)
+    commands["embed"] = Command(EmbedFlags, embed_records)
     commands["inspect"] = Command(InspectFlags, inspect_records)
     return run("tfclip.make_records", commands, argv, kind="source")
 

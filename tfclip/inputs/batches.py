@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import tensorflow as tf
 
@@ -10,6 +11,7 @@ from tfclip.graphs import as_written
 from tfclip.inputs.examples import (
     FEATURES,
     ID_BUCKETS,
+    ExampleRng,
     example_seed,
     sample_example,
 )
@@ -18,7 +20,19 @@ from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.words import RecordWords
+from tfclip.records import schema
 from tfclip.records.reader import ROW, Record, endless_shards, read_shards
+
+
+class TeacherEmbeddings(Protocol):
+    """Stored embeddings of teachers; see `training.data.teachers`."""
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """The number of records of each shard."""
+
+    def look_up(self, rows: tf.Tensor, views: tf.Tensor, places: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the columns that are added to a batch."""
 
 
 def training_batches(
@@ -32,6 +46,7 @@ def training_batches(
     start_step: int = 0,
     epoch_size: int | None = None,
     words: RecordWords | None = None,
+    teachers: TeacherEmbeddings | None = None,
     input_shard: InputShard = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches. The content of batch `step` depends on seed and step alone.
@@ -48,6 +63,8 @@ def training_batches(
         epoch_size: the number of records in `files` of a single set; with it earlier epochs are not
             read.
         words: the words in the captions of each record, added to the batches; a single set only.
+        teachers: the embeddings of teachers, added for the view and the texts of each example; a
+            single set without regions only.
         input_shard: the rows of each batch to read; of a single set only they are decoded.
 
     Returns:
@@ -56,13 +73,24 @@ def training_batches(
         `words`, `words` (B,M) int32.
     """
 
+    needs_row = words is not None or teachers is not None
+
     def sample(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
         example = sample_example(record, example_seed(seed, number), image_size, sampling)
-        return example if words is None else {**example, ROW: record[ROW]}
+        if needs_row:
+            example[ROW] = record[ROW]
+        if teachers is not None:
+            rng = ExampleRng(example_seed(seed, number))
+            count = tf.size(record[schema.CAPTION]) + tf.size(record[schema.PHRASE])
+            example |= {
+                "view": rng.view_at(sampling.views),
+                "place": rng.text_places(count, sampling.captions),
+            }
+        return example
 
     if isinstance(files, Mixture):
-        if words is not None:
-            raise ValueError("words need a single set of records, not a mixture")
+        if needs_row:
+            raise ValueError("words and teachers need a single set of records, not a mixture")
         examples = files.examples(
             seed,
             start_step * batch_size,
@@ -86,11 +114,11 @@ def training_batches(
         start=start_step * batch_size,
         epoch_size=epoch_size,
         features=FEATURES,
-        counts=None if words is None else words.counts,
+        counts=next((given.counts for given in (words, teachers) if given is not None), None),
         keep=input_shard.keep(batch_size),
         then=sample,
     )
-    return _batches(examples, tokenizer, batch_size // input_shard.count, words)
+    return _batches(examples, tokenizer, batch_size // input_shard.count, words, teachers)
 
 
 def validation_batches(
@@ -117,11 +145,14 @@ def _batches(
     tokenizer: Tokenizer,
     batch_size: int,
     words: RecordWords | None = None,
+    teachers: TeacherEmbeddings | None = None,
 ) -> tf.data.Dataset:
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        caption = example.pop("caption")
+        caption, rows = example.pop("caption"), example.pop(ROW, None)
         if words is not None:
-            example["words"] = words.look_up(example.pop(ROW))
+            example["words"] = words.look_up(rows)
+        if teachers is not None:
+            example |= teachers.look_up(rows, example.pop("view"), example.pop("place"))
         return {**example, **tokenized(tokenizer, caption)}
 
     return (

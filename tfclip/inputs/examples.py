@@ -114,6 +114,13 @@ class ExampleRng:
             return self.below(count)[None]
         return several_of(self.seed[0], self.seed[1], count, wanted)
 
+    def text_places(self, count: tf.Tensor, wanted: int) -> tf.Tensor:
+        """Return the places of the chosen texts among the `count` () int32 texts of a record: ()
+        int32, or (wanted,) for several; -1 without texts. `text` chooses the same ones."""
+        chosen = self.several(tf.maximum(count, 1), wanted)
+        chosen = tf.where(count > 0, chosen, -1)
+        return chosen[0] if wanted == 1 else chosen
+
     def below(self, count: tf.Tensor) -> tf.Tensor:
         """Return a random number from 0 to `count` - 1: () int32."""
         return _below(count, self.seeds[0])

@@ -12,6 +12,7 @@ from tfclip.models.config import ModelConfig
 from tfclip.models.layers.dropout_seeds import dropout_seeds, restore_dropout_seeds, seed_dropout
 from tfclip.models.layers.logit_scale import LogitBias, LogitScale
 from tfclip.models.objective import cross_replica
+from tfclip.models.objective.distillation import Distillation
 from tfclip.models.objective.global_loss import LOSSES, global_loss
 from tfclip.models.objective.grad_cache import cached_gradients
 from tfclip.models.objective.tagging_loss import TaggingLoss
@@ -33,6 +34,7 @@ class ContrastiveModel(keras.Model):
         clip_norm: largest norm of the whole gradient, or None; see `compile`.
         micro_batch: pictures that go through the towers at a time, or None; see `compile`.
         tagging_loss: the auxiliary loss over the words of the captions, or None.
+        distillation: the losses against the stored embeddings of teachers, or None.
     """
 
     config: ModelConfig
@@ -47,6 +49,7 @@ class ContrastiveModel(keras.Model):
         self._clip_norm: float | None = None
         self._micro_batch: int | None = None
         self.tagging_loss: TaggingLoss | None = None
+        self.distillation: Distillation | None = None
 
     @property
     def ensemble_size(self) -> int:
@@ -132,6 +135,7 @@ class ContrastiveModel(keras.Model):
             "clip_norm": self.clip_norm,
             "micro_batch": self.micro_batch,
             "tagging_loss": self.tagging_loss and self.tagging_loss.get_config(),
+            "distillation": self.distillation and self.distillation.get_config(),
             "dropout_seeds": dropout_seeds(self),
         }
 
@@ -142,6 +146,8 @@ class ContrastiveModel(keras.Model):
             config = {name: config[name] for name in EARLIER_COMPILE_OPTIONS if name in config}
         tagging_loss = config.pop("tagging_loss", None)
         self.tagging_loss = tagging_loss and TaggingLoss.from_config(tagging_loss)
+        distillation = config.pop("distillation", None)
+        self.distillation = distillation and Distillation.from_config(distillation)
         restore_dropout_seeds(self, config.pop("dropout_seeds", []))
         self.compile(**config)
         self.optimizer.build(self.trainable_variables)
@@ -165,12 +171,13 @@ class ContrastiveModel(keras.Model):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return this replica's part of the loss and accuracy of the global batch.
 
-        See `global_loss`. In training the tagging loss is added, if there is one.
+        See `global_loss`. In training the distillation losses and the tagging loss are added, if
+        there are any.
 
         Args:
             embeddings: as returned by `embed_batch`.
             batch: with `image_id` (R,) and `caption_id` (R,) or (R, K), int64; for a tagging loss
-                `words` (R, M) int32.
+                `words` (R, M) int32; for distillation `teacher_image` and `teacher_text`.
             training: whether this is a training step.
         """
         loss, accuracy = global_loss(
@@ -181,6 +188,9 @@ class ContrastiveModel(keras.Model):
             bias=None if self.logit_bias is None else self.logit_bias(),
             ensemble_size=self.ensemble_size,
         )
+        if self.distillation is not None and training:
+            taught = self.distillation(embeddings, batch, self.temperature())
+            loss = self.distillation.contrastive * loss + taught
         if self.tagging_loss is not None and training:
             images, step = embeddings["image_embeddings"], self.optimizer.iterations
             tagging = self.tagging_loss(self.embed_prompts, step, images, batch["words"])

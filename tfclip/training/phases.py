@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfclip.console import say
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text_lengths import shortened
+from tfclip.models.objective.distillation import Distillation
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import endless_shards
@@ -24,6 +26,7 @@ from tfclip.training.data.feature_cache import (
     text_features,
 )
 from tfclip.training.data.tagging_targets import make_tagging_loss
+from tfclip.training.data.teachers import Teachers, open_teachers
 from tfclip.training.data.training_sets import TrainingSets
 from tfclip.training.loop.trainer import Phase
 from tfclip.training.options.flags import FitFlags
@@ -57,10 +60,15 @@ def make_phases(
     tagging_loss = None
     if weight := flags.objective.word_weight:
         tagging_loss = make_tagging_loss(trained, directory, split, weight=weight, seed=flags.seed)
+    teachers = None
+    if names := flags.distillation.teacher:
+        teachers = open_teachers(directory, split, names, flags.sampling.views)
+        trained.dual_encoder.distillation = distillation(flags, teachers)
     size: dict[str, Any] = {
         "batch_size": flags.batch_size,
         "seed": flags.seed,
         "words": tagging_loss,
+        "teachers": teachers,
         "input_shard": input_shard,
     }
     first = flags.freeze.unfreeze_after or flags.steps
@@ -95,6 +103,28 @@ def make_phases(
         begin = partial(compile_unfrozen, trained.dual_encoder, flags)
         phases.append(Phase(flags.steps - first, batches, begin))
     return phases
+
+
+def distillation(flags: FitFlags, teachers: Teachers) -> Distillation:
+    """Return the losses of the flags against stored teachers.
+
+    Raises:
+        ValueError: a loss needs one teacher with embeddings of the student's size.
+    """
+    options, sizes = flags.distillation, [one.size for one in teachers.teachers]
+    options.check_sizes(sizes, flags.model.embed_dim)
+    say(
+        "distillation from "
+        + ", ".join(f"{one.name} ({one.size} numbers)" for one in teachers.teachers)
+    )
+    return Distillation(
+        sizes=tuple(sizes),
+        scales=tuple(one.scale for one in teachers.teachers),
+        affinity=options.teacher_affinity,
+        feature=options.teacher_feature,
+        interactive=options.teacher_interactive,
+        contrastive=options.contrastive_weight,
+    )
 
 
 def frozen_features(

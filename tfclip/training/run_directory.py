@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tfclip import files
 from tfclip.config_file import recipe_of
 from tfclip.console import say
+from tfclip.records.teachers import read_description
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.saved_flags import CONFIG_FILE, differing_flags
 
@@ -67,12 +68,12 @@ def refuse_another(run: Path, saved: Mapping, now: Mapping) -> None:
     """
     now = json.loads(json.dumps(now))
     saved = {**saved, "recipe": recipe_of(saved)}
-    others = ("recipe", "records_fingerprint", "model")
+    others = ("recipe", "records_fingerprint", "model", "teachers")
     differ = [
         f"{name.replace('_', ' ')}"
-        + ("" if name == "model" else f" {saved.get(name)}, now {now[name]}")
+        + ("" if name == "model" else f" {saved.get(name)}, now {now.get(name)}")
         for name in others
-        if saved.get(name) != now[name]
+        if saved.get(name) != now.get(name)
     ]
     before, flags = saved.get("flags", {}), now["flags"]
     free: set[str] = set()
@@ -108,8 +109,16 @@ def run_config(
         "tokenizer": trained.tokenizer.describe(),
         "records_fingerprint": records.fingerprint(),
         "splits": [one.split for one in records.sets],
+        **_teachers(flags, records),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in packages},
         },
     }
+
+
+def _teachers(flags: FitFlags, records: TrainingSets) -> dict:
+    """Return the fingerprint of each teacher by name, for a run with teachers."""
+    directory, names = records.sets[0].read_from, flags.distillation.teacher
+    prints = {name: read_description(directory, name)["fingerprint"] for name in names}
+    return {"teachers": prints} if prints else {}

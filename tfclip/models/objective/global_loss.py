@@ -47,16 +47,16 @@ def global_loss(
     """
     image, text = embeddings["image_embeddings"], embeddings["text_embeddings"]
     image_ids = (batch["image_id"], batch["caption_id"])
-    text_ids = _caption_ids(batch)
+    ids_of_texts = text_ids(batch)
     all_image_ids, all_text_ids = (
-        tuple(cross_replica.gather_rows(part) for part in ids) for ids in (image_ids, text_ids)
+        tuple(cross_replica.gather_rows(part) for part in ids) for ids in (image_ids, ids_of_texts)
     )
     images = tf.cast(tf.shape(all_image_ids[0])[0], tf.float32)
     parts = [
         _one_loss(
             loss,
             (_member(image, n, ensemble_size), image_ids, all_image_ids),
-            (_member(text, n, ensemble_size), text_ids, all_text_ids),
+            (_member(text, n, ensemble_size), ids_of_texts, all_text_ids),
             scale,
             bias,
         )
@@ -79,7 +79,7 @@ def flat_captions(batch: Mapping) -> dict:
     return {**batch, **flat}
 
 
-def _caption_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
+def text_ids(batch: Mapping) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the image_id and caption_id of each row of `text_embeddings`."""
     ids = batch["caption_id"]
     if ids.shape.rank == 1:

@@ -1,5 +1,6 @@
-"""Flags of make_records' subcommands on packed records: verify, duplicates, inspect, score."""
+"""Flags of make_records' subcommands on packed records: verify, duplicates, inspect, ..."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,3 +108,37 @@ class ScoreFlags:
                 raise ValueError(f"received --{name} {getattr(self, name)}; allowed: 1 or more")
         if self.out.resolve() == self.records.resolve():
             raise ValueError(f"--out {self.out} is the same as RECORDS; give another directory")
+
+
+@dataclass(frozen=True)
+class EmbedFlags:
+    """Store the embeddings of a teacher beside the records, for fit --teacher NAME.
+
+    A run whose towers were frozen, trained on these records, uses the stored outputs of its towers.
+    """
+
+    records: Positional[Path]
+    """A directory of packed records; RECORDS/teachers/NAME is written."""
+    teacher: Path
+    """The teacher: a run directory, or a CLIP that tfclip convert has converted."""
+    name: str | None = None
+    """Name of the teacher for fit --teacher; by default the last part of its path."""
+    splits: tuple[str, ...] = ()
+    """The splits to embed; by default those for training."""
+    views: str | None = None
+    """Set of fixed views to embed, 1, 2 or 4; by default that of the run's training. fit --views
+    may be the same or smaller."""
+    precision: str = "float16"
+    """Number format of the embeddings: float16 or float32."""
+    overwrite: bool = False
+    """Replace the teacher of that name as soon as the new embeddings are complete."""
+
+    def __post_init__(self):
+        if self.views not in (None, "1", "2", "4"):
+            raise ValueError(f"received --views {self.views}; allowed: 1, 2, 4")
+        if self.precision not in ("float16", "float32"):
+            raise ValueError(f"received --precision {self.precision}; allowed: float16, float32")
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):
+            raise ValueError(
+                f"received --name {self.name}; allowed: letters, digits, '.', '_' and '-'"
+            )

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.graphs import as_written
-from tfclip.inputs.batches import tokenized
+from tfclip.inputs.batches import TeacherEmbeddings, tokenized
 from tfclip.inputs.examples import ExampleRng, example_seed, several_of, view_of
 from tfclip.inputs.images import decode_record_jpeg
 from tfclip.inputs.input_shards import ALL, InputShard
@@ -37,6 +37,7 @@ def feature_batches(
     seed: int,
     start_step: int = 0,
     words: RecordWords | None = None,
+    teachers: TeacherEmbeddings | None = None,
     input_shard: InputShard = ALL,
 ) -> tf.data.Dataset:
     """Return endless training batches with the same examples as `training_batches`.
@@ -46,8 +47,8 @@ def feature_batches(
 
     Args:
         records, split: the records whose features are stored.
-        tokenizer, image_size, sampling, batch_size, seed, start_step, words, input_shard: see
-            `inputs.batches.training_batches`.
+        tokenizer, image_size, sampling, batch_size, seed, start_step, words, teachers, input_shard:
+            see `inputs.batches.training_batches`.
         image: replaces `image` (B,S,S,3) by `image_features` (B,F) or (B,P,F).
         text: replaces `token_ids` (B,L) by `text_features` (B,F) or (B,L,F).
 
@@ -76,15 +77,16 @@ def feature_batches(
             example |= {"image": seen, "image_id": image_id}
         if text is None:
             example["caption"] = rng.text(record, sampling)
-        else:
-            starts = tf.constant(text.text_starts)
-            first, last = starts[record[ROW]], starts[record[ROW] + 1]
-            count = tf.cast(last - first, tf.int32)
-            chosen = rng.several(tf.maximum(count, 1), sampling.captions)
-            # The last text is the empty one.
-            at = tf.where(count > 0, first + tf.cast(chosen, tf.int64), len(text.caption_id) - 1)
-            example["text"] = at[0] if sampling.captions == 1 else at
-        return example
+            count = tf.size(record[schema.CAPTION]) + tf.size(record[schema.PHRASE])
+            example["place"] = rng.text_places(count, sampling.captions)
+            return example
+        starts = tf.constant(text.text_starts)
+        first, last = starts[record[ROW]], starts[record[ROW] + 1]
+        count = tf.cast(last - first, tf.int32)
+        place = rng.text_places(count, sampling.captions)
+        # The last text is the empty one.
+        at = tf.where(count > 0, first + tf.cast(place, tf.int64), len(text.caption_id) - 1)
+        return {**example, "place": place, "text": at}
 
     examples = endless_shards(
         split_files(records, split),
@@ -107,12 +109,15 @@ def feature_batches(
             chosen = several_of(seed, numbers, tf.maximum(count, 1), sampling.captions)
             at = first[:, None] + tf.cast(chosen, tf.int64)
             example["text"] = tf.where(count[:, None] > 0, at, len(text.caption_id) - 1)
+            example["place"] = tf.where(tf.cast(count, tf.int32)[:, None] > 0, chosen, -1)
         names = ("image", "image_id")
         batch: dict[str, tf.Tensor] = {name: example[name] for name in names if name in example}
         if image is not None:
             batch |= _look_up_images(image, example[ROW], example["view"])
         if words is not None:
             batch["words"] = words.look_up(example[ROW])
+        if teachers is not None:
+            batch |= teachers.look_up(example[ROW], example["view"], example["place"])
         if text is not None:
             return batch | _look_up_texts(text, example["text"])
         return batch | tokenized(tokenizer, example["caption"])

@@ -9,6 +9,7 @@ from tfclip.config_file import without_defaults
 from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.training.options.checks import above_zero, not_negative
 from tfclip.training.options.data import DataOptions
+from tfclip.training.options.distillation import DEFAULTS, DistillationOptions
 from tfclip.training.options.evaluation import EvaluationOptions
 from tfclip.training.options.execution import ExecutionOptions
 from tfclip.training.options.flat import SAVED_NAMES, flatten
@@ -18,7 +19,14 @@ from tfclip.training.options.objective import ObjectiveOptions
 from tfclip.training.options.optimizer import OptimizerOptions
 
 # Newer flags are saved only if they are set, so that earlier runs without them can be resumed.
-NOT_SAVED_AS = {"resize": "squash", "interpolation": "area", "callback": (), "init": None}
+NOT_SAVED_AS = {
+    "resize": "squash",
+    "interpolation": "area",
+    "callback": (),
+    "init": None,
+    "teacher": (),
+    **DEFAULTS,
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class FitFlags:
     model: ModelOptions = ModelOptions()
     optimizer: OptimizerOptions = OptimizerOptions()
     objective: ObjectiveOptions = ObjectiveOptions()
+    distillation: DistillationOptions = DistillationOptions()
     data: DataOptions = DataOptions()
     sampling: SamplingOptions = SamplingOptions()
     freeze: FreezeOptions = FreezeOptions()
@@ -69,6 +78,8 @@ class FitFlags:
         if self.objective.word_weight:
             self.sampling.require_whole_pictures("--word-weight")
         self.freeze.check_sampling(self.sampling)
+        if self.distillation.teacher:
+            self._check_teacher()
         after = self.freeze.unfreeze_after
         if after is not None and after >= self.steps:
             raise ValueError(f"--unfreeze-after {after} must be below --steps {self.steps}")
@@ -83,12 +94,29 @@ class FitFlags:
         if self.evaluation.monitor in ("val_loss", "val_recall") and self.val is None:
             raise ValueError(f"--monitor {self.evaluation.monitor} needs --val")
 
+    def _check_teacher(self) -> None:
+        """Refuse inputs that differ from those that the teachers have embedded."""
+        self.sampling.require_whole_pictures("--teacher")
+        changes = {
+            "--flip": self.sampling.flip,
+            "--crop-scale": self.sampling.crop_scale != (1.0, 1.0),
+            "--max-phrases": self.sampling.max_phrases is not None,
+            "--skip-damaged": self.data.skip_damaged,
+        }
+        if given := [name for name, value in changes.items() if value]:
+            raise ValueError(
+                f"{given[0]} changes the inputs from those that the teachers have embedded; with "
+                "--teacher use --views instead"
+            )
+
     def _check_one_set_only(self) -> None:
         """Refuse flags that need a single set of records."""
         if self.objective.word_weight:
             raise ValueError(
                 "--word-weight needs a single --records; received several. Omit it, or set it to 0"
             )
+        if self.distillation.teacher:
+            raise ValueError("--teacher needs a single --records; received several")
         if self.freeze.stores_features:
             raise ValueError(
                 "stored outputs of frozen towers need a single --records; received several. Add "

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from tfclip import plugins
 from tfclip.config_file import recipe_of
+from tfclip.inputs.view_sets import view_set
 from tfclip.models.model_directory import holds_model
 from tfclip.models.weights.names import looks_like_path
 from tfclip.models.weights.pretrained.cache import hub_folder, is_kept
 from tfclip.models.weights.pretrained.catalogue import Pretrained, pretrained
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference, vocabulary_file
+from tfclip.records.teachers import check_teachers
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe
 from tfclip.training.options.saved_flags import CONFIG_FILE, differing_flags
@@ -42,6 +44,11 @@ def preflight(name: str, recipe: Recipe, flags: FitFlags) -> None:
     for reference, split in ((flags.val, "val"), (flags.evaluation.voc, "val")):
         if reference:
             _images(reference, split)
+    if names := flags.distillation.teacher:
+        directory, split = records_reference(flags.records[0], "train")
+        views = [view.to_dict() for view in view_set(flags.sampling.views)]
+        sizes = [one["size"] for one in check_teachers(directory, split, names, views)]
+        flags.distillation.check_sizes(sizes, flags.model.embed_dim)
     refuse_another_run(name, flags.with_steps(images))
     _fetch_weights(flags)
 
