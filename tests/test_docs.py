@@ -145,7 +145,7 @@ SMALLER = {
 }
 # In this order: what packs and trains comes before what reads.
 ORDER = (
-    "make_records [a-z_]+ --data",
+    "make_records [a-z0-9_]+ --data",
     "make_records",
     "fit",
     "adapt",

@@ -48,24 +48,30 @@ class Distillation:
             scale: () float32, the logit scale of the student.
         """
         images, texts = embeddings["image_embeddings"], embeddings["text_embeddings"]
-        widths = sum(self.sizes)
-        teacher = (
-            tf.split(tf.cast(tf.reshape(batch[name], [-1, widths]), tf.float32), self.sizes, axis=1)
+        width = sum(self.sizes)
+        teacher_images, teacher_texts = (
+            tf.split(tf.cast(tf.reshape(batch[name], [-1, width]), tf.float32), self.sizes, axis=1)
             for name in (IMAGE, TEXT)
         )
-        pairs = list(zip(*teacher, strict=True))
         loss = tf.constant(0.0)
         if self.affinity:
             parts = [
-                affinity_loss(images, texts, scale, *pair, own)
-                for pair, own in zip(pairs, self.scales, strict=True)
+                affinity_loss(images, texts, scale, image, text, own)
+                for image, text, own in zip(teacher_images, teacher_texts, self.scales, strict=True)
             ]
             loss += self.affinity / len(parts) * tf.add_n(parts)
         if self.feature:
-            loss += self.feature * feature_loss(images, texts, *pairs[0])
+            loss += self.feature * feature_loss(images, texts, teacher_images[0], teacher_texts[0])
         if self.interactive:
-            ids = (batch["image_id"], batch["caption_id"]), text_ids(batch)
-            loss += self.interactive * interactive_loss(images, texts, scale, *pairs[0], *ids)
+            loss += self.interactive * interactive_loss(
+                images,
+                texts,
+                scale,
+                teacher_images[0],
+                teacher_texts[0],
+                (batch["image_id"], batch["caption_id"]),
+                text_ids(batch),
+            )
         return loss
 
     def get_config(self) -> dict:
@@ -75,7 +81,8 @@ class Distillation:
     @classmethod
     def from_config(cls, config: Mapping) -> Distillation:
         """Build from the result of `get_config`."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in config.items()})
+        lists = {name: tuple(config[name]) for name in ("sizes", "scales")}
+        return cls(**{**config, **lists})
 
 
 def affinity_loss(

@@ -142,7 +142,9 @@ def open_teachers(records: Path, split: str, names: Sequence[str], views: str) -
                 name,
                 content["fingerprint"],
                 float(content["logit_scale"]),
-                *([arrays[f"{shard.file}.{kind}.npy"] for shard in shards] for kind in KINDS),
+                images=[arrays[f"{shard.file}.images.npy"] for shard in shards],
+                texts=[arrays[f"{shard.file}.texts.npy"] for shard in shards],
+                starts=[arrays[f"{shard.file}.starts.npy"] for shard in shards],
                 empty=np.asarray(arrays[EMPTY], np.float32),
             )
         )
