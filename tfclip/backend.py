@@ -1,4 +1,8 @@
-"""Keras' backend: tfclip chooses TensorFlow before Keras is imported, and refuses another one."""
+"""Settings that must be made before TensorFlow and Keras are imported: the backend, GPU memory.
+
+tfclip chooses Keras' TensorFlow backend, and refuses another one. Without `GROWTH`, TensorFlow
+takes all memory of every GPU that it sees, also to predict one picture.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ import sys
 
 VARIABLE = "KERAS_BACKEND"
 TENSORFLOW = "tensorflow"
+GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
 
 
 def choose_tensorflow() -> None:
-    """Set the variable that Keras reads once, on import, unless the user has set it."""
+    """Set the variables that Keras and TensorFlow read once, unless the user has set them."""
     os.environ.setdefault(VARIABLE, TENSORFLOW)
+    os.environ.setdefault(GROWTH, "true")
 
 
 def backend_problem() -> str | None:

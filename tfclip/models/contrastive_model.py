@@ -113,6 +113,7 @@ class ContrastiveModel(keras.Model):
                 "and accuracy. Omit these arguments."
             )
         super().compile(optimizer=optimizer, jit_compile=False, **options)
+        cross_replica.take_reduced(self.optimizer)
         self.loss, self._clip_norm, self._micro_batch = loss, clip_norm, micro_batch
 
     @property

@@ -67,7 +67,7 @@ def train(
     strategy, loss="softmax", precision="float32", how="loop", steps=STEPS, rows=None, **options
 ):
     """The weights after `steps` updates; the last batch is shorter where `rows` are."""
-    micro_batch, wrong = options.pop("micro_batch", None), options.pop("wrong", None)
+    micro_batch, clips = options.pop("micro_batch", None), options.pop("clips", "model")
     rows = rows or steps * BATCH
     with strategy.scope():
         model = encoder(loss, precision, **options)
@@ -84,8 +84,8 @@ def train(
             micro_batch=micro_batch,
         )
         compile_for_training(model, flags)
-        if wrong == "clip-per-replica":
-            model.optimizer.global_clipnorm = 0.1
+        if clips != "model":
+            model.optimizer.global_clipnorm = 0.1 if clips == "optimizer" else None
             model.compile(model.optimizer, loss)
     if how == "fit":
         model.fit(batches(rows), epochs=1, verbose=0)
@@ -96,7 +96,7 @@ def train(
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
     weights = {name: value for name, value in weights.items() if value.dtype != np.int64}
     weights["updates"] = np.array(model.optimizer.iterations.numpy())
-    if how == "loop" and not wrong:
+    if how == "loop" and clips == "model":
         weights["validation loss"] = np.array(MeanLoss(model, strategy, batches(steps * BATCH))())
     return weights
 
@@ -170,7 +170,38 @@ def lengths(strategy) -> dict[str, np.ndarray]:
     return {"traces": np.array(len(traces) / strategy.num_replicas_in_sync)}
 
 
+def reduced_bytes(strategy) -> dict[str, np.ndarray]:
+    """The bytes that each replica hands to the reduces of a step, and those of its gradients."""
+    with strategy.scope():
+        model = encoder(tower="vit-b32")
+        compile_for_training(model, RECIPES["shapes"].flags(steps=1, batch_size=BATCH))
+    devices = strategy.extended._cross_device_ops
+    with tf.device("CPU:0"):
+        reduced = tf.Variable(0, dtype=tf.int64)
+    reduce, batch_reduce = devices.reduce_implementation, devices.batch_reduce_implementation
+
+    def counted(value) -> None:
+        first = strategy.experimental_local_results(value)[0]
+        reduced.assign_add(first.dtype.size * tf.size(first, tf.int64))
+
+    def counted_reduce(kind, value, *rest):
+        counted(value)
+        return reduce(kind, value, *rest)
+
+    def counted_batch_reduce(kind, pairs, *rest):
+        for value, _ in pairs:
+            counted(value)
+        return batch_reduce(kind, pairs, *rest)
+
+    devices.reduce_implementation = counted_reduce
+    devices.batch_reduce_implementation = counted_batch_reduce
+    run_steps(model, strategy, [Phase(1, lambda start: batches(BATCH))], epoch_steps=1)
+    gradients = sum(v.value.dtype.size * np.prod(v.shape) for v in model.trainable_variables)
+    return {"reduced": reduced.numpy(), "gradients": np.array(gradients)}
+
+
 RUNS = {
+    "bytes": reduced_bytes,
     "lengths": lengths,
     "softmax": train,
     "sigmoid": partial(train, loss="sigmoid"),
@@ -183,7 +214,8 @@ RUNS = {
     "micro": partial(train, tower="vit-b32", steps=5, micro_batch=3),
     "dropout": partial(train, dropout=0.3, steps=5),
     "dropout again": partial(train, dropout=0.3, steps=5),
-    "wrong": partial(train, wrong="clip-per-replica"),
+    "clipped by Keras": partial(train, clips="optimizer"),
+    "unclipped": partial(train, clips="nothing"),
     "normalize": normalize,
     "drop": drop,
 }

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
+
+# The method by which Keras' optimizers sum gradients over the replicas.
+SUMS = "_all_reduce_sum_gradients"
 
 
 def replica_count() -> int:
@@ -37,13 +41,25 @@ def global_rows(rows: tf.Tensor) -> tf.Tensor:
     return sum_over_replicas(tf.cast(tf.shape(rows)[0], tf.float32))
 
 
+def take_reduced(optimizer: keras.optimizers.Optimizer) -> None:
+    """Make an optimizer apply gradients as they are: those of `reduce_and_clip` are sums already.
+
+    Keras' optimizers sum gradients over the replicas when they apply them, after clipping. A second
+    sum would move all bytes once more. Clipping by the optimizer itself becomes right as well.
+    """
+    own = getattr(optimizer, "inner_optimizer", optimizer)
+    if not hasattr(own, SUMS):
+        raise NotImplementedError(f"Keras' optimizers have no method {SUMS} in this version")
+    setattr(own, SUMS, list)
+
+
 def reduce_and_clip(gradients: Sequence, clip_norm: float | None, loss_scale=None):
     """Return the gradients of the global batch, clipped by global norm, for `optimizer.apply`.
 
     The reduced gradient must be clipped: Keras' `global_clipnorm` clips on each replica before the
     reduction, which silently optimises something else. Embedding gradients are made dense first,
-    because the norm of IndexedSlices with repeated rows is not that of their sum. The result is
-    divided by N, since the optimizer sums over the replicas once more when it applies it.
+    because the norm of IndexedSlices with repeated rows is not that of their sum. The optimizer
+    must not sum over the replicas again, see `take_reduced`.
 
     Args:
         gradients: one per variable, already scaled so that their sum over replicas is the
@@ -63,12 +79,9 @@ def reduce_and_clip(gradients: Sequence, clip_norm: float | None, loss_scale=Non
     norm = tf.sqrt(tf.reduce_sum(squares)) / scale
     places = [[place] for place, g in enumerate(dense) if g is not None]
     norms = tf.scatter_nd(places, tf.sqrt(squares) / scale, [len(dense)])
-    factor = 1.0 / replica_count()
     if clip_norm is not None:
         # A norm of inf or NaN stays in the product, so that a loss-scaling optimizer sees it.
-        factor *= clip_norm / tf.maximum(norm, clip_norm)
-    # Multiplying by 1 would cost a pass over memory.
-    if replica_count() > 1 or clip_norm is not None:
+        factor = clip_norm / tf.maximum(norm, clip_norm)
         present = [g * tf.cast(factor, g.dtype) for g in present]
     kept = iter(present)
     return [None if g is None else next(kept) for g in dense], norm, norms

@@ -42,6 +42,9 @@ class Diagnostics(keras.callbacks.Callback):
         window: steps between checks.
     """
 
+    # It only uses the logs, see `step_logs.steps_between_reads`.
+    reads_every = 0
+
     def __init__(
         self,
         step_timer: StepTimer,

@@ -10,7 +10,7 @@ import keras
 
 from tfclip import files
 from tfclip.console import json_text
-from tfclip.training.loop.trainer import is_sound
+from tfclip.training.loop.step_logs import is_sound
 
 TIMES = ("seconds", "steps_per_second", "waiting")
 
@@ -40,6 +40,9 @@ class StopOnNaN(keras.callbacks.Callback):
         keys: returns the record keys of an update, counted from 0.
         writes: False for workers other than the chief.
     """
+
+    # It only uses the logs, see `step_logs.steps_between_reads`.
+    reads_every = 0
 
     def __init__(self, path: Path, keys: Callable[[int], list[str]], *, writes: bool = True):
         super().__init__()

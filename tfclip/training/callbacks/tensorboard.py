@@ -38,6 +38,8 @@ class TensorBoardLog(keras.callbacks.Callback):
     ):
         super().__init__()
         self.folder, self.picture, self.every = Path(folder), picture, every
+        # The learning rate is the model's after the step, see `step_logs.steps_between_reads`.
+        self.reads_every = every
         self.steps = 0
         self._writer: EventFileWriter | None = None
 

@@ -22,6 +22,7 @@ class StepTimer:
     """The number of updates of the whole run, including those before an interruption."""
     last_step: int = 0
     _start: tuple[int, float] = field(default=(0, 0.0), repr=False)
+    _unread: list[tuple[float, float]] = field(default_factory=list, repr=False)
 
     def begin(self, step: int, last_step: int) -> None:
         """Start or resume the loop after `step` of `last_step` updates."""
@@ -36,11 +37,30 @@ class StepTimer:
         return (time.monotonic() - since) / (self.step - step) * (self.last_step - self.step)
 
     def add(self, waiting: float, training: float) -> None:
-        """Add a step: the time of waiting for its batch, and of the update."""
-        self.steps += 1
-        if self.steps > 1:
-            self.waiting += waiting
-            self.training += training
+        """Add a step: the time of waiting for its batch, and of the call of its graph."""
+        self._unread.append((waiting, training))
+
+    def read(self, seconds: float) -> None:
+        """Add the time of waiting for the results of the steps since the last read.
+
+        On a GPU the call of a graph returns early, and the device may be busy while the host waits
+        for a batch. Then each step took as long as the last, from its call to its result, but no
+        longer than the mean; only in the rest of the time the device had no batch.
+        """
+        steps, self._unread = self._unread, []
+        self.steps += len(steps)
+        if self.steps == len(steps):
+            steps = steps[1:]
+        if not steps:
+            return
+        last_call = steps[-1][1]
+        waiting = sum(wait for wait, _ in steps)
+        whole = waiting + sum(call for _, call in steps) + seconds
+        if seconds > last_call:
+            busy = len(steps) * min(last_call + seconds, whole / len(steps))
+            waiting = min(waiting, whole - busy)
+        self.waiting += waiting
+        self.training += whole - waiting
 
     @property
     def waiting_fraction(self) -> float:

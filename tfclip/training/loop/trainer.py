@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -13,11 +13,17 @@ import tensorflow as tf
 
 from tfclip.console import progress, say
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.training.loop.batch_statistics import batch_health
 from tfclip.training.loop.callback_state import CallbackStates
 from tfclip.training.loop.checkpoints import Checkpoints
-from tfclip.training.loop.replicas import distribute, first_replica
+from tfclip.training.loop.replicas import distribute
 from tfclip.training.loop.sigterm import Terminated, Termination
+from tfclip.training.loop.step_logs import (
+    SECONDS,
+    StepGraph,
+    StepLogs,
+    is_sound,
+    steps_between_reads,
+)
 from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.variables import changing_variables, checksum, unchanged_variables
 from tfclip.training.setup.optimizer import averages, exchange, exchanged, learning_rate
@@ -80,6 +86,10 @@ def run_steps(
     and the state of callbacks (see `callback_state`). SIGTERM and Ctrl-C save after the step. The
     optional method `before_checkpoint` of a callback is called before each save.
 
+    The scalars of a step are read with those of the next ones, so that a GPU does not wait for the
+    host, unless a callback must see each step at once (see `step_logs.steps_between_reads`). The
+    callbacks still get the logs of every step in order.
+
     Args:
         model: compiled, with a built optimizer, created within `strategy`.
         phases: the phases in order.
@@ -114,8 +124,12 @@ class _Training:
             steps=self.steps,
         )
         self.step_timer, self.measure_average = StepTimer(), True
-        self.step, self.phase = 0, 0
+        self.step, self.phase, self.phase_end = 0, 0, 0
         self.logs: dict[str, float] = {}
+        self.unread, self.read_at = StepLogs(), 0.0
+        self.reads_every = steps_between_reads(callbacks, strategy)
+        if checkpoints and checkpoints.interval.steps:
+            self.reads_every = math.gcd(self.reads_every, checkpoints.interval.steps)
         self.unchanged = 0
         # Whether an evaluation was interrupted, which a resumed run repeats first.
         self.evaluation_due = False
@@ -134,6 +148,9 @@ class _Training:
             left = self.steps - self.step
             for update in progress(self._updates(), total=left, what="training"):
                 self._update(update)
+                if not self._must_read(termination):
+                    continue
+                self._read()
                 self._ask_workers(termination)
                 if self.model.stop_training and not self._sound():
                     break
@@ -168,16 +185,38 @@ class _Training:
     def _in_epoch(self) -> int:
         return self.step % self.epoch_steps
 
-    def _update(self, update: Callable[[], dict]) -> None:
+    def _update(self, update: Callable[[], None]) -> None:
         in_epoch = self._in_epoch()
         if in_epoch == 0:
             self.model.reset_metrics()
             self.callbacks.on_epoch_begin(self.step // self.epoch_steps)
         self.callbacks.on_train_batch_begin(in_epoch)
-        self.logs = update()
-        self.callbacks.on_train_batch_end(in_epoch, self.logs)
+        update()
         self.step += 1
         self.step_timer.step = self.step
+
+    def _must_read(self, termination: Termination) -> bool:
+        """Return whether to wait for the steps so far; with several workers, the same on each."""
+        if not self._in_epoch() or self.step in (self.steps, self.phase_end) or not self.read_at:
+            return True
+        if self.step % self.reads_every == 0:
+            return True
+        if self.any_worker.several:
+            return False
+        return termination.requested or time.monotonic() - self.read_at >= SECONDS
+
+    def _read(self) -> None:
+        """Wait for the steps so far, and give their logs to the callbacks up to a NaN."""
+        started, step = time.monotonic(), self.step - len(self.unread)
+        rows = list(self.unread.read())
+        self.read_at = time.monotonic()
+        self.step_timer.read(self.read_at - started)
+        for self.logs in rows:
+            self.callbacks.on_train_batch_end(step % self.epoch_steps, self.logs)
+            step += 1
+            if self.model.stop_training and not self._sound():
+                break  # what came after it is lost
+        self.step = self.step_timer.step = step
 
     def _end_epoch(self, termination: Termination) -> None:
         """Evaluate; if a signal interrupts it, save the state from before the evaluation."""
@@ -196,45 +235,31 @@ class _Training:
             raise
         self.evaluation_due = False
 
-    def _updates(self) -> Iterator[Callable[[], dict[str, float]]]:
+    def _updates(self) -> Iterator[Callable[[], None]]:
         """Yield a function for each update; a phase starts with its first update."""
         while self.step < self.steps and not self.model.stop_training:
-            end = sum(phase.steps for phase in self.phases[: self.phase + 1])
+            end = self.phase_end = sum(phase.steps for phase in self.phases[: self.phase + 1])
             if self.step == end:
                 self.phase += 1
                 self._begin_phase()
                 continue
             batches = self.phases[self.phase].batches(self.step)
             iterator = iter(distribute(self.strategy, batches))
-            update = self._timed(iterator, self._train_step(iterator))
+            train_step = StepGraph(self.model, self.strategy, iterator.element_spec)
+            update = self._timed(iterator, train_step)
             for _ in range(end - self.step):
                 yield update
 
-    def _train_step(self, iterator) -> Callable:
-        """Return the graph of one step: the update, and statistics of the texts of its batch."""
-        context = self.model.config.context_length
+    def _timed(self, iterator, train_step: StepGraph) -> Callable[[], None]:
+        """Return a function that starts an update with the next batch and records its times."""
 
-        def step(batch):
-            return {**self.model.train_step(batch), **batch_health(batch, context)}
-
-        # One graph for texts of all lengths: with several, the first shape to be traced would
-        # differ in a resumed run, and results would differ in the last bits.
-        @tf.function(input_signature=[iterator.element_spec], autograph=False)
-        def train_step(batch):
-            return first_replica(self.strategy, self.strategy.run(step, args=(batch,)))
-
-        return train_step
-
-    def _timed(self, iterator, train_step: Callable) -> Callable[[], dict[str, float]]:
-        """Return a function that makes an update with the next batch and records its times."""
-
-        def update() -> dict[str, float]:
+        def update() -> None:
             started = time.monotonic()
             batch = next(iterator)
             ready = time.monotonic()
-            logs = {name: float(value) for name, value in train_step(batch).items()}
+            row = train_step(batch)
+            self.unread.add(train_step.names, row)
             self.step_timer.add(ready - started, time.monotonic() - ready)
-            return logs
 
         return update
 
@@ -306,13 +331,3 @@ class _Training:
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
-
-
-def is_sound(model: keras.Model, logs: Mapping[str, float]) -> bool:
-    """Return whether the loss and the gradient of a step are finite.
-
-    With loss scaling only the loss is checked: an update whose gradient overflows is skipped.
-    """
-    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    names = ("batch_loss",) if scaled else ("batch_loss", "gradient_norm")
-    return all(math.isfinite(logs.get(name, 0.0)) for name in names)

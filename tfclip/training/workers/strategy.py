@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import tensorflow as tf
 
 from tfclip.console import say
+
+Device = TypeVar("Device")
 
 
 def make_strategy(replicas: int, workers: int = 1) -> tf.distribute.Strategy:
@@ -21,6 +26,7 @@ def make_strategy(replicas: int, workers: int = 1) -> tf.distribute.Strategy:
     """
     if workers > 1:
         return _several_machines(replicas)
+    _hide_other_gpus(replicas)
     if replicas == 1:
         return tf.distribute.get_strategy()
     if replicas == 0:
@@ -40,6 +46,23 @@ def make_strategy(replicas: int, workers: int = 1) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
 
 
+def asked_gpus(replicas: int, gpus: Sequence[Device]) -> Sequence[Device]:
+    """Return the GPUs of `--replicas`: 1 takes the first, 0 all, and logical CPU devices none."""
+    return gpus if replicas == 0 else gpus[:1] if replicas == 1 else ()
+
+
+def _hide_other_gpus(replicas: int) -> None:
+    """Leave the GPUs that this process does not use, and their memory, to others."""
+    gpus = tf.config.list_physical_devices("GPU")
+    asked = list(asked_gpus(replicas, gpus))
+    if asked == gpus:
+        return
+    try:
+        tf.config.set_visible_devices(asked, "GPU")
+    except RuntimeError:  # TensorFlow has initialised its devices: in a notebook, for instance
+        say(f"note: this process already holds {len(gpus)} GPUs and uses {len(asked)}")
+
+
 def _several_machines(replicas: int) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     if replicas > 1:
@@ -49,7 +72,6 @@ def _several_machines(replicas: int) -> tf.distribute.Strategy:
         )
     if replicas == 0 and not gpus:
         raise ValueError("--replicas 0 takes all GPUs, but TensorFlow sees none; use 1")
-    if replicas == 1:
-        tf.config.set_visible_devices(gpus[:1], "GPU")
+    _hide_other_gpus(replicas)
     say("waiting for the other workers")
     return tf.distribute.MultiWorkerMirroredStrategy()
