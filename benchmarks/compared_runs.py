@@ -28,10 +28,10 @@ def result_of(run: Path) -> dict:
     found["last checkpoint"] = last.name
 
     # With averaged weights there is a second model beside each.
-    for path in sorted(run.glob("**/model.weights.h5")):
+    for path in sorted(run.glob("**/*.weights.h5")):
         with h5py.File(path) as file:
             for name, item in _datasets(file):
-                found[f"{path.parent.relative_to(run)}{name}"] = item[()]
+                found[f"{path.relative_to(run)}{name}"] = item[()]
     return found
 
 

@@ -7,6 +7,7 @@ from tfclip import files
 
 CONFIG_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
+TOWERS = "*-tower-*.weights.h5"
 
 
 def holds_model(path: Path) -> bool:
@@ -44,9 +45,9 @@ def model_fingerprint(path: Path) -> str:
         FileNotFoundError: as `model_directory`.
     """
     whole, folder = hashlib.sha256(), model_directory(path)
-    # The tokenizer's files; other files, such as metrics, may be in the same folder.
-    texts = [*folder.glob("*.txt"), *folder.glob("*.model")]
-    for file in sorted([folder / CONFIG_FILE, folder / WEIGHTS_FILE, *texts]):
+    # The tokenizer's files and the frozen towers; other files may be in the same folder.
+    others = [path for kind in ("*.txt", "*.model", TOWERS) for path in folder.glob(kind)]
+    for file in sorted([folder / CONFIG_FILE, folder / WEIGHTS_FILE, *others]):
         if not file.is_file():
             raise FileNotFoundError(f"{folder} is incomplete: {file.name} is missing.")
         with file.open("rb") as content:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import keras
+from keras.src.saving import saving_lib
 
 from tfclip import files
 from tfclip.failures import first_line, require_space
 from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.frozen_weights import link_equal_file, load_towers, save_towers
 from tfclip.models.model_directory import CONFIG_FILE, WEIGHTS_FILE, model_directory
 
-FORMAT_VERSION = 1
+# Version 2 has the weights of frozen towers in files of their own, version 1 has one file.
+FORMAT_VERSION = 2
+WITHOUT_FROZEN = 1
 
 
 @dataclass(frozen=True)
@@ -41,23 +47,31 @@ class TrainedModel:
 
 
 def save_model(directory: Path, model: TrainedModel) -> None:
-    """Write a model folder: `model.json`, `model.weights.h5`, and the tokenizer's file.
+    """Write a model folder: `model.json`, the weights, and the tokenizer's file.
 
-    The write is atomic: an existing model is replaced only when the new one is complete.
+    The weights are `model.weights.h5` and a file for each frozen tower, see `frozen_weights`. The
+    write is atomic: an existing model is replaced only when the new one is complete.
 
     Raises:
         OSError: the folder cannot be written, or the disk has too little space.
     """
     description = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if model.dual_encoder.frozen else WITHOUT_FROZEN,
         "config": model.config.to_dict(),
         "tokenizer": model.tokenizer.describe(),
         "trained_on": dict(model.trained_on),
     }
     with files.new_folder(directory, replace=True) as temporary:
         require_space(temporary, _size_of(model.dual_encoder))
+        if model.dual_encoder.frozen:
+            description["towers"] = save_towers(temporary, model.dual_encoder, Path(directory))
         with _without_optimizer(model.dual_encoder):
-            model.dual_encoder.save_weights(temporary / WEIGHTS_FILE)
+            saving_lib.save_weights_only(
+                model.dual_encoder,
+                temporary / WEIGHTS_FILE,
+                objects_to_skip=_towers(model.dual_encoder, model.dual_encoder.frozen),
+            )
+        link_equal_file(temporary / WEIGHTS_FILE, Path(directory))
         model.tokenizer.save(temporary)
         text = json.dumps(description, indent=2) + "\n"
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
@@ -67,6 +81,10 @@ def _size_of(model: DualEncoder) -> int:
     """Return the bytes of the weights on disk, including what HDF5 adds for each array."""
     variables = model.weights
     return sum(v.value.dtype.size * math.prod(v.shape) + 4096 for v in variables) + 65_536
+
+
+def _towers(model: DualEncoder, modalities: Iterable[str]) -> list[keras.Model]:
+    return [getattr(model, f"{modality}_tower") for modality in modalities]
 
 
 @contextmanager
@@ -93,16 +111,24 @@ def load_model(path: Path) -> TrainedModel:
         description = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
         config = ModelConfig.from_dict(description["config"])
         tokenizer = dict(description["tokenizer"])
+        version, towers = description["format_version"], dict(description.get("towers", {}))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{directory / CONFIG_FILE} is damaged: {error}.") from error
-    if description["format_version"] != FORMAT_VERSION:
+    if version not in (WITHOUT_FROZEN, FORMAT_VERSION):
         raise ValueError(
-            f"{directory} has format version {description['format_version']}; this tfclip reads "
-            f"version {FORMAT_VERSION}."
+            f"{directory} has format version {version}; this tfclip reads versions "
+            f"{WITHOUT_FROZEN} and {FORMAT_VERSION}."
         )
     dual_encoder = DualEncoder(config)
     try:
-        dual_encoder.load_weights(directory / WEIGHTS_FILE)
+        load_towers(directory, dual_encoder, towers)
+        saving_lib.load_weights_only(
+            dual_encoder,
+            directory / WEIGHTS_FILE,
+            objects_to_skip=_towers(dual_encoder, towers),
+        )
+    except FileNotFoundError:
+        raise
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(
             f"{directory / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {first_line(error)}"

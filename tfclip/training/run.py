@@ -227,8 +227,9 @@ def _train(
             f"try a lower --learning-rate (now {flags.optimizer.learning_rate}) or "
             "--precision float32"
         )
-    if writes and not ended.terminated:
+    if writes and not ended.terminated and not ended.was_finished:
         save_trained(flags.run / CHECKPOINTS / "last", trained, other_suffix, averages(model))
+        checkpoints.finish()
     barrier(strategy)
     return {
         "run": str(flags.run),

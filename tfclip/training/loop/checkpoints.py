@@ -3,15 +3,20 @@
 A checkpoint is an uncompressed `.npz`, a zip file with a CRC-32 for each entry. It is written under
 a temporary name, flushed to the disk and renamed, so that a file with the name of a checkpoint is
 complete. Damage is detected when it is read, and the previous checkpoint is used instead.
+
+When a run has ended, its last checkpoint is replaced by one without weights: they are in the models
+of the run, and the state of the optimizer, three times as large, is needed no more.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +31,11 @@ if TYPE_CHECKING:
     import keras
 
 FORMAT = 1
+# Of a run that has ended: without weights.
+ENDED_FORMAT = 2
 KEPT = 3
 STATE = "state.json"
+VARIABLE = "variable"
 # By default, saving takes at most this fraction of the time, and happens at most once a minute.
 LARGEST_FRACTION = 0.02
 AT_LEAST_SECONDS = 60.0
@@ -47,6 +55,11 @@ class Checkpoint:
     step: int
     state: Mapping
     arrays: Mapping[str, np.ndarray]
+
+    @property
+    def has_weights(self) -> bool:
+        """Return False for a run that has ended and whose models are written."""
+        return self.state["format"] == FORMAT
 
     def restore(self, variables: Sequence[keras.Variable]) -> None:
         """Assign the saved values to `variables`, which are in the order of saving.
@@ -137,20 +150,36 @@ class Checkpoints:
         started = time.monotonic() if started is None else started
         path = self.folder / f"step-{step:08d}.npz"
         content = {"format": FORMAT, "step": step, **state, "variables": _described(variables)}
-        with (
-            files.new_file(path) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed,
-        ):
-            packed.writestr(STATE, json.dumps(content))
-            for number, variable in enumerate(variables):
-                _write(packed, _entry(number), _value(variable))
-            for name, array in (arrays or {}).items():
-                _write(packed, name, array)
+        # One after the other: all values at once would take as much memory again.
+        values = ((_entry(number), _value(variable)) for number, variable in enumerate(variables))
+        _write_all(path, content, itertools.chain(values, (arrays or {}).items()))
         for old in self._paths()[KEPT:]:
             old.unlink(missing_ok=True)
         self._last_step, self._last_time = step, time.monotonic()
         self._last_cost = self._last_time - started
         self.seconds += self._last_cost
+
+    def finish(self) -> None:
+        """Replace the checkpoints of a run that has ended by one without weights.
+
+        It has the checksums of the weights and of the optimizer, and the state of the callbacks. To
+        be called when the models of the run are written.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        newest = self.newest() if self.writes else None
+        if newest is None or not newest.has_weights:
+            return
+        of_callbacks = {n: a for n, a in newest.arrays.items() if not n.startswith(VARIABLE)}
+        checksums = [
+            zlib.crc32(newest.arrays[_entry(number)].tobytes())
+            for number in range(len(newest.state["variables"]))
+        ]
+        content = {**newest.state, "format": ENDED_FORMAT, "checksums": checksums}
+        _write_all(newest.path, content, of_callbacks.items())
+        for old in self._paths()[1:]:
+            old.unlink(missing_ok=True)
 
     def newest(self) -> Checkpoint | None:
         """Return the newest intact checkpoint, None if there are none; report damaged ones.
@@ -186,8 +215,10 @@ class Checkpoints:
 def _read(path: Path) -> Checkpoint:
     with zipfile.ZipFile(path) as packed:
         state = json.loads(packed.read(STATE))
-        if state["format"] != FORMAT:
-            raise ValueError(f"format {state['format']}; this tfclip reads format {FORMAT}")
+        if state["format"] not in (FORMAT, ENDED_FORMAT):
+            raise ValueError(
+                f"format {state['format']}; this tfclip reads formats {FORMAT} and {ENDED_FORMAT}"
+            )
         names = [name for name in packed.namelist() if name != STATE]
         # Reading an entry to its end verifies its checksum.
         arrays = {
@@ -195,9 +226,19 @@ def _read(path: Path) -> Checkpoint:
             for name in names
         }
     missing = {_entry(number) for number in range(len(state["variables"]))} - arrays.keys()
-    if missing:
+    if missing and state["format"] == FORMAT:
         raise ValueError(f"{len(missing)} variables are missing")
     return Checkpoint(path, state["step"], state, arrays)
+
+
+def _write_all(path: Path, content: Mapping, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+    with (
+        files.new_file(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed,
+    ):
+        packed.writestr(STATE, json.dumps(content))
+        for name, array in arrays:
+            _write(packed, name, array)
 
 
 def _write(packed: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
@@ -206,7 +247,7 @@ def _write(packed: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
 
 
 def _entry(number: int) -> str:
-    return f"variable-{number:05d}"
+    return f"{VARIABLE}-{number:05d}"
 
 
 def _described(variables: Sequence[keras.Variable]) -> list[str]:

@@ -54,6 +54,7 @@ class Trained:
         terminated: whether a signal ended the loop, so that the run can be resumed.
         signal: the signal that this worker received, "SIGTERM" or "SIGINT" (Ctrl-C); None if the
             run finished.
+        was_finished: whether the run had ended before, and all its models are written.
     """
 
     history: keras.callbacks.History
@@ -61,6 +62,7 @@ class Trained:
     seconds: float
     terminated: bool
     signal: str | None = None
+    was_finished: bool = False
 
 
 def run_steps(
@@ -134,6 +136,7 @@ class _Training:
         # Whether an evaluation was interrupted, which a resumed run repeats first.
         self.evaluation_due = False
         self.saved: tuple[int, bool] | None = None
+        self.was_finished = False
         self.seconds_before, self.started = 0.0, time.monotonic()
 
     def run(self, termination: Termination) -> Trained:
@@ -172,7 +175,8 @@ class _Training:
             exchange(averages(self.model))
         self.callbacks.on_train_end(self.logs)
         name = termination.signal if terminated else None
-        return Trained(self.model.history, self.step, self._seconds(), terminated, name)
+        seconds, finished = self._seconds(), self.was_finished
+        return Trained(self.model.history, self.step, seconds, terminated, name, finished)
 
     def _ask_workers(self, termination: Termination) -> None:
         """Stop if any worker is to stop; otherwise the others would wait for it forever."""
@@ -285,7 +289,9 @@ class _Training:
                     "was started; restore the files of --image-weights and --text-weights, or "
                     "start again with --overwrite"
                 )
-            saved.restore(changing_variables(self.model))
+            self.was_finished = not saved.has_weights
+            if not self.was_finished:
+                saved.restore(changing_variables(self.model))
             self.step, self.logs = saved.step, dict(saved.state["logs"])
             self.evaluation_due = saved.state["evaluation_due"]
             self.seconds_before = saved.state["seconds"]
@@ -294,6 +300,11 @@ class _Training:
             self.states.restore(saved.state["callbacks"], saved.arrays)
             self.model.stop_training = saved.state["stopped"]
             ended = self.step == self.steps or self.model.stop_training
+            if self.was_finished and not ended:
+                raise ValueError(
+                    f"{saved.path} is of a run that has ended after step {self.step}; to train "
+                    "further, start a new run with --init"
+                )
             status = "this run has ended" if ended else "resuming"
             say(f"{status} after step {self.step} of {self.steps}, from {saved.path}")
             self.saved = (self.step, self.evaluation_due)
