@@ -85,6 +85,33 @@ def test_confused_classes_are_counted_picture_by_picture():
                 assert shares[shown][other] == pytest.approx(len(wrong) / len(rows))
 
 
+def test_pictures_without_a_predicted_class_are_counted():
+    """Rate, precision and recall of "none of these", by hand."""
+    present = [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]
+    difficult = np.zeros((6, 3))
+    difficult[4, 2] = True  # its only class is difficult: whether "none" is right is undefined
+    # The thresholds fitted on `cal` are 0.5: predicted are cat in 0 and 2.
+    cosines = {
+        "test": [[0.7, 0, 0], [0.1, 0, 0], [0.7, 0, 0], [0, 0.1, 0], [0, 0, 0.2], [0.2, 0, 0.3]],
+        "cal": [[0.6, 0, 0], [0, 0.6, 0], [0, 0, 0.6], [0.4, 0.4, 0.4]] * 5,
+    }
+    calibration = labelled("cal", [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]] * 5)
+    figures = evaluate_multilabel(
+        MadeEmbeddings(cosines), labelled("test", present, difficult), calibration
+    ).figures
+    none = figures["none_of_these"]
+    assert none["pictures"] == 3
+    assert none["rate"] == pytest.approx(4 / 6)  # 1, 3, 4, 5
+    assert none["precision"] == pytest.approx(2 / 3)  # of 1, 3, 5; not 3
+    assert none["sensitivity"] == pytest.approx(2 / 3)  # of 1, 2, 5; not 2
+    for name, (low, high) in none["intervals"].items():
+        assert low < none[name] < high
+    table = multilabel_table(figures)
+    (line,) = (line for line in table.splitlines() if "none of these" in line)
+    assert "0.667" in line
+    assert "of the 3 that show none, found" in table
+
+
 def test_views_that_are_alike_fuse_to_themselves_and_gain_nothing():
     (test, on_test), (calibration, on_calibration) = drawn("test", 40, 4), drawn("cal", 40, 5)
     embeddings = MadeEmbeddings({"test": on_test, "cal": on_calibration})

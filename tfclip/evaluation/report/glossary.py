@@ -81,6 +81,12 @@ TERMS = {
     "tiles": Term(
         "tiles", "Overlapping crops of a picture that are scored in addition to the whole picture."
     ),
+    "none_of_these": Term(
+        "none of these",
+        "No class reaches its threshold. The rate is the fraction of pictures with this answer; "
+        "precision is the fraction of those that show none of the classes; recall is the fraction "
+        "of pictures without any of the classes that get this answer.",
+    ),
     "never_trained": Term("never trained (*)", "Classes that do not occur in the training data."),
     "calibration_error": Term(
         "calibration error",

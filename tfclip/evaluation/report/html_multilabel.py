@@ -76,6 +76,14 @@ def _key_figures(figures: Mapping) -> list[tuple]:
     ):
         if key in figures:
             shown.append((term, name, figures[key], intervals[key]))
+    if none := figures.get("none_of_these"):
+        for name, key in (
+            ("none of these: rate", "rate"),
+            ("none of these: precision", "precision"),
+            ("none of these: recall", "sensitivity"),
+        ):
+            if key == "rate" or none["pictures"]:
+                shown.append(("none_of_these", name, none[key], none["intervals"][key]))
     if oracle:
         gap, interval = oracle["macro_f1_gap"], oracle["macro_f1_gap_interval"]
         shown.append(("oracle", "macro F1, oracle above by", gap, interval))

@@ -44,6 +44,7 @@ def multilabel_table(figures: Mapping) -> str:
         gap = figures["oracle"]
         gap_text = _with_interval(gap["macro_f1_gap"], gap["macro_f1_gap_interval"])
         lines.append(f"{'macro F1, gap to the oracle':58}{gap_text}")
+    lines += _abstention_lines(figures)
     lines += ["", *_probability_lines(figures), *_template_lines(figures), *remarks(figures)]
     return "\n".join(lines)
 
@@ -62,6 +63,26 @@ def threshold_kinds(figures: Mapping) -> dict[str, Mapping]:
     if "oracle" in figures:
         kinds["oracle (fitted on test)"] = figures["oracle"]
     return kinds
+
+
+def _abstention_lines(figures: Mapping) -> list[str]:
+    if "none_of_these" not in figures:
+        return []
+    none, intervals = figures["none_of_these"], figures["none_of_these"]["intervals"]
+    lines = [
+        "",
+        f"{'pictures without a predicted class (none of these)':58}"
+        + _with_interval(none["rate"], intervals["rate"]),
+    ]
+    if not none["pictures"]:
+        return [*lines, "  every picture shows a class: each of these answers is wrong"]
+    for rate, description in (
+        ("precision", "  of these, show none of the classes (precision)"),
+        ("sensitivity", f"  of the {none['pictures']} that show none, found (recall)"),
+    ):
+        if none[rate] == none[rate]:
+            lines.append(f"{description:58}{_with_interval(none[rate], intervals[rate])}")
+    return lines
 
 
 def _probability_lines(figures: Mapping) -> list[str]:

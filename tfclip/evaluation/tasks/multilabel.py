@@ -20,6 +20,7 @@ from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
 from tfclip.evaluation.embedding.prompts import check_synonyms, class_prompts, templates_by_name
 from tfclip.evaluation.metrics.bootstrap import bootstrap_weights
 from tfclip.evaluation.tasks.multilabel_decisions import (
+    abstentions,
     all_decisions,
     confusion_of_classes,
     named,
@@ -109,6 +110,7 @@ def evaluate_multilabel(
         "per_class": per_class(on_test, fitted.thresholds),
         "probabilities": probability_errors(on_test, fitted, options),
         "confusion": confusion_of_classes(on_test, fitted.thresholds),
+        "none_of_these": abstentions(on_test, fitted.thresholds, weights),
         "without_positives": [
             name for c, name in enumerate(names) if not on_test.present[:, c].any()
         ],

@@ -123,6 +123,40 @@ def confusion_of_classes(test: ScoredPictures, fitted: Thresholds, most: int = 1
     }
 
 
+def abstentions(test: ScoredPictures, fitted: Thresholds, weights: np.ndarray) -> dict:
+    """Return how often no class is predicted ("none of these"), and how often that is correct.
+
+    Pictures whose only classes are difficult count in `rate` alone.
+
+    Args:
+        test: the pictures to measure on.
+        fitted: the thresholds that decide.
+        weights: (N,R) bootstrap resamples.
+
+    Returns:
+        `rate`: the fraction of pictures without a predicted class. `precision`: the fraction of
+        these that show no class. `sensitivity`: the fraction of pictures that show no class for
+        which none is predicted. `pictures`: how many show none. `intervals`: of the three.
+    """
+    none = ~(test.scores >= fitted.per_class).any(axis=1, keepdims=True)
+    empty = ~test.truth.any(axis=1, keepdims=True)
+    ignored = empty & test.difficult.any(axis=1, keepdims=True)
+    counts, resampled = (confusion(none, empty, ignored, each) for each in (None, weights))
+    figures = {"rate": float(none.mean())}
+    samples = {"rate": (none * weights).mean(axis=0)}
+    of_samples = rates(resampled)
+    for rate in ("precision", "sensitivity"):
+        figures[rate] = float(rates(counts)[rate][0])
+        samples[rate] = of_samples[rate][0]
+    return {
+        **figures,
+        "pictures": int((empty & ~ignored).sum()),
+        "intervals": {
+            name: recentred_bootstrap_interval(figures[name], samples[name]) for name in figures
+        },
+    }
+
+
 def promised(
     test: ScoredPictures, negatives: ScoredPictures, fitted: Thresholds, options: MultilabelOptions
 ) -> dict:
