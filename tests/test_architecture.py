@@ -33,6 +33,7 @@ BASE = {
         "plugins",
         "quiet",
         "text_lists",
+        "text_repair",
     ),
     "version",
 }

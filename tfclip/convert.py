@@ -53,6 +53,11 @@ def convert(flags: ConvertFlags) -> dict:
     model, source = convert_clip(path, flags.vocabulary, flags.activation)
     for note in source.notes:
         say(f"note: {note}")
+    if "text_repair" in model.trained_on:
+        say(
+            "note: CLIP's texts were repaired before its training (ftfy, HTML entities); for texts "
+            "that may need it, pass --fix-text to make_records, search and predict"
+        )
     files.remove_unfinished(flags.run.parent, flags.run.name)
     with files.new_folder(flags.run) as temporary:
         save_model(temporary / "best", model)

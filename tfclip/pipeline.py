@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfclip import text_repair
 from tfclip.inputs.images import decode_valid
 from tfclip.inputs.text import Tokenizer, check_lengths
 from tfclip.inputs.tiles import tile_boxes
@@ -240,6 +241,7 @@ def tokenize(
     model: ClipModel | TrainedModel,
     context_length: int | None = None,
     truncate: bool = False,
+    fix_text: bool = False,
 ) -> tf.Tensor:
     """Turn one text or M texts into token ids of a model: (M,L) int32.
 
@@ -248,6 +250,8 @@ def tokenize(
         model: the model that defines the vocabulary and the longest context.
         context_length: L; by default, and at most, that of the model.
         truncate: cut texts that are too long instead of raising.
+        fix_text: repair wrongly decoded text and HTML entities first, as the tokenizers of OpenAI
+            and open_clip do; see `text_repair`.
 
     Raises:
         ValueError: a text is too long, or `context_length` is longer than the model's.
@@ -258,6 +262,8 @@ def tokenize(
         TensorShape([2, 32])
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
+    if fix_text:
+        texts = [text_repair.fix_text(text) for text in texts]
     tokenizer = model.tokenizer
     if context_length not in (None, tokenizer.context_length):
         if context_length > tokenizer.context_length:

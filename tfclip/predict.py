@@ -2,7 +2,7 @@
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import holds_model
 from tfclip.serving.labels import FITTED, Labels, read_label_words
 from tfclip.serving.prediction.picture_files import PictureFiles, find_pictures
+from tfclip.text_repair import fix_text
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class PredictFlags:
     templates: str | None = None
     """Other prompts for --labels: single, voc, openai, short ({}), region; or a text file with one
     prompt per line and {} for the label."""
+    fix_text: bool = False
+    """Repair wrongly decoded --labels (ftfy) and HTML entities, as the tokenizers of OpenAI's CLIP
+    and open_clip do."""
     threshold: float | None = None
     """Cosine at or above which a label is predicted, for texts or instead of fitted thresholds."""
     objective: str | None = None
@@ -71,6 +75,8 @@ class PredictFlags:
                     f"received --{flag} {getattr(self, flag)}, which needs --labels and a run: "
                     f"fitted thresholds and exports have their own {flag}"
                 )
+        if self.fix_text and not labels:
+            raise ValueError("received --fix-text without --labels, which are the texts to repair")
         if self.templates is not None and not labels:
             raise ValueError(
                 f"received --templates {self.templates}, which needs --labels: fitted classes "
@@ -106,7 +112,10 @@ class PredictFlags:
         """Return the labels to score; None for the fitted or exported ones."""
         if self.labels == (FITTED,):
             return None
-        return read_label_words(self.labels, self.templates)
+        labels = read_label_words(self.labels, self.templates)
+        if self.fix_text:
+            labels = replace(labels, names=tuple(map(fix_text, labels.names)))
+        return labels
 
 
 def predict(flags: PredictFlags) -> dict:

@@ -123,6 +123,9 @@ class QueryFlags:
     """Where the pictures are drawn with their captions; an existing file is replaced."""
     cut_off: float | None = None
     """The cosine below which nothing looks like a text; by default it is learnt from the index."""
+    fix_text: bool = False
+    """Repair wrongly decoded texts (ftfy) and HTML entities, as the tokenizers of OpenAI's CLIP and
+    open_clip do."""
     chunk: int = CHUNK
     """Rows of the index in memory at a time."""
 
@@ -198,6 +201,8 @@ def query(flags: QueryFlags) -> dict:
     from tfclip.evaluation.search.search import answer, draw_answers
 
     queries = [Query(first, flags.plus, flags.minus, flags.minus_weight) for first in flags.queries]
+    if flags.fix_text:
+        queries = [one.repaired() for one in queries]
     model = open_model(opened.run)
     answers = answer(
         opened, model, queries, top=flags.top, chunk=flags.chunk, cut_off=flags.cut_off

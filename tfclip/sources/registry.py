@@ -19,6 +19,7 @@ from tfclip.sources.archives.paired_files import open_image_text
 from tfclip.sources.coco import open_coco
 from tfclip.sources.flickr8k import open_flickr8k
 from tfclip.sources.foreign_tfrecord import open_foreign_tfrecord
+from tfclip.sources.repaired_texts import with_repaired_texts
 from tfclip.sources.sample import Source, SourceOptions
 from tfclip.sources.tables.caption_table import open_caption_table
 from tfclip.sources.tables.parquet import open_parquet
@@ -68,7 +69,7 @@ SOURCE_OPTIONS = {
 """The options that a source accepts in addition to `COMMON_OPTIONS`."""
 COMMON_OPTIONS = (
     *("seed", "splits", "val_fraction", "test_fraction"),
-    *("exclude_ids", "exclude_images", "deduplicate"),
+    *("fix_text", "exclude_ids", "exclude_images", "deduplicate"),
 )
 """The options that every source accepts."""
 
@@ -102,10 +103,12 @@ def open_source(name: str, data: Path, options: SourceOptions | None = None) -> 
             others = ", ".join(o for o, names in SOURCE_OPTIONS.items() if field.name in names)
             raise ValueError(f"{name} takes no {field.name}; sources that take it: {others}")
     if kind == TFDS:
-        return open_tfds(name.removeprefix(TFDS), Path(data), options)
-    if outside:
-        return _open_outside(name, Path(data), options)
-    return SOURCES[name](Path(data), options)
+        source = open_tfds(name.removeprefix(TFDS), Path(data), options)
+    elif outside:
+        source = _open_outside(name, Path(data), options)
+    else:
+        source = SOURCES[name](Path(data), options)
+    return with_repaired_texts(source) if options.fix_text else source
 
 
 @cache

@@ -133,6 +133,8 @@ class SourceOptions:
     """Any source without splits, see `records.holdout`: the fraction of the pictures for val."""
     test_fraction: float = 0.0
     """The fraction for test."""
+    fix_text: bool = False
+    """Any source: repair captions and phrases, see `text_repair`."""
     exclude_ids: Path | None = None
     """Any source, see `records.exclusions`: a file with the ids of the pictures to exclude."""
     exclude_images: Path | None = None

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tfclip.sources.image_folder import ENDINGS
+from tfclip.text_repair import fix_text
 
 MINUS_WEIGHT = 0.5
 """The weight of what is taken away, beside 1 of the query."""
@@ -40,6 +41,15 @@ class Query:
         return " ".join(
             [self.first, *(f"+ {one}" for one in self.plus), *(f"- {one}" for one in self.minus)]
         )
+
+    def repaired(self) -> Query:
+        """Return the query with its texts repaired, see `text_repair.fix_text`."""
+
+        def repair(term: str) -> str:
+            return term if is_picture(term) else fix_text(term)
+
+        plus, minus = (tuple(map(repair, terms)) for terms in (self.plus, self.minus))
+        return replace(self, first=repair(self.first), plus=plus, minus=minus)
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -35,6 +35,9 @@ class PackFlags:
     Near-duplicates and pictures with the same --group-column stay in one split."""
     test_fraction: float = 0.0
     """The fraction to hold out as test."""
+    fix_text: bool = False
+    """Repair wrongly decoded captions and phrases (ftfy) and HTML entities, as the tokenizers of
+    OpenAI's CLIP and open_clip do."""
     exclude_ids: Path | None = None
     """A file with the ids or file names of pictures to exclude, one per line; for visual_genome
     also COCO ids, coco/123."""

@@ -248,6 +248,8 @@ def _card(source: ClipSource) -> dict:
         "never_trained": [],
     }
     licence = _licence(source.path if source.path.is_dir() else source.path.parent)
+    if not source.sizes.is_siglip:
+        card["text_repair"] = "ftfy"
     return {**card, "licence": licence} if licence else card
 
 
