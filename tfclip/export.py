@@ -2,8 +2,9 @@
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
@@ -12,8 +13,12 @@ from tfclip.evaluation.decisions.thresholds import parse_objective
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
+from tfclip.serving.formats.extra import require_onnx
 from tfclip.serving.labels import CLASS_TEMPLATES, FITTED, NONE, VOC, Labels, read_label_words
 from tfclip.serving.signatures import IMAGE_MODALITY, MODALITIES, TEXT_MODALITY, Variant
+
+if TYPE_CHECKING:
+    from tfclip.models.saving import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,9 @@ class ExportFlags:
 
     run: Positional[Path]
     """A run directory, or a model folder."""
-    out: Path
-    """The folder of the versions: the next free integer is written, nothing is overwritten."""
+    out: Path | None = None
+    """The folder of the versions: the next free integer is written, nothing is overwritten. May be
+    omitted with --onnx, --hf or --open-clip: then no SavedModel is written."""
     labels: tuple[str, ...] = (FITTED,)
     """The labels of `classify`: fitted (the classes of RUN/thresholds.json), voc (the 20 official
     classes), none for no classifier; or other labels, as predict takes them: texts, used as typed,
@@ -53,7 +59,11 @@ class ExportFlags:
     They are converted to float32 when the export is loaded."""
     litert: Path | None = None
     """Also write the image tower for LiteRT, with float16 weights, to this .tflite file: it takes
-    pixels (1, S, S, 3) uint8 and returns an embedding."""
+    pixels (1, S, S, 3) uint8 and returns an embedding. The text tower is written beside it as
+    NAME-text.tflite: it takes token ids and their mask, (1, L) int32."""
+    onnx: Path | None = None
+    """Write the towers as ONNX models to this new folder, in the layout that Immich reads:
+    visual/ and textual/ with preprocessing and tokenizer.json. Needs the extra [onnx]."""
 
     def __post_init__(self):
         if not self.run.is_dir():
@@ -61,8 +71,7 @@ class ExportFlags:
                 f"no run at {self.run}; train one with: python -m tfclip.fit RECIPE --records DIR "
                 "--run RUN"
             )
-        if self.out.exists() and not self.out.is_dir():
-            raise FileExistsError(f"--out {self.out} is a file; give a directory")
+        self._check_places()
         if self.image_only and self.text_only:
             raise ValueError("received --image-only and --text-only; give one of them")
         if self.text_only and (self.label_words not in ((FITTED,), (NONE,)) or self.litert):
@@ -70,8 +79,6 @@ class ExportFlags:
                 "received --text-only, which omits the image tower; --labels and --litert need it; "
                 "give one or the other"
             )
-        if self.litert is not None and self.litert.exists():
-            raise FileExistsError(f"--litert {self.litert} exists already; give another name")
         if self.templates is not None:
             templates_by_name(self.templates)
         for flag in ("templates", "tiles"):
@@ -85,6 +92,37 @@ class ExportFlags:
         tile_groups(self.tiles or "1")
         self.variant()
         self.classifier()
+
+    def _check_places(self) -> None:
+        if self.out is None and not self.other_formats:
+            raise ValueError("received no --out; give the folder of the SavedModel, or --onnx DIR")
+        if self.out is None and self.litert is not None:
+            raise ValueError("received --litert without --out, which it is written with; give both")
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise FileExistsError(f"--out {self.out} is a file; give a directory")
+        for path in self.litert_files:
+            if path.exists():
+                raise FileExistsError(f"--litert {path} exists already; give another name")
+        for flag, folder in self.other_formats.items():
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise FileExistsError(f"--{flag} {folder} exists already; give a new folder")
+        if self.onnx is not None:
+            require_onnx()
+
+    @property
+    def other_formats(self) -> dict[str, Path]:
+        """The folders of the formats besides the SavedModel, by flag."""
+        named = {"onnx": self.onnx}
+        return {flag: folder for flag, folder in named.items() if folder is not None}
+
+    @property
+    def litert_files(self) -> tuple[Path, ...]:
+        """The files of --litert: the image tower, and the text tower if it is exported."""
+        if self.litert is None:
+            return ()
+        text = self.litert.with_name(f"{self.litert.stem}-text{self.litert.suffix}")
+        has_text = TEXT_MODALITY in self.variant().modalities
+        return (self.litert, text) if has_text else (self.litert,)
 
     @property
     def label_words(self) -> tuple[str, ...]:
@@ -135,12 +173,16 @@ class ExportFlags:
             FileNotFoundError: a file is missing.
             ValueError: a file is damaged, or a label has no fitted threshold.
         """
-        if self.label_words == (NONE,) or self.text_only:
+        if self.label_words == (NONE,) or self.text_only or self.out is None:
             given = (self.thresholds, self.templates, self.tiles, self.threshold, self.objective)
             if given != (FITTED, None, None, None, None):
                 raise ValueError(
-                    "received --labels none or --text-only, which write no classifier; omit "
-                    "--thresholds, --threshold, --objective, --templates and --tiles"
+                    "received --labels none, --text-only or no --out, which write no classifier; "
+                    "omit --thresholds, --threshold, --objective, --templates and --tiles"
+                )
+            if self.out is None and self.label_words not in ((FITTED,), (NONE,)):
+                raise ValueError(
+                    "received --labels without --out: labels are part of the SavedModel; give --out"
                 )
             return None
         labels = self._labels()
@@ -167,25 +209,37 @@ class ExportFlags:
 
 
 def export(flags: ExportFlags) -> dict:
-    """Write the SavedModel and print its path, labels and signatures."""
+    """Write the SavedModel and the other formats; print their paths, labels and signatures."""
     classifier = flags.classifier()
 
-    from tfclip.inputs.text import check_lengths
     from tfclip.models.saving import load_model
+
+    model = load_model(flags.run)
+    written = {}
+    if flags.out is not None:
+        written = _write_saved_model(flags, flags.out, model, classifier)
+    if flags.onnx is not None:
+        written["onnx"] = _write_onnx(model, flags.onnx, flags.variant())
+    return written
+
+
+def _write_saved_model(
+    flags: ExportFlags, out: Path, model: "TrainedModel", classifier: Classifier | None
+) -> dict:
+    from tfclip.inputs.text import check_lengths
     from tfclip.serving.litert import write_litert
     from tfclip.serving.operating_points import read_operating_points
     from tfclip.serving.saved_model import write_saved_model
     from tfclip.serving.signatures import signature_names
     from tfclip.serving.warmup import can_warm_up
 
-    model = load_model(flags.run)
     if classifier is not None and not flags.is_fitted:
         check_lengths([text for texts in classifier.prompts for text in texts], model.tokenizer)
     variant = flags.variant()
     points = None
     if classifier is not None and classifier.thresholds is not None:
         points = read_operating_points(flags.run, classifier.labels)
-    path = write_saved_model(model, flags.out, classifier, variant, points)
+    path = write_saved_model(model, out, classifier, variant, points)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     signatures = sorted(signature_names(classifier is not None, variant.modalities))
     labels = f"{len(classifier.labels)} labels" if classifier else "no labels"
@@ -198,9 +252,10 @@ def export(flags: ExportFlags) -> dict:
             "pip install 'tfclip[serving]', and export again"
         )
     if flags.litert is not None:
-        write_litert(model, flags.litert)
-        say(f"{flags.litert}: {flags.litert.stat().st_size / 1e6:.1f} MB, the image tower")
-    say(f"check it with: python -m tfclip.serve check {flags.out}")
+        write_litert(model, *flags.litert_files)
+        for file, tower in zip(flags.litert_files, ("image", "text"), strict=False):
+            say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, the {tower} tower")
+    say(f"check it with: python -m tfclip.serve check {out}")
     return {
         "path": str(path),
         "bytes": size,
@@ -209,6 +264,27 @@ def export(flags: ExportFlags) -> dict:
         "signatures": signatures,
         "litert": str(flags.litert) if flags.litert else None,
     }
+
+
+def _write_onnx(model: "TrainedModel", place: Path, variant: Variant) -> dict:
+    from tfclip.serving.formats.onnx_folder import write_onnx
+
+    report = write_onnx(model, place, variant.modalities)
+    for folder, modality in (("visual", IMAGE_MODALITY), ("textual", TEXT_MODALITY)):
+        if modality in report.differences:
+            path = place / folder / "model.onnx"
+            say(
+                f"{path}: {path.stat().st_size / 1e6:.1f} MB; embeddings differ from TensorFlow's "
+                f"by at most {report.differences[modality]:.1g}"
+            )
+    if report.problem is not None:
+        say(
+            f"note: tokenizer.json was left out ({report.differing} of {report.texts} texts "
+            f"differ): {report.problem}"
+        )
+    elif report.tokenizer:
+        say(f"tokenizer.json: the ids of {report.texts} of {report.texts} texts are the model's")
+    return {"folder": str(place), **asdict(report)}
 
 
 def _decision(classifier: Classifier) -> str:

@@ -10,7 +10,7 @@ from tfclip.export import main
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel, load_model
 from tfclip.serving.check import check_export
-from tfclip.serving.litert import LiteRtEncoder
+from tfclip.serving.litert import LiteRtEncoder, LiteRtTextEncoder
 from tfclip.serving.saved_model import load_card, load_signatures, write_saved_model
 from tfclip.serving.signatures import Variant
 
@@ -134,7 +134,12 @@ def test_the_litert_tower_embeds_as_keras_does(tiny_run, tmp_path, picture_bytes
     pixels = np.stack([preprocess(picture) for picture in picture_bytes.values()])
     embeddings = LiteRtEncoder(path.read_bytes())(pixels)
     np.testing.assert_allclose(embeddings, model.encode_image(pixels), atol=5e-3)
-    assert [entry.name for entry in path.parent.iterdir()] == ["tower.tflite"]
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    assert names == ["tower-text.tflite", "tower.tflite"]
+    tokens = load_model(tiny_run).tokenizer(["a red circle", "", "blue"])
+    ids, mask = tokens["token_ids"].numpy(), tokens["text_mask"].numpy()
+    texts = LiteRtTextEncoder((path.parent / "tower-text.tflite").read_bytes())(ids, mask)
+    np.testing.assert_allclose(texts, model.encode_text(["a red circle", "", "blue"]), atol=5e-3)
 
 
 @pytest.mark.parametrize(

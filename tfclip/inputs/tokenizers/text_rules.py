@@ -48,6 +48,17 @@ def character_rules(lowercase: bool) -> tuple[tuple[str, str], ...]:
     return tuple(_replacements(lowercase))
 
 
+def white_space() -> str:
+    """Return the characters that become a space."""
+    return "".join(map(chr, _SPACES))
+
+
+def invisible() -> str:
+    """Return the characters that are removed, apart from NUL, which ends a text."""
+    controls = (code for code in (*range(1, 0x20), *range(0x7F, 0xA0)) if code not in _SPACES)
+    return "".join(map(chr, (*controls, *_INVISIBLE)))
+
+
 def _replacements(lowercase: bool) -> Iterator[tuple[str, str]]:
     for code in range(1, sys.maxunicode + 1):
         character = chr(code)
