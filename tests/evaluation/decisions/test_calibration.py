@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from tfclip.evaluation.decisions.calibration import Isotonic, Platt, calibration_from_dict
 from tfclip.evaluation.decisions.calibration_fit import fit_calibration
@@ -48,6 +49,28 @@ def test_isotonic_is_scikit_learns_within_and_beyond_the_scores(drawn):
         model.fit(scores[kept, c].astype(np.float64), truth[kept, c])
         expected = model.predict(asked[:, c])
         np.testing.assert_allclose(found.probabilities(asked)[:, c], expected, atol=1e-6)
+
+
+def test_isotonic_is_scikit_learns_where_scores_are_equal():
+    rng = np.random.default_rng(1)
+    scores, truth = rng.integers(0, 6, 60) / 10, rng.random(60) < 0.4
+    found = fit_calibration("isotonic", scores[:, None], truth[:, None])
+    model = IsotonicRegression(out_of_bounds="clip", y_min=0, y_max=1).fit(scores, truth)
+    asked = np.linspace(-0.1, 0.7, 41)
+    np.testing.assert_allclose(found.probabilities(asked[:, None])[:, 0], model.predict(asked))
+
+
+def test_platt_is_scikit_learns_also_for_scores_that_separate_the_classes():
+    truth = np.arange(30) < 5
+    for scores in (np.where(truth, 0.5, 0.2), np.linspace(0.4, 0.1, 30)):
+        found = fit_calibration("platt", scores[:, None], truth[:, None])
+        model = LogisticRegression(C=np.inf, tol=1e-12, max_iter=1000, solver="newton-cholesky")
+        target = np.where(truth, 6 / 7, 1 / 27)
+        rows = np.tile(10 * (scores - scores.mean()), 2)[:, None]
+        weights = np.concatenate([target, 1 - target])
+        model.fit(rows, np.repeat([True, False], 30), sample_weight=weights)
+        expected = model.predict_proba(rows[:30])[:, 1]
+        np.testing.assert_allclose(found.probabilities(scores[:, None])[:, 0], expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["platt", "isotonic"])

@@ -11,7 +11,15 @@ from sklearn.metrics import average_precision_score
 
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
 from tfclip.evaluation.metrics.multilabel import confusion, micro
-from tfclip.evaluation.report.charts import COLOURS, SMALL, Line, line_chart, to_png, to_svg
+from tfclip.evaluation.report.charts import (
+    COLOURS,
+    SMALL,
+    Line,
+    line_chart,
+    to_png,
+    to_svg,
+    to_svgs,
+)
 
 
 def draw(classes=20, pictures=200):
@@ -102,3 +110,20 @@ def test_a_png_is_the_whole_chart(tmp_path):
     # A label that reaches the edge of the picture is cut.
     edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (edges == 255).all()
+
+
+def test_axes_that_are_drawn_once_have_each_curve_where_it_would_be_drawn():
+    curves = [Line("", [0, 0.3, 0.3, 1], [1, 1, 0.5, 0.2]), Line("", [0, 1], [0.7, 0.1])]
+    labels = {"x_label": "recall", "y_label": "precision", "x_range": (0, 1), "legend": False}
+
+    def numbers(svg):
+        paths = re.findall(r' d="([^"]*)"', svg)
+        return [np.array(re.findall(r"-?[\d.]+", path), float) for path in paths]
+
+    svgs = to_svgs(line_chart(curves[:1], **labels), curves, ["a", "b"])
+    for svg, curve, name in zip(svgs, curves, "ab", strict=True):
+        drawn = to_svg(line_chart([curve], **labels), name)
+        for ours, theirs in zip(numbers(svg), numbers(drawn), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=0.011)
+        assert svg[: svg.index(">")] == drawn[: drawn.index(">")]
+    assert svgs[0] != svgs[1]

@@ -36,8 +36,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tfclip",
 }
 _STEPS = (1, 2, 5, 10)
-Place = tuple[float, float, float, float]
-"""Left, bottom, width and height of axes, as shares of their figure."""
+_CURVE = "curve_"
 # CSS variables of the page, which change them in dark mode; without a page the colours above hold.
 _VARIABLES = {INK: "ink", GRID: "grid", MARK: "mark"} | {
     colour: f"line-{number}" for number, colour in enumerate(COLOURS)
@@ -67,7 +66,6 @@ def line_chart(
     x_counts: bool = False,
     legend: bool = True,
     size: tuple[int, int] = SIZE,
-    place: Place | None = None,
 ) -> Figure:
     """Draw curves over one another.
 
@@ -81,20 +79,16 @@ def line_chart(
         x_counts: whether the x axis has only whole numbers.
         legend: whether to name the curves.
         size: width and height, in points of the SVG.
-        place: of the axes; fitted to the labels when None, which takes as long as the drawing.
     """
     with matplotlib.rc_context(_STYLE):
         # A Figure of its own, not pyplot's: no global state, no window, nothing to close.
         figure = Figure(
             figsize=(size[0] / 72, size[1] / 72),
             dpi=72,
-            layout="constrained" if place is None else None,
+            layout="constrained",
         )
         figure.patch.set_alpha(0)
-        if place is None:
-            axes = figure.add_subplot(facecolor="none")
-        else:
-            axes = figure.add_axes(place, facecolor="none")
+        axes = figure.add_subplot(facecolor="none")
         axes.set_axisbelow(True)
         axes.grid(linewidth=0.8)
         ticks = 6 if size[0] > 300 else 3
@@ -115,6 +109,7 @@ def line_chart(
                 marker="o" if line.dots else None,
                 markersize=4,
                 label=line.label,
+                gid=f"{_CURVE}{number}",
             )
             if line.point is not None:
                 axes.plot(*line.point, "o", color=colour, markersize=6)
@@ -137,12 +132,41 @@ def to_svg(figure: Figure, description: str) -> str:
         figure: of `line_chart`.
         description: text for screen readers.
     """
+    return _element(_drawn(figure), figure, description)
+
+
+def to_svgs(figure: Figure, curves: Sequence[Line], descriptions: Sequence[str]) -> list[str]:
+    """Return a figure of one line as SVG elements, each with another curve in its place.
+
+    The axes are drawn once, which takes most of the time.
+
+    Args:
+        figure: of `line_chart`, with one line and ranges that fit all curves.
+        curves: without labels and marked points.
+        descriptions: texts for screen readers, one per curve.
+    """
+    body = _drawn(figure)
+    line = re.compile(rf'(<g id="{_CURVE}0">\s*<path d=")[^"]*')
+    height = 72 * figure.get_size_inches()[1]
+    elements = []
+    for curve, description in zip(curves, descriptions, strict=True):
+        points = figure.axes[0].transData.transform(np.stack([curve.x, curve.y], 1))
+        path = " L ".join(f"{x:.2f} {height - y:.2f}" for x, y in points)
+        elements.append(_element(line.sub(rf"\g<1>M {path}", body), figure, description))
+    return elements
+
+
+def _drawn(figure: Figure) -> str:
+    """Return the content of the SVG element that matplotlib writes."""
     buffer = io.StringIO()
     with matplotlib.rc_context(_STYLE):
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing)
     svg = buffer.getvalue()
-    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    return svg[svg.index(">", svg.index("<svg")) + 1 :]
+
+
+def _element(body: str, figure: Figure, description: str) -> str:
     # matplotlib's style rule would apply to the whole page, whose CSS contains it.
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     body = body.replace("xlink:href", "href").replace("'DejaVu Sans'", "system-ui, sans-serif")

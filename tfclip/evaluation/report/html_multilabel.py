@@ -9,7 +9,7 @@ import numpy as np
 
 from tfclip.evaluation.decisions.thresholds import BOUNDED, parse_objective
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
-from tfclip.evaluation.report.charts import SMALL, Line, Place, line_chart, to_svg
+from tfclip.evaluation.report.charts import SMALL, Line, line_chart, to_svg, to_svgs
 from tfclip.evaluation.report.examples import examples_file, read_examples
 from tfclip.evaluation.report.glossary import TERMS
 from tfclip.evaluation.report.html_sliders import slider_data
@@ -155,33 +155,32 @@ def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
 def _curves(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
     """Return the precision-recall charts of all classes with positives, with captions."""
     scores, present = arrays["test_scores"], arrays["test_present"]
-    charts: list[tuple[str, str]] = []
-    place: Place | None = None
+    names, captions, curves = [], [], []
     for c, name in enumerate(map(str, arrays["class_names"])):
         if not present[:, c].any():
             continue
-        figure = precision_recall_chart(scores[:, c], present[:, c], place)
         star = " *" if name in figures["never_trained"] else ""
-        caption = f"{name}{star}, AP {figures['per_class'][name]['ap']:.3f}"
-        charts.append((caption, to_svg(figure, f"precision against recall: {name}")))
-        place = figure.axes[0].get_position().bounds  # all have the same labels and ranges
-    return charts
-
-
-def precision_recall_chart(scores: np.ndarray, present: np.ndarray, place: Place | None = None):
-    """Draw precision against recall of one class, whose scores and truth are (N,)."""
-    recall, precision = precision_recall_curve(scores, present)
-    # Steps: each precision extends back to the previous recall.
-    line = Line("", np.repeat(np.append(0, recall), 2)[1:-1], np.repeat(precision, 2))
-    return line_chart(
-        [line],
+        names.append(f"precision against recall: {name}")
+        captions.append(f"{name}{star}, AP {figures['per_class'][name]['ap']:.3f}")
+        curves.append(precision_recall_line(scores[:, c], present[:, c]))
+    if not curves:
+        return []
+    axes = line_chart(
+        curves[:1],
         x_label="recall",
         y_label="precision",
         x_range=(0, 1),
         legend=False,
         size=SMALL,
-        place=place,
     )
+    return list(zip(captions, to_svgs(axes, curves, names), strict=True))
+
+
+def precision_recall_line(scores: np.ndarray, present: np.ndarray) -> Line:
+    """Return precision against recall of one class, whose scores and truth are (N,)."""
+    recall, precision = precision_recall_curve(scores, present)
+    # Steps: each precision extends back to the previous recall.
+    return Line("", np.repeat(np.append(0, recall), 2)[1:-1], np.repeat(precision, 2))
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:
