@@ -18,6 +18,7 @@ from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.frozen_weights import link_equal_file, load_towers, save_towers
+from tfclip.models.initial_values import without_random_weights
 from tfclip.models.model_directory import CONFIG_FILE, WEIGHTS_FILE, model_directory
 
 # Version 2 has the weights of frozen towers in files of their own, version 1 has one file.
@@ -119,7 +120,8 @@ def load_model(path: Path) -> TrainedModel:
             f"{directory} has format version {version}; this tfclip reads versions "
             f"{WITHOUT_FROZEN} and {FORMAT_VERSION}."
         )
-    dual_encoder = DualEncoder(config)
+    with without_random_weights():
+        dual_encoder = DualEncoder(config)
     try:
         load_towers(directory, dual_encoder, towers)
         saving_lib.load_weights_only(

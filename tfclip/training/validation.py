@@ -43,11 +43,13 @@ def make_validation(
     if flags.val:
         directory, split = records_reference(flags.val, "val")
         size = {"batch_size": flags.batch_size}
-        freeze = flags.freeze
+        freeze, count = flags.freeze, flags.evaluation.val_images
         image = text = None
         if freeze.cache_features and not freeze.unfreeze_after and len(freeze.towers) == 2:
             image, text = frozen_features(flags, trained, directory, split, views="1")
         if image is not None and text is not None:
+            if count is not None:
+                image, text = image.first(count), text.first(count)
             batches = stored_validation_batches(image, text, **size)
             retrieval = StoredRetrieval(trained.dual_encoder, image, text).metrics
         else:
@@ -57,8 +59,10 @@ def make_validation(
                 trained.config.picture_size,
                 **size,
             )
+            if count is not None:
+                batches = batches.take(count // flags.batch_size)
             batches = shortened(batches, trained.config.context_length)
-            retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}")
+            retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}", images=count)
         mean_loss = MeanLoss(trained.dual_encoder, strategy, input_shard.of(batches))
         measurements["loss"] = lambda: {"val_loss": mean_loss()}
         measurements["recall"] = lambda: _recalls(retrieval())

@@ -41,6 +41,20 @@ def test_texts_of_several_batches_keep_their_order(tiny_model, monkeypatch):
     assert embed.embed_texts(tiny_model, []).shape == (0, 16)
 
 
+def test_equal_texts_are_embedded_once(tiny_model):
+    texts, embedded = ["a dog", "two cats", "a dog", "a dog", "two cats"], []
+
+    def encode(token_ids, text_mask):
+        embedded.extend(token_ids.numpy().tolist())
+        return tiny_model.dual_encoder.encode_text(token_ids, text_mask)
+
+    found = text_batches.embed_by_length(encode, tiny_model.tokenizer, texts, 16)
+    assert len(embedded) == 2
+    for text, row in zip(texts, found, strict=True):
+        expected = tiny_model.dual_encoder.encode_text(**tiny_model.tokenizer([text]))[0]
+        np.testing.assert_allclose(row, expected, atol=1e-6)
+
+
 def test_pictures_of_records_in_order_and_every_view_by_hand(tiny_model, voc_records):
     views = record_views(voc_records, "test", SIZE, tile_boxes("1+4"))
     rows, embeddings = embed.embed_pictures(tiny_model, views, total=40)

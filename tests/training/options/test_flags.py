@@ -36,6 +36,8 @@ from tfclip.training.options.recipes import RECIPES
         ({"layer_decay": 0.0}, "--layer-decay"),
         ({"phrases": 3}, "1 or 2"),
         ({"patience": 0}, "--patience"),
+        ({"val_images": 500}, "--val-images 500 needs --val"),
+        ({"val_images": 5, "val": "records:dev"}, "--val-images 5; allowed: .* or more"),
         ({"schedule": "step"}, "cosine"),
         ({"feature_precision": "int8"}, "float16"),
     ],

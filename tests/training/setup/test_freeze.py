@@ -1,5 +1,6 @@
 """Locked towers: stored outputs train as the towers themselves would, and are never stale."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -66,12 +67,20 @@ def losses(run, records, **flags):
     ],
 )
 def test_stored_features_give_the_loss_curve_of_the_locked_towers(lock, records, tmp_path):
-    common = {"lock": lock, "views": "4", "captions": 1 if lock == "image" else 3}
+    common = {"lock": lock, "views": "4", "captions": 1 if lock == "image" else 3, "val_images": 6}
     stored = losses(tmp_path / "stored", records, **common)
     run = losses(tmp_path / "run", records, cache_features=False, **common)
     assert len(stored) == 8
     assert stored[0] != stored[-1]
     np.testing.assert_allclose(stored, run, atol=1e-5)
+    # Validation is on the same six pictures, from stored features where both towers are frozen.
+    first, second = (
+        list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("stored", "run")
+    )
+    for row, other in zip(first, second, strict=True):
+        for name in (name for name in row if name.startswith("val_")):
+            assert float(row[name]) == pytest.approx(float(other[name]), abs=1e-5)
+    assert {round(6 * float(row["val_i2t_r1"]), 6) for row in first} <= set(range(7))
 
 
 @pytest.mark.slow

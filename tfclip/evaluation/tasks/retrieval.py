@@ -36,6 +36,7 @@ def evaluate_retrieval(
     *,
     chunk: int = 1024,
     examples: Path | None = None,
+    images: int | None = None,
 ) -> dict:
     """Measure both directions over every picture and all captions of a split.
 
@@ -44,6 +45,7 @@ def evaluate_retrieval(
         reference: "DIR:SPLIT"; the split may be omitted if there is only one.
         chunk: rows of the similarity matrix in memory at a time; the figures do not depend on it.
         examples: a file to write some captions with their nearest pictures to.
+        images: only the first so many pictures and their captions; None for all.
 
     Returns:
         The figures of `retrieval.retrieval_metrics`, with `records` and `split`.
@@ -62,7 +64,7 @@ def evaluate_retrieval(
                 f"as {directory}:SPLIT"
             )
         (split,) = splits
-    records = read_split(directory, split, features=(schema.CAPTION,))
+    records = read_split(directory, split, features=(schema.CAPTION,)).take(_count(images))
     captions = [record[schema.CAPTION] for record in records.as_numpy_iterator()]
     counts = np.array([len(listed) for listed in captions])
     if not counts.any():
@@ -72,16 +74,17 @@ def evaluate_retrieval(
         )
     every = [caption for listed in captions for caption in listed]
     if isinstance(model, RunEmbeddings):
-        named = f"retrieval {manifest.fingerprint()}:{split} {PIXELS_VERSION}"
+        part = "" if images is None else f" first {images}"
+        named = f"retrieval {manifest.fingerprint()}:{split} {PIXELS_VERSION}{part}"
         embedded = model.arrays(
             named, lambda: _embed(model.model, directory, split, every, len(counts))
         )
     else:
         embedded = _embed(model, directory, split, every, len(counts))
-    images, texts = embedded["images"], embedded["texts"]
+    pictures, texts = embedded["images"], embedded["texts"]
     image_of_text = np.repeat(np.arange(len(counts)), counts)
     text_id = caption_id(tf.constant(every, tf.string)).numpy()
-    figures = retrieval_metrics(images, texts, image_of_text, text_id, chunk=chunk)
+    figures = retrieval_metrics(pictures, texts, image_of_text, text_id, chunk=chunk)
     _report_shared(_shared(image_of_text, text_id), len(every), f"{manifest.fingerprint()}:{split}")
     if examples is not None:
         query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
@@ -89,9 +92,13 @@ def evaluate_retrieval(
         for at in query_rows:
             caption = every[at].decode("utf-8", "replace")
             right = np.unique(image_of_text[text_id == text_id[at]])
-            hits += _hits(images, texts[at], right, caption)
+            hits += _hits(pictures, texts[at], right, caption)
         write_examples(examples, _drawn(hits, directory, split))
     return {**figures, "records": str(directory), "split": split}
+
+
+def _count(images: int | None) -> int:
+    return -1 if images is None else images
 
 
 def _report_shared(shared: int, captions: int, records: str) -> None:
@@ -116,7 +123,7 @@ def _embed(
     model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes], total: int
 ) -> dict[str, np.ndarray]:
     """Embed the `total` pictures and the captions of a split: `images` (N,D), `texts` (M,D)."""
-    views = record_views(directory, split, model.config.picture_size)
+    views = record_views(directory, split, model.config.picture_size).take(total)
     _, images = embed_pictures(model, views, total=total)
     return {"images": images[:, 0], "texts": embed_texts(model, captions)}
 

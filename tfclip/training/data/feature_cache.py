@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from tfclip.console import progress
+from tfclip.evaluation.embedding.text_batches import batches_by_length, places_of_texts
 from tfclip.inputs.batches import caption_id
 from tfclip.inputs.images import decode_record_jpeg, training_views
 from tfclip.inputs.text import Tokenizer
@@ -31,7 +32,6 @@ from tfclip.training.data.stored_arrays import digest, new_array, stored_arrays
 FORMAT = 1
 FOLDER = "features"
 PICTURES_AT_ONCE = 64
-TEXTS_AT_ONCE = 256
 # The number of texts that are sorted by length together to reduce padding.
 TEXTS_SORTED = 8192
 
@@ -61,6 +61,10 @@ class ImageFeatures:
     features: np.ndarray
     image_id: np.ndarray
 
+    def first(self, count: int) -> ImageFeatures:
+        """Return those of the first `count` pictures."""
+        return ImageFeatures(self.features[:count], self.image_id[:count])
+
 
 @dataclass(frozen=True)
 class TextFeatures:
@@ -79,6 +83,10 @@ class TextFeatures:
     token_starts: np.ndarray | None
     text_starts: np.ndarray
     caption_id: np.ndarray
+
+    def first(self, count: int) -> TextFeatures:
+        """Return those of the first `count` records, over the same arrays of texts."""
+        return replace(self, text_starts=self.text_starts[: count + 1])
 
 
 def image_features(
@@ -181,17 +189,21 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
         run = tf.function(
             model.dual_encoder.text_features, input_signature=tokens_spec, autograph=False
         )
-        batches = list(_by_length(lengths))
+        places = places_of_texts(texts)
+        distinct = list(places)
+        lengths = lengths[[rows[0] for rows in places.values()]]
+        batches = batches_by_length(lengths)
         for chosen in progress(batches, total=len(batches), what=label):
-            tokens = tokenizer([texts[at] for at in chosen])
+            tokens = tokenizer([distinct[at] for at in chosen])
             longest = fixed or int(lengths[chosen].max())
             ids, mask = tokens["token_ids"][:, :longest], tokens["text_mask"][:, :longest]
             features = _rounded(run(ids, mask), where.precision, model.config.text_tower)
-            for row, at in enumerate(chosen):
-                if per_token:
-                    stored[starts[at] : starts[at + 1]] = features[row, : lengths[at]]
-                else:
-                    stored[at] = features[row]
+            for feature, chosen_row in zip(features, chosen, strict=True):
+                for at in places[distinct[chosen_row]]:
+                    if per_token:
+                        stored[starts[at] : starts[at + 1]] = feature[: lengths[chosen_row]]
+                    else:
+                        stored[at] = feature
 
     arrays = stored_arrays(what, where.cache or records / FOLDER, compute, label)
     return TextFeatures(
@@ -260,12 +272,3 @@ def _rounded(features: tf.Tensor, precision: str, tower: str) -> np.ndarray:
 def _in_parts(function: Callable, texts: list[bytes]) -> np.ndarray:
     parts = range(0, len(texts), TEXTS_SORTED)
     return np.concatenate([function(texts[at : at + TEXTS_SORTED]).numpy() for at in parts])
-
-
-def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield batches of texts of similar length, as arrays of indices."""
-    for start in range(0, len(lengths), TEXTS_SORTED):
-        part = lengths[start : start + TEXTS_SORTED]
-        order = start + np.argsort(part, kind="stable")
-        for at in range(0, len(order), TEXTS_AT_ONCE):
-            yield order[at : at + TEXTS_AT_ONCE]

@@ -16,6 +16,9 @@ class EvaluationOptions:
 
     evaluate_every: int = 500
     """Steps between evaluations."""
+    val_images: int | None = None
+    """Measure loss and recall on the first so many pictures of --val instead of all. The recall of
+    fewer pictures is higher: compare only runs with the same number."""
     monitor: str = "auto"
     """Metric that chooses the best model: auto, val_loss, val_recall, voc_map, top1 or loss."""
     patience: int | None = None
@@ -33,7 +36,7 @@ class EvaluationOptions:
 
     def __post_init__(self):
         one_of(self, "monitor", MONITORS)
-        above_zero(self, "evaluate_every", "patience")
+        above_zero(self, "evaluate_every", "patience", "val_images")
         needs = {"voc_map": ("--voc", self.voc), "top1": ("--class-folders", self.class_folders)}
         flag, value = needs.get(self.monitor, ("", self.monitor))
         if value is None:

@@ -93,6 +93,19 @@ class FitFlags:
             )
         if self.evaluation.monitor in ("val_loss", "val_recall") and self.val is None:
             raise ValueError(f"--monitor {self.evaluation.monitor} needs --val")
+        self._check_val_images()
+
+    def _check_val_images(self) -> None:
+        count = self.evaluation.val_images
+        if count is None:
+            return
+        if self.val is None:
+            raise ValueError(f"--val-images {count} needs --val")
+        if count < self.batch_size:
+            raise ValueError(
+                f"received --val-images {count}; allowed: {self.batch_size} or more, because the "
+                "loss is measured in batches of --batch-size"
+            )
 
     def _check_teacher(self) -> None:
         """Refuse inputs that differ from those that the teachers have embedded."""
