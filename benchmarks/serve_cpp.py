@@ -212,7 +212,7 @@ def fresh_model(name: str, folder: Path):
         file.write_bytes(learn_pieces(captions, 500))
     else:
         file = folder / "vocab.txt"
-        words = "[PAD] [UNK] [CLS] [SEP] a photo of the red circle two dogs".split()
+        words = "[PAD] [UNK] [CLS] [SEP] photo of the red circle two dogs".split()
         file.write_text("\n".join([*words, *letters, *(f"##{c}" for c in letters)]) + "\n")
     keras.utils.set_random_seed(0)
     tokenizer = tokenizer_from_file(file, context)

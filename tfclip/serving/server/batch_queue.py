@@ -5,23 +5,22 @@ then answered together; no request waits in order to be merged. Like in TensorFl
 call is padded to one of `ALLOWED_BATCH_SIZES`, so that the model sees few shapes. A signature whose
 tensors differ in their leading dimension (`similarity`) is never merged: its texts belong to one
 request. The pixels of all running calls stay below a budget, since a decoded picture of 50 million
-pixels takes 150 MB, and TensorFlow does not return memory.
+pixels takes 150 MB.
 """
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
 from tfclip.serving import signatures as names
+from tfclip.serving.server.memory import return_memory
 from tfclip.serving.warmup import drawn_jpeg
 
 MOST_ROWS = max(names.ALLOWED_BATCH_SIZES)
@@ -190,9 +189,3 @@ class BatchQueue:
         if filled != rows:
             outputs = {name: value[:rows] for name, value in outputs.items()}
         return outputs
-
-
-def return_memory() -> None:
-    """Return the allocator's free memory to the system."""
-    with suppress(AttributeError, OSError):  # the C library is not glibc
-        ctypes.CDLL(None).malloc_trim(0)
