@@ -19,13 +19,16 @@ class ConvertFlags:
     """
 
     source: Positional[str]
-    """A Hugging Face or open_clip folder, an open_clip file (.safetensors, .pt, .bin), or
-    hf://OWNER/NAME."""
+    """A Hugging Face or open_clip folder, a keras_hub preset folder, an open_clip file
+    (.safetensors, .pt, .bin), or hf://OWNER/NAME."""
     run: Path
     """The run directory to write; it must not exist."""
     vocabulary: Path | None = None
     """CLIP's byte pairs (bpe_simple_vocab_16e6.txt.gz) or SigLIP's spiece.model, if SOURCE does
     not contain them."""
+    text_source: str | None = None
+    """The folder (or hf://OWNER/NAME) of CLIP's text tower with its projection, if SOURCE is the
+    image tower with its projection (CLIPVisionModelWithProjection)."""
     activation: str | None = None
     """gelu or quick_gelu, for a file of weights that does not state it."""
 
@@ -50,7 +53,8 @@ def convert(flags: ConvertFlags) -> dict:
 
     started = time.monotonic()
     path = local_source(flags.source)
-    model, source = convert_clip(path, flags.vocabulary, flags.activation)
+    text_path = None if flags.text_source is None else local_source(flags.text_source)
+    model, source = convert_clip(path, flags.vocabulary, flags.activation, text_path)
     for note in source.notes:
         say(f"note: {note}")
     if "text_repair" in model.trained_on:

@@ -17,14 +17,20 @@ from tfclip.inputs.tokenizers.sentence_pieces import MODEL_FILE, SentencePieceTo
 from tfclip.models.config import LARGEST_INITIAL_SCALE, ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel
-from tfclip.models.weights.clip.sources import ClipSource, find_clip, read_object
+from tfclip.models.weights.clip import presets
+from tfclip.models.weights.clip.sources import HUGGING_FACE_WEIGHTS, ClipSource, find_clip
+from tfclip.models.weights.safetensors_files import weights_in
+from tfclip.models.weights.texts.tokenizer_files import find_merges
 
 # Buffers whose values follow from the sizes.
 _BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
 
 
 def convert_clip(
-    path: Path, vocabulary: Path | None = None, activation: str | None = None
+    path: Path,
+    vocabulary: Path | None = None,
+    activation: str | None = None,
+    text_path: Path | None = None,
 ) -> tuple[TrainedModel, ClipSource]:
     """Convert a pretrained CLIP or SigLIP; embeddings and logits are unchanged.
 
@@ -32,6 +38,7 @@ def convert_clip(
         path: see `clip.sources.find_clip`.
         vocabulary: CLIP's merges, if the source has none.
         activation: "gelu" or "quick_gelu", for a bare file, which does not state it.
+        text_path: the folder of the text tower, see `clip.sources.find_clip`.
 
     Returns:
         The model, with the source in its `trained_on`, and the source.
@@ -41,7 +48,7 @@ def convert_clip(
         ValueError: a tensor is missing, left over or of another shape, or an option of the source
             is not supported.
     """
-    source = find_clip(Path(path), activation)
+    source = find_clip(Path(path), activation, text_path)
     tokenizer = _tokenizer(source, vocabulary)
     tensors = _Reader(source.tensors, str(source.weights))
     dual_encoder = DualEncoder(_config(source, tensors))
@@ -196,8 +203,11 @@ def _copy_pool(read: _Reader, layer: keras.layers.Layer, heads: int) -> None:
 
 def _tokenizer(source: ClipSource, vocabulary: Path | None) -> Tokenizer:
     sizes, folder = source.sizes, source.path if source.path.is_dir() else source.path.parent
+    folder = source.text_path or folder
+    assets = folder / presets.ASSETS
     if sizes.is_siglip:
-        model = vocabulary or folder / MODEL_FILE
+        inside = assets / "vocabulary.spm" if assets.is_dir() else folder / MODEL_FILE
+        model = vocabulary or inside
         if not model.is_file():
             raise FileNotFoundError(
                 f"{folder} has no {MODEL_FILE}, SigLIP's SentencePiece model; download it from the "
@@ -205,7 +215,9 @@ def _tokenizer(source: ClipSource, vocabulary: Path | None) -> Tokenizer:
             )
         tokenizer = SentencePieceTokenizer(model.read_bytes(), sizes.context_length)
     else:
-        merges = _merges(folder, vocabulary, is_folder=source.path.is_dir())
+        merges = _merges(
+            assets if assets.is_dir() else folder, vocabulary, is_folder=source.path.is_dir()
+        )
         tokenizer = BytePairTokenizer(merges, sizes.context_length)
     if tokenizer.vocabulary_size != sizes.vocabulary_size:
         raise ValueError(
@@ -223,14 +235,8 @@ def _tokenizer(source: ClipSource, vocabulary: Path | None) -> Tokenizer:
 def _merges(folder: Path, vocabulary: Path | None, is_folder: bool) -> list[str]:
     if vocabulary is not None:
         return load_merges(vocabulary)
-    if is_folder and (folder / MERGES_FILE).is_file():
-        return load_merges(folder / MERGES_FILE)
-    if is_folder and (folder / "tokenizer.json").is_file():
-        path = folder / "tokenizer.json"
-        merges = read_object(path).get("model", {}).get("merges")
-        if not isinstance(merges, list):
-            raise ValueError(f"{path} has no merges; CLIP's tokenizer uses byte pairs.")
-        return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    if is_folder and (merges := find_merges(folder)) is not None:
+        return merges
     raise FileNotFoundError(
         f"{folder} has no {MERGES_FILE} and no tokenizer.json; give CLIP's byte pairs with "
         "--vocabulary bpe_simple_vocab_16e6.txt.gz (https://github.com/openai/CLIP/tree/main/clip)."
@@ -247,6 +253,9 @@ def _card(source: ClipSource) -> dict:
         "notes": list(source.notes),
         "never_trained": [],
     }
+    if source.text_path is not None:
+        weights = weights_in(source.text_path, HUGGING_FACE_WEIGHTS)
+        card |= {"text_source": str(source.text_path), "text_source_sha256": _sha256(weights)}
     licence = _licence(source.path if source.path.is_dir() else source.path.parent)
     if not source.sizes.is_siglip:
         card["text_repair"] = "ftfy"

@@ -88,7 +88,7 @@ _SIGLIP_TEXT = {
     "vocab_size": 32000,
     "max_position_embeddings": 64,
 }
-_ONE_TOWER = {
+ONE_TOWER = {
     "clip_vision_model": ("image", "--image-weights"),
     "clip_text_model": ("text", "--text-weights"),
     "siglip_vision_model": ("image", "--image-weights"),
@@ -103,11 +103,12 @@ def from_hugging_face(config: Mapping, origin: str) -> Sizes:
         ValueError: for another model, or an option that is not supported.
     """
     kind = config.get("model_type")
-    if kind in _ONE_TOWER:
-        tower, flag = _ONE_TOWER[kind]
+    if kind in ONE_TOWER:
+        tower, flag = ONE_TOWER[kind]
         raise ValueError(
-            f"{origin} is of the {tower} tower alone ({kind}); a whole model has both: use {flag} "
-            "of fit for one tower."
+            f"{origin} is of the {tower} tower alone ({kind}); a whole model has both: pass the "
+            "folder of the image tower with its projection, and --text-source with that of the "
+            f"text tower; or use {flag} of fit for one tower."
         )
     if kind not in ("clip", "siglip"):
         raise ValueError(

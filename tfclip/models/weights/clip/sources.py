@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from tfclip.models.weights import preprocessing
-from tfclip.models.weights.clip import settings
+from tfclip.models.weights.clip import presets, settings
+from tfclip.models.weights.clip.open_clip_names import Renamed, open_clip_names, taker
 from tfclip.models.weights.clip.settings import Sizes
 from tfclip.models.weights.preprocessing import Preprocessing
 from tfclip.models.weights.safetensors_files import open_tensors, weights_in
@@ -25,6 +27,8 @@ OPEN_CLIP_WEIGHTS = (
     "pytorch_model.bin",
 )
 FILES = (".safetensors", *SUFFIXES)
+# CLIP's temperature at the end of its training, for towers that come without one.
+ASSUMED_SCALE = 100
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,13 @@ class ClipSource:
 
     Attributes:
         path: the folder or file.
-        kind: "Hugging Face" or "open_clip".
+        kind: "Hugging Face", "open_clip" or "keras_hub".
         sizes: the sizes of both towers.
         preprocessing: how pictures are preprocessed.
         tensors: tensors by the names of transformers' CLIPModel.
         weights: the file of the tensors, or the index of several.
         notes: assumptions that were made, to be shown to the user.
+        text_path: the folder of the text tower, if it is another one.
     """
 
     path: Path
@@ -48,19 +53,26 @@ class ClipSource:
     tensors: Mapping[str, np.ndarray]
     weights: Path
     notes: tuple[str, ...] = field(default=())
+    text_path: Path | None = None
 
 
-def find_clip(path: Path, activation: str | None = None) -> ClipSource:
+def find_clip(
+    path: Path, activation: str | None = None, text_path: Path | None = None
+) -> ClipSource:
     """Open a folder or a file of a pretrained CLIP or SigLIP.
 
     Args:
-        path: a Hugging Face or open_clip folder, or an open_clip file.
+        path: a Hugging Face, open_clip or keras_hub folder, or an open_clip file.
         activation: "gelu" or "quick_gelu", for a file that does not state it.
+        text_path: the folder of CLIP's text tower with its projection, if `path` is that of the
+            image tower.
 
     Raises:
         FileNotFoundError: files are missing; names them.
         ValueError: they are of another kind, or have an option that is not supported.
     """
+    if text_path is not None:
+        return _two_folders(path, text_path)
     if path.is_file():
         return _open_clip_file(path, activation)
     if not path.is_dir():
@@ -79,24 +91,75 @@ def find_clip(path: Path, activation: str | None = None) -> ClipSource:
     )
 
 
+def _keras_hub(path: Path) -> ClipSource:
+    tensors, sizes = presets.open_preset(path)
+    usual = preprocessing.SIGLIP if sizes.is_siglip else preprocessing.CLIP
+    seen, notes = presets.preset_preprocessing(path, usual)
+    weights = path / presets.WEIGHTS_FILE
+    return ClipSource(path, "keras_hub", sizes, seen, tensors, weights, notes)
+
+
+def _two_folders(path: Path, text_path: Path) -> ClipSource:
+    """Open transformers' CLIPVisionModelWithProjection and CLIPTextModelWithProjection."""
+    folders = {"clip_vision_model": path, "clip_text_model": text_path}
+    configs = {}
+    for kind, folder in folders.items():
+        configs[kind] = read_object(folder / "config.json")
+        if (received := configs[kind].get("model_type")) != kind:
+            raise ValueError(f"{folder / 'config.json'} is for {received!r}; expected {kind!r}.")
+    widths = [config.get("projection_dim", 512) for config in configs.values()]
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"{path} has a projection to {widths[0]} numbers, {text_path} to {widths[1]}; they do "
+            "not belong together."
+        )
+    whole = {"model_type": "clip", "projection_dim": widths[0]}
+    whole |= {"vision_config": configs["clip_vision_model"]}
+    whole |= {"text_config": configs["clip_text_model"]}
+    sizes = settings.from_hugging_face(whole, f"{path} with {text_path}")
+    seen, notes = _processor(path, sizes)
+    tensors: dict[str, Callable[[], np.ndarray]] = {}
+    for folder in folders.values():
+        part = open_tensors(weights_in(folder, HUGGING_FACE_WEIGHTS))
+        tensors |= {name: taker(part, name) for name in part}
+    for name in ("visual_projection.weight", "text_projection.weight"):
+        if name not in tensors:
+            raise ValueError(f"{path} and {text_path} lack {name}: a tower without projection.")
+    tensors["logit_scale"] = lambda: np.array(math.log(ASSUMED_SCALE))
+    notes += (f"the folders hold no temperature: a logit scale of {ASSUMED_SCALE} is assumed",)
+    weights = weights_in(path, HUGGING_FACE_WEIGHTS)
+    return ClipSource(
+        path, "Hugging Face", sizes, seen, Renamed(tensors), weights, notes, text_path
+    )
+
+
 def _hugging_face(path: Path) -> ClipSource:
     config = read_object(path / "config.json")
+    if config.get("class_name") in presets.CLASSES:
+        return _keras_hub(path)
+    if "class_name" in config and "model_type" not in config:
+        raise ValueError(
+            f"{path} is a keras_hub preset of {config['class_name']}; allowed: "
+            f"{', '.join(presets.CLASSES)}."
+        )
     sizes = settings.from_hugging_face(config, str(path / "config.json"))
+    found, notes = _processor(path, sizes)
+    weights = weights_in(path, HUGGING_FACE_WEIGHTS)
+    return ClipSource(path, "Hugging Face", sizes, found, open_tensors(weights), weights, notes)
+
+
+def _processor(path: Path, sizes: Sizes) -> tuple[Preprocessing, tuple[str, ...]]:
+    """Return the preprocessing of a Hugging Face folder, and a note if it is assumed."""
     usual = preprocessing.SIGLIP if sizes.is_siglip else preprocessing.CLIP
-    found, notes = usual, []
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (path / name).is_file():
             processor = read_object(path / name)
-            found = preprocessing.from_processor(processor, sizes.image_size, str(path / name))
-            break
-    else:
-        notes.append(
-            f"{path} does not state its preprocessing: {usual.resize}, {usual.interpolation} and "
-            "the usual mean and deviation are assumed"
-        )
-    weights = weights_in(path, HUGGING_FACE_WEIGHTS)
-    tensors = open_tensors(weights)
-    return ClipSource(path, "Hugging Face", sizes, found, tensors, weights, tuple(notes))
+            origin = str(path / name)
+            return preprocessing.from_processor(processor, sizes.image_size, origin), ()
+    return usual, (
+        f"{path} does not state its preprocessing: {usual.resize}, {usual.interpolation} and "
+        "the usual mean and deviation are assumed",
+    )
 
 
 def _open_clip_folder(path: Path) -> ClipSource:
@@ -110,7 +173,7 @@ def _open_clip_folder(path: Path) -> ClipSource:
         "open_clip",
         sizes,
         preprocessing.from_open_clip(processor, origin),
-        _open_clip_names(open_tensors(weights)),
+        open_clip_names(open_tensors(weights)),
         weights,
     )
 
@@ -135,101 +198,13 @@ def _open_clip_file(path: Path, activation: str | None) -> ClipSource:
             f"{path} does not state the activation of its model: pass --activation quick_gelu "
             "(OpenAI's weights, DFN, MetaCLIP 1) or --activation gelu (LAION's and DataComp's)."
         )
-    renamed = _open_clip_names(tensors)
+    renamed = open_clip_names(tensors)
     sizes = settings.from_tensors(renamed, activation or "quick_gelu")
     notes = (
         f"{path.name} does not state its preprocessing and heads: crop, bicubic, CLIP's mean "
         f"and deviation, {settings.HEAD_WIDTH} channels a head are assumed",
     )
     return ClipSource(path, "open_clip", sizes, preprocessing.CLIP, renamed, path, notes)
-
-
-class _Renamed(Mapping[str, np.ndarray]):
-    """Tensors under other names, derived from the original ones when they are accessed."""
-
-    def __init__(self, table: Mapping[str, Callable[[], np.ndarray]]):
-        self._table = table
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._table[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-
-_OPEN_CLIP = {
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "logit_scale": "logit_scale",
-    "logit_bias": "logit_bias",
-}
-_OPEN_CLIP_MODULES = {
-    "visual.ln_pre": "vision_model.pre_layrnorm",
-    "visual.ln_post": "vision_model.post_layernorm",
-    "ln_final": "text_model.final_layer_norm",
-}
-_OPEN_CLIP_PARTS = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-_STEMS = {
-    "visual.transformer.resblocks.": "vision_model.encoder.layers.",
-    "transformer.resblocks.": "text_model.encoder.layers.",
-}
-
-
-def _open_clip_names(tensors: Mapping[str, np.ndarray]) -> _Renamed:
-    """Return the tensors of open_clip (and OpenAI, with the same names) by transformers' names."""
-    table: dict[str, Callable[[], np.ndarray]] = {}
-    for name in tensors:
-        # CustomTextCLIP has a separate text tower.
-        plain = name.removeprefix("text.")
-        take = _taker(tensors, name)
-        if plain in _OPEN_CLIP:
-            table[_OPEN_CLIP[plain]] = take
-        elif plain in ("visual.proj", "text_projection"):
-            projection = "visual" if plain == "visual.proj" else "text"
-            table[f"{projection}_projection.weight"] = _taker(tensors, name, np.transpose)
-        elif plain == "text_projection.weight":
-            table[plain] = take
-        else:
-            table.update(_open_clip_part(tensors, name, plain))
-    return _Renamed(table)
-
-
-def _open_clip_part(tensors, name: str, plain: str) -> dict[str, Callable[[], np.ndarray]]:
-    module, _, kind = plain.rpartition(".")
-    if module in _OPEN_CLIP_MODULES:
-        return {f"{_OPEN_CLIP_MODULES[module]}.{kind}": _taker(tensors, name)}
-    for stem, ours in _STEMS.items():
-        if not plain.startswith(stem):
-            continue
-        block, _, part = plain.removeprefix(stem).partition(".")
-        if part in ("attn.in_proj_weight", "attn.in_proj_bias"):
-            kind = part.removeprefix("attn.in_proj_")
-            return {
-                f"{ours}{block}.self_attn.{letter}_proj.{kind}": _taker(
-                    tensors, name, lambda whole, place=place: np.split(whole, 3)[place]
-                )
-                for place, letter in enumerate("qkv")
-            }
-        module, _, kind = part.rpartition(".")
-        if module in _OPEN_CLIP_PARTS:
-            return {f"{ours}{block}.{_OPEN_CLIP_PARTS[module]}.{kind}": _taker(tensors, name)}
-    return {name: _taker(tensors, name)}  # never read, so it is refused by its name
-
-
-def _taker(tensors, name: str, change: Callable | None = None) -> Callable[[], np.ndarray]:
-    return (lambda: tensors[name]) if change is None else (lambda: change(tensors[name]))
 
 
 def read_object(path: Path) -> dict:
