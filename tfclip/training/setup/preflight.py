@@ -202,13 +202,13 @@ def _can_be_fetched(weights: str, tower: str) -> bool:
 def _is_cached(weights: str, tower: str) -> bool:
     """Return whether a library has cached such weights."""
     if weights.startswith("hf://"):
-        if hub_folder(weights.removeprefix("hf://")).is_dir():
+        name = weights.removeprefix("hf://")
+        if hub_folder(name).is_dir():
             return True
         from huggingface_hub import try_to_load_from_cache
 
-        return isinstance(
-            try_to_load_from_cache(weights.removeprefix("hf://"), "model.safetensors"), str
-        )
+        files = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+        return any(isinstance(try_to_load_from_cache(name, file), str) for file in files)
     if weights == "imagenet":
         folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
         name = re.sub("[^a-z0-9]", "", tower)

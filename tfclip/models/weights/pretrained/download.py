@@ -31,6 +31,10 @@ from tfclip.models.weights.pretrained.catalogue import Package, Pretrained
 
 SECONDS = 30
 _BLOCK = 1 << 20
+# The files that a model of the hub may consist of: no code, no weights of other frameworks.
+WEIGHTS = ("*.safetensors", "*.weights.h5")
+HUB_FILES = (*WEIGHTS, "*.json", "*merges.txt", "*vocab.txt", "*.model", "*.spm", "README.md")
+PYTORCH_FILES = ("pytorch_model*.bin", "open_clip_pytorch_model.bin")
 
 
 def fetch(known: Pretrained) -> Path:
@@ -76,23 +80,56 @@ def to_copy(known: Pretrained, reason: str) -> str:
     )
 
 
-def fetch_from_hub(name: str, patterns: tuple[str, ...]) -> Path:
-    """Fetch OWNER/NAME of the Hugging Face hub into the cache, unless it is there.
+def fetch_from_hub(name: str) -> Path:
+    """Fetch OWNER/NAME of the Hugging Face hub into the cache, unless it is on this machine.
+
+    A model that huggingface_hub has downloaded into its own cache is used from there. PyTorch's
+    files are only fetched if there are no others.
 
     Raises:
-        OSError, ValueError: what huggingface_hub raises.
+        FileNotFoundError: it cannot be had; says what to copy where.
     """
     folder = hub_folder(name)
-    with _alone(folder):
-        if not folder.is_dir():
+    try:
+        with _alone(folder):
+            if folder.is_dir():
+                return folder
             import huggingface_hub  # imported late: only hub names need it
 
+            if (own := _in_hubs_cache(name)) is not None:
+                return own
             with files.new_folder(folder) as beside:
-                huggingface_hub.snapshot_download(
-                    name, allow_patterns=list(patterns), local_dir=beside
-                )
+                for patterns in (HUB_FILES, HUB_FILES + PYTORCH_FILES):
+                    if not _holds_weights(beside):
+                        say(f"fetching hf://{name}: {', '.join(patterns)}")
+                        huggingface_hub.snapshot_download(
+                            name, allow_patterns=list(patterns), local_dir=beside
+                        )
                 shutil.rmtree(beside / ".cache", ignore_errors=True)
+                if not any(beside.iterdir()):
+                    raise FileNotFoundError("it has none of the files that tfclip reads")
+    except Exception as error:  # no network, no such repository, no space
+        raise FileNotFoundError(
+            f"hf://{name} could not be fetched ({first_line(error)}); on a machine with a network "
+            f"download the files of https://huggingface.co/{name}/tree/main, and copy them to "
+            f"{folder}/, or pass the path of their folder"
+        ) from error
     return folder
+
+
+def _in_hubs_cache(name: str) -> Path | None:
+    """Return the folder of a model in huggingface_hub's own cache, if it holds weights."""
+    import huggingface_hub
+
+    try:
+        found = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return found if (found / "config.json").exists() and _holds_weights(found) else None
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in (*WEIGHTS, *PYTORCH_FILES))
 
 
 @contextmanager
