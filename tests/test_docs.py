@@ -112,6 +112,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
 # Why these are not run here: they need data, weights or machines that are not in the checkout.
 NEEDS = {
     r"convert SOURCE": "a pretrained CLIP",
+    r"export runs/tuned ": "a run of CLIP's architecture; tests/serving/test_clip_folders.py",
     r"soup ": "two runs, one of them converted",
     r"evaluate runs/laptop multilabel": "a table with labels",
     r"make_records caption_table --data captions.csv --val-fraction": "a table with groups",

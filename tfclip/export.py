@@ -64,6 +64,10 @@ class ExportFlags:
     onnx: Path | None = None
     """Write the towers as ONNX models to this new folder, in the layout that Immich reads:
     visual/ and textual/ with preprocessing and tokenizer.json. Needs the extra [onnx]."""
+    hf: Path | None = None
+    """Write a model of CLIP's architecture to this new folder for transformers' CLIPModel."""
+    open_clip: Path | None = None
+    """Write a model of CLIP's architecture to this new folder for open_clip."""
 
     def __post_init__(self):
         if not self.run.is_dir():
@@ -95,7 +99,10 @@ class ExportFlags:
 
     def _check_places(self) -> None:
         if self.out is None and not self.other_formats:
-            raise ValueError("received no --out; give the folder of the SavedModel, or --onnx DIR")
+            raise ValueError(
+                "received no --out; give the folder of the SavedModel, or --onnx, --hf or "
+                "--open-clip DIR"
+            )
         if self.out is None and self.litert is not None:
             raise ValueError("received --litert without --out, which it is written with; give both")
         if self.out is not None and self.out.exists() and not self.out.is_dir():
@@ -106,13 +113,18 @@ class ExportFlags:
         for flag, folder in self.other_formats.items():
             if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
                 raise FileExistsError(f"--{flag} {folder} exists already; give a new folder")
+        if (self.hf or self.open_clip) and (self.image_only or self.text_only):
+            raise ValueError(
+                "received --image-only or --text-only with --hf or --open-clip, which hold both "
+                "towers; give one or the other"
+            )
         if self.onnx is not None:
             require_onnx()
 
     @property
     def other_formats(self) -> dict[str, Path]:
         """The folders of the formats besides the SavedModel, by flag."""
-        named = {"onnx": self.onnx}
+        named = {"onnx": self.onnx, "hf": self.hf, "open-clip": self.open_clip}
         return {flag: folder for flag, folder in named.items() if folder is not None}
 
     @property
@@ -220,6 +232,25 @@ def export(flags: ExportFlags) -> dict:
         written = _write_saved_model(flags, flags.out, model, classifier)
     if flags.onnx is not None:
         written["onnx"] = _write_onnx(model, flags.onnx, flags.variant())
+    written |= _write_clip(model, flags)
+    return written
+
+
+def _write_clip(model: "TrainedModel", flags: ExportFlags) -> dict[str, str]:
+    """Write the folders of transformers and open_clip that the flags name."""
+    from tfclip.serving.formats.clip_folders import write_hugging_face, write_open_clip
+
+    written = {}
+    for flag, write in (("hf", write_hugging_face), ("open-clip", write_open_clip)):
+        if (folder := flags.other_formats.get(flag)) is None:
+            continue
+        notes = write(model, folder)
+        licence = dict(model.trained_on).get("licence", "not stated by the source")
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        say(f"{folder}: {size / 1e6:.1f} MB; licence: {licence}")
+        for note in notes:
+            say(f"note: {note}")
+        written[flag] = str(folder)
     return written
 
 
