@@ -217,6 +217,7 @@ def _train(
             checkpoints=checkpoints,
             step_timer=step_timer,
             measure_average=flags.evaluation.measure_average,
+            jit_compile=flags.execution.jit_compile == "on",
         )
     if stop.stopped_at is not None:
         best = keep.best if keep.best_value is not None else None

@@ -205,3 +205,28 @@ def test_the_plain_losses_equal_the_slow_loops():
     slow = slow_sigmoid_loss(rows, columns, scale, -2.0, row_ids, column_ids) / len(rows)
     found = plain_sigmoid_loss(images, texts, scale_, tf.constant(-2.0), positive)
     assert float(found) == pytest.approx(slow, rel=1e-5)
+
+
+@pytest.mark.parametrize("chunk_rows", [None, 2, 5])
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_known_shapes_compile_under_xla_and_give_the_bits_of_unknown_ones(loss, chunk_rows):
+    rows, columns, scale, row_ids, column_ids = as_tensors(*example(3, rows=6))
+
+    def both(rows, columns):
+        with tf.GradientTape() as tape:
+            tape.watch([rows, columns])
+            if loss == "softmax":
+                ids = row_ids, column_ids
+                total, hits = softmax_contrastive(rows, columns, scale, *ids, chunk_rows)
+            else:
+                ids = tf.constant(-1.0), row_ids, column_ids
+                total, hits = sigmoid_contrastive(rows, columns, scale, *ids, chunk_rows)
+        return total, hits, *tape.gradient(total, [rows, columns])
+
+    unknown = [tf.TensorSpec([None, 4])] * 2
+    expected = tf.function(both, input_signature=unknown, autograph=False)(rows, columns)
+    found = tf.function(both, autograph=False)(rows, columns)
+    compiled = tf.function(both, autograph=False, jit_compile=True)(rows, columns)
+    for one, same, by_xla in zip(expected, found, compiled, strict=True):
+        np.testing.assert_array_equal(one, same)
+        np.testing.assert_allclose(one, by_xla, rtol=1e-5, atol=1e-6)

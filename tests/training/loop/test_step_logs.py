@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.loop.train_on_replicas import BATCH, batches, encoder
+from tests.training.loop.train_on_replicas import BATCH, columns, encoder
 from tfclip.training.callbacks.log_and_stop import StopOnNaN
 from tfclip.training.callbacks.tensorboard import TensorBoardLog
 from tfclip.training.interval import Interval
@@ -43,8 +43,8 @@ def train(monkeypatch):
     # Only the number of steps decides, however slow they are.
     monkeypatch.setattr(trainer, "SECONDS", math.inf)
 
-    def run(*callbacks, break_at=None, **options):
-        model = encoder(dropout=0.1)
+    def run(*callbacks, break_at=None, dropout=0.1, **options):
+        model = encoder(dropout=dropout)
         compile_for_training(model, RECIPES["shapes"].flags(steps=STEPS, batch_size=BATCH))
         step = model.train_step
 
@@ -56,7 +56,9 @@ def train(monkeypatch):
 
         if break_at:
             model.train_step = broken
-        phase = Phase(STEPS, lambda start: batches(STEPS * BATCH).skip(start))
+        whole = tf.data.Dataset.from_tensor_slices(columns(STEPS * BATCH))
+        whole = whole.batch(BATCH, drop_remainder=True)
+        phase = Phase(STEPS, lambda start: whole.skip(start))
         strategy = tf.distribute.get_strategy()
         ended = run_steps(model, strategy, [phase], epoch_steps=15, callbacks=callbacks, **options)
         return [np.array(weight.value) for weight in model.weights], ended
@@ -119,3 +121,13 @@ def test_waiting_is_what_the_device_waits():
     assert waiting([(0.8, 0.0)] * 10, 2.0) == pytest.approx(0.0)
     # A GPU that takes 0.2 s for what the host waits 0.8 s for.
     assert waiting([(0.8, 0.0)] * 10, 0.2) == pytest.approx(10 * 0.6 + 0.2)
+
+
+@pytest.mark.slow
+def test_steps_that_xla_compiles_train_the_same(train):
+    plain, compiled = Seen(reads_every=0), Seen(reads_every=0)
+    train(plain, dropout=0.0)
+    train(compiled, dropout=0.0, jit_compile=True)
+    losses = [[logs["batch_loss"] for logs in seen.logs] for seen in (plain, compiled)]
+    assert len(losses[0]) == STEPS
+    np.testing.assert_allclose(*losses, rtol=1e-3)

@@ -36,6 +36,8 @@ from tfclip.training.options.recipes import RECIPES
         ({"layer_decay": 0.0}, "--layer-decay"),
         ({"phrases": 3}, "1 or 2"),
         ({"patience": 0}, "--patience"),
+        ({"jit_compile": "on", "micro_batch": 4}, "--jit-compile on .* --micro-batch"),
+        ({"jit_compile": "on", "replicas": 2}, "--jit-compile on needs a single replica"),
         ({"val_images": 500}, "--val-images 500 needs --val"),
         ({"val_images": 5, "val": "records:dev"}, "--val-images 5; allowed: .* or more"),
         ({"schedule": "step"}, "cosine"),

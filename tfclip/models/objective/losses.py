@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfclip.models.objective.row_chunks import chunk_size, over_chunks
+
 Ids = tuple[tf.Tensor, tf.Tensor]
 
 
@@ -69,11 +71,6 @@ def plain_sigmoid_loss(
     return tf.reduce_mean(tf.reduce_sum(losses, axis=1))
 
 
-# Logits of a chunk of rows: 1 MB. About ten arrays of this size are in memory at once. With 4 MB a
-# step of 16,384 pairs is a tenth faster, but needs more memory than small towers do.
-CHUNK_LOGITS = 2**18
-
-
 def positive_pairs(
     row_image_id: tf.Tensor,
     row_caption_id: tf.Tensor,
@@ -125,7 +122,7 @@ def softmax_contrastive(
         logit_scale: () float32, the factor that multiplies the cosine.
         row_ids: image_id and caption_id of the rows, see `positive_pairs`.
         column_ids: image_id and caption_id of the columns.
-        chunk_rows: rows whose logits are in memory at once; None means `CHUNK_LOGITS` logits.
+        chunk_rows: rows whose logits are in memory at once; None chooses by the device.
 
     Returns:
         The sum of the rows' losses, () float32, differentiable in the first three arguments, and
@@ -247,15 +244,12 @@ def _over_chunks(
 
     @tf.custom_gradient
     def loss_and_hits(rows, columns, logit_scale, logit_bias):
-        count = tf.shape(rows)[0]
-        size = chunk_rows
-        if size is None:
-            size = tf.maximum(1, CHUNK_LOGITS // tf.maximum(1, tf.shape(columns)[0]))
-
-        def one_chunk(start, loss, hits, row_gradient, column_gradient, d_scale, d_bias):
-            part = slice(start, start + size)
-            cosine = tf.matmul(rows[part], columns, transpose_b=True)
-            positive = positive_pairs(row_ids[0][part], row_ids[1][part], *column_ids)
+        def one_chunk(part, sums):
+            """Add the rows of a chunk, with their ids, to the sums; return their gradient too."""
+            chunk, *ids = part
+            loss, hits, column_gradient, d_scale, d_bias = sums
+            cosine = tf.matmul(chunk, columns, transpose_b=True)
+            positive = positive_pairs(*ids, *column_ids)
             losses, error = terms(logit_scale * cosine + logit_bias, positive)
             loss += tf.reduce_sum(losses)
             best = tf.argmax(cosine, axis=1)
@@ -263,25 +257,15 @@ def _over_chunks(
             d_scale += tf.reduce_sum(error * cosine)
             d_bias += tf.reduce_sum(error)
             error *= logit_scale
-            row_gradient = row_gradient.write(start // size, tf.matmul(error, columns))
-            column_gradient += tf.matmul(error, rows[part], transpose_a=True)
-            return start + size, loss, hits, row_gradient, column_gradient, d_scale, d_bias
+            column_gradient += tf.matmul(error, chunk, transpose_a=True)
+            return tf.matmul(error, columns), (loss, hits, column_gradient, d_scale, d_bias)
 
         zero = tf.constant(0.0)
-        chunks = tf.TensorArray(
-            tf.float32,
-            size=0,
-            dynamic_size=True,
-            infer_shape=False,
-            element_shape=tf.TensorShape([None, rows.shape[1]]),
+        sums = zero, zero, tf.zeros_like(columns), zero, zero
+        row_gradient, sums = over_chunks(
+            one_chunk, (rows, *row_ids), sums, chunk_size(columns, chunk_rows)
         )
-        _, loss, hits, chunks, column_gradient, d_scale, d_bias = tf.while_loop(
-            lambda start, *_: start < count,
-            one_chunk,
-            (tf.constant(0), zero, zero, chunks, tf.zeros_like(columns), zero, zero),
-            parallel_iterations=1,
-        )
-        row_gradient = tf.ensure_shape(chunks.concat(), rows.shape)
+        loss, hits, column_gradient, d_scale, d_bias = sums
 
         def gradient(d_loss, _):
             parts = (row_gradient, column_gradient, d_scale, d_bias)

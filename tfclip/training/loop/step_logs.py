@@ -27,14 +27,24 @@ class StepGraph:
         model: compiled, created within `strategy`.
         strategy: the distribution strategy.
         batch_spec: the element specification of the batches.
+        jit_compile: whether XLA compiles the update, once for each length of texts.
     """
 
-    def __init__(self, model: DualEncoder, strategy: tf.distribute.Strategy, batch_spec):
+    def __init__(
+        self,
+        model: DualEncoder,
+        strategy: tf.distribute.Strategy,
+        batch_spec,
+        jit_compile: bool = False,
+    ):
         self.names: tuple[str, ...] = ()
         context = model.config.context_length
+        update = model.train_step
+        if jit_compile:
+            update = tf.function(update, jit_compile=True, autograph=False)
 
         def step(batch):
-            return {**model.train_step(batch), **batch_health(batch, context)}
+            return {**update(batch), **batch_health(batch, context)}
 
         # One graph for texts of all lengths: with several, the first shape to be traced would
         # differ in a resumed run, and results would differ in the last bits.

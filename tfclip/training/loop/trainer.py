@@ -75,6 +75,7 @@ def run_steps(
     checkpoints: Checkpoints | None = None,
     step_timer: StepTimer | None = None,
     measure_average: bool = True,
+    jit_compile: bool = False,
 ) -> Trained:
     """Train all phases, calling the callbacks as a single `Model.fit` would.
 
@@ -99,13 +100,14 @@ def run_steps(
         checkpoints: where to resume from and save to.
         step_timer: measures how long each step waits for its batch, and how long it trains.
         measure_average: False evaluates the unaveraged weights.
+        jit_compile: compile the steps with XLA; only for one replica.
 
     Raises:
         ValueError: all checkpoints are damaged, or they are of another model.
     """
     training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
     training.step_timer = step_timer or StepTimer()
-    training.measure_average = measure_average
+    training.measure_average, training.jit_compile = measure_average, jit_compile
     with Termination() as termination:
         return training.run(termination)
 
@@ -125,7 +127,7 @@ class _Training:
             epochs=-(-self.steps // epoch_steps),
             steps=self.steps,
         )
-        self.step_timer, self.measure_average = StepTimer(), True
+        self.step_timer, self.measure_average, self.jit_compile = StepTimer(), True, False
         self.step, self.phase, self.phase_end = 0, 0, 0
         self.logs: dict[str, float] = {}
         self.unread, self.read_at = StepLogs(), 0.0
@@ -249,7 +251,8 @@ class _Training:
                 continue
             batches = self.phases[self.phase].batches(self.step)
             iterator = iter(distribute(self.strategy, batches))
-            train_step = StepGraph(self.model, self.strategy, iterator.element_spec)
+            spec = iterator.element_spec
+            train_step = StepGraph(self.model, self.strategy, spec, self.jit_compile)
             update = self._timed(iterator, train_step)
             for _ in range(end - self.step):
                 yield update

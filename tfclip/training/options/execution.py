@@ -8,7 +8,9 @@ import tyro
 
 from tfclip import plugins
 from tfclip.training.interval import Interval
-from tfclip.training.options.checks import above_zero, not_negative
+from tfclip.training.options.checks import above_zero, not_negative, one_of
+
+JIT_COMPILE = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class ExecutionOptions:
     replicas: int = 1
     """Logical CPU devices to train on, to try out replicas without several GPUs; 0 uses all
     GPUs."""
+    jit_compile: str = "auto"
+    """Compile training steps with XLA: on, off or auto, which is off. On a CPU it makes Mixers
+    faster and convolutions much slower. Not with several replicas or --micro-batch."""
     workers: int = 1
     """Worker processes to start on this machine, to try out several machines on one; real ones are
     described by TF_CONFIG and need no flag."""
@@ -32,5 +37,12 @@ class ExecutionOptions:
         for reference in self.callback:
             plugins.check_reference("--callback", reference)
         Interval.parse(self.checkpoint_every)
+        one_of(self, "jit_compile", JIT_COMPILE)
+        several = self.replicas != 1 or self.workers != 1
+        if self.jit_compile == "on" and several:
+            raise ValueError(
+                "--jit-compile on needs a single replica, because XLA does not compile the "
+                "exchange between replicas; omit it, or --replicas and --workers"
+            )
         above_zero(self, "workers")
         not_negative(self, "replicas")

@@ -93,6 +93,8 @@ class FitFlags:
             )
         if self.evaluation.monitor in ("val_loss", "val_recall") and self.val is None:
             raise ValueError(f"--monitor {self.evaluation.monitor} needs --val")
+        if self.execution.jit_compile == "on" and self.optimizer.micro_batch:
+            raise ValueError("--jit-compile on does not compile --micro-batch; omit one of them")
         self._check_val_images()
 
     def _check_val_images(self) -> None:

@@ -12,6 +12,8 @@ CONFIG_FILE = "config.json"
 FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache", "val_in_training"}
 # Most user callbacks only observe, so that a change prints a note instead of an error.
 FREE_TO_CHANGE |= {"callback"}
+# What runs of earlier versions did, which had no such flag.
+ADDED_LATER = {"jit_compile": "auto"}
 
 
 def resumed_config(flags: FitFlags) -> dict | None:
@@ -37,6 +39,7 @@ def differing_flags(before: Mapping, now: Mapping, free: Set[str] = frozenset())
         before, now: flags with the names of `config.json`, as JSON types.
         free: further flags that may differ.
     """
+    before = {**ADDED_LATER, **before}
     names = (before.keys() | now.keys()) - FREE_TO_CHANGE - free
     return [
         f"--{name.replace('_', '-')} {before.get(name)}, now {now.get(name)}"
