@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-slow lint ruff docs wheel wheel-test constraints clean
+.PHONY: demo test test-slow test-peers lint ruff docs wheel wheel-test constraints clean
 demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
@@ -17,6 +17,15 @@ test: $(VENV)/.installed-test ruff
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-browser
 	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder
+
+# Parity with transformers, open_clip and sentence-transformers, also at full size. They run in an
+# interpreter of their own: python -m venv peers && peers/bin/pip install -e '.[peers]' (torch as a
+# CPU build), then: make test-peers PEERS=peers/bin/python
+test-peers:
+	@test -n "$(PEERS)" || { echo "make test-peers needs PEERS=PYTHON, an interpreter with the extra \
+	[peers]: see docs/install.md"; exit 2; }
+	@$(MAKE) --no-print-directory $(VENV)/.installed-test
+	TFCLIP_PEERS="$(PEERS)" $(RUN) -m pytest -q tests/peers
 
 lint: ruff
 	$(VENV)/bin/mypy

@@ -49,7 +49,7 @@ def main() -> None:
     setup.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
     roots = listed(setup["options"]["install_requires"])
     for extra, text in setup["options.extras_require"].items():
-        if extra not in ("gpu", "beam", "benchmarks"):
+        if extra not in ("gpu", "beam", "peers", "benchmarks"):
             roots += listed(text)
     pins = installed(roots)
     print(HEADER + "\n".join(f"{name}=={version}" for name, version in sorted(pins.items())))

@@ -53,7 +53,7 @@ def measure(flags: TrainStepFlags) -> dict:
     rows = {name: row(name) for name in flags.recipes}
     missing = [name for name in PACKAGES if not importlib.util.find_spec(name)]
     if missing and any(chosen.theirs is None for chosen in rows.values()):
-        raise ValueError(f"missing: {', '.join(missing)}; run pip install -e '.[benchmarks]'")
+        raise ValueError(f"missing: {', '.join(missing)}; run pip install -e '.[peers]'")
     result = {"batch": flags.batch, "rounds": flags.rounds, "threads": flags.threads, "rows": {}}
     say(
         f"{flags.rounds} rounds of {flags.steps} step(s) of {flags.batch} pictures, "

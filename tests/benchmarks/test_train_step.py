@@ -13,7 +13,7 @@ from benchmarks.train_step_rows import DEFAULT_ROWS, ROWS, random_batch, row
 from tfclip.training.options.recipes import RECIPES
 
 needs_pytorch = pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in PACKAGES), reason="needs [benchmarks]"
+    not all(importlib.util.find_spec(name) for name in PACKAGES), reason="needs [peers]"
 )
 # Another length of the texts changes no parameter.
 SAME_TOWERS = ("liteclip-128", "simple-clip-100")

@@ -1,6 +1,6 @@
 """Write small random CLIPs and SigLIPs with what their own libraries answer; run by hand.
 
-    PYTHON_WITH_TORCH tests/peers/make_clips.py
+    PYTHON_WITH_TORCH tests/peers/make_clips.py [FOLDER]
 
 Two blocks of width 32 each; tests/models/weights/clips/NAME holds the checkpoint as the library
 saves it, and expected.npz beside it the pictures, texts, embeddings and logits.
@@ -8,6 +8,7 @@ saves it, and expected.npz beside it the pictures, texts, embeddings and logits.
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ import sentencepiece  # noqa: E402
 import transformers  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-FOLDER = Path(__file__).parents[1] / "models" / "weights" / "clips"
+_COMMITTED = Path(__file__).parents[1] / "models" / "weights" / "clips"
+FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else _COMMITTED
 TEXTS = ["a photo of a dog", "Two red circles, left of a blue square!", "x"]
 MERGES = 120
 VOCABULARY = 514 + MERGES

@@ -1,6 +1,6 @@
 """Write small random sentence encoders with what sentence-transformers answers; run by hand.
 
-    PYTHON_WITH_TORCH tests/peers/make_sentence_encoders.py
+    PYTHON_WITH_TORCH tests/peers/make_sentence_encoders.py [FOLDER]
 
 Two blocks of width 16 each. tests/models/weights/sentence_encoders/NAME holds the checkpoint as the
 library saves it; beside it, expected.npz holds the ids of tokenizers and the embeddings.
@@ -8,6 +8,7 @@ library saves it; beside it, expected.npz holds the ids of tokenizers and the em
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ import transformers
 from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
 from sentencepiece import sentencepiece_model_pb2
 
-FOLDER = Path(__file__).parents[1] / "models" / "weights" / "sentence_encoders"
+_COMMITTED = Path(__file__).parents[1] / "models" / "weights" / "sentence_encoders"
+FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else _COMMITTED
 TEXTS = [
     "Two Café dogs, running!",
     "Ünïcode naïve façade ﬁne ＡＢ",

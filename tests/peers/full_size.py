@@ -1,6 +1,6 @@
 """Write a full-size model of random weights with what transformers answers, for test_full_size.py.
 
-    PYTHON_WITH_TORCH tests/peers/write_full_size.py NAME FOLDER
+    PYTHON_WITH_TORCH tests/peers/full_size.py NAME FOLDER
 
 NAME is clip-vit-b32, clip-vit-l14 or siglip-base. FOLDER gets the checkpoint as transformers saves
 it, and expected.npz: pictures, token ids, unit embeddings and logits.

@@ -1,0 +1,120 @@
+"""Parity with PyTorch's libraries at full size, and fresh references: make test-peers PEERS=PYTHON.
+
+PYTHON is an interpreter of its own venv with the extra [peers]. It writes random checkpoints with
+what its libraries answer; tfclip converts them here and must answer the same.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+WEIGHTS = HERE.parent / "models" / "weights"
+PEERS = os.environ.get("TFCLIP_PEERS")
+pytestmark = pytest.mark.skipif(not PEERS, reason="make test-peers PEERS=PYTHON, with [peers]")
+# The largest multiple of the checkpoint's size in memory, and the seconds of convert.
+LIMITS = {"clip-vit-b32": (3.0, 60), "clip-vit-l14": (3.0, 240), "siglip-base": (3.0, 90)}
+COMPARE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import tensorflow as tf
+from tfclip.models.saving import load_model
+
+folder, run = map(Path, sys.argv[1:])
+expected = np.load(folder / "expected.npz")
+encoder = load_model(run).dual_encoder
+ids = expected["ids"].astype("int32")
+end = 1 if "siglip" in encoder.config.text_tower else ids.max()
+mask = np.cumsum(ids == end, axis=1) - (ids == end) == 0
+image = encoder.encode_image(tf.constant(expected["pictures"])).numpy()
+text = encoder.encode_text(tf.constant(ids), tf.constant(mask)).numpy()
+logits = float(encoder.temperature()) * image @ text.T
+if encoder.logit_bias is not None:
+    logits += np.asarray(encoder.logit_bias.bias)
+found = {"image": image, "text": text, "logits": logits}
+print(json.dumps({k: float(np.abs(v - expected[k]).max()) for k, v in found.items()}))
+"""
+MEASURED = """
+import resource, sys
+from tfclip.convert import main
+code = main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def run(*words, python: str = sys.executable) -> str:
+    done = subprocess.run(
+        [python, *map(str, words)], capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory) -> dict[str, Path]:
+    """A file of byte pairs of CLIP's size and a SentencePiece model of SigLIP's, of random text."""
+    folder = tmp_path_factory.mktemp("vocabulary")
+    script = (
+        "import open_clip, shutil, sys; from pathlib import Path; "
+        "shutil.copy(Path(open_clip.__file__).parent / 'bpe_simple_vocab_16e6.txt.gz', sys.argv[1])"
+    )
+    run("-c", script, folder / "merges.txt.gz", python=str(PEERS))
+    import sentencepiece
+
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    lines = folder / "lines.txt"
+    words = ["".join(rng.choice(letters, rng.integers(2, 9))) for _ in range(120_000)]
+    lines.write_text("\n".join(" ".join(words[n : n + 6]) for n in range(0, len(words), 6)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(lines),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=32_000,
+        model_type="bpe",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return {"clip": folder / "merges.txt.gz", "siglip": folder / "spiece.model"}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_full_size_model_answers_as_in_transformers(name, vocabulary, tmp_path, capsys):
+    run(HERE / "full_size.py", name, tmp_path / "source", python=str(PEERS))
+    words = [tmp_path / "source", "--run", tmp_path / "run"]
+    words += ["--vocabulary", vocabulary[name.split("-")[0]], "--json"]
+    report, peak = run("-c", MEASURED, *words).strip().splitlines()[-2:]
+    told = json.loads(report)
+    size = (tmp_path / "source" / "model.safetensors").stat().st_size
+    memory = int(peak.split()[1]) * 1024 / size
+    different = json.loads(run("-c", COMPARE, tmp_path / "source", tmp_path / "run"))
+    listed = ", ".join(f"{key} {value:.1e}" for key, value in different.items())
+    with capsys.disabled():
+        print(
+            f"\n{name}: {size / 1e6:.0f} MB, converted in {told['seconds']} s with a peak of "
+            f"{memory:.2f} x the checkpoint; largest differences: {listed}"
+        )
+    assert different["image"] < 1e-5 and different["text"] < 1e-5 and different["logits"] < 1e-3
+    assert memory < LIMITS[name][0] and told["seconds"] < LIMITS[name][1]
+
+
+@pytest.mark.parametrize("script", ["make_clips", "make_sentence_encoders"])
+def test_the_committed_references_are_what_the_peers_write_today(script, tmp_path):
+    run(HERE / f"{script}.py", tmp_path / "new", python=str(PEERS))
+    names = sorted(path.parent.name for path in (tmp_path / "new").glob("*/expected.npz"))
+    assert names
+    folder = WEIGHTS / {"make_clips": "clips"}.get(script, "sentence_encoders")
+    for name in names:
+        new, old = (np.load(place / name / "expected.npz") for place in (tmp_path / "new", folder))
+        assert sorted(new) == sorted(old)
+        for key in new:
+            np.testing.assert_allclose(new[key], old[key], atol=1e-3, err_msg=f"{name} {key}")
