@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from tfclip.models.towers.vision_transformer import EncoderBlock
@@ -31,6 +33,11 @@ class TokenAndPosition(keras.layers.Layer):
             initializer=keras.initializers.RandomNormal(stddev=0.01),
             name="position_embeddings",
         )
+
+    def save_own_variables(self, store):
+        """Save both tables without Keras' second copy, which is large for a token table."""
+        for key, table in enumerate((self.tokens, self.positions)):
+            store[str(key)] = np.from_dlpack(tf.convert_to_tensor(table.value))
 
     def call(self, token_ids):
         """Add both embeddings; L may be any length up to the context length."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import math
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from tfclip.models.weights.safetensors_files import weights_in
 from tfclip.models.weights.texts.tokenizer_files import find_merges
 
 # Buffers whose values follow from the sizes.
+# Arrays of this many bytes, such as token tables, are assigned in parts of so many rows.
+LARGE, ROWS = 16 * 2**20, 2048
 _BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
 
 
@@ -90,7 +95,14 @@ class _Reader:
                     f"{self.origin}: {what} is {array.shape}, its configuration expects "
                     f"{tuple(variable.shape)}."
                 )
-            variable.assign(array)
+            if array.nbytes < LARGE:
+                variable.assign(array)
+                continue
+            # In place: assigning the whole table would need room for it once more.
+            for start in range(0, len(array), ROWS):
+                variable.value[start : start + ROWS].assign(array[start : start + ROWS])
+        arrays.clear()
+        _release_freed_memory()
 
     def check_all_used(self) -> None:
         """Refuse a source with tensors that are not part of the model."""
@@ -104,6 +116,13 @@ class _Reader:
                 f"{self.origin}: {len(left)} tensors are not part of a model of its "
                 f"configuration: {', '.join(sorted(left)[:3])}."
             )
+
+
+def _release_freed_memory() -> None:
+    """Return freed memory to the system; the C library keeps blocks below 32 MB for itself."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _config(source: ClipSource, tensors: _Reader) -> ModelConfig:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tfclip.models.weights import convert_keras_hub_images as hub_images
 from tfclip.models.weights import preprocessing
 from tfclip.models.weights.clip.settings import Sizes, TowerSizes
 from tfclip.models.weights.preprocessing import Preprocessing
@@ -33,7 +32,10 @@ def open_preset(path: Path) -> tuple[Mapping[str, np.ndarray], Sizes]:
     Raises:
         ValueError: the folder cannot be read, or has an option that is not supported.
     """
-    backbone = hub_images.backbone(str(path))
+    # Imported late: keras_hub takes seconds and memory, which other sources do not need.
+    from tfclip.models.weights.convert_keras_hub_images import backbone as read_backbone
+
+    backbone = read_backbone(str(path))
     image, text = backbone.vision_encoder, backbone.text_encoder
     is_siglip = type(backbone).__name__ == "SigLIPBackbone"
     if is_siglip and text.projection_dim != image.hidden_dim:
@@ -68,6 +70,8 @@ def preset_preprocessing(path: Path, usual: Preprocessing) -> tuple[Preprocessin
     Raises:
         ValueError: for a step that tfclip does not support; names it.
     """
+    from tfclip.models.weights.convert_keras_hub_images import normalization
+
     file = path / "image_converter.json"
     if not file.is_file():
         return usual, (
@@ -82,7 +86,7 @@ def preset_preprocessing(path: Path, usual: Preprocessing) -> tuple[Preprocessin
             f"{settings.get('pad_to_aspect_ratio', False)} are not supported; allowed: "
             f"{', '.join(preprocessing.FILTERS.values())}, false"
         )
-    mean, deviation = hub_images.normalization(settings.get("scale"), settings.get("offset"))
+    mean, deviation = normalization(settings.get("scale"), settings.get("offset"))
     resize = "crop" if settings.get("crop_to_aspect_ratio", True) else "squash"
     notes: tuple[str, ...] = ()
     if not settings.get("antialias", False):
