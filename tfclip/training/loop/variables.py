@@ -9,13 +9,15 @@ import keras
 import numpy as np
 
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.layers.low_rank import adapted_layers
 
 
 def changing_variables(model: DualEncoder) -> list[keras.Variable]:
     """Return all variables that training changes: weights, statistics, random states, metrics, and
     those of the optimizer.
 
-    The frozen towers are excluded, because they are built from the same files and seed again.
+    The frozen towers and weights are excluded, because they are built from the same files and seed
+    again.
     """
     unchanged = {id(variable) for variable in unchanged_variables(model)}
     of_metrics = [variable for metric in model.metrics for variable in metric.variables]
@@ -25,8 +27,12 @@ def changing_variables(model: DualEncoder) -> list[keras.Variable]:
 
 
 def unchanged_variables(model: DualEncoder) -> list[keras.Variable]:
-    """Return the variables of the frozen towers."""
-    return [v for name in model.frozen for v in getattr(model, f"{name}_tower").variables]
+    """Return the variables of the frozen towers, and the fixed weights of those with adapters."""
+    frozen = [v for name in model.frozen for v in getattr(model, f"{name}_tower").variables]
+    for tower in (model.image_tower, model.text_tower):
+        if adapted_layers(tower):
+            frozen += [weight for weight in tower.weights if not weight.trainable]
+    return frozen
 
 
 def checksum(variables: Sequence[keras.Variable]) -> int:

@@ -24,6 +24,7 @@ NOT_SAVED_AS = {
     "interpolation": "area",
     "callback": (),
     "init": None,
+    "lora": None,
     "teacher": (),
     **DEFAULTS,
 }

@@ -17,6 +17,7 @@ FROZEN = {
     "text": ("text",),
     "image,text": ("image", "text"),
 }
+LARGEST_RANK = 256
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,18 @@ class FreezeOptions:
     """Layer-wise decay of the learning rate after --unfreeze-after: the factor per twelfth of a
     tower's depth, from the output down."""
 
+    lora: str | None = None
+    """Train low-rank adapters (LoRA) instead of the transformer towers: image=RANK, text=RANK, or
+    both with a comma. A tower with rank 0, or that is not named, is frozen; heads and temperature
+    train. The adapters are merged into the saved model."""
+
     def __post_init__(self):
+        _ = self.lora_ranks
+        if self.lora is not None and self.freeze != "none":
+            raise ValueError(
+                f"received --lora {self.lora} and --freeze {self.freeze}; --lora freezes towers "
+                "with the rank 0 (image=8,text=0) and the weights of the others; omit --freeze"
+            )
         one_of(self, "freeze", FROZEN)
         one_of(self, "feature_precision", ("float32", "float16"))
         above_zero(self, "unfreeze_after", "unfrozen_learning_rate")
@@ -57,6 +69,28 @@ class FreezeOptions:
     def towers(self) -> tuple[str, ...]:
         """Return the modalities whose towers are frozen at the start."""
         return FROZEN[self.freeze]
+
+    @property
+    def lora_ranks(self) -> dict[str, int]:
+        """Return the rank of the adapters by modality; empty without --lora.
+
+        Raises:
+            ValueError: for anything but image=RANK and text=RANK, or ranks of 0 alone.
+        """
+        if self.lora is None:
+            return {}
+        ranks = dict.fromkeys(("image", "text"), 0)
+        for part in self.lora.split(","):
+            tower, _, rank = part.strip().partition("=")
+            if tower not in ranks or not rank.isdecimal() or int(rank) > LARGEST_RANK:
+                raise ValueError(
+                    f"received --lora {self.lora}; allowed: image=RANK, text=RANK or both with a "
+                    f"comma, with ranks of 0 to {LARGEST_RANK}"
+                )
+            ranks[tower] = int(rank)
+        if not any(ranks.values()):
+            raise ValueError(f"received --lora {self.lora}, without an adapter; omit it")
+        return ranks
 
     @property
     def stores_features(self) -> bool:

@@ -23,6 +23,7 @@ from tfclip.inputs.text import (
 from tfclip.inputs.tokenizers.of_records import SHORTEST, tokenizer_of
 from tfclip.models.config import ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.layers.low_rank import add_adapters
 from tfclip.models.layers.normalization import batch_normalizations, synchronize_normalization
 from tfclip.models.saving import TrainedModel
 from tfclip.models.weights.image_weights import load_image_weights
@@ -84,6 +85,8 @@ def prepare_model(
         start.copy_into(dual_encoder)
         trained_on = {**trained_on, **start.described()}
     dual_encoder.freeze(flags.freeze.towers)
+    if ranks := flags.freeze.lora_ranks:
+        adapt_towers(dual_encoder, ranks)
     _normalize_together(dual_encoder, flags)
     compile_for_training(dual_encoder, flags)
     return TrainedModel(dual_encoder, tokenizer, trained_on)
@@ -106,6 +109,33 @@ def _text_options(pretrained: PretrainedText | None, recipes: Mapping) -> dict:
         parts += ["unit norm"] if options.get("normalize") else []
         say(f"{pretrained.origin}: its texts are encoded with {', '.join(parts)}")
     return {name: value for name, value in options.items() if (name, value) != ("normalize", False)}
+
+
+def adapt_towers(model: DualEncoder, ranks: Mapping[str, int]) -> None:
+    """Add adapters to the towers with a rank, and freeze the others.
+
+    Raises:
+        ValueError: a tower has no projections to adapt; names it, and the way out.
+    """
+    model.freeze([modality for modality, rank in ranks.items() if not rank])
+    for modality, rank in ranks.items():
+        tower, name = f"{modality}_tower", getattr(model.config, f"{modality}_tower")
+        if not rank:
+            say(f"--lora {modality}=0: the {modality} tower {name} is frozen")
+            continue
+        try:
+            added = add_adapters(getattr(model, tower), rank)
+        except ValueError:
+            raise ValueError(
+                f"received --lora {modality}={rank}, but the {modality} tower {name} is no "
+                "transformer: LoRA adapts the projections of attention and its perceptrons; use "
+                f"--lora {modality}=0, which freezes it, or omit --lora"
+            ) from None
+        say(
+            f"--lora {modality}={rank}: {added.layers} projections of {name} have adapters with "
+            f"{added.parameters:,} parameters, {added.parameters / added.fixed:.1%} of its "
+            f"{added.fixed:,}, which stay fixed"
+        )
 
 
 def _normalize_together(model: DualEncoder, flags: FitFlags) -> None:
