@@ -83,3 +83,11 @@ def test_a_file_of_pytorch_says_convert(tmp_path):
     path.write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match=r"tfclip\.convert"):
         load_image_weights(_tower(2), "clip-vit-b32", str(path))
+
+
+def test_the_processor_config_of_transformers_5_is_obeyed():
+    """CLIP's first convolution has no bias, so that other pixels than the folder's cannot fit."""
+    options = {"patch_size": 8, "blocks": 2, "width": 32, "heads": 2, "mlp_width": 96}
+    tower = vision_transformer(32, **options, clip=True)
+    with pytest.raises(ValueError, match="was trained with the mean and deviation"):
+        load_folder(tower, "clip-vit-b32", CLIP)

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfclip.models.weights.safetensors_files import open_weights
 from tfclip.models.weights.torch_files import TorchFile
 
 # Written by tests/peers/make_torch_files.py with PyTorch, with what torch.load reads from them.
@@ -297,3 +299,12 @@ def test_every_damaged_byte_ends_in_words_or_in_numbers(tmp_path):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         TorchFile(tmp_path / "model.pt")
+
+
+def test_a_folder_of_pytorchs_says_how_it_is_read(tmp_path, capsys):
+    shutil.copy(
+        FILES.parent / "clips" / "open_clip_file" / "model.pt", tmp_path / "pytorch_model.bin"
+    )
+    tensors = open_weights(tmp_path, ("model.safetensors", "pytorch_model.bin"))
+    assert "visual.proj" in tensors
+    assert "pytorch_model.bin is read without PyTorch" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.convert_efficientnets import packaged_efficientnet_lite
 from tfclip.models.weights.convert_torch_images import LayerWeights
 from tfclip.models.weights.image_checkpoints import layout_for
-from tfclip.models.weights.safetensors_files import open_tensors, weights_in
+from tfclip.models.weights.safetensors_files import open_weights
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Tensors that are not part of the encoder, or follow from its sizes: classifiers, poolers, the text
@@ -258,7 +258,7 @@ class _State(Mapping[str, np.ndarray]):
 
 def _state(folder: Path, model_type: str) -> _State:
     """Return the tensors of a folder, without the name prefix of models with a classifier."""
-    tensors = open_tensors(weights_in(folder, WEIGHTS))
+    tensors = open_weights(folder, WEIGHTS)
     return _State({key.removeprefix(f"{model_type}."): tensors[key] for key in tensors})
 
 
@@ -275,9 +275,12 @@ def _normalization(folder: Path, config: Mapping) -> Normalization | None:
     if converter.is_file():
         settings = json.loads(converter.read_text(encoding="utf-8"))["config"]
         return convert_keras_hub_images.normalization(settings.get("scale"), settings.get("offset"))
-    processor = folder / "preprocessor_config.json"
-    if processor.is_file():
-        settings = json.loads(processor.read_text(encoding="utf-8"))
+    # What transformers 4 and 5 write.
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        if not (folder / file).is_file():
+            continue
+        settings = json.loads((folder / file).read_text(encoding="utf-8"))
+        settings = settings.get("image_processor", settings)
         unit = 1 / settings.get("rescale_factor", 1 / 255)
         if not settings.get("do_normalize", True):
             return (0.0,) * 3, (unit,) * 3

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfclip.console import say
 from tfclip.failures import first_line
 from tfclip.models.weights.torch_files import TorchFile
 
@@ -132,6 +133,14 @@ def open_tensors(path: Path) -> Mapping[str, np.ndarray]:
     if path.name.endswith(INDEX):
         return ShardedTensors(path)
     return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
+
+
+def open_weights(folder: Path, stems: tuple[str, ...]) -> Mapping[str, np.ndarray]:
+    """Open the tensors of a folder, see `weights_in`, and say how a PyTorch file is read."""
+    path = weights_in(folder, stems)
+    if ".safetensors" not in path.name:
+        say(f"{path} is read without PyTorch: tensors and containers only, no code in it runs")
+    return open_tensors(path)
 
 
 def weights_in(folder: Path, stems: tuple[str, ...]) -> Path:

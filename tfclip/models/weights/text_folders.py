@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfclip.models.weights.convert_texts import CLIP, LAYOUTS, POSITIONS, Layout, torch_arrays
-from tfclip.models.weights.safetensors_files import open_tensors, weights_in
+from tfclip.models.weights.safetensors_files import open_tensors, open_weights, weights_in
 
 CONFIG_FILE = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -92,7 +92,7 @@ def arrays_from(
         FileNotFoundError: the folder has no weights.
         ValueError: a damaged file, or an array is missing or left over.
     """
-    path, found = weights_in(folder, WEIGHTS), tensors_of(folder)
+    path, found = weights_in(folder, WEIGHTS), open_weights(folder, WEIGHTS)
     tokens = layout.tokens
     prefix = next((key.removesuffix(tokens) for key in found if key.endswith(tokens)), None)
     if prefix is None:

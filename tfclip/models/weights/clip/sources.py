@@ -15,7 +15,7 @@ from tfclip.models.weights.clip import presets, settings
 from tfclip.models.weights.clip.open_clip_names import Renamed, open_clip_names, taker
 from tfclip.models.weights.clip.settings import Sizes
 from tfclip.models.weights.preprocessing import Preprocessing
-from tfclip.models.weights.safetensors_files import open_tensors, weights_in
+from tfclip.models.weights.safetensors_files import open_tensors, open_weights, weights_in
 from tfclip.models.weights.torch_files import SUFFIXES, TorchFile
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -145,7 +145,8 @@ def _hugging_face(path: Path) -> ClipSource:
     sizes = settings.from_hugging_face(config, str(path / "config.json"))
     found, notes = _processor(path, sizes)
     weights = weights_in(path, HUGGING_FACE_WEIGHTS)
-    return ClipSource(path, "Hugging Face", sizes, found, open_tensors(weights), weights, notes)
+    tensors = open_weights(path, HUGGING_FACE_WEIGHTS)
+    return ClipSource(path, "Hugging Face", sizes, found, tensors, weights, notes)
 
 
 def _processor(path: Path, sizes: Sizes) -> tuple[Preprocessing, tuple[str, ...]]:
