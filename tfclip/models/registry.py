@@ -1,6 +1,7 @@
 """Towers and heads by name, with their default sizes; looking a name up needs no TensorFlow.
 
-A name with a colon, `package.module:function`, refers to a tower outside the package.
+A name with a colon, `package.module:function`, refers to a tower outside the package. Names joined
+by a plus, `efficientnet-lite0+efficientnet-lite2`, are image towers side by side.
 """
 
 from __future__ import annotations
@@ -37,6 +38,23 @@ class Tower:
         if self.builder.startswith("tfclip."):
             return builder(**arguments)
         return _checked(self, plugins.call(self.kind, self.builder, builder, **arguments))
+
+
+JOIN = "+"
+
+
+@dataclass(frozen=True)
+class JoinedTowers(Tower):
+    """Image towers side by side; see `towers.side_by_side`."""
+
+    towers: Mapping[str, Tower] = field(default_factory=dict)
+
+    def build(self, **arguments) -> keras.Model:
+        """Build all towers with the same arguments, and join them."""
+        from tfclip.models.towers.side_by_side import side_by_side
+
+        built = [tower.build(**arguments) for tower in self.towers.values()]
+        return side_by_side(built, list(self.towers))
 
 
 def _checked(tower: Tower, built: keras.Model) -> keras.Model:
@@ -150,14 +168,29 @@ TEXT_TOWERS: dict[str, Tower] = {
 }
 
 
+def joined_names(name: str) -> list[str]:
+    """Return the names of the towers that stand side by side; one for a single tower.
+
+    >>> joined_names("efficientnet-lite0+efficientnet-lite2")
+    ['efficientnet-lite0', 'efficientnet-lite2']
+    """
+    return [name] if plugins.is_reference(name) else name.split(JOIN)
+
+
 def image_tower(name: str) -> Tower:
-    """Return the image tower of that name; one outside the package is imported when built.
+    """Return the image tower of that name; one outside the package is imported when built, and
+    names joined by a plus are towers side by side.
 
     Raises:
         ValueError: for an unknown name; lists the known ones, the nearest first.
     """
     if plugins.is_reference(name):
         return _outside("image tower", name)
+    if JOIN in name:
+        parts = joined_names(name)
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"image tower {name} names a tower twice; name each once")
+        return JoinedTowers("", towers={part: image_tower(part) for part in parts})
     if name not in IMAGE_TOWERS:
         raise unknown("image tower", name, IMAGE_TOWERS)
     return IMAGE_TOWERS[name]

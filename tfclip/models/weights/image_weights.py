@@ -10,12 +10,14 @@ import keras_hub
 import numpy as np
 
 from tfclip.failures import first_line
+from tfclip.models.registry import joined_names
 from tfclip.models.towers.applications import (
     BUILDERS,
     from_official,
     official,
     set_imagenet_normalization,
 )
+from tfclip.models.towers.side_by_side import layer_name
 from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.fetch import HUB, local_source
 from tfclip.models.weights.image_checkpoints import SOURCES, Sources, layout_for
@@ -48,6 +50,9 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
     """
     if weights == NONE:
         return
+    if len(names := joined_names(name)) > 1:
+        _load_each(tower, names, weights)
+        return
     weights = _kept(name, weights)
     path = Path(weights).expanduser()
     if weights.startswith(HUB) and not path.exists():
@@ -69,6 +74,21 @@ def load_image_weights(tower: keras.Model, name: str, weights: str) -> None:
         _load_preset(tower, name, weights)
     if name.startswith("efficientnet-b"):
         set_imagenet_normalization(tower)
+
+
+def _load_each(tower: keras.Model, names: list[str], weights: str) -> None:
+    """Load the weights of towers side by side: those of ImageNet, the only ones that each has."""
+    if weights != IMAGENET:
+        raise ValueError(
+            f"--image-weights of {' + '.join(names)} must be none or imagenet. Received: {weights}."
+        )
+    before = tower.get_weights()
+    try:
+        for name in names:
+            load_image_weights(tower.get_layer(layer_name(name)), name, weights)
+    except Exception:
+        tower.set_weights(before)
+        raise
 
 
 def _kept(name: str, weights: str) -> str:

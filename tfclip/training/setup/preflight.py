@@ -15,6 +15,7 @@ from tfclip import plugins
 from tfclip.config_file import recipe_of
 from tfclip.inputs.view_sets import view_set
 from tfclip.models.model_directory import holds_model
+from tfclip.models.registry import joined_names
 from tfclip.models.weights.names import looks_like_path
 from tfclip.models.weights.pretrained.cache import hub_folder, is_kept
 from tfclip.models.weights.pretrained.catalogue import Pretrained, pretrained
@@ -79,7 +80,8 @@ def _named_weights(flags: FitFlags) -> Iterator[tuple[str, str, str, Pretrained 
         tower = getattr(flags.model, f"{modality}_tower")
         weights = getattr(flags.model, f"{modality}_weights")
         if weights != "none" and not Path(weights).expanduser().exists():
-            yield modality, tower, weights, pretrained(weights, tower)
+            for part in joined_names(tower):
+                yield modality, part, weights, pretrained(weights, part)
 
 
 def refuse_another_run(name: str, flags: FitFlags) -> None:
