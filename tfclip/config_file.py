@@ -21,8 +21,13 @@ RENAMED = {
     "unlock_after": "unfreeze_after",
     "unlocked_learning_rate": "unfrozen_learning_rate",
 }
-# Recipes of today by the names of earlier runs, where a flag of the run has this value.
-RENAMED_RECIPES = {"laptop": ("image_tower", "squeezenet", "laptop-squeezenet")}
+# Recipes of today by the names of earlier runs, by the value of a flag of the run.
+RENAMED_RECIPES = {
+    "laptop": (
+        "image_tower",
+        {"squeezenet": "laptop-squeezenet", "efficientnet-lite0": "laptop-lite0"},
+    )
+}
 
 
 def recipe_of(content: Mapping[str, Any]) -> str | None:
@@ -32,9 +37,9 @@ def recipe_of(content: Mapping[str, Any]) -> str | None:
     'laptop-squeezenet'
     """
     recipe = content.get(RECIPE)
-    flag, value, renamed = RENAMED_RECIPES.get(str(recipe), ("", None, recipe))
+    flag, names = RENAMED_RECIPES.get(str(recipe), ("", {}))
     flags = content.get("flags")
-    return renamed if isinstance(flags, Mapping) and flags.get(flag) == value else recipe
+    return names.get(flags.get(flag), recipe) if isinstance(flags, Mapping) else recipe
 
 
 def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:

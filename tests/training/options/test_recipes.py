@@ -138,10 +138,24 @@ def test_recipes_have_the_published_numbers_of_parameters():
 def test_every_recipe_has_valid_defaults_and_is_trained_here():
     for recipe in RECIPES.values():
         assert isinstance(recipe.flags(), FitFlags)
-    # It differs from `laptop` by its tower alone.
-    assert set(RECIPES) - set(SMALL) == {"laptop-squeezenet"}
-    before, now = RECIPES["laptop-squeezenet"], RECIPES["laptop"]
-    assert {**now.defaults, "image_tower": "squeezenet"} == before.defaults
+    # They differ from `laptop` by their towers, views and heads alone.
+    others = {"laptop-squeezenet", "laptop-lite0", "laptop-fast"}
+    assert set(RECIPES) - set(SMALL) == others
+    whole = dict.fromkeys(("image_tower", "image_size", "views", "embed_dim"))
+    for name in others:
+        assert {**RECIPES[name].defaults, **whole} == {**RECIPES["laptop"].defaults, **whole}
+
+
+def test_the_former_laptops_are_unchanged():
+    """Their runs of earlier versions resume under these names."""
+    for name, tower in (("squeezenet", "squeezenet"), ("lite0", "efficientnet-lite0")):
+        recipe = RECIPES[f"laptop-{name}"]
+        flags = recipe.flags()
+        assert (flags.model.image_tower, flags.model.image_size) == (tower, 224)
+        assert (flags.sampling.views, flags.epochs, flags.model.embed_dim) == ("4", 16, 1024)
+        assert recipe.image_options == {"pooling": "statistics"}
+        heads = {"members": 2, "input_dropout": 0.65, "dropout": 0.5}
+        assert recipe.image_head_options == heads
 
 
 def test_options_go_to_the_recipes_own_parts_only():

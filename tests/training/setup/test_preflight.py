@@ -56,13 +56,14 @@ def test_another_run_is_refused_by_its_flags(training_records, tmp_path):
     assert "recipe shapes, now teensy-4m" in refused("teensy-4m", *words[1:], "--text-weights", run)
 
 
-def test_a_run_of_laptop_with_squeezenet_goes_on_under_its_name_of_today(tmp_path):
-    flags = RECIPES["laptop-squeezenet"].flags(run=tmp_path)
+@pytest.mark.parametrize("name", ["laptop-squeezenet", "laptop-lite0"])
+def test_a_run_of_a_former_laptop_goes_on_under_its_name_of_today(tmp_path, name):
+    flags = RECIPES[name].flags(run=tmp_path)
     (tmp_path / "config.json").write_text(
         json.dumps({"recipe": "laptop", "flags": flags.to_dict()})
     )
-    refuse_another_run("laptop-squeezenet", flags)
-    with pytest.raises(ValueError, match="recipe laptop-squeezenet, now laptop; .*resume it"):
+    refuse_another_run(name, flags)
+    with pytest.raises(ValueError, match=f"recipe {name}, now laptop; .*resume it"):
         refuse_another_run("laptop", RECIPES["laptop"].flags(run=tmp_path))
 
 
