@@ -29,12 +29,12 @@ STUDENT = {
     "embed_dim": 256,
     "freeze": "text",
     "views": "2",
-    "captions": 5,
+    "captions": 2,
     "word_weight": 0.0,
     "learning_rate": 1e-3,
     "weight_decay": 0.1,
-    "epochs": 16,
-    "evaluate_every": 192,
+    "epochs": 10,
+    "evaluate_every": 120,
     "patience": None,
 }
 HEADS = {"members": 1, "hidden": 256, "input_dropout": 0.2, "dropout": 0.2}

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.shared_towers import Measured, opened
 from tfclip.console import say
 
 RESAMPLES = 500
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     pack(Path(flags.data), flags.work)
     rows: dict[tuple[str, str], Row] = {}
-    for run in flags.runs:
+    for run in opened(flags.runs):
         for one in measured(run, Path(flags.data), flags.work):
             row = rows.setdefault((one.what, one.data), one)
             if row is not one:
@@ -109,13 +110,13 @@ def pack(data: Path, work: Path) -> None:
                 raise SystemExit(code)
 
 
-def measured(run: Path, data: Path, work: Path) -> list[Row]:
+def measured(embeddings: Measured, data: Path, work: Path) -> list[Row]:
     """All figures of one run."""
-    from tfclip.evaluation.embedding.cache import RunEmbeddings
-    from tfclip.evaluation.tasks.classification import evaluate_classification
-    from tfclip.models.saving import load_model
+    from tfclip.evaluation.datasets.class_images import labelled_folders
+    from tfclip.evaluation.embedding.cache import class_embeddings_of
+    from tfclip.evaluation.embedding.prompts import class_prompts
+    from tfclip.evaluation.metrics.top_k import top_k
 
-    embeddings = RunEmbeddings(run)
     rows = [*retrieval(embeddings, "Flickr8k dev", [f"{work / 'flickr8k'}:dev"])]
     coco = [f"{work / 'coco'}:{split}" for split in ("train2017", "val2017")]
     rows += retrieval(embeddings, "COCO train2017+val2017", coco)
@@ -123,8 +124,13 @@ def measured(run: Path, data: Path, work: Path) -> list[Row]:
     rows += precision(embeddings, "voc_labels", work / "voc_labels", "train")
     cifar = data / "cls/cifar10_test_jpg"
     if cifar.is_dir():
-        found = evaluate_classification(load_model(run), cifar)
-        one = Row("top-1", "CIFAR-10 test, 2,000", found["images"], ONE_PROMPT)
+        folders = labelled_folders(cifar)
+        size = embeddings.model.config.picture_size
+        places, images = embeddings.images("CIFAR-10", lambda: folders.views(size))
+        prompts = class_prompts(folders.class_names, "single", {})
+        scores = images[:, 0] @ class_embeddings_of(embeddings, prompts).T
+        found = top_k(scores, folders.truth[places], (1,))
+        one = Row("top-1", "CIFAR-10 test, 2,000", len(places), ONE_PROMPT)
         one.values.append(100 * found["top1"])
         rows.append(one)
     return rows
@@ -166,22 +172,20 @@ def retrieval(embeddings, name: str, references: list[str]) -> list[Row]:
 def embedded(embeddings, reference: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """Pictures (N,D), captions (M,D), the picture of each caption (M,), and the captions."""
     from tfclip.evaluation.datasets.views import record_views
-    from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
     from tfclip.records import schema
     from tfclip.records.manifest import records_reference
     from tfclip.records.reader import read_split
 
     directory, split = records_reference(reference)
-    model = embeddings.model
-    views = record_views(directory, split, model.config.picture_size)
-    _, pictures = embed_pictures(model, views)
+    size = embeddings.model.config.picture_size
+    _, pictures = embeddings.images(reference, lambda: record_views(directory, split, size))
     captions = [
         [text.decode() for text in record[schema.CAPTION]]
         for record in read_split(directory, split, features=(schema.CAPTION,)).as_numpy_iterator()
     ]
     owner = np.repeat(np.arange(len(captions)), list(map(len, captions)))
     texts = sum(captions, [])
-    return pictures[:, 0], embed_texts(model, texts), owner, texts
+    return pictures[:, 0], embeddings.texts(texts), owner, texts
 
 
 def recall_at_10(

@@ -3,7 +3,12 @@
 import numpy as np
 
 from benchmarks.quality import Row, main, recall_at_10, table
+from benchmarks.shared_towers import opened
+from tfclip.evaluation.datasets.multilabel_images import labelled_records
+from tfclip.evaluation.embedding.cache import ModelEmbeddings
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
+from tfclip.make_records import main as make_records
+from tfclip.models.saving import load_model, save_model
 
 
 def test_hits_are_those_of_the_metrics():
@@ -14,6 +19,34 @@ def test_hits_are_those_of_the_metrics():
     expected = retrieval_metrics(images, texts, owner)
     assert found == [expected["image_to_text"]["r10"], expected["text_to_image"]["r10"]]
     assert 0 < min(found) < max(found) < 1
+
+
+def test_runs_with_equal_towers_share_features_and_keep_their_heads(tiny_run, drawn_sets, tmp_path):
+    """Embeddings from shared features equal those that each model computes by itself."""
+    other = tmp_path / "other"
+    model = load_model(tiny_run)
+    for weight in model.dual_encoder.image_head.weights:
+        weight.assign(weight + 0.1)
+    save_model(other / "best", model)
+    runs = opened([tiny_run, other])
+    assert runs[0].tower is runs[1].tower
+    words = ["voc", "--data", str(drawn_sets / "voc"), "--out", str(tmp_path / "voc")]
+    assert make_records([*words, "--workers", "1", "--splits", "val"]) == 0
+    pictures = labelled_records(tmp_path / "voc", "val")
+    found = []
+    for run, path in zip(runs, (tiny_run, other), strict=True):
+        alone = ModelEmbeddings(load_model(path))
+        for one, two in zip(run.views(pictures, "1+4"), alone.views(pictures, "1+4"), strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-5)
+        texts = ["a red circle", "a blue square and a star"]
+        np.testing.assert_allclose(run.texts(texts), alone.texts(texts), atol=1e-5)
+        found.append(run.views(pictures, "1")[1])
+    assert not np.allclose(*found, atol=1e-3)
+    for weight in model.dual_encoder.image_tower.weights[:1]:
+        weight.assign(weight + 0.1)
+    save_model(other / "best", model)
+    runs = opened([tiny_run, other])
+    assert runs[0].tower is not runs[1].tower
 
 
 def test_the_table_says_what_was_seen():
