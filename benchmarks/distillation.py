@@ -31,10 +31,11 @@ STUDENT = {
     "views": "2",
     "captions": 2,
     "word_weight": 0.0,
-    "learning_rate": 1e-3,
+    "batch_size": 250,
+    "learning_rate": 2e-3,
     "weight_decay": 0.1,
-    "epochs": 10,
-    "evaluate_every": 120,
+    "epochs": 8,
+    "evaluate_every": 192,
     "patience": None,
 }
 HEADS = {"members": 1, "hidden": 256, "input_dropout": 0.2, "dropout": 0.2}
