@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.frozen_weights import tower_file
+from tfclip.models.layers.dropout_seeds import seed_dropout
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.models.saving import TrainedModel, load_model, save_model
 
@@ -15,7 +17,8 @@ from tfclip.models.saving import TrainedModel, load_model, save_model
 @pytest.fixture
 def frozen(tiny_model):
     """A model whose text tower is frozen."""
-    model = DualEncoder(tiny_model.config)
+    options = {**tiny_model.config.text_options, "dropout": 0.1}
+    model = DualEncoder(replace(tiny_model.config, text_options=options))
     model.freeze(("text",))
     return TrainedModel(model, tiny_model.tokenizer, {})
 
@@ -31,6 +34,7 @@ def test_frozen_towers_are_on_the_disk_once(frozen, tmp_path):
     tower = tower_file(frozen.dual_encoder, "text")
     save_model(best, frozen)
     # Nothing has changed: both files are shared. Then the head has: only the tower is.
+    seed_dropout(frozen.dual_encoder, 7)
     for change, shared in ((0.0, {tower, "model.weights.h5"}), (1.0, {tower})):
         kernel = frozen.dual_encoder.text_head.trainable_variables[0]
         kernel.assign(kernel + change)

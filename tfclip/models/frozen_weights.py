@@ -27,7 +27,8 @@ CHECKPOINTS = "checkpoints"
 def tower_file(model: DualEncoder, modality: str) -> str:
     """Return the name of the file of a tower: `text-tower-0123456789abcdef.weights.h5`."""
     content = hashlib.sha256()
-    for variable in _tower(model, modality).variables:
+    # Without the states of dropout, which a frozen tower does not use and training sets.
+    for variable in _tower(model, modality).weights:
         content.update(f"{variable.dtype} {tuple(variable.shape)}".encode())
         content.update(np.ascontiguousarray(variable.numpy()).data.cast("B"))
     return TOWERS.replace("*", modality, 1).replace("*", content.hexdigest()[:16])
