@@ -295,6 +295,9 @@ def test_labels_are_typed_by_keyboard_alone(page, server):
     wait_for_count(page, "tbody tr", 3)
     # Its own markup is text.
     assert page.locator("#chips li").last.inner_text().startswith("<b>bold</b>")
+    # No thresholds, no decisions and no probabilities.
+    heads = page.locator("thead th").all_inner_texts()
+    assert [head.lower() for head in heads] == ["label", "score", "softmax", "best"]
     assert page.locator("tr.yes").count() == 1
     body = {
         "signature_name": "similarity",

@@ -69,8 +69,9 @@ function drawTable(picture, answer, thresholds) {
   const rows = ranked(answer, thresholds);
   const decided = rows.filter((row) => row.decided).length;
   const shown = picture.all ? rows : rows.slice(0, Math.max(MOST_SHOWN, decided));
-  const heads = [["Label"], ["Score"], ...(thresholds ? [["Threshold"]] : []), ["Probability"],
-    ["", "bar"], ["Decided"]];
+  // Without thresholds the server answers the softmax over the labels, and the best one is predicted.
+  const heads = [["Label"], ["Score"], ...(thresholds ? [["Threshold"], ["Probability"]] : [["Softmax"]]),
+    ["", "bar"], [thresholds ? "Decided" : "Best"]];
   const table = element("table", {},
     element("caption", { class: "hidden" }, `Labels of ${picture.name}`),
     element("thead", {}, element("tr", {}, ...heads.map(([text, kind]) => text
