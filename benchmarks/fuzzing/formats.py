@@ -155,6 +155,11 @@ def _jsonl() -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
+def _json() -> bytes:
+    """One row per line, so that damage to one leaves others to compare with."""
+    return b"[" + _jsonl().rstrip(b"\n").replace(b"}\n", b"},\n") + b"]"
+
+
 def _metadata() -> bytes:
     rows = [{"file_name": f"{name}.jpg", "text": f"{name} dog"} for name in PICTURES]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -307,6 +312,7 @@ FORMATS: dict[str, Format] = {
         references.table("\t", quoted=False),
     ),
     "jsonl": _source("caption_table", "train.jsonl", _jsonl, references.json_lines),
+    "json": _source("caption_table", "train.json", _json),
     "metadata.jsonl": _source("caption_table", "metadata.jsonl", _metadata, references.json_lines),
     "parquet of paths": _source(
         "caption_table", "train.parquet", partial(_arrow, "parquet", images=False)

@@ -374,6 +374,17 @@ def test_formats_that_packing_alone_opens_are_converted_and_counted(name):
     assert np.abs(mean - (200, 40, 90)).max() < 6
 
 
+@pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_further_frames_and_pages_are_noticed(name, frames):
+    out = io.BytesIO()
+    red, *others = [Image.new("RGB", (32, 16), c) for c in ("red", "blue", "green")[:frames]]
+    red.save(out, name, **({"save_all": True, "append_images": others} if others else {}))
+    checked = check_picture(out.getvalue())
+    assert checked.has_more_frames == (frames > 1)
+    assert Image.open(io.BytesIO(checked.jpeg)).getpixel((9, 9))[0] > 240
+
+
 def test_a_tiff_of_floating_point_numbers_is_refused():
     out = io.BytesIO()
     Image.new("F", (8, 8), 0.5).save(out, "TIFF")

@@ -76,6 +76,51 @@ def test_the_tables_of_a_folder_are_splits_and_pictures_may_lie_elsewhere(folder
         open_caption_table(tables, SourceOptions())
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('[{"path": "pictures/a.jpg", "caption": "one"}, {"path": "pictures/b.jpg", '
+         '"caption": "two"}]', "as JSON lines"),
+        ('{"version": 1, "rows": [\n{"path": "pictures/a.jpg", "caption": "one"},\n '
+         '{"path": "pictures/b.jpg", "caption": "two"}]}', "as JSON lines"),
+        ('{"path": "pictures/a.jpg", "caption": "one"}\n{"path": "pictures/b.jpg", '
+         '"caption": "two"}\n', ""),
+    ],
+    ids=["array", "object", "lines"],
+)  # fmt: skip
+def test_json_files_are_tables(folder, capsys, content, said):
+    (folder / "train.json").write_text(content)
+    for data in (folder / "train.json", folder):
+        source = open_caption_table(data, SourceOptions())
+        assert captions(source) == {"pictures/a.jpg": ("one",), "pictures/b.jpg": ("two",)}
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("[]", "no array of objects"), ('{"a": [1], "b": [2]}', r"several arrays \(a, b\)"),
+     ("[1, 2]", "no row that is a JSON object; the first: not a JSON object"),
+     ('[{"path"', "byte 1: the file is truncated")],
+)  # fmt: skip
+def test_other_json_files_are_refused(folder, content, said):
+    (folder / "t.json").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        open_caption_table(folder / "t.json", SourceOptions())
+
+
+@pytest.mark.parametrize("root", ["C:\\Users\\me\\", "/home/me/"])
+def test_absolute_paths_of_another_machine_are_read_below_the_table(folder, capsys, root):
+    inner = "\\" if "\\" in root else "/"
+    rows = [f"{root}pictures{inner}a.jpg,one", "D:\\pictures\\b.jpg,two", f"{root}b.jpg,x"]
+    (folder / "t.csv").write_text("path,caption\n" + "\n".join(rows) + "\n")
+    first, *others = open_caption_table(folder / "t.csv", SourceOptions()).read("train")
+    assert first.image == folder / "pictures" / "a.jpg"
+    # Another beginning may be another picture.
+    assert all(isinstance(item, Rejected) for item in others) and len(others) == 2
+    assert "not a relative path" in others[0].reason
+    assert f"absolute paths are read without {root!a}" in capsys.readouterr().err
+
+
 def test_what_cannot_be_used_is_listed_with_the_reason(folder, tmp_path, draw):
     (folder / "out.jpg").symlink_to(draw(tmp_path / "secret.jpg"))
     bad = [
@@ -137,7 +182,7 @@ def test_lines_of_jsonl_that_are_no_objects_are_listed(folder):
         ("t.csv", "path,b\npictures/a.jpg,c\n", "--caption-columns"),
         ("t.csv", "path,text\n", "has no rows"),
         ("t.jsonl", "", "it is empty"),
-        ("t.txt", "path,text\n", "allowed: a .csv, .tsv or .jsonl"),
+        ("t.txt", "path,text\n", "allowed: a .csv, .tsv, .json or .jsonl"),
         ("t.csv", "path,text\na," + "x" * (1 << 20), "line of more than"),
     ],
 )

@@ -69,6 +69,8 @@ class Checked:
     original_height: int
     converted: str = ""
     """The original format, if it is one of `CONVERTED`; otherwise ""."""
+    has_more_frames: bool = False
+    """Whether the file holds further frames or pages, which are left out."""
 
 
 def check_picture(image: Path | bytes, image_size: int | None = None) -> Checked:
@@ -148,6 +150,7 @@ def _checked(data: bytes, image_size: int | None) -> Checked:
         if is_jpeg and target != (width, height):
             across, down = _turned(target, orientation)
             picture.draft(None, (2 * across, 2 * down))
+        has_more_frames = not is_jpeg and _has_more_frames(picture)
         picture.load()
         rgb = _rgb(picture, data)
         converted = str(picture.format) if picture.format in CONVERTED else ""
@@ -158,7 +161,14 @@ def _checked(data: bytes, image_size: int | None) -> Checked:
         rgb = rgb.resize(target, Image.Resampling.HAMMING)
     out = BytesIO()
     rgb.save(out, "JPEG", quality=QUALITY)
-    return Checked(out.getvalue(), *target, width, height, converted)
+    return Checked(out.getvalue(), *target, width, height, converted, has_more_frames)
+
+
+def _has_more_frames(picture: Image.Image) -> bool:
+    try:
+        return bool(getattr(picture, "is_animated", False))
+    except Exception:  # damage behind the first frame, which alone is used
+        return True
 
 
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:

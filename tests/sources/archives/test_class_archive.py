@@ -83,6 +83,22 @@ def test_splits_in_an_archive(folder, tmp_path):
     assert {item.split for item in items(source, "val")} == {"val"}
 
 
+def test_backslashes_of_windows_separate_folders_and_are_reported(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as out:
+        for name, system in (("red\\1.jpg", 0), ("blue\\2.jpg", 10), ("blue/3\\4.jpg", 3)):
+            entry = zipfile.ZipInfo(name)
+            entry.create_system = system
+            out.writestr(entry, picture())
+        out.writestr(zipfile.ZipInfo("empty\\"), b"")
+    source = open_source("image_folder", tmp_path / "a.zip")
+    assert source.class_names == ("blue", "red")
+    # On Linux a backslash is a letter like any other.
+    assert sorted(item.key for item in items(source)) == [
+        "image_folder/blue/2.jpg", "image_folder/blue/3\\4.jpg", "image_folder/red/1.jpg"
+    ]  # fmt: skip
+    assert "backslashes in 2 names are read as separators of folders" in capsys.readouterr().err
+
+
 def evil_zip(path):
     content = picture()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:

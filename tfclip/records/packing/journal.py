@@ -16,6 +16,9 @@ from tfclip.sources.sample import Rejected, Sample
 JOURNAL = "finished.jsonl"
 
 
+FIRST_FRAMES = "first frames"
+
+
 @dataclass(frozen=True)
 class Finished:
     """A finished shard.
@@ -27,7 +30,7 @@ class Finished:
         words: the number of captions and phrases by their length in words.
         skipped: key and reason of its rejected inputs.
         converted: the number of pictures by original format, for the formats that only packing
-            reads.
+            reads; under `FIRST_FRAMES` that of pictures whose further frames are left out.
     """
 
     shard: Shard

@@ -11,7 +11,7 @@ from tfclip import files
 from tfclip.records import schema
 from tfclip.records.check import BadPicture, Checked
 from tfclip.records.manifest import Shard
-from tfclip.records.packing.journal import Finished, Inputs
+from tfclip.records.packing.journal import FIRST_FRAMES, Finished, Inputs
 from tfclip.sources.sample import Rejected, Sample
 
 
@@ -78,6 +78,7 @@ class ShardWriter:
                 writer.write(schema.encode(content))
                 if picture.converted:
                     self._converted[picture.converted] += 1
+                self._converted[FIRST_FRAMES] += picture.has_more_frames
                 self._tally.update(tally_of(sample, content))
                 texts = content[schema.CAPTION] + content[schema.PHRASE]
                 self._words.update(len(text.split()) for text in texts)
@@ -96,5 +97,5 @@ class ShardWriter:
             dict(self._tally),
             dict(self._words),
             tuple(self._skipped),
-            dict(self._converted),
+            dict(+self._converted),
         )

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfclip.console import say
 from tfclip.records.manifest import SKIPPED, Manifest, SplitCounts
 from tfclip.records.options import PackOptions, Span, planned_counts, shard_spans
-from tfclip.records.packing.journal import Finished, Journal
+from tfclip.records.packing.journal import FIRST_FRAMES, Finished, Journal
 from tfclip.records.packing.pool import PictureCheckers
 from tfclip.records.packing.split_writer import changed_shards, pack_shards
 from tfclip.records.packing.target import built_beside, keep_skipped_list
@@ -171,6 +171,8 @@ def _list_skipped(packed: dict[str, _Part], building: Path) -> None:
 def _report_converted(packed: dict[str, _Part]) -> None:
     for split, part in packed.items():
         formats = sum((Counter(one.converted) for one in part.finished), Counter())
+        if frames := formats.pop(FIRST_FRAMES, 0):
+            say(f"{split}: {frames:,} pictures hold several frames or pages; the first one is used")
         if formats:
             kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
             say(

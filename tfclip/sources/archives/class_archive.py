@@ -58,10 +58,11 @@ class _Archive:
             self.path = self._file.path
         self.index = Index()
         self.folders: Counter[tuple[str, ...]] = Counter()
-        self.loose = rejected = 0
+        self.loose = rejected = respelled = 0
         ignored: Counter[str] = Counter()
         for member in self._members(ignored):
             self.index.add(stable_hash(member.name), len(self.index), 0)
+            respelled += member.respelled
             if member.problem:
                 rejected += 1
             elif not (folder := _folder(member)):
@@ -71,6 +72,8 @@ class _Archive:
                 if len(self.folders) > MOST_FOLDERS:
                     raise ValueError(f"{path} has more than {MOST_FOLDERS:,} folders of pictures")
         report_ignored(path, ignored)
+        if respelled:
+            say(f"{path}: backslashes in {respelled:,} names are read as separators of folders")
         if not self.folders:
             raise FileNotFoundError(f"no picture in class folders in {path}; expected: {TREE}")
         self.common = self._common_folders()
@@ -139,7 +142,8 @@ class _Archive:
             damage = member.name == self.path.name and member.problem
             if ending in ENDINGS or damage:
                 name = member.name.removeprefix("./")
-                yield Member(self.name if damage else name, member.problem, member.read)
+                name = self.name if damage else name
+                yield Member(name, member.problem, member.read, member.respelled)
             elif ignored is not None:
                 ignored[ending or "without an extension"] += 1
 

@@ -19,6 +19,7 @@ _ENTRY, _LOCAL = b"PK\1\2", b"PK\3\4"
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _UTF8 = 0x1, 0x800
+_WINDOWS = (0, 10, 14)  # the systems FAT, NTFS and VFAT
 _FULL, _FULL_SHORT = 0xFFFFFFFF, 0xFFFF
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, EOFError, OSError)
 
@@ -31,11 +32,13 @@ class Member:
         name: its path in the archive.
         problem: why it must not be used, or "".
         read: returns its content; raises ValueError with the reason when it is damaged.
+        respelled: whether the archive separates the folders of the path by backslashes.
     """
 
     name: str
     problem: str
     read: Callable[[], bytes]
+    respelled: bool = False
 
 
 def is_archive(path: Path) -> bool:
@@ -134,6 +137,10 @@ def _zip_members(file: BinaryIO) -> Iterator[Member]:
         name = raw.decode(errors="surrogateescape")
         if not flags & _UTF8 and not is_name(name):
             name = raw.decode("cp437")
+        # Some programs on Windows write backslashes, against the specification (4.4.17.1).
+        respelled = made_by >> 8 in _WINDOWS and "\\" in name and "/" not in name
+        if respelled:
+            name = name.replace("\\", "/")
         if name.endswith("/"):
             continue
         size, packed, offset = _zip64_sizes(extra, size, packed, offset)
@@ -157,7 +164,7 @@ def _zip_members(file: BinaryIO) -> Iterator[Member]:
         ) -> bytes:
             return _unpacked(file, offset, packed, size, crc, method)
 
-        yield Member(name, problem, read)
+        yield Member(name, problem, read, respelled)
 
 
 def _unpacked(file: BinaryIO, offset: int, packed: int, size: int, crc: int, method: int) -> bytes:

@@ -1,7 +1,8 @@
-"""Tables of captions or labels with a column of picture paths: csv, tsv, jsonl or parquet."""
+"""Tables of captions or labels with a column of picture paths: csv, tsv, jsonl, json or parquet."""
 
 from array import array
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,14 +19,16 @@ from tfclip.sources.safe_paths import (
 )
 from tfclip.sources.sample import Rejected, Sample, Source, SourceOptions
 from tfclip.sources.splits import choose_splits, split_in, stable_hash
+from tfclip.sources.tables.absolute_paths import AbsolutePaths, is_absolute
 from tfclip.sources.tables.arrow_files import text_rows
 from tfclip.sources.tables.cells import LabelReader, label_reader, listed_cell
 from tfclip.sources.tables.columns import Columns, table_columns
 from tfclip.sources.tables.delimited import Table
+from tfclip.sources.tables.json_rows import json_rows
 
 TREE = (
-    "a .csv, .tsv, .jsonl or .parquet file, or DIR/<split>.csv and the like; paths are relative "
-    "to its folder"
+    "a .csv, .tsv, .jsonl, .json or .parquet file, or DIR/<split>.csv and the like; paths are "
+    "relative to its folder"
 )
 METADATA = "metadata"
 """The name of the table of a Hugging Face imagefolder; it does not name a split."""
@@ -79,6 +82,8 @@ def _tables_by_split(data: Path) -> dict[str, Path]:
     if not paths:
         paths = [path for kind in kinds for path in sorted(data.glob(f"*/{METADATA}.{kind}"))]
     if not paths:
+        paths = sorted(data.glob("*.json"))
+    if not paths:
         raise missing(data / "<split>.csv" if data.is_dir() else data, TREE)
     tables: dict[str, Path] = {}
     for path in paths:
@@ -93,9 +98,12 @@ def _tables_by_split(data: Path) -> dict[str, Path]:
 
 
 def _open_table(path: Path, options: SourceOptions) -> Table:
-    if path.suffix.lower() not in (".parquet", ".arrow"):
+    ending = path.suffix.lower()
+    lines = json_rows(path) if ending == ".json" else None
+    if ending in (".parquet", ".arrow"):
+        lines = text_rows(path)
+    if lines is None:
         return Table(path, options.separator)
-    lines = text_rows(path)
     say(f"{path}: read from a temporary copy as JSON lines")
     return Table(path, lines=lines)
 
@@ -191,6 +199,7 @@ class _Rows:
         """
         self.table, self.columns = table, columns
         self.completed = False
+        self.absolute = AbsolutePaths(table.path)
         self.root = roots[0]
         self.stores = cache_blobs(self.root) if roots[1] else ()
         self.all, self.without_split = index, array("q")
@@ -225,6 +234,9 @@ class _Rows:
 
     def _find(self, name: object) -> Path:
         """Return the picture of a path, which may lack its extension, as in Kaggle's tables."""
+        if isinstance(name, str) and is_absolute(name):
+            below = partial(find_below, self.root, stores=self.stores)
+            return self.absolute.find(name, below)
         try:
             return find_below(self.root, name, self.stores)
         except ValueError:

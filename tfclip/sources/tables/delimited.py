@@ -52,8 +52,10 @@ class Table:
 
     def __init__(self, path: Path, separator: str | None = None, lines: Any = None):
         kind = path.suffix.lower() if lines is None else ".jsonl"
+        if kind == ".json":  # one object per line, see `json_rows`
+            kind = ".jsonl"
         if kind not in (".csv", ".tsv", ".jsonl"):
-            raise ValueError(f"received {path}; allowed: a .csv, .tsv or .jsonl file")
+            raise ValueError(f"received {path}; allowed: a .csv, .tsv, .json or .jsonl file")
         self.path = path
         self.columns: tuple[str, ...] = ()
         self._copy = _as_utf8(path) if lines is None else lines
