@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfclip.inputs.batches import training_batches
+from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import WordPieceTokenizer
@@ -77,6 +78,43 @@ def test_a_batch_depends_on_seed_and_step_alone(sets, tokenizer):
         for name in expected:
             np.testing.assert_array_equal(expected[name], found[name])
     assert not np.array_equal(batches(1, seed=4)[0]["image_id"], whole[0]["image_id"])
+
+
+def test_each_worker_reads_its_rows_of_the_same_batches(sets, tokenizer):
+    def batches(**options):
+        mixture = Mixture(sets, (1.0, 1.0, 2.0), tuple(SIZES.values()))
+        sampling = SamplingOptions(crop_scale=(0.5, 1.0))
+        given = {"batch_size": 8, "seed": 3, "start_step": 2}
+        read = training_batches(mixture, tokenizer, 16, sampling, **given, **options)
+        return list(read.take(3).as_numpy_iterator())
+
+    parts = [batches(input_shard=InputShard(index, 2)) for index in (0, 1)]
+    for whole, first, second in zip(batches(), *parts, strict=True):
+        for name, column in whole.items():
+            np.testing.assert_array_equal(column, np.concatenate([first[name], second[name]]))
+
+
+def test_a_worker_decodes_only_its_own_rows(sets, tokenizer, tmp_path):
+    broken = tmp_path / "broken.tfrecord"
+    (record,) = tf.data.TFRecordDataset(sets[0][0]).take(1).as_numpy_iterator()
+    example = tf.train.Example.FromString(record)
+    example.features.feature["image/encoded"].bytes_list.value[0] = b"no picture"
+    with tf.io.TFRecordWriter(str(broken)) as writer:
+        writer.write(example.SerializeToString())
+    mixture = Mixture((sets[0], (str(broken),)), (7.0, 1.0), (SIZES["a"], 1))
+    numbers = tf.range(8, dtype=tf.int64)
+    rows = {seed: np.flatnonzero(mixture.set_of(seed, numbers) == 1) for seed in range(99)}
+    seed = next(seed for seed, found in rows.items() if len(found) and found.max() < 4)
+
+    def first_batch(index):
+        options = {"batch_size": 8, "seed": seed, "input_shard": InputShard(index, 2)}
+        read = training_batches(mixture, tokenizer, 16, SamplingOptions(), **options)
+        return next(iter(read))
+
+    # The second worker passes by the broken picture, and the first one meets it.
+    assert len(first_batch(1)["image"]) == 4
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        first_batch(0)
 
 
 def test_every_set_goes_through_its_pictures_at_its_own_pace(sets, tokenizer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import tensorflow as tf
@@ -65,7 +65,7 @@ def training_batches(
         words: the words in the captions of each record, added to the batches; a single set only.
         teachers: the embeddings of teachers, added for the view and the texts of each example; a
             single set without regions only.
-        input_shard: the rows of each batch to read; of a single set only they are decoded.
+        input_shard: the rows of each batch to read; only they are decoded.
 
     Returns:
         Batches of `image` (B,S,S,3) uint8, `token_ids` (B,L) int32, `text_mask` (B,L) int32,
@@ -91,22 +91,9 @@ def training_batches(
     if isinstance(files, Mixture):
         if needs_row:
             raise ValueError("words and teachers need a single set of records, not a mixture")
-        examples = files.examples(
-            seed,
-            start_step * batch_size,
-            FEATURES,
-            lambda own, number, record: sample_example(
-                record, example_seed(own, number), image_size, sampling
-            ),
+        examples = _mixed_examples(
+            files, image_size, sampling, seed, start_step * batch_size, input_shard.keep(batch_size)
         )
-        keep = input_shard.keep(batch_size)
-        if keep is not None:
-            # The set of an example follows from its position among all examples, so each machine
-            # samples all of them.
-            numbered = examples.enumerate(start_step * batch_size)
-            examples = numbered.filter(as_written(lambda number, example: keep(number))).map(
-                as_written(lambda number, example: example)
-            )
         return _batches(examples, tokenizer, batch_size // input_shard.count)
     examples = endless_shards(
         files,
@@ -119,6 +106,36 @@ def training_batches(
         then=sample,
     )
     return _batches(examples, tokenizer, batch_size // input_shard.count, words, teachers)
+
+
+def _mixed_examples(
+    files: Mixture,
+    image_size: int,
+    sampling: SamplingOptions,
+    seed: int,
+    start: int,
+    keep: Callable[[tf.Tensor], tf.Tensor] | None,
+) -> tf.data.Dataset:
+    """Return the examples of a mixture from number `start` on, of which `keep` may choose some."""
+
+    def decoded(own: int | tf.Tensor, number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
+        return sample_example(record, example_seed(own, number), image_size, sampling)
+
+    if keep is None:
+        return files.examples(seed, start, FEATURES, decoded)
+
+    # The set of an example follows from its position among all examples, so each worker reads all
+    # records, and decodes only its own.
+    def undecoded(own: int, number: tf.Tensor, record: Record) -> tuple:
+        return tf.constant(own, tf.int32), number, record
+
+    numbered = files.examples(seed, start, FEATURES, undecoded).enumerate(start)
+    own = numbered.filter(as_written(lambda number, example: keep(number)))
+    return own.map(
+        as_written(lambda number, example: decoded(*example)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
 
 
 def validation_batches(
