@@ -53,6 +53,7 @@ COMMANDS = {
     "predict",
     "adapt",
     "serve",
+    "serve_index",
     "quickstart",
     "search",
     "pipeline",

@@ -128,6 +128,7 @@ NEEDS = {
     r"evaluate runs/vg classification": "a folder of class folders",
     r"fit laptop --config": "the run of a recipe that needs pretrained weights",
     r"serve run ": "it runs until it is told to end; tests/serving/test_serve_run.py",
+    r"search serve ": "it runs until it is told to end; tests/serving/test_page.py",
     r"quickstart$": "minutes; tests/test_quickstart.py runs it",
     r"export runs/laptop --out exported --labels mine.txt": "a file of labels",
     r"export runs/vg --out exported --thresholds chosen.json": "thresholds copied in report.html",

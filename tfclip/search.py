@@ -24,6 +24,7 @@ from tfclip.evaluation.search.update import Change
 from tfclip.evaluation.tasks.multilabel_flags import check_run
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import model_directory
+from tfclip.serve_index import ServeFlags, serve
 
 _SHOWN = 5
 
@@ -328,6 +329,7 @@ def main(argv: list[str] | None = None) -> int:
         "remove": Command(RemoveFlags, remove),
         "query": Command(QueryFlags, query),
         "duplicates": Command(DuplicatesFlags, duplicates),
+        "serve": Command(ServeFlags, serve),
     }
     return run("tfclip.search", commands, argv, kind="action")
 

@@ -18,8 +18,10 @@ import pytest
 import requests
 from PIL import Image
 
-from tfclip.export import main as export
+from tfclip.evaluation.search.index import open_index
 from tfclip.search import main as search
+from tfclip.serve_index import export_of
+from tfclip.serving.server.startup import find_versions
 from tfclip.serving.warmup import drawn_jpeg
 
 CLASS_NAMES = ("red circle", "blue square", "green star")
@@ -58,17 +60,21 @@ def index(measured_run, flickr8k_records):
 
 
 @pytest.fixture(scope="module")
-def measured_export(measured_run, tmp_path_factory):
-    out = tmp_path_factory.mktemp("page") / "exported"
-    if export([str(measured_run), "--out", str(out)]):
-        raise RuntimeError("no export")
-    return out
+def measured_export(index):
+    """What `search serve` exports."""
+    return export_of(open_index(index))
 
 
 @pytest.fixture(scope="module")
 def server(measured_export, index, start_server):
     with start_server(measured_export, index=index) as running:
         yield running
+
+
+def test_an_index_is_served_with_the_export_of_its_run(measured_export, measured_run, index):
+    assert measured_export == measured_run / "exported"
+    assert export_of(open_index(index)) == measured_export
+    assert list(find_versions(measured_export)) == [1]
 
 
 def test_the_page_and_its_files_are_served_and_nothing_else(server):
