@@ -107,6 +107,25 @@ def test_a_full_size_model_answers_as_in_transformers(name, vocabulary, tmp_path
     assert memory < LIMITS[name][0] and told["seconds"] < LIMITS[name][1]
 
 
+def test_image_towers_give_the_features_of_timm_and_transformers(tmp_path, capsys):
+    from tfclip.models import registry
+    from tfclip.models.weights.image_weights import load_image_weights
+
+    run(HERE / "image_towers.py", tmp_path, python=str(PEERS))
+    different = {}
+    for folder in sorted(tmp_path.iterdir()):
+        described = json.loads((folder / "tower.json").read_text())
+        tower = registry.image_tower(described["name"]).build(image_size=64, **described["options"])
+        load_image_weights(tower, described["name"], str(folder))
+        expected = np.load(folder / "expected.npz")
+        found = tower(expected["pictures"].astype("float32")).numpy()
+        gap = np.abs(found - expected["features"]).max()
+        different[folder.name] = gap / np.abs(expected["features"]).max()
+    with capsys.disabled():
+        print("\n" + ", ".join(f"{name} {gap:.1e}" for name, gap in different.items()))
+    assert len(different) == 12 and max(different.values()) < 1e-3
+
+
 @pytest.mark.parametrize("script", ["make_clips", "make_sentence_encoders"])
 def test_the_committed_references_are_what_the_peers_write_today(script, tmp_path):
     run(HERE / f"{script}.py", tmp_path / "new", python=str(PEERS))
