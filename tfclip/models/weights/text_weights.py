@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tfclip.inputs.tokenizers.vocabulary import load_vocabulary
@@ -50,7 +51,7 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
     """
     if weights == NONE:
         return None
-    tower = registry.text_tower(tower_name)
+    tower, named = registry.text_tower(tower_name), weights
     weights = _kept(weights)
     path = Path(weights).expanduser()
     if weights.endswith(H5):
@@ -77,6 +78,12 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
         raise ValueError(
             f"{weights} holds another architecture than {tower_name}; it fits {', '.join(fitting)}"
         )
+    known = pretrained(named, "")
+    if known is not None and known.tower != tower_name and "pooling" not in found.options:
+        # Its files in the cache do not state the pooling; its own tower does.
+        pooling = registry.text_tower(known.tower).options["pooling"]
+        options = {**found.options, "pooling": pooling, "pooler": False}
+        found = replace(found, options=options)
     for key, value in tower.options.items():
         if found.options.get(key, value) != value:
             raise ValueError(
