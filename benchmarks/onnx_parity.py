@@ -145,7 +145,7 @@ def _random_model(name: str, captions: list[str], flags: argparse.Namespace):
     given = settings.flags()
     length = given.model.context_length or 32
     if settings.needs_vocabulary:
-        merges = text.tokenizer_from_file(flags.merges, length).merges if flags.merges else []
+        merges = text.tokenizer_from_file(flags.merges, length).merges if flags.merges else ["t h"]
         tokenizer = text.BytePairTokenizer(merges, length)
     elif given.model.text_weights != "none" or settings.vocabulary_size == 30_522:
         vocabulary = text.learn_vocabulary(captions, 4000, least_count=1)

@@ -98,6 +98,20 @@ def _without_optimizer(model: DualEncoder) -> Iterator[None]:
         model.optimizer = optimizer
 
 
+def load_weights(directory: Path, model: DualEncoder) -> None:
+    """Set the weights of `model` to those of a model folder; its optimizer is unchanged.
+
+    Raises:
+        FileNotFoundError: the folder has no weights.
+        ValueError: they are of another model.
+    """
+    path = Path(directory) / WEIGHTS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} is incomplete: {WEIGHTS_FILE} is missing.")
+    with _without_optimizer(model):
+        model.load_weights(path)
+
+
 def load_model(path: Path) -> TrainedModel:
     """Load a trained model from a run directory or a model folder; never random weights.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +33,7 @@ from tfclip.training.data.training_sets import TrainingSets
 from tfclip.training.loop.trainer import Phase
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.setup.adapt_heads import adapt_heads
-from tfclip.training.setup.build_model import compile_unfrozen
+from tfclip.training.setup.build_model import compile_extension, compile_unfrozen
 
 
 class StoredFeatures(NamedTuple):
@@ -42,15 +44,21 @@ class StoredFeatures(NamedTuple):
 
 
 def make_phases(
-    flags: FitFlags, trained: TrainedModel, records: TrainingSets, input_shard: InputShard
+    flags: FitFlags,
+    trained: TrainedModel,
+    records: TrainingSets,
+    input_shard: InputShard,
+    ends: Sequence[int] = (),
 ) -> list[Phase]:
-    """Return the run as one phase, or as two if frozen towers are unfrozen later.
+    """Return the run as one phase, or as two if frozen towers are unfrozen later; and a phase for
+    each extension.
 
     Args:
-        flags: with `steps` set.
+        flags: with the `steps` before the first extension.
         trained: the compiled model; the weights of its heads may be initialised here.
         records: the training records.
         input_shard: the rows of each batch that this worker reads.
+        ends: for a run that was extended, the steps at the end of each extension.
     """
     directory, split = records.sets[0].read_from, records.sets[0].split
     stored = StoredFeatures()
@@ -94,7 +102,8 @@ def make_phases(
     )
 
     def batches(start: int) -> tf.data.Dataset:
-        uses_stored = flags.freeze.stores_features and start < first
+        is_unfrozen = flags.freeze.unfreeze_after is not None and start >= first
+        uses_stored = flags.freeze.stores_features and not is_unfrozen
         dataset = (from_stored if uses_stored else from_records)(start_step=start)
         return shortened(dataset, trained.config.context_length)
 
@@ -102,6 +111,9 @@ def make_phases(
     if flags.freeze.unfreeze_after:
         begin = partial(compile_unfrozen, trained.dual_encoder, flags)
         phases.append(Phase(flags.steps - first, batches, begin))
+    for start, end in pairwise((flags.steps, *ends)):
+        begin = partial(compile_extension, trained.dual_encoder, flags, start, end - start)
+        phases.append(Phase(end - start, batches, begin))
     return phases
 
 

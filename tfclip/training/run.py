@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -37,8 +38,9 @@ from tfclip.training.callbacks.record_faults import (
 from tfclip.training.callbacks.retrieval_grid import RetrievalGrid
 from tfclip.training.callbacks.tensorboard import TensorBoardLog
 from tfclip.training.data.training_sets import open_training_sets
+from tfclip.training.extension import CHECKPOINTS, extended_after
 from tfclip.training.interval import Interval
-from tfclip.training.loop.checkpoints import Checkpoints
+from tfclip.training.loop.checkpoints import LAST, Checkpoints
 from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import run_steps
 from tfclip.training.options.flags import FitFlags
@@ -54,7 +56,6 @@ from tfclip.training.workers.cluster import Cluster, read_cluster
 from tfclip.training.workers.strategy import make_strategy
 from tfclip.training.workers.worker_health import barrier, chief_first, watch
 
-CHECKPOINTS = "checkpoints"
 BROKEN_BATCH = "broken_batch.json"
 
 
@@ -120,6 +121,9 @@ def _train(
             f"or --vocabulary {own} to use the one of the records"
         )
     flags = flags.with_steps(records.images)
+    before = extended_after(flags)
+    # What the run was before it was extended.
+    first = replace(flags, steps=before[0], extend=False) if before else flags
     if flags.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
             f"--batch-size {flags.batch_size} cannot be divided equally among "
@@ -128,7 +132,7 @@ def _train(
         )
     with damage_named(files), strategy.scope():
         trained = prepare_model(
-            flags,
+            first,
             records.directories,
             files,
             options=chosen.options(flags),
@@ -143,7 +147,7 @@ def _train(
             start=start,
             resumed=resumed_config(flags),
         )
-    config = run_config(given, recipe_name, trained, records)
+    config = run_config(given, recipe_name, trained, records, before)
     if cluster.is_chief:
         run_directory(flags.run, config, overwrite=flags.overwrite)
     barrier(strategy)
@@ -158,7 +162,8 @@ def _train(
     )
     with damage_named(files):
         with chief_first(strategy, cluster):
-            phases = make_phases(flags, trained, records, cluster.input_shard)
+            ends = (*before[1:], flags.steps) if before else ()
+            phases = make_phases(first, trained, records, cluster.input_shard, ends)
     with chief_first(strategy, cluster):
         measurements, monitor = make_validation(flags, trained, strategy, cluster.input_shard)
     writes = cluster.is_chief
@@ -217,6 +222,7 @@ def _train(
             checkpoints=checkpoints,
             step_timer=step_timer,
             measure_average=flags.evaluation.measure_average,
+            extended_after=before,
             jit_compile=flags.execution.jit_compile == "on",
         )
     if stop.stopped_at is not None:
@@ -229,7 +235,7 @@ def _train(
             "--precision float32"
         )
     if writes and not ended.terminated and not ended.was_finished:
-        save_trained(flags.run / CHECKPOINTS / "last", trained, other_suffix, averages(model))
+        save_trained(flags.run / CHECKPOINTS / LAST, trained, other_suffix, averages(model))
         checkpoints.finish()
     barrier(strategy)
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from tfclip.config_file import recipe_of
 from tfclip.console import say
 from tfclip.records.teachers import read_description
 from tfclip.training.options.flags import FitFlags
-from tfclip.training.options.saved_flags import CONFIG_FILE, differing_flags
+from tfclip.training.options.saved_flags import CONFIG_FILE, EXTENDED_AFTER, differing_flags
 
 if TYPE_CHECKING:
     from tfclip.models.saving import TrainedModel
@@ -38,7 +38,10 @@ def run_directory(run: Path, config: Mapping, *, overwrite: bool) -> None:
         if not path.is_file():
             raise FileExistsError(f"{run} exists and is not a run directory; choose another --run")
         if not overwrite:
-            refuse_another(run, json.loads(path.read_text(encoding="utf-8")), config)
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            refuse_another(run, saved, config)
+            if config.get(EXTENDED_AFTER) != saved.get(EXTENDED_AFTER):
+                files.write_text(path, json.dumps(config, indent=2) + "\n")
             return
         shutil.rmtree(run)
     files.write_text(path, json.dumps(config, indent=2) + "\n")
@@ -79,6 +82,8 @@ def refuse_another(run: Path, saved: Mapping, now: Mapping) -> None:
     free: set[str] = set()
     if all(saved.get(name) == now[name] for name in ("records_fingerprint", "splits")):
         free = {"records"}  # the same records in another folder
+    if now.get(EXTENDED_AFTER) != saved.get(EXTENDED_AFTER):
+        free |= {"steps"}
     differ += differing_flags(before, flags, free)
     if differ:
         raise ValueError(
@@ -98,7 +103,11 @@ def refuse_another(run: Path, saved: Mapping, now: Mapping) -> None:
 
 
 def run_config(
-    flags: FitFlags, recipe_name: str, trained: TrainedModel, records: TrainingSets
+    flags: FitFlags,
+    recipe_name: str,
+    trained: TrainedModel,
+    records: TrainingSets,
+    extended_after: Sequence[int] = (),
 ) -> dict:
     """Return the configuration of a run: flags, model, records, and versions of packages."""
     packages = "tensorflow", "keras", "keras-hub", "tensorflow-text", "numpy"
@@ -110,6 +119,7 @@ def run_config(
         "records_fingerprint": records.fingerprint(),
         "splits": [one.split for one in records.sets],
         **_teachers(flags, records),
+        **({EXTENDED_AFTER: list(extended_after)} if extended_after else {}),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in packages},

@@ -56,6 +56,26 @@ def test_the_first_step_begins_where_the_model_is(training_records, converted, t
     assert _fit(training_records, run, converted, *words) == 0
 
 
+@pytest.mark.slow
+def test_layers_have_rates_by_depth(training_records, converted, tmp_path, capsys):
+    """In one step of Adam each weight moves by its learning rate, apart from weight decay."""
+    words = ["--learning-rate", "1e-3", "--steps", "1", "--evaluate-every", "1"]
+    words += ["--weight-decay", "0", "--clip-norm", "1e9", "--layer-decay", "0.5"]
+    assert _fit(training_records, tmp_path / "run", converted, *words) == 0
+    assert "--layer-decay 0.5" in capsys.readouterr().err
+    before, after = load_model(converted).dual_encoder, load_model(tmp_path / "run").dual_encoder
+
+    def moved(layer, tower="image_tower") -> float:
+        pairs = [getattr(model, tower).get_layer(layer).weights for model in (before, after)]
+        return max(np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(*pairs, strict=True))
+
+    assert moved("norm") == pytest.approx(1e-3, rel=0.05)
+    assert moved("patches") == pytest.approx(1e-3 * 0.5**11, rel=0.05)
+    assert moved("patches") < moved("block_0") < moved("block_1") <= moved("norm") * 1.001
+    heads = [np.asarray(model.image_head.weights[0]) for model in (before, after)]
+    assert np.abs(heads[0] - heads[1]).max() == pytest.approx(1e-3, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

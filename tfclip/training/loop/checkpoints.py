@@ -35,6 +35,8 @@ FORMAT = 1
 ENDED_FORMAT = 2
 KEPT = 3
 STATE = "state.json"
+# The folder of the model of the last step of a run that has ended.
+LAST = "last"
 VARIABLE = "variable"
 # By default, saving takes at most this fraction of the time, and happens at most once a minute.
 LARGEST_FRACTION = 0.02

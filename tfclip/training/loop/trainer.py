@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from tfclip.console import progress, say
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.saving import load_weights
 from tfclip.training.loop.callback_state import CallbackStates
-from tfclip.training.loop.checkpoints import Checkpoints
+from tfclip.training.loop.checkpoints import LAST, Checkpoints
 from tfclip.training.loop.replicas import distribute
 from tfclip.training.loop.sigterm import Terminated, Termination
 from tfclip.training.loop.step_logs import (
@@ -76,6 +77,7 @@ def run_steps(
     step_timer: StepTimer | None = None,
     measure_average: bool = True,
     jit_compile: bool = False,
+    extended_after: Sequence[int] = (),
 ) -> Trained:
     """Train all phases, calling the callbacks as a single `Model.fit` would.
 
@@ -101,6 +103,8 @@ def run_steps(
         step_timer: measures how long each step waits for its batch, and how long it trains.
         measure_average: False evaluates the unaveraged weights.
         jit_compile: compile the steps with XLA; only for one replica.
+        extended_after: steps at the end of a phase after which the run had ended; it goes on from
+            its last model, with the next phase.
 
     Raises:
         ValueError: all checkpoints are damaged, or they are of another model.
@@ -108,6 +112,7 @@ def run_steps(
     training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
     training.step_timer = step_timer or StepTimer()
     training.measure_average, training.jit_compile = measure_average, jit_compile
+    training.extended_after = tuple(extended_after)
     with Termination() as termination:
         return training.run(termination)
 
@@ -128,6 +133,7 @@ class _Training:
             steps=self.steps,
         )
         self.step_timer, self.measure_average, self.jit_compile = StepTimer(), True, False
+        self.extended_after: tuple[int, ...] = ()
         self.step, self.phase, self.phase_end = 0, 0, 0
         self.logs: dict[str, float] = {}
         self.unread, self.read_at = StepLogs(), 0.0
@@ -302,11 +308,14 @@ class _Training:
                 self.callbacks.on_epoch_begin(self.step // self.epoch_steps)
             self.states.restore(saved.state["callbacks"], saved.arrays)
             self.model.stop_training = saved.state["stopped"]
+            if self.was_finished and self.step < self.steps and self.step in self.extended_after:
+                load_weights(self.checkpoints.folder / LAST, self.model)
+                self.was_finished = self.model.stop_training = False
             ended = self.step == self.steps or self.model.stop_training
             if self.was_finished and not ended:
                 raise ValueError(
                     f"{saved.path} is of a run that has ended after step {self.step}; to train "
-                    "further, start a new run with --init"
+                    "further, add --extend and more --steps, or start a new run with --init"
                 )
             status = "this run has ended" if ended else "resuming"
             say(f"{status} after step {self.step} of {self.steps}, from {saved.path}")

@@ -24,6 +24,7 @@ NOT_SAVED_AS = {
     "interpolation": "area",
     "callback": (),
     "init": None,
+    "extend": False,
     "lora": None,
     "teacher": (),
     **DEFAULTS,
@@ -49,6 +50,9 @@ class FitFlags:
     """Pictures per batch, over all replicas."""
     seed: int = 0
     """Random seed of the weights, the data order and all sampling."""
+    extend: bool = False
+    """Train a run that has ended further, to a larger --steps: from its last weights, with a new
+    optimizer, a new warm-up, and the schedule over the added steps."""
     overwrite: bool = False
     """Replace an existing run instead of resuming it."""
 

@@ -40,8 +40,8 @@ class FreezeOptions:
     ] = 1e-5
     """Peak learning rate after --unfreeze-after."""
     layer_decay: float = 0.75
-    """Layer-wise decay of the learning rate after --unfreeze-after: the factor per twelfth of a
-    tower's depth, from the output down."""
+    """Layer-wise decay of the learning rate after --unfreeze-after, and of the towers of --init:
+    the factor per twelfth of a tower's depth, from the output down; 1 for none."""
 
     lora: str | None = None
     """Train low-rank adapters (LoRA) instead of the transformer towers: image=RANK, text=RANK, or

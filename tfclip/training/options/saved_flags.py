@@ -8,8 +8,17 @@ from collections.abc import Mapping, Set
 from tfclip.training.options.flags import FitFlags
 
 CONFIG_FILE = "config.json"
+# The key of the steps after which a run had ended before it was extended.
+EXTENDED_AFTER = "extended_after"
 # Flags that do not affect the result.
-FREE_TO_CHANGE = {"run", "overwrite", "checkpoint_every", "feature_cache", "val_in_training"}
+FREE_TO_CHANGE = {
+    "run",
+    "overwrite",
+    "extend",
+    "checkpoint_every",
+    "feature_cache",
+    "val_in_training",
+}
 # Most user callbacks only observe, so that a change prints a note instead of an error.
 FREE_TO_CHANGE |= {"callback"}
 # What runs of earlier versions did, which had no such flag.

@@ -22,6 +22,7 @@ from tfclip.inputs.text import (
 )
 from tfclip.inputs.tokenizers.of_records import SHORTEST, tokenizer_of
 from tfclip.models.config import ModelConfig
+from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.layers.low_rank import add_adapters
 from tfclip.models.layers.normalization import batch_normalizations, synchronize_normalization
@@ -187,9 +188,25 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
 
     Gradients are clipped in the model's train_step, after the reduction over replicas.
     """
-    steps = flags.freeze.unfreeze_after or flags.steps
-    optimizer = make_optimizer(flags.optimizer, flags.optimizer.learning_rate, steps)
+    steps, factors = flags.freeze.unfreeze_after or flags.steps, {}
+    if flags.model.init is not None and flags.freeze.lora is None:
+        factors = _factors_by_depth(model, flags.freeze.layer_decay)
+    optimizer = make_optimizer(flags.optimizer, flags.optimizer.learning_rate, steps, factors)
     _compile(model, optimizer, flags)
+
+
+def _factors_by_depth(model: DualEncoder, decay: float) -> dict[str, float]:
+    """Return the learning rate factors of the towers of --init; print their range."""
+    factors: dict[str, float] = {}
+    for modality in MODALITIES:
+        if modality not in model.frozen:
+            factors |= depth_factors(getattr(model, f"{modality}_tower"), decay)
+    if factors and decay < 1:
+        say(
+            f"--layer-decay {decay}: the learning rate is {min(factors.values()):.1%} of "
+            "--learning-rate in the lowest layers of a tower, and rises to 100% towards its output"
+        )
+    return factors
 
 
 def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
@@ -209,6 +226,29 @@ def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
     steps = flags.steps - (flags.freeze.unfreeze_after or 0)
     optimizer = make_optimizer(flags.optimizer, flags.freeze.unfrozen_learning_rate, steps, factors)
     _compile(model, optimizer, flags)
+
+
+def compile_extension(model: DualEncoder, flags: FitFlags, start: int, steps: int) -> None:
+    """Compile the model with a new optimizer for `steps` more steps after step `start`.
+
+    A warm-up and the schedule begin anew, with the learning rates of the run's last phase.
+    """
+    rate = flags.optimizer.learning_rate
+    factors: dict[str, float] = {}
+    if flags.freeze.unfreeze_after:
+        rate = flags.freeze.unfrozen_learning_rate
+        for modality in flags.freeze.towers:
+            tower = getattr(model, f"{modality}_tower")
+            factors |= depth_factors(tower, flags.freeze.layer_decay)
+    elif flags.model.init is not None:
+        factors = _factors_by_depth(model, flags.freeze.layer_decay)
+    warmup = min(flags.optimizer.warmup_steps, steps // 2)
+    after = "which then stays" if flags.optimizer.schedule == "constant" else "then cosine to 0"
+    say(
+        f"--extend: {steps} more steps after step {start}, with a new optimizer: {warmup} steps of "
+        f"warm-up to a learning rate of {rate:g}, {after}"
+    )
+    _compile(model, make_optimizer(flags.optimizer, rate, steps, factors), flags)
 
 
 def _compile(model: DualEncoder, optimizer: LayerwiseAdamW, flags: FitFlags) -> None:

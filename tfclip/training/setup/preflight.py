@@ -108,7 +108,8 @@ def refuse_another_run(name: str, flags: FitFlags) -> None:
     recipe = recipe_of(saved)
     differ = [] if recipe == name else [f"recipe {recipe}, now {name}"]
     now = json.loads(json.dumps(flags.to_dict()))
-    differ += differing_flags(saved.get("flags", {}), now, free={"records"})
+    free = {"records", "steps"} if flags.extend else {"records"}
+    differ += differing_flags(saved.get("flags", {}), now, free=free)
     if differ:
         raise ValueError(
             f"{flags.run} holds a run with {'; '.join(differ)}; resume it with its own flags, "
