@@ -34,8 +34,8 @@ STUDENT = {
     "batch_size": 250,
     "learning_rate": 2e-3,
     "weight_decay": 0.1,
-    "epochs": 8,
-    "evaluate_every": 192,
+    "epochs": 5,
+    "evaluate_every": 120,
     "patience": None,
 }
 HEADS = {"members": 1, "hidden": 256, "input_dropout": 0.2, "dropout": 0.2}
@@ -64,14 +64,14 @@ def main(argv: list[str] | None = None) -> int:
     found: dict = {}
     taught = {"teacher": (flags.teacher,), "teacher_affinity": flags.affinity}
     variants: dict[str, dict] = {"without": {}, "with": taught}
-    for name, more in {} if flags.steps_only else variants.items():
-        runs = [measured(work, seed, more) for seed in flags.seeds]
-        found[name] = {key: [run[key] for run in runs] for key in runs[0]}
-        cells = "  ".join(
-            f"{key} {np.mean(v):.2f} +- {np.std(v, ddof=1) if len(v) > 1 else 0.0:.2f}"
-            for key, v in found[name].items()
-        )
-        say(f"{name} teacher: {cells}")
+    for seed in () if flags.steps_only else flags.seeds:
+        for name, more in variants.items():
+            run = measured(work, seed, more)
+            say(f"seed {seed}, {name} teacher: {cells({key: [v] for key, v in run.items()})}")
+            for key, value in run.items():
+                found.setdefault(name, {}).setdefault(key, []).append(value)
+    for name in variants.keys() & found.keys():
+        say(f"{name} teacher: {cells(found[name])}")
     found["step"] = step_ratio(work, taught)
     say(
         "a step with the teacher takes {ratio:.3f} of one without "
@@ -82,6 +82,14 @@ def main(argv: list[str] | None = None) -> int:
     if flags.json:
         print(json.dumps(found))
     return 0
+
+
+def cells(figures: dict[str, list[float]]) -> str:
+    """Return means and deviations of one line."""
+    return "  ".join(
+        f"{key} {np.mean(v):.2f}" + (f" +- {np.std(v, ddof=1):.2f}" if len(v) > 1 else "")
+        for key, v in figures.items()
+    )
 
 
 def student():
