@@ -39,7 +39,7 @@ def recipe_of(content: Mapping[str, Any]) -> str | None:
     recipe = content.get(RECIPE)
     flag, names = RENAMED_RECIPES.get(str(recipe), ("", {}))
     flags = content.get("flags")
-    return names.get(flags.get(flag), recipe) if isinstance(flags, Mapping) else recipe
+    return names.get(str(flags.get(flag)), recipe) if isinstance(flags, Mapping) else recipe
 
 
 def take_config(argv: Sequence[str]) -> tuple[list[str], Path | None]:
