@@ -26,7 +26,7 @@ STUDENT = {
     "image_tower": "small-convolutional",
     "image_weights": "none",
     "image_size": 64,
-    "embed_dim": 256,
+    "embed_dim": 1024,
     "freeze": "text",
     "views": "2",
     "captions": 2,
@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--work", default="runs/benchmark-laptop", help="where benchmarks.laptop has worked")
     add("--teacher", default="laptop", help="a teacher that is stored beside its records")
-    add("--affinity", type=float, default=4.0, help="--teacher-affinity of the student")
+    add("--affinity", type=float, default=1.0, help="--teacher-affinity of the student")
+    add("--feature", type=float, default=4.0, help="--teacher-feature of the student")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--steps-only", action="store_true", help="measure the time of a step alone")
     add("--json", action="store_true", help="the result as the last line on standard output")
@@ -62,8 +63,12 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     found: dict = {}
-    taught = {"teacher": (flags.teacher,), "teacher_affinity": flags.affinity}
-    variants: dict[str, dict] = {"without": {}, "with": taught}
+    taught = {
+        "teacher": (flags.teacher,),
+        "teacher_affinity": flags.affinity,
+        "teacher_feature": flags.feature,
+    }
+    variants: dict[str, dict] = {"with": taught, "without": {}}
     for seed in () if flags.steps_only else flags.seeds:
         for name, more in variants.items():
             run = measured(work, seed, more)
