@@ -78,10 +78,10 @@ def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:
         raise ValueError(
             f"{weights} holds another architecture than {tower_name}; it fits {', '.join(fitting)}"
         )
-    known = pretrained(named, "")
-    if known is not None and known.tower != tower_name and "pooling" not in found.options:
+    entry = pretrained(named, "")
+    if entry is not None and entry.tower != tower_name and "pooling" not in found.options:
         # Its files in the cache do not state the pooling; its own tower does.
-        pooling = registry.text_tower(known.tower).options["pooling"]
+        pooling = registry.text_tower(entry.tower).options["pooling"]
         options = {**found.options, "pooling": pooling, "pooler": False}
         found = replace(found, options=options)
     for key, value in tower.options.items():

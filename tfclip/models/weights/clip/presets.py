@@ -32,6 +32,12 @@ def open_preset(path: Path) -> tuple[Mapping[str, np.ndarray], Sizes]:
     Raises:
         ValueError: the folder cannot be read, or has an option that is not supported.
     """
+    if (path / "preprocessor.json").is_file():
+        settings = read_json(path / "preprocessor.json").get("config", {})
+        if not settings.get("canonicalize_text", True):
+            raise ValueError(
+                f"{path}: canonicalize_text false (SigLIP 2) is not supported; allowed: true"
+            )
     # Imported late: keras_hub takes seconds and memory, which other sources do not need.
     from tfclip.models.weights.convert_keras_hub_images import backbone as read_backbone
 
@@ -40,12 +46,6 @@ def open_preset(path: Path) -> tuple[Mapping[str, np.ndarray], Sizes]:
     is_siglip = type(backbone).__name__ == "SigLIPBackbone"
     if is_siglip and text.projection_dim != image.hidden_dim:
         raise ValueError(f"{path}: the text tower ends in {text.projection_dim} numbers.")
-    if is_siglip and (path / "preprocessor.json").is_file():
-        settings = read_json(path / "preprocessor.json").get("config", {})
-        if not settings.get("canonicalize_text", True):
-            raise ValueError(
-                f"{path}: canonicalize_text false (SigLIP 2) is not supported; allowed: true"
-            )
     sizes = Sizes(
         image=_sizes(image, path),
         text=_sizes(text, path),

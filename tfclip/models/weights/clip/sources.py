@@ -91,10 +91,10 @@ def find_clip(
     )
 
 
-def _keras_hub(path: Path) -> ClipSource:
-    tensors, sizes = presets.open_preset(path)
-    usual = preprocessing.SIGLIP if sizes.is_siglip else preprocessing.CLIP
+def _keras_hub(path: Path, is_siglip: bool) -> ClipSource:
+    usual = preprocessing.SIGLIP if is_siglip else preprocessing.CLIP
     seen, notes = presets.preset_preprocessing(path, usual)
+    tensors, sizes = presets.open_preset(path)
     weights = path / presets.WEIGHTS_FILE
     return ClipSource(path, "keras_hub", sizes, seen, tensors, weights, notes)
 
@@ -136,7 +136,7 @@ def _two_folders(path: Path, text_path: Path) -> ClipSource:
 def _hugging_face(path: Path) -> ClipSource:
     config = read_object(path / "config.json")
     if config.get("class_name") in presets.CLASSES:
-        return _keras_hub(path)
+        return _keras_hub(path, config["class_name"] == presets.CLASSES[1])
     if "class_name" in config and "model_type" not in config:
         raise ValueError(
             f"{path} is a keras_hub preset of {config['class_name']}; allowed: "
