@@ -81,3 +81,4 @@ def test_a_clip_preset_folder_equals_its_backbone(tmp_path):
     pretrained.copy_into(tower)
     np.testing.assert_allclose(tower(CLIP_BATCH), text({"token_ids": CLIP_IDS}), atol=1e-4)
     assert pretrained.vocabulary == tuple(MERGES)
+    assert "the text head is random" in pretrained.notes[0]

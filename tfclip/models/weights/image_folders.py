@@ -47,6 +47,10 @@ _TIMM_NEUTRAL = {
 }
 # First convolutions without padding, which can be adapted exactly to another normalisation.
 UNPADDED = ("patches", "convnext_tiny_stem")
+HEAD_IS_RANDOM = (
+    "note: {}: the image head is random: the projection of the checkpoint is not used; "
+    "python -m tfclip.convert converts the whole model"
+)
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -77,6 +81,8 @@ def load_folder(tower: keras.Model, name: str, folder: Path) -> None:
     try:
         if origin == "keras_hub":
             weights = layout.read(convert_keras_hub_images.backbone(str(folder)), tower)
+            if kind == "CLIPBackbone":
+                say(HEAD_IS_RANDOM.format(folder))
         else:
             check_heads(tower, config)
             state = _state(folder, str(kind))
@@ -250,10 +256,7 @@ class _State(Mapping[str, np.ndarray]):
                 f"part of that tower ({', '.join(left[:3])})."
             )
         if "visual_projection.weight" in unused:
-            say(
-                f"note: {source}: the image head is random: the projection of the checkpoint is "
-                "not used; python -m tfclip.convert converts the whole model"
-            )
+            say(HEAD_IS_RANDOM.format(source))
 
 
 def _state(folder: Path, model_type: str) -> _State:

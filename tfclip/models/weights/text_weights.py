@@ -14,7 +14,7 @@ from tfclip.models.weights.pretrained.cache import kept_weights, not_kept
 from tfclip.models.weights.pretrained.catalogue import pretrained
 from tfclip.models.weights.texts.json_files import read_json
 from tfclip.models.weights.texts.presets import read_preset
-from tfclip.models.weights.texts.pretrained_text import PretrainedText
+from tfclip.models.weights.texts.pretrained_text import HEAD_IS_RANDOM, PretrainedText
 from tfclip.models.weights.texts.sentence_modules import read_modules
 from tfclip.models.weights.texts.tokenizer_files import (
     VOCABULARY_FILE,
@@ -28,10 +28,6 @@ ALLOWED = (
     "Hugging Face or Keras preset folder, or a tower's own .weights.h5"
 )
 H5 = ".h5"
-HEAD_IS_RANDOM = (
-    "{}: the text head is random: the projection of the checkpoint is not used; "
-    "python -m tfclip.convert converts the whole model"
-)
 
 
 def load_text_weights(tower_name: str, weights: str) -> PretrainedText | None:

@@ -6,7 +6,7 @@ import keras_hub
 
 from tfclip.failures import first_line
 from tfclip.models.weights import convert_texts
-from tfclip.models.weights.texts.pretrained_text import PretrainedText
+from tfclip.models.weights.texts.pretrained_text import HEAD_IS_RANDOM, PretrainedText
 from tfclip.models.weights.texts.tokenizer_files import TokenizerFiles
 from tfclip.naming import unknown
 
@@ -55,7 +55,8 @@ def read_preset(name: str, class_name: str | None = None) -> PretrainedText:
         }
         merges = tuple(merge for merge in tokenizer.merges if "#version:" not in merge)
         tokens = TokenizerFiles("byte-pair", merges)
-        return PretrainedText(name, builder, options, tokens, arrays).checked()
+        notes = (HEAD_IS_RANDOM.format(name),)
+        return PretrainedText(name, builder, options, tokens, arrays, notes=notes).checked()
     sizes = convert_texts.LAYOUTS["bert"].sizes
     options = {key: config[key] for key in sizes if key in config}
     if class_name == "BertBackbone":
