@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -89,18 +90,19 @@ def _prepared(engine: str, tower: keras.Model, batch: int) -> tuple[Callable, tf
 def _openvino(tower: keras.Model, precision: str, batch: int) -> Callable:
     import openvino
 
-    module = tf.Module()
+    module, shape = tf.Module(), [batch, SIZE, SIZE, 3]
     module.tower = tower
-    spec = tf.TensorSpec([batch, SIZE, SIZE, 3], tf.float32)
-    function = tf.function(
-        lambda pictures: tower(pictures, training=False), input_signature=[spec], autograph=False
+    module.features = tf.function(
+        lambda pictures: tower(pictures, training=False),
+        input_signature=[tf.TensorSpec(shape, tf.float32)],
+        autograph=False,
     )
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=module.features.get_concrete_function())
+        converted = openvino.convert_model(folder, input=shape)
     core = openvino.Core()
     threads = {"INFERENCE_NUM_THREADS": tf.config.threading.get_intra_op_parallelism_threads()}
-    model = core.compile_model(
-        openvino.convert_model(frozen), "CPU", {"INFERENCE_PRECISION_HINT": precision, **threads}
-    )
+    model = core.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": precision, **threads})
     return lambda pictures: model(pictures)[0].astype(np.float32)
 
 

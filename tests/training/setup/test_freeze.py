@@ -73,6 +73,11 @@ def test_stored_features_give_the_loss_curve_of_the_locked_towers(lock, records,
     assert len(stored) == 8
     assert stored[0] != stored[-1]
     np.testing.assert_allclose(stored, run, atol=1e-5)
+    # The models of the run share the files of the frozen towers.
+    models = [tmp_path / "stored" / name for name in ("best", "checkpoints/last")]
+    for modality in lock.split(","):
+        (tower,) = models[0].glob(f"{modality}-tower-*.weights.h5")
+        assert tower.samefile(models[1] / tower.name)
     # Validation is on the same six pictures, from stored features where both towers are frozen.
     first, second = (
         list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("stored", "run")
