@@ -138,9 +138,9 @@ def abstentions(test: ScoredPictures, fitted: Thresholds, weights: np.ndarray) -
         these that show no class. `sensitivity`: the fraction of pictures that show no class for
         which none is predicted. `pictures`: how many show none. `intervals`: of the three.
     """
-    none = ~(test.scores >= fitted.per_class).any(axis=1, keepdims=True)
-    empty = ~test.truth.any(axis=1, keepdims=True)
-    ignored = empty & test.difficult.any(axis=1, keepdims=True)
+    none = (test.scores < fitted.per_class).all(axis=1)[:, None]
+    empty = (~test.truth).all(axis=1)[:, None]
+    ignored = empty & test.difficult.any(axis=1)[:, None]
     counts, resampled = (confusion(none, empty, ignored, each) for each in (None, weights))
     figures = {"rate": float(none.mean())}
     samples = {"rate": (none * weights).mean(axis=0)}
