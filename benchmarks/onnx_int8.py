@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     ids = model.tokenizer([*captions, *prompts])["token_ids"].numpy()
     pixels, voc_pixels = normalize(model, pictures), normalize(model, voc)
     with tempfile.TemporaryDirectory() as work:
-        files = _quantised(flags.onnx, Path(work), pixels[:64])
+        files = _quantised(flags.onnx, Path(work), pixels[:32])
         figures = {}
         for name, (visual, textual) in files.items():
             image, text = OnnxEncoder(visual), OnnxEncoder(textual)
