@@ -39,7 +39,7 @@ STUDENT = {
     "patience": None,
 }
 HEADS = {"members": 1, "hidden": 256, "input_dropout": 0.2, "dropout": 0.2}
-BLOCKS, STEPS = 6, 5
+BLOCKS, STEPS = 10, 4
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -115,16 +115,24 @@ def affinity_loss(
         0.5823
     """
 
-    def one_way(rows, columns, teacher_rows, teacher_columns):
-        logits = scale * tf.matmul(rows, cross_replica.gather_rows(columns), transpose_b=True)
-        target = teacher_scale * tf.matmul(
-            teacher_rows, cross_replica.gather_rows(teacher_columns), transpose_b=True
-        )
+    def cross_entropy(logits, target):
         losses = tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(target), logits)
-        return tf.reduce_sum(losses) / cross_replica.global_rows(rows)
+        return tf.reduce_sum(losses)
 
-    to_text = one_way(images, texts, teacher_images, teacher_texts)
-    return 0.5 * (to_text + one_way(texts, images, teacher_texts, teacher_images))
+    def similarities(rows, columns, factor):
+        return factor * tf.matmul(rows, cross_replica.gather_rows(columns), transpose_b=True)
+
+    logits = similarities(images, texts, scale)
+    target = similarities(teacher_images, teacher_texts, teacher_scale)
+    to_text = cross_entropy(logits, target) / cross_replica.global_rows(images)
+    if cross_replica.replica_count() == 1:
+        # The other direction has the same products.
+        logits, target = tf.transpose(logits), tf.transpose(target)
+    else:
+        logits = similarities(texts, images, scale)
+        target = similarities(teacher_texts, teacher_images, teacher_scale)
+    to_image = cross_entropy(logits, target) / cross_replica.global_rows(texts)
+    return 0.5 * (to_text + to_image)
 
 
 def feature_loss(
