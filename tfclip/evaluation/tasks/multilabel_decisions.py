@@ -138,9 +138,9 @@ def abstentions(test: ScoredPictures, fitted: Thresholds, weights: np.ndarray) -
         these that show no class. `sensitivity`: the fraction of pictures that show no class for
         which none is predicted. `pictures`: how many show none. `intervals`: of the three.
     """
-    none = (test.scores < fitted.per_class).all(axis=1)[:, None]
-    empty = (~test.truth).all(axis=1)[:, None]
-    ignored = empty & test.difficult.any(axis=1)[:, None]
+    none = ~_any_class(test.scores >= fitted.per_class)
+    empty = ~_any_class(test.truth)
+    ignored = empty & _any_class(test.difficult)
     counts, resampled = (confusion(none, empty, ignored, each) for each in (None, weights))
     figures = {"rate": float(none.mean())}
     samples = {"rate": (none * weights).mean(axis=0)}
@@ -155,6 +155,11 @@ def abstentions(test: ScoredPictures, fitted: Thresholds, weights: np.ndarray) -
             name: recentred_bootstrap_interval(figures[name], samples[name]) for name in figures
         },
     }
+
+
+def _any_class(cells: np.ndarray) -> np.ndarray:
+    """Return whether any of the classes (N,C) is true, (N,1)."""
+    return np.logical_or.reduce(cells, axis=1, keepdims=True)
 
 
 def promised(
