@@ -244,9 +244,9 @@ RECIPES: dict[str, Recipe] = {
         defaults={"image_tower": "efficientnet-lite0", **LAPTOP},
         **LAPTOP_OPTIONS,
     ),
-    # One view and one head each: half the time or less.
+    # One tower, one view and one head each: a sixth of the computation for the pictures.
     "laptop-fast": Recipe(
-        summary="laptop in a few minutes: EfficientNet-Lite0 alone, whole pictures, single heads",
+        summary="a smaller laptop: EfficientNet-Lite0 alone, whole pictures, single heads",
         source="tfclip's own; frozen towers as in LiT (Zhai et al. 2022, arXiv:2111.07991)",
         data="Flickr8k, COCO, any captioned pictures",
         defaults={
