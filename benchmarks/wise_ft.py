@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--steps", type=int, default=200, help="of pretraining")
+    add("--grounds", choices=("light", "dark"), default="dark", help="of the 8 pairs")
     add("--tune-steps", type=int, default=60)
     add("--learning-rate", type=float, default=1e-3, help="of tuning")
     flags = parser.parse_args(argv)
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         light = make_records(Path(folder) / "light", PAIRS, dark=False)
-        dark = make_records(Path(folder) / "dark", TUNED, dark=True)
+        dark = make_records(Path(folder) / "tuned", TUNED, dark=flags.grounds == "dark")
         for seed in flags.seeds:
             started = time.monotonic()
             rows = measure(Path(folder) / str(seed), light, dark, seed, flags)
