@@ -25,7 +25,7 @@ from tensorflow_serving.apis import predict_pb2
 from tfclip import serve
 from tfclip.serving import Client
 from tfclip.serving.clients import messages
-from tfclip.serving.server import http_protocol, memory
+from tfclip.serving.server import http_protocol
 from tfclip.serving.server.grpc_services import _Services
 from tfclip.serving.server.options import Access, Limits
 from tfclip.serving.warmup import drawn_jpeg
@@ -444,16 +444,6 @@ def test_sigterm_answers_what_has_come_and_ends(exported):
 def test_defaults_are_those_of_the_documentation():
     assert Limits() == Limits(32.0, 64, 50_000_000, 1_000, 64, 512, 30.0)
     assert (Access().port, Access().grpc_port) == (8501, 8500)
-
-
-def test_large_tensors_are_malloc_s_unless_the_user_says_otherwise(monkeypatch):
-    name = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
-    monkeypatch.setenv(name, "0")
-    memory.use_system_allocator()
-    assert os.environ[name] == "0"
-    monkeypatch.delenv(name)
-    memory.use_system_allocator()
-    assert os.environ[name] == "1"
 
 
 def test_small_answers_are_sent_at_once(running):
