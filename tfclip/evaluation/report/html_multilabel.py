@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from tfclip.evaluation.decisions.thresholds import BOUNDED, parse_objective
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
@@ -156,28 +157,32 @@ def _curves(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
     """Return the precision-recall charts of all classes with positives, with captions."""
     scores, present = arrays["test_scores"], arrays["test_present"]
     names, captions, curves = [], [], []
-    for c, name in enumerate(map(str, arrays["class_names"])):
-        if not present[:, c].any():
-            continue
+    shown = np.flatnonzero(present.any(axis=0))
+    for c in shown:
+        name = str(arrays["class_names"][c])
         star = " *" if name in figures["never_trained"] else ""
         names.append(f"precision against recall: {name}")
         captions.append(f"{name}{star}, AP {figures['per_class'][name]['ap']:.3f}")
-        curves.append(precision_recall_line(scores[:, c], present[:, c]))
+        curves.append(_precision_recall_line(scores[:, c], present[:, c]))
     if not curves:
         return []
-    axes = line_chart(
-        curves[:1],
+    axes = precision_recall_chart(scores[:, shown[0]], present[:, shown[0]])
+    return list(zip(captions, to_svgs(axes, curves, names), strict=True))
+
+
+def precision_recall_chart(scores: np.ndarray, present: np.ndarray) -> Figure:
+    """Draw precision against recall of one class, whose scores and truth are (N,)."""
+    return line_chart(
+        [_precision_recall_line(scores, present)],
         x_label="recall",
         y_label="precision",
         x_range=(0, 1),
         legend=False,
         size=SMALL,
     )
-    return list(zip(captions, to_svgs(axes, curves, names), strict=True))
 
 
-def precision_recall_line(scores: np.ndarray, present: np.ndarray) -> Line:
-    """Return precision against recall of one class, whose scores and truth are (N,)."""
+def _precision_recall_line(scores: np.ndarray, present: np.ndarray) -> Line:
     recall, precision = precision_recall_curve(scores, present)
     # Steps: each precision extends back to the previous recall.
     return Line("", np.repeat(np.append(0, recall), 2)[1:-1], np.repeat(precision, 2))
