@@ -9,9 +9,11 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfclip.fit import main
 from tfclip.models.saving import load_model
+from tfclip.training.workers import worker_health
 from tfclip.training.workers.cluster import Cluster, read_cluster
 from tfclip.training.workers.launch import _free_ports
 
@@ -112,6 +114,27 @@ def assert_same(one, two):
     models = [load_model(run / "checkpoints" / "last").dual_encoder for run in (one, two)]
     for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_died_before_the_first_check_is_named(monkeypatch):
+    told = []
+
+    def leave(why):
+        told.append(why)
+        raise SystemExit  # ends the thread
+
+    monkeypatch.setattr(worker_health, "CHECK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(worker_health, "_leave", leave)
+    monkeypatch.delenv(worker_health.LAUNCHER, raising=False)
+    nobody = Cluster(tuple(f"localhost:{port}" for port in _free_ports(2)), 0)
+    for error, named in ((tf.errors.UnavailableError, True), (tf.errors.DataLossError, False)):
+        told.clear()
+        monkeypatch.setattr(worker_health, "CONNECT_SECONDS", 5.0 if named else 0.1)
+        with pytest.raises(error), worker_health.watch(nobody):
+            raise error(None, None, "a collective operation failed")
+        # Before the workers have met, the other one may not have started yet.
+        assert [why.startswith("worker 1 (localhost:") for why in told] == [True] * named
 
 
 def test_tf_config_names_the_workers():

@@ -33,11 +33,16 @@ def watch(cluster: Cluster) -> Iterator[None]:
         yield
         return
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(cluster, ended), daemon=True)
+    met: set[int] = set()
+    watcher = threading.Thread(target=_watch, args=(cluster, met, ended), daemon=True)
     watcher.start()
     try:
         yield
     except tf.errors.OpError as error:
+        if isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError):
+            # A collective operation failed, so all workers were there, also one that died between
+            # two checks of the watcher.
+            met.update(range(len(cluster.workers)))
         # If a worker is lost, the watcher thread detects it and ends this process with an error.
         watcher.join((MISSED_CHECKS + 1) * (CHECK_EVERY_SECONDS + CONNECT_SECONDS))
         raise error
@@ -45,9 +50,9 @@ def watch(cluster: Cluster) -> Iterator[None]:
         ended.set()
 
 
-def _watch(cluster: Cluster, ended: threading.Event) -> None:
+def _watch(cluster: Cluster, met: set[int], ended: threading.Event) -> None:
+    """Check the workers; those in `met` have been there, the others may not have started yet."""
     missed = dict.fromkeys(range(len(cluster.workers)), 0)
-    met: set[int] = set()
     launcher = os.environ.get(LAUNCHER)
     while not ended.wait(CHECK_EVERY_SECONDS):
         if launcher and os.getppid() != int(launcher):
