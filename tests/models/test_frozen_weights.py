@@ -11,7 +11,7 @@ from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.frozen_weights import tower_file
 from tfclip.models.layers.dropout_seeds import seed_dropout
 from tfclip.models.model_directory import model_fingerprint
-from tfclip.models.saving import TrainedModel, load_model, save_model
+from tfclip.models.saving import TrainedModel, load_model, load_weights, save_model
 
 
 @pytest.fixture
@@ -47,6 +47,17 @@ def test_frozen_towers_are_on_the_disk_once(frozen, tmp_path):
     shutil.rmtree(best)
     save_model(last, frozen)
     assert (last / tower).stat().st_ino == before
+
+
+def test_weights_are_read_into_a_model_that_exists(frozen, tmp_path):
+    """As `fit --extend` does; frozen towers are files of their own."""
+    save_model(tmp_path / "last", frozen)
+    wanted = frozen.dual_encoder.get_weights()
+    for weight in frozen.dual_encoder.weights:
+        weight.assign(weight + 1)
+    load_weights(tmp_path / "last", frozen.dual_encoder)
+    for expected, found in zip(wanted, frozen.dual_encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, found)
 
 
 def test_a_model_that_is_copied_alone_loads_or_names_the_missing_file(frozen, tmp_path):

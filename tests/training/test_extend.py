@@ -90,6 +90,20 @@ def test_an_ended_run_goes_on_and_resumes_exactly(training_records, tmp_path, ca
         fit(training_records, whole, 8, extend=True)
 
 
+@pytest.mark.slow
+def test_a_run_with_frozen_towers_is_extended(training_records, tmp_path):
+    run, watch = tmp_path / "run", Watch()
+    fit(training_records, run, 2, freeze="image,text")
+    ended = load_model(run / "checkpoints" / "last").dual_encoder
+    fit(training_records, run, 4, watch, freeze="image,text", extend=True)
+    heads = [ended.image_head, ended.text_head]
+    before = {weight.path: np.asarray(weight) for head in heads for weight in head.weights}
+    assert len(watch.weights) == 4 and len(before) >= 2
+    kept = [np.asarray(weight) for weight in watch.weights[2]]
+    assert all(any(np.array_equal(old, new) for new in kept) for old in before.values())
+    assert load_model(run).trained_on["steps"] == 4
+
+
 def test_what_cannot_be_extended_is_refused(training_records, tmp_path):
     with pytest.raises(ValueError, match="there is no run"):
         fit(training_records, tmp_path / "none", 4, extend=True)

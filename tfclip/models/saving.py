@@ -102,14 +102,12 @@ def load_weights(directory: Path, model: DualEncoder) -> None:
     """Set the weights of `model` to those of a model folder; its optimizer is unchanged.
 
     Raises:
-        FileNotFoundError: the folder has no weights.
-        ValueError: they are of another model.
+        FileNotFoundError: there is no model, or one of its files is missing.
+        ValueError: the files are damaged, of another version or of another model.
     """
-    path = Path(directory) / WEIGHTS_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{directory} is incomplete: {WEIGHTS_FILE} is missing.")
+    directory = model_directory(directory)
     with _without_optimizer(model):
-        model.load_weights(path)
+        _read_weights(directory, model, _description(directory)["towers"])
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -120,13 +118,31 @@ def load_model(path: Path) -> TrainedModel:
         ValueError: the files are damaged or of another version.
     """
     directory = model_directory(path)
+    description = _description(directory)
+    config: ModelConfig = description["config"]
+    with without_random_weights():
+        dual_encoder = DualEncoder(config)
+    _read_weights(directory, dual_encoder, description["towers"])
+    return TrainedModel(
+        dual_encoder=dual_encoder,
+        tokenizer=load_tokenizer(directory, description["tokenizer"], config.context_length),
+        trained_on=description["trained_on"],
+    )
+
+
+def _description(directory: Path) -> dict:
+    """Return `model.json`: `config` as a `ModelConfig`, `tokenizer`, `towers` and `trained_on`."""
     if not (directory / WEIGHTS_FILE).is_file():
         raise FileNotFoundError(f"{directory} is incomplete: {WEIGHTS_FILE} is missing.")
     try:
-        description = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-        config = ModelConfig.from_dict(description["config"])
-        tokenizer = dict(description["tokenizer"])
-        version, towers = description["format_version"], dict(description.get("towers", {}))
+        content = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        described = {
+            "config": ModelConfig.from_dict(content["config"]),
+            "tokenizer": dict(content["tokenizer"]),
+            "towers": dict(content.get("towers", {})),
+            "trained_on": content.get("trained_on", {}),
+        }
+        version = content["format_version"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{directory / CONFIG_FILE} is damaged: {error}.") from error
     if version not in (WITHOUT_FROZEN, FORMAT_VERSION):
@@ -134,14 +150,15 @@ def load_model(path: Path) -> TrainedModel:
             f"{directory} has format version {version}; this tfclip reads versions "
             f"{WITHOUT_FROZEN} and {FORMAT_VERSION}."
         )
-    with without_random_weights():
-        dual_encoder = DualEncoder(config)
+    return described
+
+
+def _read_weights(directory: Path, model: DualEncoder, towers: dict[str, str]) -> None:
+    """Read `model.weights.h5` and the files of frozen towers into a model."""
     try:
-        load_towers(directory, dual_encoder, towers)
+        load_towers(directory, model, towers)
         saving_lib.load_weights_only(
-            dual_encoder,
-            directory / WEIGHTS_FILE,
-            objects_to_skip=_towers(dual_encoder, towers),
+            model, directory / WEIGHTS_FILE, objects_to_skip=_towers(model, towers)
         )
     except FileNotFoundError:
         raise
@@ -149,8 +166,3 @@ def load_model(path: Path) -> TrainedModel:
         raise ValueError(
             f"{directory / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {first_line(error)}"
         ) from error
-    return TrainedModel(
-        dual_encoder=dual_encoder,
-        tokenizer=load_tokenizer(directory, tokenizer, config.context_length),
-        trained_on=description.get("trained_on", {}),
-    )
