@@ -43,16 +43,19 @@ RECIPE = dataclasses.replace(
     image_options={"widths": (16, 32, 64), "stem": 2},
     text_options={"width": 48, "blocks": 1},
 )
-FLAGS = {
+SMALL = {
     "image_size": 32,
     "embed_dim": 32,
     "batch_size": 48,
+    "region_share": 0.95,
+    "region_margin": 0.4,
+}
+FLAGS = {
+    **SMALL,
     "learning_rate": 3e-3,
     "steps": 300,
     "evaluate_every": 300,
     "warmup_steps": 60,
-    "region_share": 0.95,
-    "region_margin": 0.4,
 }
 
 

@@ -10,7 +10,6 @@ the gain on the new one. alpha = 1 is plain fine-tuning.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import itertools
 import json
@@ -24,12 +23,12 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
+from benchmarks.learning_gate import RECIPE, SIDE, SMALL
 from tfclip.records.manifest import VOCABULARY
 from tfclip.records.options import PackOptions
 from tfclip.records.packing.writer import pack
 from tfclip.soup import main as soup
 from tfclip.sources.sample import Region, Sample, Source
-from tfclip.training.options.recipes import RECIPES
 from tfclip.training.run import train
 
 KEPT, GAINED = 0.95, 0.90
@@ -47,19 +46,7 @@ TUNED = tuple(
     PAIRS[4 * colour + shape]
     for colour, shape in ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (3, 0))
 )
-SIDE, TRAINED, MEASURED = 40, 80, 20
-RECIPE = dataclasses.replace(
-    RECIPES["shapes"],
-    image_options={"widths": (16, 32, 64), "stem": 2},
-    text_options={"width": 48, "blocks": 1},
-)
-FLAGS = {
-    "image_size": 32,
-    "embed_dim": 32,
-    "batch_size": 48,
-    "region_share": 0.95,
-    "region_margin": 0.4,
-}
+TRAINED, MEASURED = 80, 20
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure(folder: Path, light: Path, dark: Path, seed: int, flags) -> list[dict]:
     """Pretrain, tune, and measure the mixes; return a row for each alpha."""
     before, after, mix = folder / "before", folder / "after", folder / "mix"
-    given = {**FLAGS, "seed": seed, "warmup_steps": 50}
+    given = {**SMALL, "seed": seed, "warmup_steps": 50}
     train(
         "shapes",
         RECIPE.flags(

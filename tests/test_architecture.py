@@ -29,6 +29,7 @@ BASE = {
         "files",
         "flag_errors",
         "graphs",
+        "memory",
         "naming",
         "plugins",
         "quiet",

@@ -2,8 +2,6 @@
 
 import html
 
-import ftfy
-
 
 def fix_text(text: str) -> str:
     """Return a text with its encoding repaired (ftfy), HTML entities replaced, and stripped.
@@ -14,4 +12,6 @@ def fix_text(text: str) -> str:
     >>> fix_text("a cafÃ© &amp;amp; a dog ")
     'a café & a dog'
     """
+    import ftfy  # a sixth of the time of --help, which every command of texts would pay
+
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()

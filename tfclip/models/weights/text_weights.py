@@ -9,12 +9,13 @@ from tfclip.inputs.tokenizers.vocabulary import load_vocabulary
 from tfclip.models import registry
 from tfclip.models.weights import convert_texts, text_folders
 from tfclip.models.weights.fetch import HUB, local_source
-from tfclip.models.weights.names import NONE, looks_like_path
+from tfclip.models.weights.names import NONE, looks_like_path, random_head
 from tfclip.models.weights.pretrained.cache import kept_weights, not_kept
 from tfclip.models.weights.pretrained.catalogue import pretrained
+from tfclip.models.weights.safetensors_files import open_weights
 from tfclip.models.weights.texts.json_files import read_json
 from tfclip.models.weights.texts.presets import read_preset
-from tfclip.models.weights.texts.pretrained_text import HEAD_IS_RANDOM, PretrainedText
+from tfclip.models.weights.texts.pretrained_text import PretrainedText
 from tfclip.models.weights.texts.sentence_modules import read_modules
 from tfclip.models.weights.texts.tokenizer_files import (
     VOCABULARY_FILE,
@@ -119,7 +120,8 @@ def read_folder(path: Path) -> PretrainedText:
         return read_preset(str(path), str(config.get("class_name")))
     layout = text_folders.layout_of(config, config_path)
     options = text_folders.sizes_from(config, layout, config_path)
-    arrays = text_folders.arrays_from(folder, layout, options, config)
+    tensors = open_weights(folder, text_folders.WEIGHTS)
+    arrays = text_folders.arrays_from(folder, tensors, layout, options, config)
     if layout.builder == convert_texts.CLIP:
         merges = find_merges(folder)
         tokens = TokenizerFiles("byte-pair", tuple(merges)) if merges is not None else None
@@ -128,8 +130,8 @@ def read_folder(path: Path) -> PretrainedText:
         arrays |= modules.arrays
         options |= modules.options
     notes = (*modules.notes, *(tokens.notes if tokens else ()))
-    if "text_projection.weight" in text_folders.tensors_of(folder):
-        notes += (HEAD_IS_RANDOM.format(path),)
+    if "text_projection.weight" in tensors:
+        notes += (random_head(path, "text"),)
     found = PretrainedText(
         str(path), layout.builder, options, tokens, arrays, modules.longest, notes
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tfclip.models.weights.clip.tensors import (
     open_clip_tensors,
     pixel_scale,
 )
+from tfclip.serving.formats.json_files import write_json
 from tfclip.serving.formats.tokenizer_json import tokenizer_json
 
 # transformers' names of activations, and Pillow's numbers of filters.
@@ -53,8 +53,8 @@ def write_hugging_face(model: TrainedModel, folder: Path) -> list[str]:
     with files.new_folder(folder) as place:
         tensors = clip_tensors(model.dual_encoder)
         save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
-        _write(place / "config.json", _hugging_face_config(sizes, tensors))
-        _write(place / "preprocessor_config.json", _processor(model, interpolation))
+        write_json(place / "config.json", _hugging_face_config(sizes, tensors))
+        write_json(place / "preprocessor_config.json", _processor(model, interpolation))
         _write_tokenizer(tokenizer, place)
         (place / "README.md").write_text(_card(model, "transformers", notes), encoding="utf-8")
     return notes
@@ -92,7 +92,7 @@ def write_open_clip(model: TrainedModel, folder: Path) -> list[str]:
         tensors = open_clip_tensors(clip_tensors(model.dual_encoder))
         save_file(tensors, place / "open_clip_model.safetensors", metadata={"format": "pt"})
         settings = {"model_cfg": config, "preprocess_cfg": preprocessing}
-        _write(place / OPEN_CLIP_CONFIG, settings)
+        write_json(place / OPEN_CLIP_CONFIG, settings)
         _write_tokenizer(tokenizer, place)
         (place / "README.md").write_text(_card(model, "open_clip", notes), encoding="utf-8")
     return notes
@@ -221,8 +221,8 @@ def _open_clip_config(model: TrainedModel, sizes: Sizes) -> dict:
 
 def _write_tokenizer(tokenizer: BytePairTokenizer, place: Path) -> None:
     content = tokenizer_json(tokenizer)
-    _write(place / "tokenizer.json", content)
-    _write(place / "vocab.json", content["model"]["vocab"])
+    write_json(place / "tokenizer.json", content)
+    write_json(place / "vocab.json", content["model"]["vocab"])
     tokenizer.save(place)
     names = {
         "bos_token": byte_pair.START,
@@ -236,15 +236,14 @@ def _write_tokenizer(tokenizer: BytePairTokenizer, place: Path) -> None:
         "do_lower_case": True,
         **names,
     }
-    _write(place / "tokenizer_config.json", settings)
-    _write(place / "special_tokens_map.json", names)
+    write_json(place / "tokenizer_config.json", settings)
+    write_json(place / "special_tokens_map.json", names)
 
 
 def _card(model: TrainedModel, library: str, notes: list[str]) -> str:
     """Return a README.md whose front matter holds the licence of the source."""
     known = dict(model.trained_on)
-    library_name = "transformers" if library == "transformers" else "open_clip"
-    head = [f"library_name: {library_name}", "pipeline_tag: zero-shot-image-classification"]
+    head = [f"library_name: {library}", "pipeline_tag: zero-shot-image-classification"]
     if known.get("licence"):
         head.insert(0, f"license: {known['licence']}")
     lines = [f"- {key}: {value}" for key, value in known.items() if value not in (None, [], {})]
@@ -261,7 +260,3 @@ def _card(model: TrainedModel, library: str, notes: list[str]) -> str:
             "What differs from the exported model:\n\n" + "\n".join(f"- {n}" for n in notes)
         )
     return "\n\n".join(parts) + "\n"
-
-
-def _write(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

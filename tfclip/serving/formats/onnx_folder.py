@@ -16,6 +16,7 @@ from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.layers.pixel_normalization import PixelNormalization
 from tfclip.models.saving import TrainedModel
 from tfclip.serving.formats.extra import require_onnx
+from tfclip.serving.formats.json_files import write_json
 from tfclip.serving.formats.onnx_graph import to_onnx
 from tfclip.serving.formats.tokenizer_json import (
     PROBES,
@@ -91,7 +92,7 @@ def write_onnx(
                     f"the {modality} tower gives other embeddings in onnxruntime: they differ by "
                     f"{difference:.2g}, more than {LARGEST_DIFFERENCE}; export without --onnx"
                 )
-        _write_json(temporary / "config.json", _description(model))
+        write_json(temporary / "config.json", _description(model))
     return report
 
 
@@ -174,7 +175,7 @@ def _write_visual(model: TrainedModel, folder: Path) -> None:
         "resize_mode": _RESIZE[config.resize],
         "fill_color": 0,
     }
-    _write_json(folder / "preprocess_cfg.json", preprocessing)
+    write_json(folder / "preprocess_cfg.json", preprocessing)
 
 
 def _write_textual(model: TrainedModel, folder: Path) -> None:
@@ -221,7 +222,7 @@ def _write_tokenizer(model: TrainedModel, folder: Path, report: OnnxReport) -> O
         "model_max_length": model.config.context_length,
         "pad_token": pad_token(model.tokenizer),
     }
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings)
     return replace(report, tokenizer=True, texts=len(texts))
 
 
@@ -257,7 +258,3 @@ def _text_difference(model: TrainedModel, folder: Path) -> float:
     encoder = OnnxEncoder(folder / MODEL_FILE)
     masked, free = encoder(**{TEXT: ids, MASK: mask}), encoder(**{TEXT: ids})
     return float(max(np.abs(ours - theirs).max() for theirs in (masked, free)))
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -206,7 +206,7 @@ def _case_folding() -> tuple[dict, ...]:
 
 
 def _byte_pairs(tokenizer: BytePairTokenizer) -> dict:
-    letters = _byte_letters()
+    letters = byte_pair.byte_letters()
     symbols = [*letters, *(letter + "</w>" for letter in letters)]
     symbols += [merge.replace(" ", "", 1) for merge in tokenizer.merges]
     symbols += [byte_pair.START, byte_pair.END]
@@ -240,9 +240,3 @@ def _byte_pairs(tokenizer: BytePairTokenizer) -> dict:
         end=byte_pair.END,
         added=(byte_pair.START, byte_pair.END),
     )
-
-
-def _byte_letters() -> list[str]:
-    """Return the letters of the 256 bytes in the order of their ids (GPT-2's)."""
-    printing = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    return [chr(byte) for byte in printing] + [chr(256 + n) for n in range(256 - len(printing))]

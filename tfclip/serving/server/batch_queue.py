@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
+from tfclip.memory import return_memory
 from tfclip.serving import signatures as names
-from tfclip.serving.server.memory import return_memory
 from tfclip.serving.warmup import drawn_jpeg
 
 MOST_ROWS = max(names.ALLOWED_BATCH_SIZES)

@@ -32,8 +32,8 @@ from tfclip.training.data.stored_arrays import digest, new_array, stored_arrays
 FORMAT = 1
 FOLDER = "features"
 PICTURES_AT_ONCE = 64
-# The number of texts that are sorted by length together to reduce padding.
-TEXTS_SORTED = 8192
+# The number of texts whose lengths or ids are computed at a time.
+TEXTS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -270,5 +270,5 @@ def _rounded(features: tf.Tensor, precision: str, tower: str) -> np.ndarray:
 
 
 def _in_parts(function: Callable, texts: list[bytes]) -> np.ndarray:
-    parts = range(0, len(texts), TEXTS_SORTED)
-    return np.concatenate([function(texts[at : at + TEXTS_SORTED]).numpy() for at in parts])
+    parts = range(0, len(texts), TEXTS_AT_ONCE)
+    return np.concatenate([function(texts[at : at + TEXTS_AT_ONCE]).numpy() for at in parts])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from tfclip import files
 from tfclip.console import say
 
 DESCRIPTION = "features.json"
-_BLOCK = 1 << 24
 
 
 def digest(value) -> str:
@@ -53,7 +51,9 @@ def stored_arrays(
     try:
         with files.new_folder(folder) as temporary:
             compute(temporary)
-            checksums = {path.name: _checksum(path) for path in sorted(temporary.glob("*.npy"))}
+            checksums = {
+                path.name: files.checksum(path) for path in sorted(temporary.glob("*.npy"))
+            }
             text = json.dumps({"what": what, "files": checksums}, indent=2) + "\n"
             (temporary / DESCRIPTION).write_text(text, encoding="utf-8")
             written = True
@@ -83,18 +83,9 @@ def _opened(folder: Path, what: Mapping, check: bool = True) -> dict[str, np.nda
         )
     for name, expected in checksums.items():
         path = folder / name
-        if not path.is_file() or (check and _checksum(path) != expected):
+        if not path.is_file() or (check and files.checksum(path) != expected):
             raise ValueError(f"the stored features {path} are damaged or missing; {remedy}")
     return {Path(name).stem: np.load(folder / name, mmap_mode="r") for name in checksums}
-
-
-def _checksum(path: Path) -> list[int]:
-    """Return the size of a file and its CRC-32, which takes a fraction of a second per gigabyte."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            crc = zlib.crc32(block, crc)
-    return [path.stat().st_size, crc]
 
 
 def new_array(folder: Path, name: str, dtype, shape: tuple[int, ...]) -> np.memmap:

@@ -22,13 +22,17 @@ from tfclip.models.saving import TrainedModel, load_model
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_shards, split_files
-from tfclip.records.teachers import DESCRIPTION, EMPTY, FORMAT, checksum, teacher_folder
+from tfclip.records.teachers import DESCRIPTION, EMPTY, FORMAT, teacher_folder
 from tfclip.training.data.feature_batches import text_rows
-from tfclip.training.data.feature_cache import Storage, image_features, text_features
+from tfclip.training.data.feature_cache import (
+    PICTURES_AT_ONCE,
+    Storage,
+    image_features,
+    text_features,
+)
 from tfclip.training.data.stored_arrays import new_array
+from tfclip.training.options.saved_flags import CONFIG_FILE
 
-PICTURES_AT_ONCE = 64
-RUN_CONFIG = "config.json"
 FROZEN = {"image", "text"}
 
 
@@ -102,7 +106,7 @@ def write_teacher(
             "precision": precision,
             "pixels": PIXELS_VERSION,
             "views": [view.to_dict() for view in view_set(chosen)],
-            "files": {path.name: checksum(path) for path in sorted(temporary.glob("*.npy"))},
+            "files": {path.name: files.checksum(path) for path in sorted(temporary.glob("*.npy"))},
         }
         text = json.dumps(described, indent=2) + "\n"
         (temporary / DESCRIPTION).write_text(text, encoding="utf-8")
@@ -213,9 +217,9 @@ def _from_features(
 def _stored(run: Path, records: Path) -> tuple[str, Storage | None]:
     """Return the views of the run's training, and where the outputs of its towers are stored; None
     if they are not, or not of these records."""
-    if not (Path(run) / RUN_CONFIG).is_file():
+    if not (Path(run) / CONFIG_FILE).is_file():
         return "1", None
-    flags, _ = read_config(Path(run) / RUN_CONFIG)
+    flags, _ = read_config(Path(run) / CONFIG_FILE)
     frozen = set(str(flags.get("freeze", flags.get("lock", ""))).split(","))
     on = {Path(str(one).partition(":")[0]).resolve() for one in flags.get("records", ())}
     views = str(flags.get("views", "1"))

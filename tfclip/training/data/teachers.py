@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip import files
 from tfclip.inputs.view_sets import view_set
 from tfclip.models.objective.distillation import IMAGE, TEXT
 from tfclip.records.manifest import load_manifest
-from tfclip.records.teachers import EMPTY, KINDS, check_teachers, checksum, teacher_folder
+from tfclip.records.teachers import EMPTY, KINDS, check_teachers, teacher_folder
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def open_teachers(records: Path, split: str, names: Sequence[str], views: str) -
         arrays = {}
         for file in [EMPTY, *(f"{s.file}.{k}.npy" for s in shards for k in KINDS)]:
             path = folder / file
-            if not path.is_file() or checksum(path) != content["files"].get(file):
+            if not path.is_file() or files.checksum(path) != content["files"].get(file):
                 raise ValueError(
                     f"{path} is damaged or missing; run python -m tfclip.make_records embed "
                     f"{records} --teacher RUN --name {name} --overwrite"

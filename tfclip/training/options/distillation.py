@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from tfclip.training.options.checks import not_negative
 
@@ -65,9 +65,4 @@ class DistillationOptions:
                 )
 
 
-DEFAULTS = {
-    "teacher_affinity": 1.0,
-    "teacher_feature": 0.0,
-    "teacher_interactive": 0.0,
-    "contrastive_weight": 1.0,
-}
+DEFAULTS = {field.name: field.default for field in fields(DistillationOptions)}

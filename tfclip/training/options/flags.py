@@ -26,7 +26,6 @@ NOT_SAVED_AS = {
     "init": None,
     "extend": False,
     "lora": None,
-    "teacher": (),
     **DEFAULTS,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,12 +195,17 @@ def compile_for_training(model: DualEncoder, flags: FitFlags) -> None:
     _compile(model, optimizer, flags)
 
 
+def _depth_factors(model: DualEncoder, modalities: Iterable[str], decay: float) -> dict[str, float]:
+    """Return the learning rate factors of the towers of some modalities."""
+    factors: dict[str, float] = {}
+    for modality in modalities:
+        factors |= depth_factors(getattr(model, f"{modality}_tower"), decay)
+    return factors
+
+
 def _factors_by_depth(model: DualEncoder, decay: float) -> dict[str, float]:
     """Return the learning rate factors of the towers of --init; print their range."""
-    factors: dict[str, float] = {}
-    for modality in MODALITIES:
-        if modality not in model.frozen:
-            factors |= depth_factors(getattr(model, f"{modality}_tower"), decay)
+    factors = _depth_factors(model, [one for one in MODALITIES if one not in model.frozen], decay)
     if factors and decay < 1:
         say(
             f"--layer-decay {decay}: the learning rate is {min(factors.values()):.1%} of "
@@ -220,9 +225,7 @@ def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
     if model.tagging_loss is not None:
         # Its stored features are outputs of a tower that is trained from now on.
         model.tagging_loss = replace(model.tagging_loss, features=None)
-    factors: dict[str, float] = {}
-    for modality in frozen:
-        factors |= depth_factors(getattr(model, f"{modality}_tower"), flags.freeze.layer_decay)
+    factors = _depth_factors(model, frozen, flags.freeze.layer_decay)
     steps = flags.steps - (flags.freeze.unfreeze_after or 0)
     optimizer = make_optimizer(flags.optimizer, flags.freeze.unfrozen_learning_rate, steps, factors)
     _compile(model, optimizer, flags)
@@ -237,9 +240,7 @@ def compile_extension(model: DualEncoder, flags: FitFlags, start: int, steps: in
     factors: dict[str, float] = {}
     if flags.freeze.unfreeze_after:
         rate = flags.freeze.unfrozen_learning_rate
-        for modality in flags.freeze.towers:
-            tower = getattr(model, f"{modality}_tower")
-            factors |= depth_factors(tower, flags.freeze.layer_decay)
+        factors = _depth_factors(model, flags.freeze.towers, flags.freeze.layer_decay)
     elif flags.model.init is not None:
         factors = _factors_by_depth(model, flags.freeze.layer_decay)
     warmup = min(flags.optimizer.warmup_steps, steps // 2)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import math
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy as np
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.tokenizers.byte_pair import MERGES_FILE, BytePairTokenizer, load_merges
 from tfclip.inputs.tokenizers.sentence_pieces import MODEL_FILE, SentencePieceTokenizer
+from tfclip.memory import return_memory
 from tfclip.models.config import LARGEST_INITIAL_SCALE, ModelConfig
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel
@@ -25,9 +23,9 @@ from tfclip.models.weights.clip.sources import HUGGING_FACE_WEIGHTS, ClipSource,
 from tfclip.models.weights.safetensors_files import weights_in
 from tfclip.models.weights.texts.tokenizer_files import find_merges
 
-# Buffers whose values follow from the sizes.
 # Arrays of this many bytes, such as token tables, are assigned in parts of so many rows.
 LARGE, ROWS = 16 * 2**20, 2048
+# Buffers whose values follow from the sizes.
 _BUFFERS = ("position_ids", "attn_mask", "input_resolution", "context_length", "vocab_size")
 
 
@@ -102,7 +100,7 @@ class _Reader:
             for start in range(0, len(array), ROWS):
                 variable.value[start : start + ROWS].assign(array[start : start + ROWS])
         arrays.clear()
-        _release_freed_memory()
+        return_memory()
 
     def check_all_used(self) -> None:
         """Refuse a source with tensors that are not part of the model."""
@@ -116,13 +114,6 @@ class _Reader:
                 f"{self.origin}: {len(left)} tensors are not part of a model of its "
                 f"configuration: {', '.join(sorted(left)[:3])}."
             )
-
-
-def _release_freed_memory() -> None:
-    """Return freed memory to the system; the C library keeps blocks below 32 MB for itself."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _config(source: ClipSource, tensors: _Reader) -> ModelConfig:

@@ -23,7 +23,8 @@ class Renamed(Mapping[str, np.ndarray]):
         return len(self._table)
 
 
-_OPEN_CLIP = {
+# From open_clip to transformers; the inverse is used to export.
+NAMES = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
     "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
     "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
@@ -32,12 +33,12 @@ _OPEN_CLIP = {
     "logit_scale": "logit_scale",
     "logit_bias": "logit_bias",
 }
-_OPEN_CLIP_MODULES = {
+MODULES = {
     "visual.ln_pre": "vision_model.pre_layrnorm",
     "visual.ln_post": "vision_model.post_layernorm",
     "ln_final": "text_model.final_layer_norm",
 }
-_OPEN_CLIP_PARTS = {
+PARTS = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
     "attn.out_proj": "self_attn.out_proj",
@@ -57,8 +58,8 @@ def open_clip_names(tensors: Mapping[str, np.ndarray]) -> Renamed:
         # CustomTextCLIP has a separate text tower.
         plain = name.removeprefix("text.")
         take = taker(tensors, name)
-        if plain in _OPEN_CLIP:
-            table[_OPEN_CLIP[plain]] = take
+        if plain in NAMES:
+            table[NAMES[plain]] = take
         elif plain in ("visual.proj", "text_projection"):
             projection = "visual" if plain == "visual.proj" else "text"
             table[f"{projection}_projection.weight"] = taker(tensors, name, np.transpose)
@@ -71,8 +72,8 @@ def open_clip_names(tensors: Mapping[str, np.ndarray]) -> Renamed:
 
 def _open_clip_part(tensors, name: str, plain: str) -> dict[str, Callable[[], np.ndarray]]:
     module, _, kind = plain.rpartition(".")
-    if module in _OPEN_CLIP_MODULES:
-        return {f"{_OPEN_CLIP_MODULES[module]}.{kind}": taker(tensors, name)}
+    if module in MODULES:
+        return {f"{MODULES[module]}.{kind}": taker(tensors, name)}
     for stem, ours in _STEMS.items():
         if not plain.startswith(stem):
             continue
@@ -86,8 +87,8 @@ def _open_clip_part(tensors, name: str, plain: str) -> dict[str, Callable[[], np
                 for place, letter in enumerate("qkv")
             }
         module, _, kind = part.rpartition(".")
-        if module in _OPEN_CLIP_PARTS:
-            return {f"{ours}{block}.{_OPEN_CLIP_PARTS[module]}.{kind}": taker(tensors, name)}
+        if module in PARTS:
+            return {f"{ours}{block}.{PARTS[module]}.{kind}": taker(tensors, name)}
     return {name: taker(tensors, name)}  # never read, so it is refused by its name
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tfclip.models.weights import preprocessing
+from tfclip.models.weights.clip.open_clip_names import Renamed
 from tfclip.models.weights.clip.settings import Sizes, TowerSizes
 from tfclip.models.weights.preprocessing import Preprocessing
 from tfclip.models.weights.texts.json_files import read_json
@@ -113,20 +114,12 @@ def _sizes(encoder, path: Path) -> TowerSizes:
     )
 
 
-class _Tensors(Mapping[str, np.ndarray]):
+class _Tensors(Renamed):
     """Keras variables by the names and in the layouts of PyTorch, converted when accessed."""
 
     def __init__(self) -> None:
         self._table: dict[str, Callable[[], np.ndarray]] = {}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._table[name]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._table)
-
-    def __len__(self) -> int:
-        return len(self._table)
+        super().__init__(self._table)
 
     def add(self, name: str, variable, change: Callable | None = None) -> None:
         """Add a variable, changed by `change`."""

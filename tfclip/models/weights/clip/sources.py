@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from tfclip.models.weights.clip.open_clip_names import Renamed, open_clip_names,
 from tfclip.models.weights.clip.settings import Sizes
 from tfclip.models.weights.preprocessing import Preprocessing
 from tfclip.models.weights.safetensors_files import open_tensors, open_weights, weights_in
+from tfclip.models.weights.texts.json_files import read_json
 from tfclip.models.weights.torch_files import SUFFIXES, TorchFile
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -104,7 +104,7 @@ def _two_folders(path: Path, text_path: Path) -> ClipSource:
     folders = {"clip_vision_model": path, "clip_text_model": text_path}
     configs = {}
     for kind, folder in folders.items():
-        configs[kind] = read_object(folder / "config.json")
+        configs[kind] = read_json(folder / "config.json")
         if (received := configs[kind].get("model_type")) != kind:
             raise ValueError(f"{folder / 'config.json'} is for {received!r}; expected {kind!r}.")
     widths = [config.get("projection_dim", 512) for config in configs.values()]
@@ -134,7 +134,7 @@ def _two_folders(path: Path, text_path: Path) -> ClipSource:
 
 
 def _hugging_face(path: Path) -> ClipSource:
-    config = read_object(path / "config.json")
+    config = read_json(path / "config.json")
     if config.get("class_name") in presets.CLASSES:
         return _keras_hub(path, config["class_name"] == presets.CLASSES[1])
     if "class_name" in config and "model_type" not in config:
@@ -154,7 +154,7 @@ def _processor(path: Path, sizes: Sizes) -> tuple[Preprocessing, tuple[str, ...]
     usual = preprocessing.SIGLIP if sizes.is_siglip else preprocessing.CLIP
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (path / name).is_file():
-            processor = read_object(path / name)
+            processor = read_json(path / name)
             origin = str(path / name)
             return preprocessing.from_processor(processor, sizes.image_size, origin), ()
     return usual, (
@@ -165,7 +165,7 @@ def _processor(path: Path, sizes: Sizes) -> tuple[Preprocessing, tuple[str, ...]
 
 def _open_clip_folder(path: Path) -> ClipSource:
     origin = str(path / OPEN_CLIP_CONFIG)
-    config = read_object(path / OPEN_CLIP_CONFIG)
+    config = read_json(path / OPEN_CLIP_CONFIG)
     processor = config.get("preprocess_cfg", {})
     sizes = settings.from_open_clip(config.get("model_cfg", config), origin)
     weights = weights_in(path, OPEN_CLIP_WEIGHTS)
@@ -206,18 +206,3 @@ def _open_clip_file(path: Path, activation: str | None) -> ClipSource:
         f"and deviation, {settings.HEAD_WIDTH} channels a head are assumed",
     )
     return ClipSource(path, "open_clip", sizes, preprocessing.CLIP, renamed, path, notes)
-
-
-def read_object(path: Path) -> dict:
-    """Read the JSON object of a file.
-
-    Raises:
-        ValueError: for anything else; names the file.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object.")
-    return content

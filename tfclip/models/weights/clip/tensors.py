@@ -13,6 +13,7 @@ from tfclip.models.heads import Linear
 from tfclip.models.layers.pixel_normalization import PixelNormalization
 from tfclip.models.saving import TrainedModel
 from tfclip.models.towers.vision_transformer import ClassAndPosition
+from tfclip.models.weights.clip import open_clip_names
 from tfclip.models.weights.clip.settings import Sizes, TowerSizes
 
 _IMAGE_TOWERS = ("clip-vit", "clip-vit-b16", "clip-vit-b32")
@@ -167,25 +168,10 @@ def open_clip_tensors(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     return renamed
 
 
-_NAMES = {
-    "vision_model.embeddings.class_embedding": "visual.class_embedding",
-    "vision_model.embeddings.patch_embedding.weight": "visual.conv1.weight",
-    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-    "text_model.embeddings.position_embedding.weight": "positional_embedding",
-}
-_MODULES = {
-    "vision_model.pre_layrnorm": "visual.ln_pre",
-    "vision_model.post_layernorm": "visual.ln_post",
-    "text_model.final_layer_norm": "ln_final",
-}
-_PARTS = {
-    "layer_norm1": "ln_1",
-    "layer_norm2": "ln_2",
-    "self_attn.out_proj": "attn.out_proj",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-}
+_NAMES, _MODULES, _PARTS = (
+    {theirs: ours for ours, theirs in table.items()}
+    for table in (open_clip_names.NAMES, open_clip_names.MODULES, open_clip_names.PARTS)
+)
 
 
 def _block_name(stem: str) -> str:

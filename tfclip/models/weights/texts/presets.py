@@ -6,7 +6,8 @@ import keras_hub
 
 from tfclip.failures import first_line
 from tfclip.models.weights import convert_texts
-from tfclip.models.weights.texts.pretrained_text import HEAD_IS_RANDOM, PretrainedText
+from tfclip.models.weights.names import random_head
+from tfclip.models.weights.texts.pretrained_text import PretrainedText
 from tfclip.models.weights.texts.tokenizer_files import TokenizerFiles
 from tfclip.naming import unknown
 
@@ -55,7 +56,7 @@ def read_preset(name: str, class_name: str | None = None) -> PretrainedText:
         }
         merges = tuple(merge for merge in tokenizer.merges if "#version:" not in merge)
         tokens = TokenizerFiles("byte-pair", merges)
-        notes = (HEAD_IS_RANDOM.format(name),)
+        notes = (random_head(name, "text"),)
         return PretrainedText(name, builder, options, tokens, arrays, notes=notes).checked()
     sizes = convert_texts.LAYOUTS["bert"].sizes
     options = {key: config[key] for key in sizes if key in config}

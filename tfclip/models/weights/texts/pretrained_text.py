@@ -17,10 +17,6 @@ from tfclip.models.weights.texts.tokenizer_files import TokenizerFiles
 
 # Rows of a token table beyond the tokens: multilingual models have 250,037 for 250,002.
 MOST_PADDING = 128
-HEAD_IS_RANDOM = (
-    "{}: the text head is random: the projection of the checkpoint is not used; "
-    "python -m tfclip.convert converts the whole model"
-)
 
 
 @dataclass(frozen=True)
