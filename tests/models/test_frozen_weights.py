@@ -60,6 +60,19 @@ def test_weights_are_read_into_a_model_that_exists(frozen, tmp_path):
         np.testing.assert_array_equal(expected, found)
 
 
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_the_image_side_alone_embeds_as_the_whole_model(tiny_model, frozen, tmp_path, is_frozen):
+    trained = frozen if is_frozen else tiny_model
+    save_model(tmp_path, trained)
+    side = trained.config.image_size
+    pictures = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    alone = load_model(tmp_path, ("image",)).dual_encoder
+    np.testing.assert_array_equal(
+        alone.encode_image(pictures), trained.dual_encoder.encode_image(pictures)
+    )
+    assert not hasattr(alone, "text_tower") and not hasattr(alone, "text_head")
+
+
 def test_a_model_that_is_copied_alone_loads_or_names_the_missing_file(frozen, tmp_path):
     save_model(tmp_path / "run" / "best", frozen)
     alone = shutil.copytree(tmp_path / "run" / "best", tmp_path / "elsewhere" / "best")

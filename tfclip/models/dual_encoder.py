@@ -58,6 +58,11 @@ class DualEncoder(ContrastiveModel):
         >>> round(history["loss"][0], 2)  # ln 4: four equal pictures and captions
         1.39
 
+    Args:
+        config: the architecture.
+        modalities: what is built. With "image" alone the model embeds pictures only, without the
+            time that a text tower takes; it can neither train nor be saved.
+
     Attributes:
         config: the architecture.
         image_tower, text_tower: Keras models from inputs to features.
@@ -65,7 +70,9 @@ class DualEncoder(ContrastiveModel):
         frozen: the modalities whose towers neither train nor use dropout; see `freeze`.
     """
 
-    def __init__(self, config: ModelConfig | Mapping, **kwargs):
+    def __init__(
+        self, config: ModelConfig | Mapping, modalities: Sequence[str] = MODALITIES, **kwargs
+    ):
         super().__init__(**{"name": "dual_encoder", **kwargs})
         self.config = config if isinstance(config, ModelConfig) else ModelConfig.from_dict(config)
         self.frozen: tuple[str, ...] = ()
@@ -73,26 +80,31 @@ class DualEncoder(ContrastiveModel):
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(DTYPE_POLICIES[options.precision])
         try:
-            self.image_tower = registry.image_tower(options.image_tower).build(
-                image_size=options.image_size, **options.image_options
-            )
-            self.text_tower = registry.text_tower(options.text_tower).build(
-                vocabulary_size=options.vocabulary_size,
-                context_length=options.context_length,
-                **options.text_options,
-            )
-            self.image_head = registry.head(options.image_head)(
-                options.embed_dim, name="image_head", **options.image_head_options
-            )
-            self.text_head = registry.head(options.text_head)(
-                options.embed_dim, name="text_head", **options.text_head_options
-            )
-            self.image_head.build(self.image_tower.output_shape)
-            self.text_head.build(self.text_tower.output_shape)
+            if "image" in modalities:
+                self.image_tower = registry.image_tower(options.image_tower).build(
+                    image_size=options.image_size, **options.image_options
+                )
+            if "text" in modalities:
+                self.text_tower = registry.text_tower(options.text_tower).build(
+                    vocabulary_size=options.vocabulary_size,
+                    context_length=options.context_length,
+                    **options.text_options,
+                )
+            if "image" in modalities:
+                self.image_head = registry.head(options.image_head)(
+                    options.embed_dim, name="image_head", **options.image_head_options
+                )
+            if "text" in modalities:
+                self.text_head = registry.head(options.text_head)(
+                    options.embed_dim, name="text_head", **options.text_head_options
+                )
+            for modality in modalities:
+                tower = getattr(self, f"{modality}_tower")
+                getattr(self, f"{modality}_head").build(tower.output_shape)
         finally:
             keras.config.set_dtype_policy(policy)
-        sizes = self.image_head.ensemble_size, self.text_head.ensemble_size
-        if sizes[0] != sizes[1]:
+        sizes = [getattr(self, f"{modality}_head").ensemble_size for modality in modalities]
+        if len(set(sizes)) > 1:
             raise ValueError(
                 "image_head and text_head must have ensembles of the same size (the option "
                 f"members). Received: {sizes[0]} and {sizes[1]}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from tfclip import files
 from tfclip.failures import first_line, require_space
 from tfclip.inputs.text import Tokenizer, load_tokenizer
 from tfclip.models.config import ModelConfig
+from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.frozen_weights import link_equal_file, load_towers, save_towers
 from tfclip.models.initial_values import without_random_weights
@@ -110,8 +111,12 @@ def load_weights(directory: Path, model: DualEncoder) -> None:
         _read_weights(directory, model, _description(directory)["towers"])
 
 
-def load_model(path: Path) -> TrainedModel:
+def load_model(path: Path, modalities: Sequence[str] = MODALITIES) -> TrainedModel:
     """Load a trained model from a run directory or a model folder; never random weights.
+
+    Args:
+        path: the directory.
+        modalities: what is loaded; ("image",) for a model that only embeds pictures.
 
     Raises:
         FileNotFoundError: there is no model, or one of its files is missing.
@@ -121,7 +126,7 @@ def load_model(path: Path) -> TrainedModel:
     description = _description(directory)
     config: ModelConfig = description["config"]
     with without_random_weights():
-        dual_encoder = DualEncoder(config)
+        dual_encoder = DualEncoder(config, modalities)
     _read_weights(directory, dual_encoder, description["towers"])
     return TrainedModel(
         dual_encoder=dual_encoder,
@@ -156,6 +161,8 @@ def _description(directory: Path) -> dict:
 def _read_weights(directory: Path, model: DualEncoder, towers: dict[str, str]) -> None:
     """Read `model.weights.h5` and the files of frozen towers into a model."""
     try:
+        # Only of modalities that were built.
+        towers = {name: file for name, file in towers.items() if hasattr(model, f"{name}_tower")}
         load_towers(directory, model, towers)
         saving_lib.load_weights_only(
             model, directory / WEIGHTS_FILE, objects_to_skip=_towers(model, towers)

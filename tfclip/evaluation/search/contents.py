@@ -12,6 +12,7 @@ from tfclip.evaluation.embedding.embed import embed_encoded
 from tfclip.evaluation.search.records_file import record_offsets
 from tfclip.evaluation.search.sources import IndexSource
 from tfclip.inputs.tiles import tile_boxes
+from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.models.saving import TrainedModel, load_model
 from tfclip.records import schema
@@ -36,24 +37,31 @@ def read_records(source: IndexSource) -> Iterator[tuple[int, int, str, bytes]]:
         number += len(shards)
 
 
-_opened: dict[str, TrainedModel] = {}
+_opened: dict[tuple[str, bool], TrainedModel] = {}
 
 
-def open_model(run: Path) -> TrainedModel:
+def open_model(run: Path, *, texts: bool = True) -> TrainedModel:
     """Load the model of a run; the one that was loaded last is kept in memory.
+
+    Args:
+        run: the run.
+        texts: whether texts are embedded too; without, the text tower may not be loaded.
 
     Raises:
         FileNotFoundError, ValueError: as `load_model`.
     """
     fingerprint = model_fingerprint(run)
-    if fingerprint not in _opened:
+    whole = _opened.get((fingerprint, True))
+    if whole is not None:
+        return whole
+    if (fingerprint, texts) not in _opened:
         _opened.clear()
-        _opened[fingerprint] = load_model(run)
-    return _opened[fingerprint]
+        _opened[fingerprint, texts] = load_model(run, MODALITIES if texts else ("image",))
+    return _opened[fingerprint, texts]
 
 
 def embed_items(
     run: Path, items: Iterable[Item], content: Callable[[Item], bytes], tiles: str
 ) -> Iterator[tuple[tuple[Item, ...], np.ndarray, np.ndarray]]:
     """Embed pictures with the model of a run, see `embed_encoded`."""
-    return embed_encoded(open_model(run), items, content, tile_boxes(tiles))
+    return embed_encoded(open_model(run, texts=False), items, content, tile_boxes(tiles))
