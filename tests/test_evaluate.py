@@ -189,7 +189,7 @@ def test_classification_of_cifar10(place, capsys):
         ("{run} voc --records {voc} --split val --calibrate train+val", "which share pictures"),
         ("{run} voc --records {voc} --fusion median", "unknown fusion 'median'"),
         ("{run} voc --records {voc} --probabilities beta", "unknown probabilities 'beta'"),
-        ("{run} voc --records {voc} --synonyms {root}/none", "no file of synonyms at"),
+        ("{run} voc --records {voc} --synonyms {root}/none", "no file of class words at"),
         ("{run} voc --records {voc} --format csv", "unknown format 'csv'; known, nearest first: "),
         ("{run} voc --records {voc} --negatives {flickr8k}:dev", "it needs --calibrate none"),
         ("{run} voc --records {voc} --calibrate none", "needs pictures: give --negatives DIR"),
@@ -343,7 +343,34 @@ def test_synonyms_take_the_place_of_a_name_and_are_averaged(place, capsys, tmp_p
     words = [str(word) for word in (*words, "--synonyms", tmp_path / "words.txt")]
     assert evaluate.main(words) == 2
     told = capsys.readouterr().err
-    assert "unknown class in the synonyms 'red stra'; known, nearest first: red star" in told
+    assert "unknown class in the class words 'red stra'; known, nearest first: red star" in told
+
+
+def test_negatives_of_a_class_are_kept_with_its_thresholds(place, capsys, tmp_path):
+    from tfclip.evaluation.embedding.cache import RunEmbeddings
+    from tfclip.serving.classifier import Classifier
+    from tfclip.serving.served_model import ServedModel
+
+    run = tmp_path / "run"
+    shutil.copytree(place / "run" / "best", run / "best")
+    (tmp_path / "words.txt").write_text("red star: not a red circle\n")
+    words = (run, "voc", "--records", place / "records" / "voc", "--templates", "short")
+    before = result(capsys, *words)["per_class"]["red circle"]
+    figures = result(capsys, *words, "--class-words", tmp_path / "words.txt")
+    assert figures["negatives_of_classes"] == {"red star": ["red circle"]}
+    assert figures["per_class"]["red circle"] == before
+    fitted = json.loads((run / "thresholds.json").read_text())
+    assert fitted["prompts"]["red star"] == ["red star"]
+    assert fitted["negative_prompts"]["red star"] == ["red circle"]
+    classifier = Classifier.from_thresholds(run / "thresholds.json", run)
+    assert classifier.negatives[classifier.labels.index("red star")] == ("red circle",)
+    assert classifier.negatives[classifier.labels.index("red circle")] == ()
+    embeddings = RunEmbeddings(run)
+    star, circle = embeddings.texts(["red star", "red circle"])
+    expected = star - 0.25 * circle
+    model = ServedModel(embeddings.model, classifier)
+    served = np.asarray(model._class_embeddings)[classifier.labels.index("red star")]
+    np.testing.assert_allclose(served, expected / np.linalg.norm(expected), atol=1e-5)
 
 
 def test_figures_in_the_form_of_clip_benchmark(place, capsys, tmp_path):

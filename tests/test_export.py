@@ -91,6 +91,7 @@ def test_none_makes_no_classifier(tiny_run, tmp_path):
         (["--labels", "nowhere.txt"], "no labels file at nowhere.txt"),
         (["--thresholds", "nowhere.json"], "no fitted thresholds at nowhere.json"),
         (["--tiles", "1+4"], "or add --thresholds none"),
+        (["--class-words", "auto"], "received --class-words auto, but fitted thresholds use"),
         (["--templates", "singel", "--thresholds", "none"], "nearest first: single"),
         (["--labels", "none", "--thresholds", "none"], "write no classifier"),
     ],

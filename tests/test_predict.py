@@ -206,6 +206,11 @@ def test_one_text_alone_has_no_share(tiny_run, picture, capsys):
         (["--objective", "f1", "--threshold", "0.3"], "give only one"),
         (["--objective", "sensitivity:0.9"], "fitted without labels"),
         (["--templates", "single"], "which needs --labels"),
+        (["--class-words", "auto"], "fitted classes have the words"),
+        (["--class-words", "auto", "--labels", "a dog"], "allowed: class names"),
+        (["--class-words", "none.txt", "--labels", "voc"], "no file of class words at none.txt"),
+        (["--class-words", "{words}", "--labels", "{labels}"], "unknown class in the class words"),
+        (["--class-words", "auto", "--labels", "voc"], "needs the captions that"),
         (["--sheet", "a.gif"], "allowed: NAME.png"),
         (["https://example.org/a.jpg"], "is a URL"),
         (["nowhere*.jpg"], "no file matches"),
@@ -214,7 +219,8 @@ def test_one_text_alone_has_no_share(tiny_run, picture, capsys):
 def test_more_mistakes_in_one_line(tiny_run, picture, tmp_path, capsys, words, said):
     labels = tmp_path / "labels_crlf.txt"
     labels.write_bytes(b"a dog\r\na cat\r\n")
-    words = [word.format(labels=labels) for word in words]
+    (tmp_path / "words.txt").write_text("horse: pony\n")
+    words = [word.format(labels=labels, words=tmp_path / "words.txt") for word in words]
     assert said in refused(capsys, tiny_run, picture, *words)
 
 
@@ -226,7 +232,8 @@ def test_labels_mean_the_same_in_predict_and_export(tiny_run, picture, tmp_path,
     labels.write_bytes(b"dog\r\nsofa\r\n")
     of_export = ExportFlags(tiny_run, tmp_path / "a", labels=(str(labels),), thresholds="none")
     assert of_export.classifier().prompts == (("a photo of a dog.",), ("a photo of a couch.",))
-    words = ("--labels", labels, "--templates", "short")
+    (tmp_path / "words.txt").write_text("dog: dog, puppy, not a couch\n")
+    words = ("--labels", labels, "--templates", "short", "--class-words", tmp_path / "words.txt")
     out = tmp_path / "exported"
     assert export([str(tiny_run), "--out", str(out), *map(str, words), "--thresholds=none"]) == 0
     assert "the label with the highest score" in capsys.readouterr().err
@@ -237,6 +244,7 @@ def test_labels_mean_the_same_in_predict_and_export(tiny_run, picture, tmp_path,
         assert row["cosine"] == pytest.approx(exported[label]["cosine"], abs=1e-5)
     (typed,), _ = answered(capsys, tiny_run, picture, "--labels", "dog", "couch")
     assert typed["couch"]["cosine"] == pytest.approx(mine["sofa"]["cosine"], abs=1e-5)
+    assert typed["dog"]["cosine"] != pytest.approx(mine["dog"]["cosine"], abs=1e-3)
 
 
 def test_heatmaps_of_runs_and_exports_are_drawn(tiny_run, exported, picture, tmp_path, capsys):

@@ -10,10 +10,12 @@ from tyro.conf import Positional
 
 from tfclip.console import Command, run, say
 from tfclip.evaluation.decisions.thresholds import parse_objective
+from tfclip.evaluation.embedding.class_words import ClassWords
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
 from tfclip.serving.formats.extra import require_onnx
+from tfclip.serving.label_words import check_class_words, label_class_words
 from tfclip.serving.labels import CLASS_TEMPLATES, FITTED, NONE, VOC, Labels, read_label_words
 from tfclip.serving.signatures import IMAGE_MODALITY, MODALITIES, TEXT_MODALITY, Variant
 
@@ -47,6 +49,9 @@ class ExportFlags:
     """With --thresholds none or --threshold: the name of the prompt templates. By default class
     names become "a photo of a {}." and typed texts are used unchanged. Fitted thresholds use the
     prompts that they were fitted with."""
+    class_words: str | None = None
+    """Like --templates, for class names: a text file with lines CLASS: word, word, not word, or
+    auto, as in evaluate."""
     tiles: str | None = None
     """With --thresholds none: the views of a picture, 1, 1+4, 1+9 or 1+4+9, of which the highest
     score counts; by default 1. Fitted thresholds use the views and the fusion of the fit."""
@@ -85,12 +90,13 @@ class ExportFlags:
             )
         if self.templates is not None:
             templates_by_name(self.templates)
-        for flag in ("templates", "tiles"):
+        for flag in ("templates", "tiles", "class_words"):
             is_free = not self.is_fitted or self.label_words == (NONE,)
             if getattr(self, flag) is not None and not is_free:
+                name = flag.replace("_", "-")
                 raise ValueError(
-                    f"received --{flag} {getattr(self, flag)}, but fitted thresholds use the "
-                    f"{flag} of the fit; omit --{flag}, or add --thresholds none"
+                    f"received --{name} {getattr(self, flag)}, but fitted thresholds use the "
+                    f"{name} of the fit; omit --{name}, or add --thresholds none"
                 )
         self._check_decision()
         tile_groups(self.tiles or "1")
@@ -178,19 +184,24 @@ class ExportFlags:
             modalities = (IMAGE_MODALITY,)
         return Variant(modalities, self.precision)
 
-    def classifier(self) -> Classifier | None:
+    def classifier(self, words: ClassWords = ClassWords()) -> Classifier | None:  # noqa: B008
         """Return the labels of `classify` with their prompts and thresholds, or None.
+
+        Args:
+            words: of the classes, see `words`.
 
         Raises:
             FileNotFoundError: a file is missing.
             ValueError: a file is damaged, or a label has no fitted threshold.
         """
         if self.label_words == (NONE,) or self.text_only or self.out is None:
-            given = (self.thresholds, self.templates, self.tiles, self.threshold, self.objective)
-            if given != (FITTED, None, None, None, None):
+            prompts = (self.templates, self.class_words)
+            given = (self.thresholds, *prompts, self.tiles, self.threshold, self.objective)
+            if given != (FITTED, None, None, None, None, None):
                 raise ValueError(
                     "received --labels none, --text-only or no --out, which write no classifier; "
-                    "omit --thresholds, --threshold, --objective, --templates and --tiles"
+                    "omit --thresholds, --threshold, --objective, --templates, --class-words "
+                    "and --tiles"
                 )
             if self.out is None and self.label_words not in ((FITTED,), (NONE,)):
                 raise ValueError(
@@ -205,13 +216,26 @@ class ExportFlags:
             names = None if labels is None else labels.names
             classifier = Classifier.from_thresholds(path, self.run, names, origin, self.objective)
         else:
-            if labels is None:
-                names = Classifier.from_thresholds(self.run / THRESHOLDS_FILE, self.run).labels
-                labels = Labels(names, self.templates or CLASS_TEMPLATES)
+            labels = self._unfitted_labels()
+            check_class_words(self.class_words, labels, self.run)
             classifier = Classifier.from_texts(
-                labels.names, self.tiles or "1", templates=labels.templates
+                labels.names, self.tiles or "1", templates=labels.templates, words=words
             )
         return classifier if self.threshold is None else classifier.with_threshold(self.threshold)
+
+    def words(self) -> ClassWords:
+        """Return the words that --class-words gives the labels."""
+        if self.class_words is None:
+            return ClassWords()
+        return label_class_words(self.class_words, self._unfitted_labels(), self.run)
+
+    def _unfitted_labels(self) -> Labels:
+        """Return the labels with --thresholds none or --threshold."""
+        labels = self._labels()
+        if labels is not None:
+            return labels
+        names = Classifier.from_thresholds(self.run / THRESHOLDS_FILE, self.run).labels
+        return Labels(names, self.templates or CLASS_TEMPLATES)
 
     def _labels(self) -> Labels | None:
         """Return the labels that --labels names, or None for those of the thresholds file."""
@@ -222,7 +246,7 @@ class ExportFlags:
 
 def export(flags: ExportFlags) -> dict:
     """Write the SavedModel and the other formats; print their paths, labels and signatures."""
-    classifier = flags.classifier()
+    classifier = flags.classifier(flags.words())
 
     from tfclip.models.saving import load_model
 
@@ -265,7 +289,7 @@ def _write_saved_model(
     from tfclip.serving.warmup import can_warm_up
 
     if classifier is not None and not flags.is_fitted:
-        check_lengths([text for texts in classifier.prompts for text in texts], model.tokenizer)
+        check_lengths(classifier.every_text, model.tokenizer)
     variant = flags.variant()
     points = None
     if classifier is not None and classifier.thresholds is not None:

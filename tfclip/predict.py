@@ -15,6 +15,7 @@ from tfclip.evaluation.decisions.thresholds import parse_objective
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import holds_model
+from tfclip.serving.label_words import check_class_words, label_class_words
 from tfclip.serving.labels import FITTED, Labels, read_label_words
 from tfclip.serving.prediction.picture_files import PictureFiles, find_pictures
 from tfclip.text_repair import fix_text
@@ -37,6 +38,9 @@ class PredictFlags:
     templates: str | None = None
     """Other prompts for --labels: single, voc, openai, short ({}), region; or a text file with one
     prompt per line and {} for the label."""
+    class_words: str | None = None
+    """For class names: a text file with lines CLASS: word, word, not word, or auto, as in evaluate.
+    Fitted classes have their own words."""
     fix_text: bool = False
     """Repair wrongly decoded --labels (ftfy) and HTML entities, as the tokenizers of OpenAI's CLIP
     and open_clip do."""
@@ -82,6 +86,7 @@ class PredictFlags:
                 f"received --templates {self.templates}, which needs --labels: fitted classes "
                 "have their own prompts"
             )
+        check_class_words(self.class_words, labels, self.model)
         tile_groups(self.tiles or "1")
         check_fusion(self.fusion or "max")
         templates_by_name(self.templates or "short")
@@ -124,9 +129,11 @@ def predict(flags: PredictFlags) -> dict:
     from tfclip.serving.prediction.predict import Outputs, predict_files
 
     labels = flags.texts()
+    words = label_class_words(flags.class_words, labels, flags.model)
     question = Question(
         () if labels is None else labels.names,
         None if labels is None else labels.templates,
+        words,
         flags.tiles or "1",
         flags.fusion or "max",
         flags.threshold,

@@ -77,10 +77,10 @@ def _names_of_folders(path: Path) -> Any:
     return named_classes(classes, path)
 
 
-def _synonyms(path: Path) -> Any:
-    from tfclip.evaluation.embedding.prompts import read_synonyms
+def _class_words(path: Path) -> Any:
+    from tfclip.evaluation.embedding.class_words import read_class_words
 
-    return read_synonyms(path)
+    return read_class_words(path)
 
 
 def _excluded(path: Path) -> Any:
@@ -145,7 +145,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], Read]] = {
     "class names": (_made("names.txt", b"dog\ncat\n"), _lines(_class_names)),
     "class names, folders": (_made("names.txt", b"dog\ncat\n"), _lines(_names_of_folders)),
     "list of pictures": (_made("list.txt", b"a.jpg\nb/c d.jpg\n"), _lines(_list)),
-    "synonyms": (_made("s.txt", b"# words\nsofa: couch, sofa\ncat: kitten\n"), _any(_synonyms)),
+    "synonyms": (_made("s.txt", b"# words\nsofa: couch, sofa\ncat: kitten\n"), _any(_class_words)),
     "excluded ids": (_made("ids.txt", b"1\ncoco/2\n0003.jpg\n"), _any(_excluded)),
     "vocab.txt": (_made("vocab.txt", _PIECES), _any(_vocabulary)),
     "merges.txt": (_made("merges.txt", b"#version: 0.2\na b\nab c</w>\n"), _any(_merges)),

@@ -15,7 +15,7 @@ from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.decisions.calibration import Calibration, calibration_from_dict
 from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.kept_calibration import refitted_thresholds
-from tfclip.evaluation.embedding.prompts import class_prompts
+from tfclip.evaluation.embedding.class_words import ClassWords
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.text_lists import read_lines
@@ -40,6 +40,7 @@ class Classifier:
         fusion: turns the scores of the views into one.
         calibration: turns the score of each label into a probability; without one, the
             probabilities are a softmax over the labels.
+        negatives: for each label the texts that are subtracted, see `class_words`; empty for none.
         embeddings: (C,D) embeddings of the labels that `tfclip adapt` fitted; they replace those of
             the prompts.
     """
@@ -50,6 +51,7 @@ class Classifier:
     tiles: str = "1"
     fusion: Fusion = Fusion()
     calibration: Calibration | None = None
+    negatives: tuple[tuple[str, ...], ...] = ()
     embeddings: np.ndarray | None = field(default=None, compare=False)
 
     def with_threshold(self, threshold: float) -> Classifier:
@@ -70,12 +72,26 @@ class Classifier:
         tiles: str = "1",
         fusion: Fusion | None = None,
         templates: str | None = None,
+        words: ClassWords = ClassWords(),  # noqa: B008 (frozen)
     ) -> Classifier:
-        """Return labels without thresholds, each its own prompt, or in prompts of `templates`."""
+        """Return labels without thresholds, each its own prompt, or in prompts of `templates`.
+
+        Raises:
+            ValueError: unknown templates, or words of an unknown label.
+        """
+        words.check(texts)
         each: tuple[tuple[str, ...], ...] = tuple((text,) for text in texts)
+        negatives: tuple[tuple[str, ...], ...] = ()
         if templates is not None:
-            each = tuple(class_prompts(texts, templates, {}))
-        return cls(tuple(texts), each, tiles=tiles, fusion=fusion or Fusion())
+            each = tuple(words.prompts(texts, templates))
+        if templates is not None and words.negatives:
+            negatives = tuple(words.negative_prompts(texts, templates))
+        return cls(tuple(texts), each, tiles=tiles, fusion=fusion or Fusion(), negatives=negatives)
+
+    @property
+    def every_text(self) -> list[str]:
+        """All texts that are embedded, for a check of their lengths."""
+        return [text for texts in (*self.prompts, *self.negatives) for text in texts]
 
     @classmethod
     def from_thresholds(
@@ -116,6 +132,7 @@ class Classifier:
             )
         if objective is not None:
             known = refitted_thresholds(run, content, objective)
+        denied = content.get("negative_prompts", {})
         return cls(
             tuple(labels),
             tuple(tuple(content["prompts"][label]) for label in labels),
@@ -125,6 +142,7 @@ class Classifier:
             None
             if content["calibration"] is None
             else calibration_from_dict(content["calibration"], labels),
+            tuple(tuple(denied.get(label, ())) for label in labels) if denied else (),
             read_adapted(run, content["adapted"], content["model"]).of(labels)
             if content.get("adapted")
             else None,

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.evaluation.decisions.fusion import Fusion
-from tfclip.evaluation.embedding.prompts import mean_embeddings
+from tfclip.evaluation.embedding.class_words import ClassWords, combined_embeddings
 from tfclip.inputs.text import check_lengths
 from tfclip.models.saving import load_model
 from tfclip.serving import signatures as names
@@ -27,6 +27,7 @@ class Question:
     Attributes:
         texts: labels to score; empty for the exported classes, or those of the run's thresholds.
         templates: the name of the prompts of `texts`; None scores them as typed.
+        words: synonyms and negatives of `texts` in prompts.
         tiles: the layout of the views, for `texts` and a run.
         fusion: "max", or "logsumexp" with the model's temperature as sharpness, for `texts` and a
             run.
@@ -37,6 +38,7 @@ class Question:
 
     texts: tuple[str, ...] = ()
     templates: str | None = None
+    words: ClassWords = ClassWords()
     tiles: str = "1"
     fusion: str = "max"
     threshold: float | None = None
@@ -102,9 +104,9 @@ def _open_run(path: Path, question: Question) -> OpenedClassifier:
         temperature = float(model.dual_encoder.temperature())
         fusion = Fusion(question.fusion, sharpness=temperature)
         classifier = Classifier.from_texts(
-            question.texts, question.tiles, fusion, question.templates
+            question.texts, question.tiles, fusion, question.templates, question.words
         )
-        check_lengths([text for texts in classifier.prompts for text in texts], model.tokenizer)
+        check_lengths(classifier.every_text, model.tokenizer)
     else:
         classifier = Classifier.from_thresholds(
             path / THRESHOLDS_FILE, path, objective=question.objective
@@ -136,10 +138,14 @@ def _open_export(path: Path, question: Question) -> OpenedClassifier:
             "omit --labels, or pass the run"
         )
     encode_image = signatures[names.ENCODE_IMAGE]
-    prompts = Classifier.from_texts(question.texts, templates=question.templates).prompts
-    every = tf.constant([text for texts in prompts for text in texts])
-    embedded = signatures[names.ENCODE_TEXT](text=every)[names.EMBEDDING].numpy()
-    classes = tf.constant(mean_embeddings(embedded, [len(texts) for texts in prompts]))
+    classifier = Classifier.from_texts(
+        question.texts, templates=question.templates, words=question.words
+    )
+
+    def embed(texts):
+        return signatures[names.ENCODE_TEXT](text=tf.constant(texts))[names.EMBEDDING].numpy()
+
+    classes = tf.constant(combined_embeddings(embed, classifier.prompts, classifier.negatives))
 
     def classify(image_bytes):
         images = encode_image(image_bytes=image_bytes)

@@ -71,7 +71,9 @@ class ServedModel(tf.Module):
             self._tiles = _decoder(tile_boxes(classifier.tiles), size)
             classes = classifier.embeddings
             self._class_embeddings = (
-                embed_classes(model, classifier.prompts) if classes is None else classes
+                embed_classes(model, classifier.prompts, classifier.negatives)
+                if classes is None
+                else classes
             )
 
     def signatures(self) -> dict[str, Callable[..., dict[str, tf.Tensor]]]:

@@ -1,11 +1,11 @@
 """Options of a multi-label measurement, checked before anything is computed."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tfclip.evaluation.decisions.calibration import CALIBRATIONS
 from tfclip.evaluation.decisions.fusion import check_fusion
 from tfclip.evaluation.decisions.thresholds import parse_objective
+from tfclip.evaluation.embedding.class_words import ClassWords
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
 from tfclip.naming import unknown
@@ -17,7 +17,7 @@ class MultilabelOptions:
 
     Attributes:
         templates: of the prompts, a name or a file.
-        synonyms: by class name, words that replace it; their prompts are averaged.
+        words: synonyms and negatives of classes.
         tiles: layout of the views.
         fusion: of the scores of the views, one of `fusion.FUSIONS`.
         objective: of the thresholds, see `thresholds.parse_objective`.
@@ -30,7 +30,7 @@ class MultilabelOptions:
     """
 
     templates: str = "single"
-    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    words: ClassWords = ClassWords()
     tiles: str = "1"
     fusion: str = "max"
     objective: str = "f1"

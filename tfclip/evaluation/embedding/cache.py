@@ -20,7 +20,7 @@ import numpy as np
 
 from tfclip import files
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
-from tfclip.evaluation.embedding.prompts import mean_embeddings
+from tfclip.evaluation.embedding.class_words import combined_embeddings
 from tfclip.inputs.tiles import group_boxes, tile_groups
 from tfclip.inputs.view_sets import PIXELS_VERSION
 from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fingerprint
@@ -206,10 +206,13 @@ class RunEmbeddings:
         return arrays
 
 
-def class_embeddings_of(embeddings: Embeddings, texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Embed each of C classes as the mean of its texts' embeddings: (C,D) float32, unit norm."""
-    every = embeddings.texts([text for listed in texts for text in listed])
-    return mean_embeddings(every, [len(listed) for listed in texts])
+def class_embeddings_of(
+    embeddings: Embeddings,
+    texts: Sequence[Sequence[str]],
+    negatives: Sequence[Sequence[str]] = (),
+) -> np.ndarray:
+    """Embed each of C classes by its texts, see `combined_embeddings`: (C,D) float32."""
+    return combined_embeddings(embeddings.texts, texts, negatives)
 
 
 def _name(kind: str, *parts: object) -> str:

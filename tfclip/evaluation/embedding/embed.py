@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import progress
-from tfclip.evaluation.embedding.prompts import mean_embeddings, prompts
+from tfclip.evaluation.embedding.class_words import combined_embeddings
+from tfclip.evaluation.embedding.prompts import prompts
 from tfclip.evaluation.embedding.text_batches import embed_by_length
 from tfclip.inputs.images import decode_valid
 from tfclip.inputs.picture_size import PictureSize
@@ -66,10 +67,11 @@ def class_embeddings(
     return embed_classes(model, [prompts(name, templates) for name in class_names])
 
 
-def embed_classes(model: TrainedModel, texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Embed each of C classes as the mean of its texts' embeddings: (C,D) float32, unit norm."""
-    every = embed_texts(model, [text for listed in texts for text in listed])
-    return mean_embeddings(every, [len(listed) for listed in texts])
+def embed_classes(
+    model: TrainedModel, texts: Sequence[Sequence[str]], negatives: Sequence[Sequence[str]] = ()
+) -> np.ndarray:
+    """Embed each of C classes by its texts, see `combined_embeddings`: (C,D) float32."""
+    return combined_embeddings(lambda every: embed_texts(model, every), texts, negatives)
 
 
 def embed_pictures(

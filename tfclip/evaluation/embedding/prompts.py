@@ -81,7 +81,7 @@ def class_prompts(
         class_names: as the data set spells them.
         templates: a name or a file, see `templates_by_name`; those of `OFFICIAL_NAMES` are filled
             with the names as given, others with readable ones.
-        synonyms: words that replace a class name, by class name, see `read_synonyms`.
+        synonyms: words that replace a class name, by class name.
 
     Raises:
         ValueError: unknown templates.
@@ -93,42 +93,6 @@ def class_prompts(
         words = synonyms.get(name, (name if official else readable,))
         texts.append(tuple(text for word in words for text in prompts(word, filled)))
     return texts
-
-
-def read_synonyms(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read a file of synonyms: UTF-8, one class per line, "sofa: couch, sofa, settee".
-
-    Empty lines and lines that begin with # are ignored. `check_synonyms` checks that the classes
-    exist.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8, a line has no colon or no word, or a class occurs twice.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of synonyms at {path}")
-    lines = read_lines(path)
-    synonyms: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(lines, 1):
-        if not line or line.startswith("#"):
-            continue
-        name, _, word_list = (part.strip() for part in line.partition(":"))
-        words = tuple(word.strip() for word in word_list.split(",") if word.strip())
-        if not name or not words or name in synonyms:
-            raise ValueError(
-                f"{path}, line {number}: received {line[:60]!r}; allowed: CLASS: word, "
-                "word; each class once"
-            )
-        synonyms[name] = words
-    return synonyms
-
-
-def check_synonyms(synonyms: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> None:
-    """Raise ValueError when synonyms are given for an unknown class."""
-    for name in synonyms:
-        if name not in class_names:
-            raise unknown("class in the synonyms", name, class_names)
 
 
 def mean_embeddings(embeddings: np.ndarray, counts: Sequence[int]) -> np.ndarray:

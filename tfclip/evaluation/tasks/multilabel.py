@@ -17,7 +17,7 @@ from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import ScoredPictures, embed_labelled, with_fusion
 from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
-from tfclip.evaluation.embedding.prompts import check_synonyms, class_prompts, templates_by_name
+from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.evaluation.metrics.bootstrap import bootstrap_weights
 from tfclip.evaluation.tasks.multilabel_decisions import (
     abstentions,
@@ -79,10 +79,11 @@ def evaluate_multilabel(
     """
     _check_apart(test, calibration)
     names = test.class_names
-    check_synonyms(options.synonyms, names)
-    texts = class_prompts(names, options.templates, options.synonyms)
+    options.words.check(names)
+    texts = options.words.prompts(names, options.templates)
+    negatives = options.words.negative_prompts(names, options.templates)
     if adapted is None:
-        classes = class_embeddings_of(embeddings, texts)
+        classes = class_embeddings_of(embeddings, texts, negatives)
     else:
         _check_not_adapted_on(test, adapted)
         classes = adapted.of(names)
@@ -129,7 +130,10 @@ def evaluate_multilabel(
         "fusion": fusion.to_dict(),
         "objective": options.objective if is_labelled else None,
         "templates": options.templates,
-        "synonyms": {name: list(words) for name, words in options.synonyms.items()},
+        "synonyms": {name: list(words) for name, words in options.words.synonyms.items()},
+        "negatives_of_classes": {
+            name: list(words) for name, words in options.words.negatives.items()
+        },
         "seed": options.seed,
     }
     if options.all_templates:
@@ -143,6 +147,8 @@ def evaluate_multilabel(
     thresholds = thresholds_content(
         names, texts, fitted, options, figures["fusion"], figures["calibrate"]
     )
+    if any(negatives):
+        thresholds["negative_prompts"] = named_texts(names, negatives)
     if adapted is not None:
         thresholds["adapted"] = figures["adapted"] = adapted.name
     return MultilabelResult(figures, thresholds, on_test, on_calibration, fitted)
@@ -206,7 +212,7 @@ def thresholds_content(
         "seed": options.seed,
         "softmax_per_class": named(names, fitted.softmax.per_class),
         "softmax_global": fitted.softmax.overall,
-        "prompts": {name: list(listed) for name, listed in zip(names, texts, strict=True)},
+        "prompts": named_texts(names, texts),
         "templates": list(templates_by_name(options.templates)),
         "tiles": options.tiles,
         "fusion": fusion,
@@ -215,3 +221,8 @@ def thresholds_content(
         "false_positives": options.false_positives,
         "calibrate": calibrate,
     }
+
+
+def named_texts(names: Sequence[str], texts: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Return texts by class name, for a JSON file."""
+    return {name: list(listed) for name, listed in zip(names, texts, strict=True)}

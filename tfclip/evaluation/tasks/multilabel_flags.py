@@ -6,12 +6,14 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.decisions.options import MultilabelOptions
-from tfclip.evaluation.embedding.prompts import read_synonyms
+from tfclip.evaluation.embedding.class_words import OWN, ClassWords, read_class_words
 from tfclip.evaluation.report.json_files import FORMATS, check_format
 from tfclip.models.model_directory import model_directory, model_fingerprint
 from tfclip.naming import unknown
@@ -59,9 +61,10 @@ class VocFlags:
     region; or a text file with one prompt per line, {} for the class."""
     all_templates: bool = False
     """Also measure the mean average precision with every named set of prompts."""
-    synonyms: Path | None = None
-    """A text file with lines CLASS: word, word; the words replace the class name, and their prompts
-    are averaged."""
+    class_words: Annotated[str | None, tyro.conf.arg(aliases=["--synonyms"])] = None
+    """A text file with lines CLASS: word, word, not word. The words replace the class name, and
+    their prompts are averaged; those after "not" are subtracted. Or auto: add words of the training
+    captions that mean the same as the name."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
     adapted: str | None = None
@@ -95,7 +98,7 @@ class VocFlags:
             raise ValueError(f"received --negatives {self.negatives}; it needs --calibrate none")
 
     def _check_adapted(self, name: str) -> None:
-        for flag in ("templates", "synonyms", "all_templates"):
+        for flag in ("templates", "class_words", "all_templates"):
             default = VocFlags.__dataclass_fields__[flag].default
             if getattr(self, flag) != default:
                 raise ValueError(
@@ -117,7 +120,7 @@ class VocFlags:
         """Return the options of the measurement; ValueError for an invalid one."""
         return MultilabelOptions(
             templates=self.templates,
-            synonyms={} if self.synonyms is None else read_synonyms(self.synonyms),
+            words=self.words(),
             tiles=self.tiles,
             fusion=self.fusion,
             objective=self.objective,
@@ -127,6 +130,12 @@ class VocFlags:
             all_templates=self.all_templates,
             seed=self.seed,
         )
+
+    def words(self) -> ClassWords:
+        """Return the words of the file; none for auto, whose words are found with the model."""
+        if self.class_words in (None, OWN):
+            return ClassWords()
+        return read_class_words(Path(self.class_words))
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits to read, without duplicates."""

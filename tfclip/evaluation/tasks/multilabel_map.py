@@ -11,7 +11,7 @@ from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.decisions.scored_images import EmbeddedPictures, ScoredPictures, with_fusion
 from tfclip.evaluation.embedding.cache import Embeddings, class_embeddings_of
-from tfclip.evaluation.embedding.prompts import TEMPLATES, class_prompts
+from tfclip.evaluation.embedding.prompts import TEMPLATES
 from tfclip.evaluation.metrics.bootstrap import recentred_bootstrap_interval
 from tfclip.evaluation.metrics.multilabel import (
     average_precision,
@@ -93,15 +93,14 @@ def map_by_templates(
         `map` and its 95 % `interval` by name of the templates; None where a prompt is longer than
         the model's context.
     """
-    names, synonyms = embedded.pictures.class_names, options.synonyms
-    measured: dict[tuple, Mapping | None] = {
-        tuple(class_prompts(names, options.templates, synonyms)): chosen
-    }
+    names, words = embedded.pictures.class_names, options.words
+    measured: dict[tuple, Mapping | None] = {tuple(words.prompts(names, options.templates)): chosen}
     by_name: dict[str, Mapping | None] = {}
     for name in TEMPLATES:
-        texts = tuple(class_prompts(names, name, synonyms))
+        texts = tuple(words.prompts(names, name))
         if texts not in measured:
-            measured[texts] = _measured(embeddings, embedded, fusion, texts, weights)
+            negatives = words.negative_prompts(names, name)
+            measured[texts] = _measured(embeddings, embedded, fusion, texts, negatives, weights)
         by_name[name] = measured[texts]
     return by_name
 
@@ -111,11 +110,12 @@ def _measured(
     embedded: EmbeddedPictures,
     fusion: Fusion,
     texts: Sequence[Sequence[str]],
+    negatives: Sequence[Sequence[str]],
     weights: np.ndarray,
 ) -> dict | None:
     """Return the mean average precision with these texts, or None where one is too long."""
     try:
-        classes = class_embeddings_of(embeddings, texts)
+        classes = class_embeddings_of(embeddings, texts, negatives)
     except ValueError:
         return None
     other = with_fusion(embedded.score(classes), fusion)

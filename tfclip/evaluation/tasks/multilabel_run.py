@@ -21,6 +21,7 @@ from tfclip.evaluation.datasets.multilabel_images import (
 )
 from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.embedding.cache import RunEmbeddings
+from tfclip.evaluation.embedding.class_words import OWN, ClassWords
 from tfclip.evaluation.embedding.prompts import readable_names
 from tfclip.evaluation.report.examples import (
     SIDE,
@@ -60,15 +61,16 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
         The figures, see `multilabel.evaluate_multilabel`.
     """
     embeddings = RunEmbeddings(flags.run)
+    options = flags.options()
     test, calibration = _open(flags, embeddings)
+    if flags.class_words == OWN:
+        options = dataclasses.replace(options, words=_own_words(flags, test, embeddings))
     # The products are small: BLAS threads would compete with those of the bootstrap.
     with threadpool_limits(1, user_api="blas"):
         adapted = None
         if flags.adapted is not None:
             adapted = read_adapted(flags.run, flags.adapted, embeddings.fingerprint)
-        result = evaluate_multilabel(
-            embeddings, test, calibration, flags.options(), adapted=adapted
-        )
+        result = evaluate_multilabel(embeddings, test, calibration, options, adapted=adapted)
     figures = result.figures | {"data": str(flags.records or flags.data)}
     benchmark = flags.benchmark
     # The command's word: voc, or multilabel of multilabel-NAME.
@@ -93,6 +95,14 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     _write_examples(flags.run / examples_file(benchmark), embeddings, test, result)
     say(f"{written}, {thresholds_file}")
     return figures
+
+
+def _own_words(flags: VocFlags, test: LabelledPictures, embeddings: RunEmbeddings) -> ClassWords:
+    from tfclip.evaluation.embedding.own_words import class_words
+
+    words = class_words(flags.run, flags.class_words, test.class_names, embeddings)
+    say(words.described())
+    return words
 
 
 def _open(flags: VocFlags, embeddings: RunEmbeddings) -> tuple[LabelledPictures, LabelledPictures]:
@@ -130,7 +140,7 @@ def _negatives(
 ) -> LabelledPictures:
     """Return captioned pictures, marked `difficult` for classes that their captions name."""
     directory, split = flags.negatives_reference()
-    synonyms = flags.options().synonyms
+    synonyms = flags.options().words.synonyms
     names = [
         tuple(dict.fromkeys((name, readable, *synonyms.get(name, ()))))
         for name, readable in zip(class_names, readable_names(class_names), strict=True)
