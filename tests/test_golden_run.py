@@ -29,8 +29,6 @@ AS_STORED, RESUMED = 1e-6, 1e-4
 # Not compared: they tell of the machine, or of the moment.
 OF_THE_MOMENT = {"seconds", "machine", "model", "steps_per_second", "waiting", "picture"}
 
-runs = pytest.mark.parametrize("name", ["averaged", pytest.param("locked", marks=pytest.mark.slow)])
-
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
@@ -54,7 +52,7 @@ def golden(unpacked, tmp_path, monkeypatch):
     return folder
 
 
-@runs
+@pytest.mark.parametrize("name", ["averaged", pytest.param("locked", marks=pytest.mark.slow)])
 def test_a_run_of_before_is_read_and_answers_the_same(name, golden, expected):
     """As it was left by a kill: `load`, `evaluate`, `predict`, `export`, stored embeddings."""
     stored = states(golden / name / "embeddings")
@@ -65,7 +63,8 @@ def test_a_run_of_before_is_read_and_answers_the_same(name, golden, expected):
     assert {path: after.get(path) for path in stored} == stored, "computed again, not found again"
 
 
-@runs
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["averaged", "locked"])
 def test_a_run_of_before_is_resumed_to_the_same_end(name, golden, expected, monkeypatch, capfd):
     """By the command that began it; its checkpoint, callbacks, features and log are taken up."""
     features = states(golden / "features")

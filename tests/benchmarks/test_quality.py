@@ -1,6 +1,7 @@
 """The benchmark of quality: its table, its recall against the library, what it says is missing."""
 
 import numpy as np
+import pytest
 
 from benchmarks.quality import Row, main, recall_at_10, table
 from benchmarks.shared_towers import opened
@@ -21,6 +22,7 @@ def test_hits_are_those_of_the_metrics():
     assert 0 < min(found) < max(found) < 1
 
 
+@pytest.mark.slow
 def test_runs_with_equal_towers_share_features_and_keep_their_heads(tiny_run, drawn_sets, tmp_path):
     """Embeddings from shared features equal those that each model computes by itself."""
     other = tmp_path / "other"

@@ -150,16 +150,18 @@ def test_a_slow_body_and_a_slow_head_are_cut(small, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 2.0)
     host, port = small.rest.removeprefix("http://").split(":")
     began = time.monotonic()
-    with socket.create_connection((host, int(port)), timeout=30) as slow:
-        slow.sendall(
+    with (
+        socket.create_connection((host, int(port)), timeout=30) as slow_body,
+        socket.create_connection((host, int(port)), timeout=30) as slow_head,
+    ):
+        slow_body.sendall(
             f"POST {PREDICT} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 99\r\n\r\n{{".encode()
         )
-        answer = b"".join(iter(lambda: slow.recv(4096), b""))
-    assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 3 s" in answer
+        slow_head.sendall(b"GET /healthz HTTP/1.1\r\n")
+        answer = b"".join(iter(lambda: slow_body.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 3 s" in answer
+        assert slow_head.recv(4096) == b""  # Cut, without an answer, after HEAD_SECONDS.
     assert time.monotonic() - began < 10
-    with socket.create_connection((host, int(port)), timeout=30) as slow:
-        slow.sendall(b"GET /healthz HTTP/1.1\r\n")
-        assert slow.recv(4096) == b""  # Cut, without an answer, after HEAD_SECONDS.
 
 
 def test_one_too_many_is_told_to_come_again(exported, start_server):

@@ -86,12 +86,9 @@ def test_one_tower_alone(tiny_run, served, tmp_path, words, sides, signatures):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("precision", "dtype"),
-    [
-        pytest.param("float16", tf.float16, marks=pytest.mark.slow),
-        ("bfloat16", tf.bfloat16),
-    ],
+    ("precision", "dtype"), [("float16", tf.float16), ("bfloat16", tf.bfloat16)]
 )
 def test_half_precision_is_the_model_with_rounded_matrices(
     tiny_run, exported, tmp_path, picture_bytes, precision, dtype

@@ -86,6 +86,7 @@ def test_the_gradients_are_those_of_the_whole_batch(loss, rows, captions, micro_
     assert_same(gradients(model, data, micro_batch), expected)
 
 
+@pytest.mark.slow
 def test_an_ensemble_and_the_tagging_loss_and_a_loss_scale_go_the_same_way():
     model = encoder(
         heads="residual",

@@ -152,6 +152,7 @@ def weights_of_towers(model):
     return [tower.get_weights() for tower in (model.image_tower, model.text_tower)]
 
 
+@pytest.mark.slow
 def test_freed_towers_train_after_the_heads_and_words_are_asked_of_the_text_tower_itself(
     records, tmp_path, monkeypatch
 ):
