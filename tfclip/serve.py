@@ -110,10 +110,12 @@ class RunFlags:
 
 def run_server(flags: RunFlags) -> dict:
     """Serve until SIGTERM or Ctrl-C."""
+    from tfclip.serving.server.memory import use_one_heap
     from tfclip.serving.server.startup import check_startup
 
     access, options = flags.access, flags.options()
     check_startup(options)
+    use_one_heap()
     from tfclip.serving.server.run import Addresses, Server
 
     if not access.is_loopback() and access.token is None:
