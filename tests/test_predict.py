@@ -18,10 +18,11 @@ def picture(tmp_path, picture_bytes):
     return path
 
 
-def answered(capsys, *words):
+def answered(capsys, *words, told=""):
     """The labels of each picture, by label, and the table."""
     assert main([*map(str, words), "--json"]) == 0
     out, err = capsys.readouterr()
+    assert told in err
     (line,) = out.splitlines()
     pictures = [
         {row["label"]: row for row in one["labels"]} for one in json.loads(line)["pictures"]
@@ -98,7 +99,8 @@ def test_texts_are_scored_in_views_and_fused_as_in_evaluation(
 
     labels = ("a dog", "a cat")
     words = ("--labels", *labels, "--tiles", "1+4+9", "--fusion", "logsumexp")
-    (found,), _ = answered(capsys, tiny_run, picture, *words)
+    told = "--fix-text: 0 of 2 texts changed"
+    (found,), _ = answered(capsys, tiny_run, picture, *words, "--fix-text", told=told)
     _, views = embed_pictures(tiny_model, file_views([picture], 32, tile_boxes("1+4+9")))
     fusion = Fusion("logsumexp", float(tiny_model.dual_encoder.temperature()))
     scores = fuse(views @ embed_texts(tiny_model, labels).T, fusion, (1, 4, 9))[0]

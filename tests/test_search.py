@@ -56,9 +56,11 @@ def own(place, folder_index, tmp_path):
     return tmp_path / "own"
 
 
-def run(capsys, *words) -> dict:
+def run(capsys, *words, told: str = "") -> dict:
     assert search.main([*map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+    printed = capsys.readouterr()
+    assert told in printed.err
+    return json.loads(printed.out.splitlines()[-1])
 
 
 def refused(capsys, *words) -> str:
@@ -94,7 +96,8 @@ def test_several_queries_have_an_answer_each(place, folder_index, capsys, tmp_pa
     picture = place / "all pictures" / "3.png"
     out = tmp_path / "hits.png"
     words = ("query", picture, "a red circle", "--index", folder_index, "--top", "2", "--out", out)
-    first, second = run(capsys, *words)["answers"]
+    told = "--fix-text: 0 of 1 texts changed"  # the picture is no text
+    first, second = run(capsys, *words, "--fix-text", told=told)["answers"]
     assert first["query"] == str(picture) and second["query"] == "a red circle"
     assert first["hits"][0]["path"] == str(picture)
     assert first["hits"][0]["cosine"] == pytest.approx(1, abs=1e-5)

@@ -30,7 +30,7 @@ def test_texts_are_cleaned_as_by_open_clip(text):
     assert fix_text(text) == CLEANED[text]
 
 
-def test_captions_are_stored_repaired_and_the_records_say_so(tmp_path):
+def test_captions_are_stored_repaired_and_the_records_say_so(tmp_path, capsys):
     texts = list(CLEANED)
     (tmp_path / "data").mkdir()
     for number in range(len(texts)):
@@ -42,6 +42,10 @@ def test_captions_are_stored_repaired_and_the_records_say_so(tmp_path):
     for name, flags in (("plain", []), ("fixed", ["--fix-text"])):
         out = tmp_path / name
         assert make_records.main([*words, "--out", str(out), *flags, "--workers", "1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "--fix-text" in line] == [
+        "--fix-text: 5 of 6 captions and phrases of train changed"
+    ]
     stored = {}
     for name in ("plain", "fixed"):
         files = [str(path) for path in (tmp_path / name).glob("*.tfrecord")]
@@ -56,7 +60,9 @@ def test_captions_are_stored_repaired_and_the_records_say_so(tmp_path):
     assert "fix_text" not in (tmp_path / "plain" / "manifest.json").read_text()
 
 
-def test_tokens_labels_and_queries_are_repaired_only_if_asked(tiny_model, tiny_run, tmp_path):
+def test_tokens_labels_and_queries_are_repaired_only_if_asked(
+    tiny_model, tiny_run, tmp_path, capsys
+):
     broken, clean = "a caf\xc3\xa9 &amp; a dog", "a caf\xe9 & a dog"
     repaired = tfclip.tokenize(broken, tiny_model, fix_text=True, truncate=True)
     expected = tfclip.tokenize(clean, tiny_model, truncate=True)

@@ -47,14 +47,14 @@ class ConvertFlags:
 
 def convert(flags: ConvertFlags) -> dict:
     """Convert the model, write the run, and print a summary."""
-    from tfclip.models.saving import save_model
-    from tfclip.models.weights.clip.convert import convert_clip
+    from tfclip.models.weights.clip.convert import open_clip
     from tfclip.models.weights.fetch import local_source
 
     started = time.monotonic()
     path = local_source(flags.source)
     text_path = None if flags.text_source is None else local_source(flags.text_source)
-    model, source = convert_clip(path, flags.vocabulary, flags.activation, text_path)
+    opened = open_clip(path, flags.vocabulary, flags.activation, text_path)
+    model, source = opened.model, opened.source
     for note in source.notes:
         say(f"note: {note}")
     if "text_repair" in model.trained_on:
@@ -64,7 +64,7 @@ def convert(flags: ConvertFlags) -> dict:
         )
     files.remove_unfinished(flags.run.parent, flags.run.name)
     with files.new_folder(flags.run) as temporary:
-        save_model(temporary / "best", model)
+        opened.save(temporary / "best")
     config, encoder = model.config, model.dual_encoder
     parameters = encoder.count_params()
     scale = float(encoder.temperature())

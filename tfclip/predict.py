@@ -18,7 +18,7 @@ from tfclip.models.model_directory import holds_model
 from tfclip.serving.label_words import check_class_words, label_class_words
 from tfclip.serving.labels import FITTED, Labels, read_label_words
 from tfclip.serving.prediction.picture_files import PictureFiles, find_pictures
-from tfclip.text_repair import fix_text
+from tfclip.text_repair import fix_text, repair_note
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,9 @@ def predict(flags: PredictFlags) -> dict:
     )
     opened = open_classifier(flags.model, question)
     if labels is not None:
+        if flags.fix_text:
+            given = read_label_words(flags.labels, flags.templates).names
+            say(repair_note(zip(given, labels.names, strict=True)))
         say(labels.described())
     outputs = Outputs(flags.csv, flags.jsonl, flags.sheet, flags.heatmap)
     return predict_files(opened, flags.files(), outputs)

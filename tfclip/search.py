@@ -18,13 +18,14 @@ from tfclip.evaluation.search.actions import (
 from tfclip.evaluation.search.index import index_folder, newest_index, open_index
 from tfclip.evaluation.search.near_duplicates import confirmed_pairs, groups_of, near_pairs
 from tfclip.evaluation.search.nearest import CHUNK
-from tfclip.evaluation.search.queries import MINUS_WEIGHT, Query, check_term
+from tfclip.evaluation.search.queries import MINUS_WEIGHT, Query, check_term, is_picture
 from tfclip.evaluation.search.sources import open_source
 from tfclip.evaluation.search.update import Change
 from tfclip.evaluation.tasks.multilabel_flags import check_run
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.model_directory import model_directory
 from tfclip.serve_index import ServeFlags, serve
+from tfclip.text_repair import repair_note
 
 _SHOWN = 5
 
@@ -203,7 +204,10 @@ def query(flags: QueryFlags) -> dict:
 
     queries = [Query(first, flags.plus, flags.minus, flags.minus_weight) for first in flags.queries]
     if flags.fix_text:
-        queries = [one.repaired() for one in queries]
+        given, queries = queries, [one.repaired() for one in queries]
+        terms = ([term for one in some for term in one.terms] for some in (given, queries))
+        pairs = zip(*terms, strict=True)
+        say(repair_note(pair for pair in pairs if not is_picture(pair[0])))
     model = open_model(opened.run)
     answers = answer(
         opened, model, queries, top=flags.top, chunk=flags.chunk, cut_off=flags.cut_off

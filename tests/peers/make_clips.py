@@ -2,8 +2,10 @@
 
     PYTHON_WITH_TORCH tests/peers/make_clips.py [FOLDER]
 
-Two blocks of width 32 each; tests/models/weights/clips/NAME holds the checkpoint as the library
-saves it, and expected.npz beside it the pictures, texts, embeddings and logits.
+Two blocks of width 32 each; the bare file has one of 64, because its heads must have 64 channels.
+Half of them are saved in 16 bits, so that all together stay small. tests/models/weights/clips/NAME
+holds the checkpoint as the library saves it, and expected.npz beside it the pictures, texts,
+embeddings and logits.
 """
 
 import json
@@ -135,13 +137,13 @@ def openclip(name: str, quick_gelu: bool, file: str, custom_text: bool = False) 
     folder.mkdir(parents=True)
     torch.manual_seed(len(name))
     bare = file.endswith(".pt")
-    width = 64 if bare else 32
+    width, layers = (64, 1) if bare else (32, 2)
     config = {
         "embed_dim": 24,
         "quick_gelu": quick_gelu,
         "vision_cfg": {
             "image_size": 32,
-            "layers": 2,
+            "layers": layers,
             "width": width,
             "head_width": 64 if bare else 16,
             "patch_size": 8,
@@ -151,7 +153,7 @@ def openclip(name: str, quick_gelu: bool, file: str, custom_text: bool = False) 
             "vocab_size": VOCABULARY,
             "width": width,
             "heads": 1 if bare else 4,
-            "layers": 2,
+            "layers": layers,
         },
     }
     kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
@@ -159,7 +161,7 @@ def openclip(name: str, quick_gelu: bool, file: str, custom_text: bool = False) 
     model = kind(24, parts["vision_cfg"], parts["text_cfg"], quick_gelu=quick_gelu).eval()
     _randomise(model)
     model.logit_scale.data.fill_(np.log(30.0))
-    kind = torch.float16 if bare else torch.float32
+    kind = torch.float16 if bare or custom_text else torch.float32
     state = {key: value.to(kind).contiguous() for key, value in model.state_dict().items()}
     model.load_state_dict(state)
     mean, std = MEAN, STD

@@ -4,12 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfclip.models.model_directory import WEIGHTS_FILE
 from tfclip.models.saving import load_model, save_model
-from tfclip.models.weights.clip.convert import convert_clip
+from tfclip.models.weights.clip import layer_weights
+from tfclip.models.weights.clip.convert import convert_clip, open_clip
 
 # Written by tests/peers/make_clips.py with transformers and open_clip, and what they answer.
 FOLDER = Path(__file__).parent / "clips"
@@ -23,12 +26,26 @@ KINDS = {
 }
 
 
-def _convert(name, folder=FOLDER):
+def _source(name) -> tuple:
     file, _ = KINDS[name]
-    options = {}
-    if file:
-        options = {"vocabulary": folder / name / "merges.txt", "activation": "quick_gelu"}
-    return convert_clip(folder / name / file, **options)
+    path = FOLDER / name / file
+    return (path, FOLDER / name / "merges.txt", "quick_gelu") if file else (path,)
+
+
+def _convert(name):
+    return convert_clip(*_source(name))
+
+
+def _datasets(path: Path) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+
+    def keep(name, one):
+        if isinstance(one, h5py.Dataset):
+            found[name] = one[()]
+
+    with h5py.File(path) as file:
+        file.visititems(keep)
+    return found
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -57,6 +74,54 @@ def test_embeddings_and_logits_are_the_peers(name, tmp_path):
         np.testing.assert_allclose(logits, expected["logits"], atol=2e-4)
         assert model.config.resize == KINDS[name][1]
         assert model.config.interpolation == "bicubic"
+
+
+@pytest.mark.parametrize("name", ["hugging_face_gelu_shards", "open_clip_file", "siglip"])
+def test_a_model_saved_layer_by_layer_has_the_same_weights(name, tmp_path, monkeypatch):
+    whole, _ = _convert(name)
+    save_model(tmp_path / "whole", whole)
+    opened = open_clip(*_source(name))
+    opened.save(tmp_path / "streamed")
+    expected, found = (_datasets(tmp_path / n / WEIGHTS_FILE) for n in ("whole", "streamed"))
+    assert sorted(found) == sorted(expected)
+    for key, value in expected.items():
+        assert found[key].dtype == value.dtype
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
+    pairs = list(zip(opened.model.dual_encoder.weights, whole.dual_encoder.weights, strict=True))
+    matrices = [(ours, theirs) for ours, theirs in pairs if len(ours.shape) > 1]
+    assert not any(np.array_equal(*pair) for pair in matrices)  # it never held the weights
+    # Read in parts, as large arrays are, into zeros that layers of the same shape share.
+    monkeypatch.setattr(layer_weights, "LARGE", 1)
+    monkeypatch.setattr(layer_weights, "ROWS", 3)
+    opened.read()
+    assert all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_a_model_saved_layer_by_layer_has_no_missing_and_no_left_over_tensor(tmp_path):
+    opened = open_clip(*_source("hugging_face_quick_gelu"))
+    tensors = dict(opened.tensors.tensors)
+    opened.tensors.tensors = {**tensors, "extra.weight": np.ones(3)}
+    with pytest.raises(ValueError, match=r"1 tensors are not part .* extra\.weight"):
+        opened.save(tmp_path / "left")
+    del tensors["text_model.encoder.layers.1.mlp.fc2.bias"]
+    opened.tensors.tensors = tensors
+    with pytest.raises(ValueError, match=r"lacks text_model.encoder.layers.1.mlp.fc2.bias"):
+        opened.save(tmp_path / "lacks")
+
+
+def test_siglip_without_its_sentence_pieces_names_the_file(tmp_path):
+    shutil.copytree(FOLDER / "siglip", tmp_path / "siglip")
+    (tmp_path / "siglip" / "spiece.model").unlink()
+    (tmp_path / "siglip" / "tokenizer.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"no spiece\.model.* its tokenizer\.json is not"):
+        open_clip(tmp_path / "siglip")
+
+
+def test_the_committed_references_are_small():
+    here = FOLDER.parent
+    folders = [here / name for name in ("clips", "sentence_encoders", "torch_files")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2e6
 
 
 def test_a_scale_above_100_stays_until_training_clamps_it():
