@@ -2,13 +2,15 @@
 
 Pictures per second of `tfclip.predict` (files read, decoded, embedded, scored, written as CSV and
 as JSON lines) beside `embed_pictures` on packed records of them, what `evaluate` runs, in turns in
-one process. And the resident memory after a tenth of the files, after half of them and at the end.
+one process. And the most memory of the process after a tenth of the files, after half of them and
+at the end, in the first round. One of the files is broken and must be rejected, alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -35,8 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"predict {ours['images_per_second']:.1f} images/s, evaluation "
         f"{theirs['images_per_second']:.1f} images/s; ratio {result['ratio']:.3f} (round by round "
-        f"{' '.join(f'{ratio:.2f}' for ratio in result['ratios'])}); resident memory "
-        + ", ".join(f"{megabytes:.0f} MB" for megabytes in result["resident"]),
+        f"{' '.join(f'{ratio:.2f}' for ratio in result['ratios'])}); most memory after "
+        + ", ".join(
+            f"{count:,}: {megabytes:.0f} MB" for count, megabytes in result["peaks"].items()
+        )
+        + f"; rejected: {result['rejected']}",
         file=sys.stderr,
     )
     if flags.json:
@@ -57,37 +62,45 @@ def measure(flags: argparse.Namespace) -> dict:
     paths = find_pictures(flags.pictures).paths[: flags.count]
     opened, model = open_classifier(flags.run), load_model(flags.run)
     views = record_views(flags.records, flags.split, model.config.picture_size).take(len(paths))
-    resident: list[float] = []
+    peaks: dict[int, float] = {}
+    rejected: list[str] = []
 
     def predict(count: int = len(paths)) -> int:
-        resident.clear()
         marks = {len(paths) // 10, len(paths) // 2, len(paths)}
+        rejected.clear()
         with tempfile.TemporaryDirectory() as folder:
+            broken = Path(folder) / "broken.jpg"
+            broken.write_bytes(Path(paths[0]).read_bytes()[:200])
+            chosen = [*paths[: count // 3], str(broken), *paths[count // 3 : count]]
             written = (Path(folder) / "answers.csv", Path(folder) / "answers.jsonl")
             with AnswerFiles(*written) as writer:
-                for number, each in enumerate(answer_files(opened, paths[:count]), 1):
-                    if each.outputs is None:
-                        raise RuntimeError(f"{each.path} {each.reason}")
-                    writer.write(each.path, rows_of(each.outputs, opened.scale), None)
+                for number, each in enumerate(answer_files(opened, chosen)):
+                    rows = None if each.outputs is None else rows_of(each.outputs, opened.scale)
+                    writer.write(each.path, rows, each.reason)
+                    if rows is None:
+                        rejected.append(f"{Path(each.path).name} {each.reason}")
                     if number in marks:
-                        resident.append(_resident_megabytes())
+                        peaks.setdefault(number, _most_megabytes())
+        if len(rejected) != 1:
+            raise RuntimeError(f"rejected {rejected}, expected the broken file alone")
         return count
 
     def evaluate() -> int:
         return len(embed_pictures(model, views)[0])
 
-    predict(min(len(paths), BATCHES_TO_WARM_UP * PICTURES_AT_ONCE))
+    predict(min(len(paths) // 10 - 1, BATCHES_TO_WARM_UP * PICTURES_AT_ONCE))
     embed_pictures(model, views.take(BATCHES_TO_WARM_UP * PICTURES_AT_ONCE))
     ours, theirs = [], []
     for _ in range(flags.rounds):
         ours.append(timed(predict))
         theirs.append(timed(evaluate))
-    return compared(ours, theirs) | {"pictures": len(paths), "resident": list(resident)}
+    result = {"pictures": len(paths), "peaks": peaks, "rejected": rejected}
+    return compared(ours, theirs) | result
 
 
-def _resident_megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1e6
+def _most_megabytes() -> float:
+    """Return the most resident memory of this process until now."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ class ExportFlags:
     names become "a photo of a {}." and typed texts are used unchanged. Fitted thresholds use the
     prompts that they were fitted with."""
     class_words: str | None = None
-    """Like --templates, for class names: a text file with lines CLASS: word, word, not word, or
-    auto, as in evaluate."""
+    """Like --templates, for class names: a text file with lines CLASS: word, word, not word; or
+    auto or others, as in evaluate."""
     tiles: str | None = None
     """With --thresholds none: the views of a picture, 1, 1+4, 1+9 or 1+4+9, of which the highest
     score counts; by default 1. Fitted thresholds use the views and the fusion of the fit."""

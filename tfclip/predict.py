@@ -39,8 +39,8 @@ class PredictFlags:
     """Other prompts for --labels: single, voc, openai, short ({}), region; or a text file with one
     prompt per line and {} for the label."""
     class_words: str | None = None
-    """For class names: a text file with lines CLASS: word, word, not word, or auto, as in evaluate.
-    Fitted classes have their own words."""
+    """For class names: a text file with lines CLASS: word, word, not word; or auto or others, as in
+    evaluate. Fitted classes have their own words."""
     fix_text: bool = False
     """Repair wrongly decoded --labels (ftfy) and HTML entities, as the tokenizers of OpenAI's CLIP
     and open_clip do."""

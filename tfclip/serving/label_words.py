@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfclip.console import say
-from tfclip.evaluation.embedding.class_words import OWN, ClassWords, read_class_words
+from tfclip.evaluation.embedding.class_words import OTHERS, OWN, ClassWords, read_class_words
 from tfclip.models.model_directory import holds_model
 from tfclip.serving.labels import Labels
 
@@ -31,6 +31,8 @@ def check_class_words(word: str | None, labels: Labels | None, model: Path) -> N
             f"received --class-words {word} and texts; allowed: class names, as --labels FILE or "
             "--labels voc, or --templates with them"
         )
+    if word == OTHERS:
+        return
     if word != OWN:
         read_class_words(Path(word)).check(labels.names)
     elif not holds_model(model):

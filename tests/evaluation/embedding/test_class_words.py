@@ -6,6 +6,7 @@ import pytest
 from tfclip.evaluation.embedding.class_words import (
     ClassWords,
     combined_embeddings,
+    other_classes,
     read_class_words,
 )
 from tfclip.evaluation.embedding.own_words import nearest_words
@@ -68,4 +69,8 @@ def test_the_class_of_a_word_is_the_nearest_one():
 def test_words_are_printed_by_class():
     words = ClassWords({"cat": ("cat", "kitten")}, {"cat": ("cartoon",), "ox": ("elk",)})
     assert words.described() == "words of classes: cat: cat, kitten, not cartoon; ox: not elk"
+    others = other_classes(["cat", "ox", "aeroplane"])
+    assert others.negatives["ox"] == ("cat", "airplane") and not others.synonyms
+    assert others.described() == "negatives of each class: all others"
+    assert other_classes(["cat"]) == ClassWords()
     assert ClassWords().described() == "words of classes: none"

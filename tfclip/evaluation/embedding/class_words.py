@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tfclip.evaluation.embedding.prompts import class_prompts, mean_embeddings
+from tfclip.evaluation.embedding.prompts import class_prompts, mean_embeddings, readable_names
 from tfclip.naming import unknown
 from tfclip.text_lists import read_lines
 
-OWN = "auto"
-"""Instead of a file: words of the training captions, see `own_words`."""
+OWN, OTHERS = "auto", "others"
+"""Instead of a file: synonyms among the training captions, see `own_words`; or the other classes as
+the negatives of each."""
 NEGATIVE_WEIGHT = 0.25
 """The weight of the mean of a class's negatives; that of its texts is 1."""
 _NOT = ("not an ", "not a ", "not the ", "not ")
@@ -39,6 +40,8 @@ class ClassWords:
 
     def described(self) -> str:
         """Return one line with the words of each class that has some."""
+        if self.negatives and self == other_classes(tuple(self.negatives)):
+            return "negatives of each class: all others"
         listed = [
             f"{name}: "
             + ", ".join(
@@ -92,6 +95,26 @@ def read_class_words(path: Path) -> ClassWords:
         synonyms |= {name: stated} if stated else {}
         negatives |= {name: denied} if denied else {}
     return ClassWords(synonyms, negatives)
+
+
+def other_classes(class_names: Sequence[str]) -> ClassWords:
+    """Return all other classes as the negatives of each class.
+
+    This subtracts a part of what all classes of a set have in common, so that a picture that is
+    near to all of them counts less.
+
+    >>> dict(other_classes(["dog", "cat", "sofa"]).negatives)["dog"]
+    ('cat', 'couch')
+    """
+    readable = readable_names(class_names)
+    if len(class_names) < 2:
+        return ClassWords()
+    return ClassWords(
+        negatives={
+            name: tuple(other for other in readable if other != shown)
+            for name, shown in zip(class_names, readable, strict=True)
+        }
+    )
 
 
 def _negative(word: str) -> str | None:

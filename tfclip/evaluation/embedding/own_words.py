@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from tfclip.evaluation.embedding.cache import RunEmbeddings, class_embeddings_of
-from tfclip.evaluation.embedding.class_words import OWN, ClassWords, read_class_words
+from tfclip.evaluation.embedding.class_words import (
+    OTHERS,
+    OWN,
+    ClassWords,
+    other_classes,
+    read_class_words,
+)
 from tfclip.evaluation.embedding.prompts import readable_names
 from tfclip.inputs.words import PROMPT, record_words, words_of
 from tfclip.records import schema
@@ -30,6 +36,8 @@ def class_words(
     """
     if word is None:
         return ClassWords()
+    if word == OTHERS:
+        return other_classes(class_names)
     if word != OWN:
         return read_class_words(Path(word))
     embeddings = embeddings or RunEmbeddings(run)

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.decisions.options import MultilabelOptions
-from tfclip.evaluation.embedding.class_words import OWN, ClassWords, read_class_words
+from tfclip.evaluation.embedding.class_words import OTHERS, OWN, ClassWords, read_class_words
 from tfclip.evaluation.report.json_files import FORMATS, check_format
 from tfclip.models.model_directory import model_directory, model_fingerprint
 from tfclip.naming import unknown
@@ -64,7 +64,7 @@ class VocFlags:
     class_words: Annotated[str | None, tyro.conf.arg(aliases=["--synonyms"])] = None
     """A text file with lines CLASS: word, word, not word. The words replace the class name, and
     their prompts are averaged; those after "not" are subtracted. Or auto: add words of the training
-    captions that mean the same as the name."""
+    captions that mean the same as the name. Or others: all other classes are negatives of each."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
     adapted: str | None = None
@@ -132,8 +132,8 @@ class VocFlags:
         )
 
     def words(self) -> ClassWords:
-        """Return the words of the file; none for auto, whose words are found with the model."""
-        if self.class_words in (None, OWN):
+        """Return the words of a file; none for auto and others, which need the model or classes."""
+        if self.class_words in (None, OWN, OTHERS):
             return ClassWords()
         return read_class_words(Path(self.class_words))
 

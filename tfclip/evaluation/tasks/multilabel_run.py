@@ -21,7 +21,7 @@ from tfclip.evaluation.datasets.multilabel_images import (
 )
 from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.embedding.cache import RunEmbeddings
-from tfclip.evaluation.embedding.class_words import OWN, ClassWords
+from tfclip.evaluation.embedding.class_words import OTHERS, OWN, ClassWords
 from tfclip.evaluation.embedding.prompts import readable_names
 from tfclip.evaluation.report.examples import (
     SIDE,
@@ -63,7 +63,7 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     embeddings = RunEmbeddings(flags.run)
     options = flags.options()
     test, calibration = _open(flags, embeddings)
-    if flags.class_words == OWN:
+    if flags.class_words in (OWN, OTHERS):
         options = dataclasses.replace(options, words=_own_words(flags, test, embeddings))
     # The products are small: BLAS threads would compete with those of the bootstrap.
     with threadpool_limits(1, user_api="blas"):
