@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -90,16 +89,14 @@ def _prepared(engine: str, tower: keras.Model, batch: int) -> tuple[Callable, tf
 def _openvino(tower: keras.Model, precision: str, batch: int) -> Callable:
     import openvino
 
-    module, shape = tf.Module(), [batch, SIZE, SIZE, 3]
-    module.tower = tower
-    module.features = tf.function(
+    shape = [batch, SIZE, SIZE, 3]
+    function = tf.function(
         lambda pictures: tower(pictures, training=False),
-        input_signature=[tf.TensorSpec(shape, tf.float32)],
+        input_signature=[tf.TensorSpec([None, *shape[1:]], tf.float32)],
         autograph=False,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=module.features.get_concrete_function())
-        converted = openvino.convert_model(folder, input=shape)
+    converted = openvino.convert_model(function.get_concrete_function())
+    converted.reshape(shape)
     core = openvino.Core()
     threads = {"INFERENCE_NUM_THREADS": tf.config.threading.get_intra_op_parallelism_threads()}
     model = core.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": precision, **threads})

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--recipe", default="laptop", help="laptop or laptop-squeezenet")
     add("--work", default="runs/benchmark-laptop", help="where records and runs are written")
     add("--seeds", type=int, nargs="+", default=[0, 1], help="one run each; the first packs")
-    add("--set", nargs="*", default=[], help="further flags of fit, e.g. --word-weight=0")
+    add("--set", action="append", default=[], help="a further flag of fit: --set=--word-weight=0")
     add("--keep", action="store_true", help="begin with the records and features that are there")
     add("--json", action="store_true", help="the result as the last line on standard output")
     add("--one", type=int, help=argparse.SUPPRESS)
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
                 flags.recipe,
                 "--work",
                 flags.work,
-                *(["--set", *flags.set] if flags.set else []),
+                *(f"--set={one}" for one in flags.set),
             ],
             stdout=subprocess.PIPE,
             text=True,

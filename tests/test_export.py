@@ -119,6 +119,22 @@ def test_a_run_without_thresholds_says_what_to_run(tiny_run, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_thresholds_of_another_format_are_refused(tiny_run, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(tiny_run, run)
+    path = run / "thresholds.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "compute": "bfloat16"}))
+    said = refused(capsys, run, "--out", out)
+    assert "computed in bfloat16" in said and "evaluate --compute float32" in said
+    assert ExportFlags(run, out, compute="bfloat16").classifier() is not None
+    said = refused(capsys, tiny_run, "--out", out, "--compute", "bfloat16")
+    assert "computed in float32" in said and not out.exists()
+    said = refused(capsys, tiny_run, "--out", out, "--compute", "float16")
+    assert "bfloat16" in said
+    said = refused(capsys, run, "--onnx", out, "--compute", "bfloat16")
+    assert "in their own formats" in said
+
+
 def test_damaged_thresholds_are_refused(tiny_run, tmp_path, capsys):
     content = json.loads((tiny_run / "thresholds.json").read_text())
     path = tmp_path / "thresholds.json"

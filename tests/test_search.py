@@ -13,6 +13,7 @@ from tfclip import search
 from tfclip.evaluation.datasets.views import record_views
 from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
 from tfclip.evaluation.search.index import open_index
+from tfclip.models.compute import instruction
 from tfclip.models.saving import save_model
 from tfclip.records.reader import read_split
 
@@ -115,7 +116,7 @@ def test_terms_are_added_and_taken_away_as_standard_scores(place, folder_index, 
     from tfclip.evaluation.search.contents import open_model
     from tfclip.evaluation.search.search import embed_terms
 
-    terms = embed_terms(open_model(index.run), ["a dog", str(picture), "snow"])
+    terms = embed_terms(open_model(index.run, index.compute), ["a dog", str(picture), "snow"])
     cosines = index.embeddings @ terms.T
     scores = ((cosines - cosines.mean(0)) / cosines.std(0)) @ [1, 1, -0.25]
     order = np.argsort(-scores)
@@ -325,3 +326,24 @@ def test_copies_are_grouped(own, capsys, tmp_path):
     names = {frozenset(Path(path).name for path in group) for group in groups}
     assert names == {frozenset({"3.png", "3 again.bmp"}), frozenset({"5.png", "5 again.png"})}
     assert Image.open(tmp_path / "groups.png").size[1] > 1000
+
+
+def test_an_index_of_another_format_is_embedded_anew(own, capsys):
+    pytest.importorskip("openvino")
+    if instruction() is None:
+        pytest.skip("this processor does not multiply bfloat16")
+    words = ("index", own / "runs" / "x", own / "all pictures", "--compute")
+    place = own / "runs" / "x" / "search" / "all pictures"
+    exact = open_index(place)
+    assert exact.compute == "float32" and "compute" not in exact.description
+    whole = np.array(exact.embeddings)
+    assert numbers(run(capsys, *words, "bfloat16")) == (10, 10, 0, 0, 0)
+    half = open_index(place)
+    assert half.compute == "bfloat16"
+    assert 0 < np.abs(np.sort(half.embeddings, 0) - np.sort(whole, 0)).max() < 0.02
+    draw(own / "all pictures" / "new.png", 77)
+    assert numbers(run(capsys, "sync", place))[:4] == (11, 1, 0, 10)
+    assert open_index(place).compute == "bfloat16"
+    # No measured tower: auto is float32.
+    assert numbers(run(capsys, *words, "auto"))[:2] == (11, 11)
+    assert open_index(place).compute == "float32"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from tfclip.evaluation.report.json_files import (
 from tfclip.evaluation.tasks.command_line import command_line
 from tfclip.evaluation.tasks.multilabel_flags import MultilabelFlags, VocFlags, check_run
 from tfclip.evaluation.tasks.plan import plan
+from tfclip.models.compute import AUTO, check_compute
 from tfclip.records.manifest import load_manifest, records_reference
 
 # What imports TensorFlow is imported by the functions below, when the flags are known to be right.
@@ -40,12 +41,16 @@ class RetrievalFlags:
     """Packed records, DIR:SPLIT."""
     chunk: int = 1024
     """Rows of the similarity matrix in memory at a time."""
+    compute: str = AUTO
+    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 (OpenVINO,
+    the extra [openvino]), or auto: bfloat16 where it is measured to be faster and as accurate."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/retrieval.clip_benchmark.json is written too."""
 
     def __post_init__(self):
         check_run(self.run)
         check_format(self.format)
+        check_compute(self.compute)
         if self.chunk < 1:
             raise ValueError(f"received --chunk {self.chunk}; allowed: 1 or more")
         directory, split = records_reference(self.records)
@@ -70,12 +75,16 @@ class ClassificationFlags:
     class_names: Path | None = None
     """A text file with one class name per line, in the order of the labels (of folders: the
     alphabet), which replace those of the data."""
+    compute: str = AUTO
+    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 (OpenVINO,
+    the extra [openvino]), or auto: bfloat16 where it is measured to be faster and as accurate."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/classification.clip_benchmark.json is written too."""
 
     def __post_init__(self):
         check_run(self.run)
         check_format(self.format)
+        check_compute(self.compute)
         if (self.data is None) == (self.tfds is None):
             raise ValueError("give one of --data DIR and --tfds NAME[:SPLIT]")
         if self.class_names is not None and not self.class_names.is_file():
@@ -126,7 +135,10 @@ def retrieval(flags: RetrievalFlags) -> dict:
     started = time.monotonic()
     examples = flags.run / RETRIEVAL_EXAMPLES
     figures = evaluate_retrieval(
-        RunEmbeddings(flags.run), flags.records, chunk=flags.chunk, examples=examples
+        RunEmbeddings(flags.run, flags.compute),
+        flags.records,
+        chunk=flags.chunk,
+        examples=examples,
     )
     figures |= circumstances(started, command_line("retrieval", flags))
     say(retrieval_table(figures))
@@ -147,7 +159,10 @@ def classification(flags: ClassificationFlags) -> dict:
     started = time.monotonic()
     data = labelled_folders(flags.data) if flags.data else labelled_tfds(flags.tfds or "")
     figures = evaluate_classification(
-        load_model(flags.run), data, templates=flags.templates, class_names=flags.class_names
+        replace(load_model(flags.run, compute=flags.compute), is_fixed=True),
+        data,
+        templates=flags.templates,
+        class_names=flags.class_names,
     )
     figures |= circumstances(started, command_line("classification", flags))
     say(classification_table(figures))

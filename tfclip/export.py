@@ -13,6 +13,8 @@ from tfclip.evaluation.decisions.thresholds import parse_objective
 from tfclip.evaluation.embedding.class_words import ClassWords
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
+from tfclip.models.compute import BFLOAT16, FLOAT32
+from tfclip.naming import unknown
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
 from tfclip.serving.formats.extra import require_onnx
 from tfclip.serving.label_words import check_class_words, label_class_words
@@ -62,6 +64,9 @@ class ExportFlags:
     precision: str = "float32"
     """The precision of the stored weights: float32, or bfloat16 or float16, which halve the size.
     They are converted to float32 when the export is loaded."""
+    compute: str = FLOAT32
+    """Number format in which the SavedModel computes: float32, or bfloat16 for processors and GPUs
+    that multiply it; thresholds must have been fitted with evaluate --compute of the same."""
     litert: Path | None = None
     """Also write the image tower for LiteRT, with float16 weights, to this .tflite file: it takes
     pixels (1, S, S, 3) uint8 and returns an embedding. The text tower is written beside it as
@@ -81,6 +86,7 @@ class ExportFlags:
                 "--run RUN"
             )
         self._check_places()
+        self._check_compute()
         if self.image_only and self.text_only:
             raise ValueError("received --image-only and --text-only; give one of them")
         if self.text_only and (self.label_words not in ((FITTED,), (NONE,)) or self.litert):
@@ -126,6 +132,15 @@ class ExportFlags:
             )
         if self.onnx is not None:
             require_onnx()
+
+    def _check_compute(self) -> None:
+        if self.compute not in (FLOAT32, BFLOAT16):
+            raise unknown("--compute", self.compute, (FLOAT32, BFLOAT16))
+        if self.compute == BFLOAT16 and (self.other_formats or self.litert):
+            raise ValueError(
+                "received --compute bfloat16 with --litert, --onnx, --hf or --open-clip, which "
+                "hold weights in their own formats; export them without it"
+            )
 
     @property
     def other_formats(self) -> dict[str, Path]:
@@ -214,7 +229,9 @@ class ExportFlags:
             path = Path(self.thresholds) if named else self.run / THRESHOLDS_FILE
             origin = f"--labels {' '.join(self.label_words)}"
             names = None if labels is None else labels.names
-            classifier = Classifier.from_thresholds(path, self.run, names, origin, self.objective)
+            classifier = Classifier.from_thresholds(
+                path, self.run, names, origin, self.objective, self.compute
+            )
         else:
             labels = self._unfitted_labels()
             check_class_words(self.class_words, labels, self.run)
@@ -234,7 +251,8 @@ class ExportFlags:
         labels = self._labels()
         if labels is not None:
             return labels
-        names = Classifier.from_thresholds(self.run / THRESHOLDS_FILE, self.run).labels
+        path = self.run / THRESHOLDS_FILE
+        names = Classifier.from_thresholds(path, self.run, compute=self.compute).labels
         return Labels(names, self.templates or CLASS_TEMPLATES)
 
     def _labels(self) -> Labels | None:
@@ -251,6 +269,10 @@ def export(flags: ExportFlags) -> dict:
     from tfclip.models.saving import load_model
 
     model = load_model(flags.run)
+    if flags.compute == BFLOAT16:
+        from tfclip.models.in_bfloat16 import in_bfloat16
+
+        model = in_bfloat16(model)
     written = {}
     if flags.out is not None:
         written = _write_saved_model(flags, flags.out, model, classifier)

@@ -8,6 +8,7 @@ from functools import partial
 from tfclip.console import Command, progress, run, say
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import RECIPES, Recipe
+from tfclip.training.options.saved_flags import with_compute
 from tfclip.training.setup.preflight import preflight
 from tfclip.training.setup.recipe_sizes import recipe_sizes
 from tfclip.training.workers.cluster import LAUNCHER, VARIABLE
@@ -20,7 +21,7 @@ class ListFlags:
 
 def fit(name: str, command: list[str], flags: FitFlags) -> dict:
     """Train the recipe `name` and print where the result is."""
-    flags = RECIPES[name].length_as_given(flags)
+    flags = with_compute(RECIPES[name].length_as_given(flags))
     preflight(name, RECIPES[name], flags)
     if flags.execution.workers > 1 and LAUNCHER not in os.environ:
         if VARIABLE in os.environ:
@@ -56,7 +57,7 @@ def fit(name: str, command: list[str], flags: FitFlags) -> dict:
 
 def plan(name: str, flags: FitFlags) -> dict:
     """Return the output of `--dry-run`; nothing is written."""
-    flags = RECIPES[name].length_as_given(flags)
+    flags = with_compute(RECIPES[name].length_as_given(flags))
     preflight(name, RECIPES[name], flags)
     from tfclip.training.setup.plan import plan_run
 

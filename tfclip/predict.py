@@ -20,6 +20,9 @@ from tfclip.serving.labels import FITTED, Labels, read_label_words
 from tfclip.serving.prediction.picture_files import PictureFiles, find_pictures
 from tfclip.text_repair import fix_text, repair_note
 
+# Tracing the graph of a tower takes as long as so many pictures without one.
+FEW = 4
+
 
 @dataclass(frozen=True)
 class PredictFlags:
@@ -139,14 +142,16 @@ def predict(flags: PredictFlags) -> dict:
         flags.threshold,
         flags.objective,
     )
-    opened = open_classifier(flags.model, question)
+    files = flags.files()
+    few = len(files.paths) <= FEW and flags.heatmap is None
+    opened = open_classifier(flags.model, question, few)
     if labels is not None:
         if flags.fix_text:
             given = read_label_words(flags.labels, flags.templates).names
             say(repair_note(zip(given, labels.names, strict=True)))
         say(labels.described())
     outputs = Outputs(flags.csv, flags.jsonl, flags.sheet, flags.heatmap)
-    return predict_files(opened, flags.files(), outputs)
+    return predict_files(opened, files, outputs)
 
 
 def main(argv: list[str] | None = None) -> int:

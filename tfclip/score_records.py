@@ -15,6 +15,7 @@ from PIL import Image
 
 from tfclip.config_file import read_config
 from tfclip.console import CommandFailed, say
+from tfclip.models.compute import FLOAT32
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.records.flags.subcommands import ScoreFlags
 from tfclip.records.manifest import Manifest, load_manifest, records_reference
@@ -162,7 +163,11 @@ def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarra
         frozen = set(str(trained.get("lock", "")).split(","))
         if whole_of(records, split) and trained.get("cache_features") and frozen == TOWERS:
             cache = trained.get("feature_cache")
-            where = Storage(trained["feature_precision"], None if cache is None else Path(cache))
+            where = Storage(
+                trained["feature_precision"],
+                None if cache is None else Path(cache),
+                trained.get("compute", FLOAT32),
+            )
             return stored_cosines(load_model(run), records, split, trained["views"], where)
         return caption_cosines(load_model(run), records, split)
 

@@ -23,6 +23,7 @@ from tfclip.evaluation.search.sources import open_source
 from tfclip.evaluation.search.update import Change
 from tfclip.evaluation.tasks.multilabel_flags import check_run
 from tfclip.inputs.tiles import tile_groups
+from tfclip.models.compute import AUTO, check_compute
 from tfclip.models.model_directory import model_directory
 from tfclip.serve_index import ServeFlags, serve
 from tfclip.text_repair import repair_note
@@ -46,8 +47,14 @@ class IndexFlags:
     """The views of a picture that are indexed: 1, 1+4, 1+9 or 1+4+9. With parts, a small thing in a
     picture is found by its part; the index grows by their number."""
 
+    compute: str = AUTO
+    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 (OpenVINO,
+    the extra [openvino]), or auto: bfloat16 where it is measured to be faster and as accurate. With
+    another than that of an existing index, everything is embedded anew."""
+
     def __post_init__(self):
         check_run(self.run)
+        check_compute(self.compute)
         model_directory(self.run)
         open_source(self.collection)
         tile_groups(self.tiles)
@@ -171,7 +178,8 @@ class DuplicatesFlags:
 def index(flags: IndexFlags) -> dict:
     """Make or update an index, and print where it is."""
     folder = flags.folder()
-    change = make_index(folder, flags.run, open_source(flags.collection), flags.tiles)
+    source = open_source(flags.collection)
+    change = make_index(folder, flags.run, source, flags.tiles, flags.compute)
     result = _report(folder, change)
     say(f'search it with: python -m tfclip.search query "two dogs on the beach" --index {folder}')
     return result
@@ -208,7 +216,9 @@ def query(flags: QueryFlags) -> dict:
         terms = ([term for one in some for term in one.terms] for some in (given, queries))
         pairs = zip(*terms, strict=True)
         say(repair_note(pair for pair in pairs if not is_picture(pair[0])))
-    model = open_model(opened.run)
+    pictures = any(is_picture(term) for one in queries for term in one.terms)
+    modalities = ("image", "text") if pictures else ("text",)
+    model = open_model(opened.run, opened.compute, modalities)
     answers = answer(
         opened, model, queries, top=flags.top, chunk=flags.chunk, cut_off=flags.cut_off
     )
@@ -267,7 +277,7 @@ def duplicates(flags: DuplicatesFlags) -> dict:
     limit, whole = flags.at_least, opened.embeddings[:: opened.views]
     if limit is None:
         opened.check_model()
-        limit = copies_limit(opened, open_model(opened.run))
+        limit = copies_limit(opened, open_model(opened.run, opened.compute))
         near = near_pairs(whole, limit)
         groups = groups_of(confirmed_pairs(near, lambda row: read_picture(opened, row).jpeg))
     else:

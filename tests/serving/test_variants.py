@@ -167,3 +167,14 @@ def test_an_export_of_one_tower_says_what_it_cannot(tiny_run, tmp_path, picture_
     picture.write_bytes(picture_bytes["jpeg"])
     assert predict([str(tmp_path / "out"), str(picture), "--labels", "a dog"]) == 2
     assert "was exported without encode_text" in capsys.readouterr().err
+
+
+def test_an_export_computes_in_bfloat16(tiny_run, exported, tmp_path, served, picture_bytes):
+    words = ("--labels", "none", "--image-only", "--compute", "bfloat16")
+    half, card = export(tiny_run, tmp_path / "out", *words)
+    pictures = tf.constant(list(picture_bytes.values())[:2])
+    embedded = half["encode_image"](image_bytes=pictures)["embedding"].numpy()
+    exact = served["encode_image"](image_bytes=pictures)["embedding"].numpy()
+    assert embedded.dtype == np.float32
+    assert 1e-6 < np.abs(embedded - exact).max() < 0.05
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)

@@ -60,8 +60,8 @@ class DualEncoder(ContrastiveModel):
 
     Args:
         config: the architecture.
-        modalities: what is built. With "image" alone the model embeds pictures only, without the
-            time that a text tower takes; it can neither train nor be saved.
+        modalities: what is built. With "image" or "text" alone the model embeds pictures or texts
+            only, without the time that the other tower takes; it can neither train nor be saved.
 
     Attributes:
         config: the architecture.

@@ -1,6 +1,7 @@
 """The directory of a trained model, and its fingerprint, which thresholds and caches refer to."""
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 from tfclip import files
@@ -50,7 +51,15 @@ def model_fingerprint(path: Path) -> str:
     for file in sorted([folder / CONFIG_FILE, folder / WEIGHTS_FILE, *others]):
         if not file.is_file():
             raise FileNotFoundError(f"{folder} is incomplete: {file.name} is missing.")
-        with file.open("rb") as content:
-            whole.update(f"{file.name}:".encode())
-            whole.update(hashlib.file_digest(content, "sha256").digest())
+        state = file.stat()
+        whole.update(f"{file.name}:".encode())
+        whole.update(_digest(file, state.st_ino, state.st_size, state.st_mtime_ns))
     return whole.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, *state: int) -> bytes:
+    """Return the sha256 of a file; `state` changes with its content, so that a process reads a
+    hundred megabytes of weights once."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()

@@ -15,12 +15,14 @@ from keras.src.saving import saving_lib
 from tfclip import files
 from tfclip.failures import first_line, require_space
 from tfclip.inputs.text import Tokenizer, load_tokenizer
+from tfclip.models.compute import FLOAT32, chosen_compute
 from tfclip.models.config import ModelConfig
 from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.frozen_weights import link_equal_file, load_towers, save_towers
 from tfclip.models.initial_values import without_random_weights
 from tfclip.models.model_directory import CONFIG_FILE, WEIGHTS_FILE, model_directory
+from tfclip.models.text_weights_alone import load_text_weights_alone
 
 # Version 2 has the weights of frozen towers in files of their own, version 1 has one file.
 FORMAT_VERSION = 2
@@ -36,11 +38,16 @@ class TrainedModel:
         tokenizer: with the vocabulary and the context length of the training.
         trained_on: what must be known to interpret its figures: recipe, records, steps, seed and,
             where known, the class names that never occurred in training (`never_trained`).
+        compute: the format in which evaluation and search compute the image tower, float32 or
+            bfloat16; see `models.compute`.
+        is_fixed: the weights do not change any more, so that graphs may hold them as constants.
     """
 
     dual_encoder: DualEncoder
     tokenizer: Tokenizer
     trained_on: Mapping = field(default_factory=dict)
+    compute: str = FLOAT32
+    is_fixed: bool = False
 
     @property
     def config(self) -> ModelConfig:
@@ -111,12 +118,16 @@ def load_weights(directory: Path, model: DualEncoder) -> None:
         _read_weights(directory, model, _description(directory)["towers"])
 
 
-def load_model(path: Path, modalities: Sequence[str] = MODALITIES) -> TrainedModel:
+def load_model(
+    path: Path, modalities: Sequence[str] = MODALITIES, compute: str = FLOAT32
+) -> TrainedModel:
     """Load a trained model from a run directory or a model folder; never random weights.
 
     Args:
         path: the directory.
-        modalities: what is loaded; ("image",) for a model that only embeds pictures.
+        modalities: what is loaded; ("image",) for a model that only embeds pictures, ("text",) for
+            one that only embeds texts.
+        compute: see `TrainedModel`; auto chooses.
 
     Raises:
         FileNotFoundError: there is no model, or one of its files is missing.
@@ -132,6 +143,7 @@ def load_model(path: Path, modalities: Sequence[str] = MODALITIES) -> TrainedMod
         dual_encoder=dual_encoder,
         tokenizer=load_tokenizer(directory, description["tokenizer"], config.context_length),
         trained_on=description["trained_on"],
+        compute=chosen_compute(compute, config.image_tower, config.precision),
     )
 
 
@@ -164,6 +176,9 @@ def _read_weights(directory: Path, model: DualEncoder, towers: dict[str, str]) -
         # Only of modalities that were built.
         towers = {name: file for name, file in towers.items() if hasattr(model, f"{name}_tower")}
         load_towers(directory, model, towers)
+        if not hasattr(model, "image_tower"):
+            load_text_weights_alone(directory / WEIGHTS_FILE, model, towers)
+            return
         saving_lib.load_weights_only(
             model, directory / WEIGHTS_FILE, objects_to_skip=_towers(model, towers)
         )

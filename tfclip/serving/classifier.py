@@ -17,6 +17,7 @@ from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.kept_calibration import refitted_thresholds
 from tfclip.evaluation.embedding.class_words import ClassWords
 from tfclip.inputs.tiles import tile_groups
+from tfclip.models.compute import FLOAT32
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.text_lists import read_lines
 
@@ -101,6 +102,7 @@ class Classifier:
         labels: Sequence[str] | None = None,
         origin: str = "",
         objective: str | None = None,
+        compute: str = FLOAT32,
     ) -> Classifier:
         """Return the labels of a thresholds file that `tfclip evaluate` wrote.
 
@@ -110,17 +112,24 @@ class Classifier:
             labels: the classes to use, in this order; None uses all of them.
             origin: where the labels come from, for the message.
             objective: fit the thresholds again for this objective, from scores stored in the run.
+            compute: the format in which the classifier computes.
 
         Raises:
             FileNotFoundError: the file or the model does not exist.
-            ValueError: the file is damaged or of another model, a label has no threshold, or the
-                scores for another objective are not stored.
+            ValueError: the file is damaged, or of another model or format; a label has no
+                threshold, or the scores for another objective are not stored.
         """
         content = _read_thresholds(Path(path))
         if content["model"] != model_fingerprint(run):
             raise ValueError(
                 f"{path} was fitted for another model than that of {run}, for instance before it "
                 f"was trained again: thresholds fit the scores of one model. {_FIT}"
+            )
+        if (fitted_in := content.get("compute", FLOAT32)) != compute:
+            raise ValueError(
+                f"{path} was fitted to scores computed in {fitted_in}, and this is computed in "
+                f"{compute}: fit them again with evaluate --compute {compute}, or export with "
+                f"--compute {fitted_in}"
             )
         known = content["per_class"]
         labels = content["class_names"] if labels is None else labels

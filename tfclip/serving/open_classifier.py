@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from tfclip.evaluation.decisions.fusion import Fusion
+from tfclip.evaluation.embedding.cache import RunEmbeddings, class_embeddings_of
 from tfclip.evaluation.embedding.class_words import ClassWords, combined_embeddings
 from tfclip.inputs.text import check_lengths
 from tfclip.models.saving import load_model
@@ -18,6 +19,7 @@ from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
 from tfclip.serving.prediction.answers import Scale
 from tfclip.serving.saved_model import is_exported, load_card, load_signatures, version_directory
 from tfclip.serving.served_model import ServedModel
+from tfclip.serving.signatures import Variant
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,17 @@ class OpenedClassifier:
         return result
 
 
-def open_classifier(path: Path, question: Question = Question()) -> OpenedClassifier:  # noqa: B008
+def open_classifier(
+    path: Path,
+    question: Question = Question(),  # noqa: B008
+    few: bool = False,
+) -> OpenedClassifier:
     """Open a run or an export for classification.
 
     Args:
         path: a run directory, a model folder, an export or a version of one.
         question: the labels, views and decisions.
+        few: a run computes without a graph, which is faster for one or two pictures.
 
     Raises:
         FileNotFoundError: there is no model.
@@ -90,17 +97,17 @@ def open_classifier(path: Path, question: Question = Question()) -> OpenedClassi
     """
     if is_exported(path):
         return _open_export(path, question)
-    return _open_run(path, question)
+    return _open_run(path, question, few)
 
 
-def _open_run(path: Path, question: Question) -> OpenedClassifier:
+def _open_run(path: Path, question: Question, few: bool) -> OpenedClassifier:
     if not question.texts and not (path / THRESHOLDS_FILE).is_file():
         raise ValueError(
             f"no labels: give --labels, or fit thresholds for classes with: python -m "
             f"tfclip.evaluate {path} multilabel --records DIR"
         )
     if question.texts:
-        model = load_model(path)
+        model = load_model(path, modalities=(names.IMAGE_MODALITY,))
         temperature = float(model.dual_encoder.temperature())
         fusion = Fusion(question.fusion, sharpness=temperature)
         classifier = Classifier.from_texts(
@@ -111,10 +118,14 @@ def _open_run(path: Path, question: Question) -> OpenedClassifier:
         classifier = Classifier.from_thresholds(
             path / THRESHOLDS_FILE, path, objective=question.objective
         )
-        model = load_model(path)
+        model = load_model(path, modalities=(names.IMAGE_MODALITY,))
     if question.threshold is not None:
         classifier = classifier.with_threshold(question.threshold)
-    served = ServedModel(model, classifier)
+    if classifier.embeddings is None:
+        # Those of the run are kept, so that the text tower is loaded for new texts alone.
+        classes = class_embeddings_of(RunEmbeddings(path), classifier.prompts, classifier.negatives)
+        classifier = replace(classifier, embeddings=classes)
+    served = ServedModel(model, classifier, Variant((names.IMAGE_MODALITY,)), few=few)
     scale = Scale(classifier.thresholds, classifier.calibration is not None)
     return OpenedClassifier(served.classify, scale, classifier.labels, served)
 

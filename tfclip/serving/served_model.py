@@ -34,6 +34,8 @@ class ServedModel(tf.Module):
         model: the trained model.
         classifier: the labels of `classify`; None for no such signature.
         variant: the towers to include, and the precision of the stored weights.
+        few: the image tower runs without a graph, which takes longer for more than a few pictures
+            and cannot be exported.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ServedModel(tf.Module):
         model: TrainedModel,
         classifier: Classifier | None = None,
         variant: Variant = COMPLETE,
+        few: bool = False,
     ):
         super().__init__(name="tfclip")
         dual_encoder, size = model.dual_encoder, model.config.picture_size
@@ -53,10 +56,11 @@ class ServedModel(tf.Module):
         if names.IMAGE_MODALITY in variant.modalities:
             self._whole = _decoder(tile_boxes("1"), size)
             layers = dual_encoder.image_tower, dual_encoder.image_head
-            self._embed_pictures = _once(
-                self._with_stored_weights(layers, dual_encoder.encode_image, variant.precision),
-                tf.TensorSpec([None, size, size, 3], tf.uint8),
-            )
+            encode = dual_encoder.encode_image
+            if not few:
+                encode = self._with_stored_weights(layers, encode, variant.precision)
+                encode = _once(encode, tf.TensorSpec([None, size, size, 3], tf.uint8))
+            self._embed_pictures = encode
         if names.TEXT_MODALITY in variant.modalities:
             self._tokenizer = model.tokenizer
             tokens = [None, model.config.context_length]

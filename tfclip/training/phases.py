@@ -143,7 +143,8 @@ def frozen_features(
     flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
 ) -> StoredFeatures:
     """Return the outputs of the frozen towers over a split, computed if they are not stored."""
-    where = Storage(flags.freeze.feature_precision, flags.freeze.feature_cache)
+    options = flags.freeze
+    where = Storage(options.feature_precision, options.feature_cache, options.compute)
     image = text = None
     if "image" in flags.freeze.towers:
         image = image_features(trained, directory, split, views, where)

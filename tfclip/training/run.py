@@ -46,7 +46,11 @@ from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import run_steps
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import Recipe, recipe
-from tfclip.training.options.saved_flags import may_validate_in_training, resumed_config
+from tfclip.training.options.saved_flags import (
+    may_validate_in_training,
+    resumed_config,
+    with_compute,
+)
 from tfclip.training.phases import batch_keys, make_phases
 from tfclip.training.run_directory import join_run, run_config, run_directory
 from tfclip.training.setup.build_model import prepare_model
@@ -85,6 +89,7 @@ def train(
             are invalid.
         CommandFailed: the loss became NaN; earlier checkpoints are kept.
     """
+    flags = with_compute(flags)
     cluster = read_cluster()
     with watch(cluster):
         return _train(recipe_name, flags, callbacks, variant, cluster)

@@ -11,6 +11,7 @@ import keras
 
 from tfclip.training import run as one_run
 from tfclip.training.options.recipes import recipe as recipe_of_name
+from tfclip.training.options.saved_flags import with_compute
 from tfclip.training.setup.preflight import preflight
 
 Reference = str | os.PathLike
@@ -62,6 +63,6 @@ def train(
             f"received workers={flags['workers']}; only the command starts worker processes. Run "
             f"python -m tfclip.fit {recipe} --workers {flags['workers']}"
         )
-    all_flags = chosen.flags(records=tuple(map(str, several)), run=Path(run), **flags)
+    all_flags = with_compute(chosen.flags(records=tuple(map(str, several)), run=Path(run), **flags))
     preflight(recipe, chosen, all_flags)
     return one_run.train(recipe, all_flags, callbacks)

@@ -5,7 +5,8 @@ import pytest
 
 from tfclip.evaluation.datasets.multilabel_images import labelled_records, record_pictures
 from tfclip.evaluation.embedding.cache import FOLDER, ModelEmbeddings, RunEmbeddings
-from tfclip.models.saving import save_model
+from tfclip.models.compute import instruction
+from tfclip.models.saving import load_model, save_model
 
 
 @pytest.fixture
@@ -18,8 +19,7 @@ def without_model(run) -> RunEmbeddings:
     """Embeddings that fail as soon as something is not kept."""
 
     class Kept(RunEmbeddings):
-        @property
-        def model(self):
+        def _loaded(self, modalities):
             raise AssertionError("asked for the model")
 
     return Kept(run)
@@ -90,3 +90,48 @@ def test_a_model_trained_anew_has_none_of_it(run, tiny_model):
         head.assign(kept)
     assert np.abs(after - before).max() > 0.01
     assert len(list((run / FOLDER).iterdir())) == 1
+
+
+def test_embeddings_of_another_format_are_kept_apart(run, voc_records):
+    pytest.importorskip("openvino")
+    if instruction() is None:
+        pytest.skip("this processor does not multiply bfloat16")
+    pictures = labelled_records(voc_records, "test")
+    exact = RunEmbeddings(run).views(pictures, "1")[1]
+    half = RunEmbeddings(run, "bfloat16")
+    embedded = half.views(pictures, "1")[1]
+    assert 0 < np.abs(embedded - exact).max() < 0.02
+    np.testing.assert_array_equal(without_model(run).views(pictures, "1")[1], exact)
+    again = RunEmbeddings(run, "bfloat16").views(pictures, "1")[1]
+    np.testing.assert_array_equal(again, embedded)
+    # No measured tower: auto is float32.
+    assert RunEmbeddings(run, "auto").compute == "float32"
+
+
+def test_what_cannot_be_kept_is_computed_all_the_same(run, tiny_model, monkeypatch, capsys):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("tfclip.files.new_file", refuse)  # the tests may run as root
+    expected = ModelEmbeddings(tiny_model).texts(["a dog"])
+    np.testing.assert_allclose(RunEmbeddings(run).texts(["a dog"]), expected, atol=1e-6)
+    assert "cannot be written" in capsys.readouterr().err
+    assert not (run / FOLDER).exists()
+
+
+def test_one_tower_alone_gives_the_embeddings_of_the_whole_model(run, tiny_model):
+    texts, pictures = (load_model(run, modalities=(one,)) for one in ("text", "image"))
+    assert not hasattr(texts.dual_encoder, "image_tower")
+    assert not hasattr(pictures.dual_encoder, "text_tower")
+    few, many = ["a dog"], [f"a dog {'abcdefghijklmnopqrst'[n]}" for n in range(20)]
+    expected = ModelEmbeddings(tiny_model).texts([*few, *many])
+    # A few texts without a graph, many with one.
+    np.testing.assert_allclose(ModelEmbeddings(texts).texts(few), expected[:1], atol=1e-6)
+    np.testing.assert_allclose(ModelEmbeddings(texts).texts(many), expected[1:], atol=1e-6)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(
+        pictures.dual_encoder.encode_image(pixels),
+        tiny_model.dual_encoder.encode_image(pixels),
+        atol=1e-6,
+    )
+    assert texts.dual_encoder.count_params() < load_model(run).dual_encoder.count_params()

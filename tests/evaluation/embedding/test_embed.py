@@ -104,5 +104,5 @@ def test_a_model_is_traced_once_whatever_the_sizes(tiny_model):
     for count, tiles in ((3, 1), (70, 1), (15, 5)):
         embed.embed_pictures(tiny_model, pictures(count, tiles))
         embed.embed_texts(tiny_model, ["a"] * count)
-    for graph in embed._graphs(tiny_model.dual_encoder):
+    for graph in embed._graphs(tiny_model.dual_encoder, "float32", False):
         assert graph.experimental_get_tracing_count() == 1

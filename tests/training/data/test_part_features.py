@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfclip.training.data.part_features import cut_images, cut_texts
+from tfclip.training.data.part_features import cut_features, cut_texts
 
 ROWS = np.array([4, 5, 1])
 COUNTS = np.array([2, 0, 1, 3, 1, 2])
@@ -12,10 +12,9 @@ COUNTS = np.array([2, 0, 1, 3, 1, 2])
 
 def test_images(tmp_path):
     rng = np.random.default_rng(0)
-    features, ids = rng.normal(size=(6, 2, 3)).astype(np.float16), rng.integers(0, 99, 6)
-    cut_images(tmp_path, features, ids, ROWS)
+    features = rng.normal(size=(6, 2, 3)).astype(np.float16)
+    cut_features(tmp_path / "features.npy", features, ROWS, at_once=2)
     assert np.array_equal(np.load(tmp_path / "features.npy"), features[[4, 5, 1]])
-    assert np.array_equal(np.load(tmp_path / "image_id.npy"), ids[[4, 5, 1]])
 
 
 @pytest.mark.parametrize("per_token", [False, True])

@@ -89,13 +89,17 @@ def test_stored_features_give_the_loss_curve_of_the_locked_towers(lock, records,
 
 
 @pytest.mark.slow
-def test_float16_rounds_and_is_stored_apart(records, tmp_path):
+def test_float16_and_uint8_round_and_are_stored_apart(records, tmp_path):
     common = {"lock": "image,text"}
     exact = losses(tmp_path / "exact", records, **common)
     rounded = losses(tmp_path / "rounded", records, feature_precision="float16", **common)
     assert exact != rounded
     np.testing.assert_allclose(exact, rounded, atol=2e-3)
-    assert len(list((records / "features").iterdir())) == 4
+    eight_bits = losses(tmp_path / "eight", records, feature_precision="uint8", **common)
+    assert eight_bits != rounded
+    np.testing.assert_allclose(exact, eight_bits, atol=2e-2)
+    # Texts are those of float16.
+    assert len(list((records / "features").iterdir())) == 5
 
 
 def folders(records):

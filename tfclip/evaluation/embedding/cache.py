@@ -2,15 +2,18 @@
 
 `runs/x/embeddings/<model>/` holds one file for each group of tiles of each set of pictures, one for
 all texts embedded so far, and one with the labels of each set. `<model>` is the model's
-fingerprint: after further training the cache of the former model is removed.
+fingerprint: after further training the cache of the former model is removed. Embeddings computed in
+bfloat16 are in a folder of their own beside it.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,10 +22,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from tfclip import files
+from tfclip.console import say
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
 from tfclip.evaluation.embedding.class_words import combined_embeddings
 from tfclip.inputs.tiles import group_boxes, tile_groups
 from tfclip.inputs.view_sets import PIXELS_VERSION
+from tfclip.models.compute import FLOAT32, run_compute
 from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fingerprint
 
 # TensorFlow is imported only when something is not cached: without it, results take seconds.
@@ -90,26 +95,41 @@ class RunEmbeddings:
 
     Args:
         run: a run directory or a model folder.
+        compute: the format of the image tower, see `models.compute`; `auto` chooses.
 
     Raises:
         FileNotFoundError: the directory holds no model.
+        ValueError: this machine cannot compute in that format.
     """
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Path, compute: str = FLOAT32):
         self._run = Path(run)
         folder = self._run / FOLDER
         self.fingerprint = model_fingerprint(run)
-        self._folder = folder / self.fingerprint[:16]
+        self.compute = run_compute(run, compute)
+        own = self.fingerprint[:16]
+        self._folder = folder / (own if self.compute == FLOAT32 else f"{own}-{self.compute}")
         for other in folder.iterdir() if folder.is_dir() else ():
-            if other != self._folder:
+            if other.name.partition("-")[0] != own:
                 shutil.rmtree(other, ignore_errors=True)
 
     @cached_property
     def model(self) -> TrainedModel:
         """The model itself."""
+        return self._loaded(("image", "text"))
+
+    @cached_property
+    def _image_model(self) -> TrainedModel:
+        return self.model if "model" in self.__dict__ else self._loaded(("image",))
+
+    @cached_property
+    def _text_model(self) -> TrainedModel:
+        return self.model if "model" in self.__dict__ else self._loaded(("text",))
+
+    def _loaded(self, modalities: Sequence[str]) -> TrainedModel:
         from tfclip.models.saving import load_model
 
-        return load_model(self._run)
+        return replace(load_model(self._run, modalities, self.compute), is_fixed=True)
 
     @cached_property
     def trained_on(self) -> Mapping:
@@ -143,7 +163,7 @@ class RunEmbeddings:
         if refused := _read(path):
             raise ValueError(str(refused["reason"]))
         try:
-            return ModelEmbeddings(self.model).texts(texts)
+            return ModelEmbeddings(self._text_model).texts(texts)
         except ValueError as error:
             _write(path, {"reason": str(error)})
             raise
@@ -151,13 +171,13 @@ class RunEmbeddings:
     def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
         """Embed every view of every picture that decodes; cached groups are read."""
         if not pictures.reference:  # Without a reference they cannot be recognised in the cache.
-            return ModelEmbeddings(self.model).views(pictures, tiles)
+            return ModelEmbeddings(self._image_model).views(pictures, tiles)
         parts = []
         for group in tile_groups(tiles):
             name = _name("pictures", pictures.reference, PIXELS_VERSION, group)
 
             def embed(group=group) -> dict[str, np.ndarray]:
-                rows, embeddings = ModelEmbeddings(self.model).group(pictures, group)
+                rows, embeddings = ModelEmbeddings(self._image_model).group(pictures, group)
                 return {"rows": rows, "embeddings": embeddings}
 
             parts.append(self._kept(name, embed))
@@ -229,5 +249,11 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: Path, content: Mapping) -> None:
-    with files.new_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **content)
+    """Write arrays; where the directory may not be written, they are only not kept."""
+    try:
+        with files.new_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **content)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        say(f"note: {path.parent} cannot be written, so that embeddings are not kept")

@@ -6,8 +6,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -19,18 +20,23 @@ from tfclip.evaluation.embedding.prompts import prompts
 from tfclip.evaluation.embedding.text_batches import embed_by_length
 from tfclip.inputs.images import decode_valid
 from tfclip.inputs.picture_size import PictureSize
+from tfclip.models.compute import FLOAT32
 from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.image_features import feature_function
 from tfclip.models.saving import TrainedModel
 
 VIEWS_AT_ONCE = 64
+FEW_TEXTS = 8
 # Two batches of encoded pictures at a time: one is decoded beside the tower of the other.
 _CALLS = 2
+
+_tracing = Lock()
 
 Item = TypeVar("Item")
 
 
 @lru_cache(maxsize=2)
-def _graphs(dual_encoder: DualEncoder):
+def _graphs(dual_encoder: DualEncoder, compute: str, is_fixed: bool):
     """Return both encoders as graphs for any batch size, traced once for each model."""
     size = dual_encoder.config.image_size
 
@@ -51,12 +57,37 @@ def _graphs(dual_encoder: DualEncoder):
     def encode_tokens(token_ids, text_mask):
         return dual_encoder.encode_text(token_ids, text_mask)
 
-    return encode_views, encode_tokens
+    if compute == FLOAT32 and not is_fixed:
+        return encode_views, encode_tokens
+
+    @cache
+    def parts() -> tuple[Callable, Callable]:
+        shape = [None, *dual_encoder.image_tower.output_shape[1:]]
+        embed = tf.function(
+            dual_encoder.embed_image_features,
+            input_signature=[tf.TensorSpec(shape, tf.float32)],
+            autograph=False,
+        )
+        return feature_function(dual_encoder, compute), embed
+
+    def encode_views_by_parts(views: tf.Tensor) -> tf.Tensor:
+        with _tracing:  # several threads may ask for the first batch
+            features_of, embed = parts()
+        embeddings = embed(features_of(tf.reshape(views, [-1, size, size, 3])))
+        return tf.reshape(embeddings, [*views.shape[:2], -1])
+
+    return encode_views_by_parts, encode_tokens
+
+
+def _graphs_of(model: TrainedModel):
+    return _graphs(model.dual_encoder, model.compute, model.is_fixed)
 
 
 def embed_texts(model: TrainedModel, texts: Sequence[str | bytes]) -> np.ndarray:
     """Embed M texts: (M,D) float32, unit norm."""
-    _, encode = _graphs(model.dual_encoder)
+    # Tracing a graph takes longer than a few texts without one.
+    few = len(texts) <= FEW_TEXTS
+    encode = model.dual_encoder.encode_text if few else _graphs_of(model)[1]
     return embed_by_length(encode, model.tokenizer, texts, model.config.embed_dim)
 
 
@@ -101,7 +132,7 @@ def embed_batches(
     model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed like `embed_pictures`, yielding batches: rows (B,) and embeddings (B,T,D)."""
-    encode, _ = _graphs(model.dual_encoder)
+    encode, _ = _graphs_of(model)
     batches = None if total is None else -(-total // _at_once(views))
     for row, batch in progress(view_batches(views), total=batches, what="embedding pictures"):
         yield row.numpy(), encode(batch).numpy()
@@ -137,7 +168,7 @@ def embed_encoded(
         Batches in the order of the items: the items, embeddings (B,T,D) float32 of unit norm, and
         valid (B,) bool.
     """
-    encode, _ = _graphs(model.dual_encoder)
+    encode, _ = _graphs_of(model)
     size = model.config.picture_size
     decode = _decoder(tuple(map(tuple, boxes.tolist())), int(size), size.resize, size.interpolation)
 

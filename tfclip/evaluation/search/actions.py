@@ -15,13 +15,17 @@ from tfclip.evaluation.search.index import SearchIndex, open_index
 from tfclip.evaluation.search.plan import Part, matcher
 from tfclip.evaluation.search.sources import FILE, FOLDER, IndexSource, list_folder, open_source
 from tfclip.evaluation.search.update import Change, write_index
+from tfclip.models.compute import FLOAT32, run_compute
 from tfclip.models.model_directory import model_fingerprint
 
 
-def make_index(folder: Path, run: Path, source: IndexSource, tiles: str) -> Change:
+def make_index(
+    folder: Path, run: Path, source: IndexSource, tiles: str, compute: str = FLOAT32
+) -> Change:
     """Index a collection; an index of the same collection is brought up to date.
 
-    Everything is embedded anew if the model or the tiles are others than before.
+    Everything is embedded anew if the model, the tiles or the format in which the image tower
+    computes are others than before.
 
     Raises:
         ValueError: the folder holds the index of another collection, or other files; or the
@@ -30,18 +34,22 @@ def make_index(folder: Path, run: Path, source: IndexSource, tiles: str) -> Chan
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; an index is a folder")
+    compute = run_compute(run, compute)
     made = not folder.exists()
     try:
         with store.writing(folder):
             existing = _existing(folder)
             if existing is None:
-                return write_index(folder, run, [Part(source)], tiles)
+                return write_index(folder, run, [Part(source)], tiles, compute=compute)
             parts = _parts_with(existing, source)
             excluded = tuple(existing.description["excluded"])
-            if existing.model == model_fingerprint(run) and existing.tiles == tiles:
-                return write_index(folder, run, parts, tiles, former=existing, excluded=excluded)
-            parts = [Part(part.source) for part in parts]
-            return write_index(folder, run, parts, tiles, excluded=excluded)
+            former: SearchIndex | None = existing
+            before = existing.model, existing.tiles, existing.compute
+            if before != (model_fingerprint(run), tiles, compute):
+                former, parts = None, [Part(part.source) for part in parts]
+            return write_index(
+                folder, run, parts, tiles, compute=compute, former=former, excluded=excluded
+            )
     except BaseException:
         if made:
             _remove_empty(folder)
@@ -152,7 +160,13 @@ def _rewrite(
         if store.read_description(index.place)["token"] != index.description["token"]:
             raise ValueError(f"another process has just changed {index.place}; run this again")
         return write_index(
-            index.place, index.run, parts, index.tiles, former=index, excluded=excluded
+            index.place,
+            index.run,
+            parts,
+            index.tiles,
+            compute=index.compute,
+            former=index,
+            excluded=excluded,
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,31 +38,33 @@ def read_records(source: IndexSource) -> Iterator[tuple[int, int, str, bytes]]:
         number += len(shards)
 
 
-_opened: dict[tuple[str, bool], TrainedModel] = {}
+_opened: dict[tuple[str, tuple[str, ...]], TrainedModel] = {}
 
 
-def open_model(run: Path, *, texts: bool = True) -> TrainedModel:
+def open_model(run: Path, compute: str, modalities: Sequence[str] = MODALITIES) -> TrainedModel:
     """Load the model of a run; the one that was loaded last is kept in memory.
 
     Args:
         run: the run.
-        texts: whether texts are embedded too; without, the text tower may not be loaded.
+        compute: float32 or bfloat16.
+        modalities: what is embedded; the other tower may not be loaded.
 
     Raises:
         FileNotFoundError, ValueError: as `load_model`.
     """
-    fingerprint = model_fingerprint(run)
-    whole = _opened.get((fingerprint, True))
+    key = f"{model_fingerprint(run)} {compute}"
+    whole = _opened.get((key, tuple(MODALITIES)))
     if whole is not None:
         return whole
-    if (fingerprint, texts) not in _opened:
+    chosen = key, tuple(modalities)
+    if chosen not in _opened:
         _opened.clear()
-        _opened[fingerprint, texts] = load_model(run, MODALITIES if texts else ("image",))
-    return _opened[fingerprint, texts]
+        _opened[chosen] = replace(load_model(run, modalities, compute), is_fixed=True)
+    return _opened[chosen]
 
 
 def embed_items(
-    run: Path, items: Iterable[Item], content: Callable[[Item], bytes], tiles: str
+    run: Path, items: Iterable[Item], content: Callable[[Item], bytes], tiles: str, compute: str
 ) -> Iterator[tuple[tuple[Item, ...], np.ndarray, np.ndarray]]:
     """Embed pictures with the model of a run, see `embed_encoded`."""
-    return embed_encoded(open_model(run, texts=False), items, content, tile_boxes(tiles))
+    return embed_encoded(open_model(run, compute, ("image",)), items, content, tile_boxes(tiles))

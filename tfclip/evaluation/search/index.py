@@ -13,6 +13,7 @@ from tfclip.evaluation.search import single_file, store
 from tfclip.evaluation.search.nearest import CHUNK, nearest_pictures
 from tfclip.evaluation.search.sources import FOLDER, RECORDS, IndexSource, stored_source
 from tfclip.inputs.tiles import tile_boxes
+from tfclip.models.compute import FLOAT32
 from tfclip.models.model_directory import holds_model, model_fingerprint
 from tfclip.naming import nearest
 
@@ -55,6 +56,11 @@ class SearchIndex:
     def views(self) -> int:
         """The number of views of each picture."""
         return len(tile_boxes(self.tiles))
+
+    @property
+    def compute(self) -> str:
+        """The format in which the image tower computed, see `models.compute`."""
+        return str(self.description.get("compute", FLOAT32))
 
     @property
     def collection(self) -> str:

@@ -7,6 +7,7 @@ index is written anew beside the one that stands, which takes seconds for millio
 from __future__ import annotations
 
 import json
+import operator
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from tfclip.evaluation.search.picture_bytes import digest_of, read_file, why_not
 from tfclip.evaluation.search.plan import Part, Plan, Problem, matcher, plan
 from tfclip.evaluation.search.sources import FILE
 from tfclip.inputs.tiles import tile_boxes
+from tfclip.models.compute import FLOAT32
 from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fingerprint
 from tfclip.records.check import BadPicture
 
@@ -78,6 +80,7 @@ def write_index(
     parts: Sequence[Part],
     tiles: str,
     *,
+    compute: str = FLOAT32,
     former: SearchIndex | None = None,
     excluded: Sequence[str] = (),
 ) -> Change:
@@ -90,7 +93,9 @@ def write_index(
         run: with the model that embeds.
         parts: its sources.
         tiles: the layout of the views.
-        former: the index as it is, made by the same model with the same tiles; None embeds all.
+        compute: the format of the image tower, float32 or bfloat16.
+        former: the index as it is, made by the same model with the same tiles in the same format;
+            None embeds all.
         excluded: names and patterns of pictures that are left out.
 
     Raises:
@@ -98,7 +103,7 @@ def write_index(
         OSError: something cannot be read or written.
     """
     started = time.monotonic()
-    update = _Update(run, tiles, plan(parts, former, excluded), former, excluded)
+    update = _Update(run, tiles, compute, plan(parts, former, excluded), former, excluded)
     update.write(folder, [part.former for part in parts])
     update.change.seconds = time.monotonic() - started
     return update.change
@@ -109,13 +114,14 @@ class _Update:
         self,
         run: Path,
         tiles: str,
+        compute: str,
         planned: Plan,
         former: SearchIndex | None,
         excluded: Sequence[str],
     ):
         self._synced = time.time_ns()
         self._run, self._tiles, self._plan, self._former = run, tiles, planned, former
-        self._excluded = tuple(excluded)
+        self._excluded, self._compute = tuple(excluded), compute
         self._problems = list(planned.problems)
         self._recognised: list[tuple[_Read, int]] = []
         self._confirmed: list[list[int]] = [[] for _ in planned.sources]
@@ -142,7 +148,8 @@ class _Update:
             from tfclip.evaluation.search.contents import embed_items
 
             items = chain([first], waiting)
-            batches = embed_items(self._run, items, lambda read: read.data, self._tiles)
+            read_bytes = operator.attrgetter("data")
+            batches = embed_items(self._run, items, read_bytes, self._tiles, self._compute)
         width = embed_dim(self._run) if former is None else former.embeddings.shape[1]
         with store.new_data(folder, width, len(tile_boxes(self._tiles))) as writer:
             for number, rows in enumerate(planned.kept):
@@ -162,6 +169,7 @@ class _Update:
                     "run": str(self._run.resolve()),
                     "model": model_fingerprint(self._run),
                     "tiles": self._tiles,
+                    **({} if self._compute == FLOAT32 else {"compute": self._compute}),
                     "synced": self._synced,
                     "sources": [each.described(folder) for each in planned.sources],
                     "excluded": list(self._excluded),

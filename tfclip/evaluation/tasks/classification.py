@@ -29,7 +29,7 @@ def evaluate_classification(
 
     Returns:
         `top1`, `top5`, `top10` (1 with k classes or fewer), `mean_per_class_recall`, `classes`,
-        `images`, and the arguments.
+        `images`, `compute`, and the arguments.
 
     Raises:
         FileNotFoundError, ValueError: see `labelled_folders` and `named_classes`; or no picture
@@ -53,4 +53,5 @@ def evaluate_classification(
         "skipped": skipped,
         "templates": templates,
         "data": data.reference,
+        "compute": model.compute,
     }

@@ -15,6 +15,7 @@ from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.decisions.options import MultilabelOptions
 from tfclip.evaluation.embedding.class_words import OTHERS, OWN, ClassWords, read_class_words
 from tfclip.evaluation.report.json_files import FORMATS, check_format
+from tfclip.models.compute import FLOAT32, check_compute
 from tfclip.models.model_directory import model_directory, model_fingerprint
 from tfclip.naming import unknown
 from tfclip.records.manifest import load_manifest, records_reference
@@ -65,6 +66,10 @@ class VocFlags:
     """A text file with lines CLASS: word, word, not word. The words replace the class name, and
     their prompts are averaged; those after "not" are subtracted. Or auto: add words of the training
     captions that mean the same as the name. Or others: all other classes are negatives of each."""
+    compute: str = FLOAT32
+    """Number format in which the image tower computes: float32, in which exports compute as well;
+    bfloat16 (OpenVINO, the extra [openvino]), whose thresholds fit export --compute bfloat16; or
+    auto."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
     adapted: str | None = None
@@ -82,6 +87,7 @@ class VocFlags:
                 "pictures; thresholds must be fitted on other pictures than they are reported on"
             )
         check_format(self.format)
+        check_compute(self.compute)
         self.options()
         model_directory(self.run)
         if self.adapted is not None:

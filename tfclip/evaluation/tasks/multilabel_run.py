@@ -42,6 +42,7 @@ from tfclip.evaluation.tasks.multilabel import MultilabelResult, evaluate_multil
 from tfclip.evaluation.tasks.multilabel_flags import NONE, VocFlags
 from tfclip.evaluation.tasks.thresholds_file import write_thresholds
 from tfclip.inputs.tiles import group_boxes
+from tfclip.models.compute import FLOAT32
 from tfclip.records.manifest import load_manifest
 from tfclip.sources.registry import open_source
 from tfclip.sources.sample import SourceOptions
@@ -60,7 +61,7 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
     Returns:
         The figures, see `multilabel.evaluate_multilabel`.
     """
-    embeddings = RunEmbeddings(flags.run)
+    embeddings = RunEmbeddings(flags.run, flags.compute)
     options = flags.options()
     test, calibration = _open(flags, embeddings)
     if flags.class_words in (OWN, OTHERS):
@@ -71,12 +72,15 @@ def measure_multilabel(flags: VocFlags, started: float) -> dict:
         if flags.adapted is not None:
             adapted = read_adapted(flags.run, flags.adapted, embeddings.fingerprint)
         result = evaluate_multilabel(embeddings, test, calibration, options, adapted=adapted)
-    figures = result.figures | {"data": str(flags.records or flags.data)}
+    data = {"data": str(flags.records or flags.data), "compute": embeddings.compute}
+    figures = result.figures | data
     benchmark = flags.benchmark
     # The command's word: voc, or multilabel of multilabel-NAME.
     figures |= circumstances(started, command_line(benchmark.partition("-")[0], flags))
     say(multilabel_table(figures))
-    fitted = {"data": figures["data"], **result.thresholds, "model": embeddings.fingerprint}
+    fitted = {"data": data["data"], **result.thresholds, "model": embeddings.fingerprint}
+    if embeddings.compute != FLOAT32:  # exports and predict, in float32, refuse these thresholds
+        fitted["compute"] = embeddings.compute
     thresholds_file = write_thresholds(flags.run, benchmark, fitted)
     written = write_json(flags.run / "metrics" / f"{benchmark}.json", figures)
     if flags.format == CLIP_BENCHMARK:

@@ -48,7 +48,7 @@ def evaluate_retrieval(
         images: only the first so many pictures and their captions; None for all.
 
     Returns:
-        The figures of `retrieval.retrieval_metrics`, with `records` and `split`.
+        The figures of `retrieval.retrieval_metrics`, with `records`, `split` and `compute`.
 
     Raises:
         ValueError: no captions, an unknown split, or several splits and none given.
@@ -94,7 +94,7 @@ def evaluate_retrieval(
             right = np.unique(image_of_text[text_id == text_id[at]])
             hits += _hits(pictures, texts[at], right, caption)
         write_examples(examples, _drawn(hits, directory, split))
-    return {**figures, "records": str(directory), "split": split}
+    return {**figures, "records": str(directory), "split": split, "compute": model.compute}
 
 
 def _count(images: int | None) -> int:

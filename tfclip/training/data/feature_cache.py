@@ -22,15 +22,19 @@ from tfclip.inputs.batches import caption_id
 from tfclip.inputs.images import decode_record_jpeg, training_views
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import PIXELS_VERSION, view_set
+from tfclip.models.compute import FLOAT32
+from tfclip.models.image_features import feature_function
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
-from tfclip.training.data.part_features import cut_images, cut_texts, whole_of
+from tfclip.training.data.eight_bits import CODES, LEVELS, EightBits, store_eight_bits
+from tfclip.training.data.part_features import cut_features, cut_texts, whole_of
 from tfclip.training.data.stored_arrays import digest, new_array, stored_arrays
 
 FORMAT = 1
 FOLDER = "features"
+EIGHT_BITS = "uint8"
 PICTURES_AT_ONCE = 64
 # The number of texts whose lengths or ids are computed at a time.
 TEXTS_AT_ONCE = 8192
@@ -41,12 +45,20 @@ class Storage:
     """How features are stored.
 
     Attributes:
-        precision: float32, or float16, which has half the size and rounds to 11 bits.
+        precision: float32; float16, which has half the size and rounds to 11 bits; or uint8, which
+            stores image features in 8 bits (see `eight_bits`) and text features in float16.
         cache: the folder; None for `<records>/features`.
+        compute: the format in which the image tower computes, see `models.compute`.
     """
 
     precision: str = "float32"
     cache: Path | None = None
+    compute: str = FLOAT32
+
+    @property
+    def written(self) -> str:
+        """The type that features are written in first; that of texts stays."""
+        return "float16" if self.precision == EIGHT_BITS else self.precision
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class ImageFeatures:
         image_id: (N,) int64.
     """
 
-    features: np.ndarray
+    features: np.ndarray | EightBits
     image_id: np.ndarray
 
     def first(self, count: int) -> ImageFeatures:
@@ -112,6 +124,7 @@ def image_features(
         **model.config.picture_size.non_defaults(),
         "pixels": PIXELS_VERSION,
         "views": [view.to_dict() for view in view_set(views)],
+        **({} if where.compute == FLOAT32 else {"compute": where.compute}),
     }
     label = f"image features of {split}"
     number = load_manifest(records).splits[split].images
@@ -120,7 +133,13 @@ def image_features(
     def compute(folder: Path) -> None:
         if whole := whole_of(records, split):
             larger = image_features(model, whole[0], whole[1], views, where)
-            cut_images(folder, larger.features, larger.image_id, whole[2])
+            stored = larger.features
+            if isinstance(stored, EightBits):
+                np.save(folder / f"{LEVELS}.npy", stored.levels)
+                cut_features(folder / f"{CODES}.npy", stored.codes, whole[2])
+            else:
+                cut_features(folder / "features.npy", stored, whole[2])
+            np.save(folder / "image_id.npy", larger.image_id[whole[2]])
             return
         size = model.config.picture_size
         pictures = read_split(
@@ -134,21 +153,26 @@ def image_features(
                 record[schema.ID],
             ),
         )
-        stored = new_array(folder, "features", where.precision, shape)
+        stored = new_array(folder, "features", where.written, shape)
         ids = new_array(folder, "image_id", np.int64, (number,))
         at_once = max(1, PICTURES_AT_ONCE // shape[1])
-        run = tf.function(encoder.image_features, reduce_retracing=True, autograph=False)
+        run = feature_function(encoder, where.compute)
         at = 0
         batches = pictures.batch(at_once).prefetch(2)
         for pixels, image_id in progress(batches, total=-(-number // at_once), what=label):
             rows = len(pixels)
             flat = tf.reshape(pixels, [-1, size, size, 3])
-            features = _rounded(run(flat), where.precision, encoder.config.image_tower)
+            features = _rounded(run(flat), where.written, encoder.config.image_tower)
             stored[at : at + rows] = features.reshape(rows, *shape[1:])
             ids[at : at + rows] = image_id.numpy()
             at += rows
+        if where.precision == EIGHT_BITS:
+            store_eight_bits(folder, stored)
+            (folder / "features.npy").unlink()
 
     arrays = stored_arrays(what, where.cache or records / FOLDER, compute, label)
+    if where.precision == EIGHT_BITS:
+        return ImageFeatures(EightBits(arrays[CODES], arrays[LEVELS]), arrays["image_id"])
     return ImageFeatures(arrays["features"], arrays["image_id"])
 
 
@@ -183,7 +207,7 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
         if per_token:
             np.save(folder / "token_starts.npy", starts)
         shape = (int(starts[-1]) if per_token else len(texts), width)
-        stored = new_array(folder, "features", where.precision, shape)
+        stored = new_array(folder, "features", where.written, shape)
         fixed = tower.input["token_ids"].shape[1]
         tokens_spec = [tf.TensorSpec([None, fixed], kind) for kind in (tf.int32, tf.bool)]
         run = tf.function(
@@ -197,7 +221,7 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
             tokens = tokenizer([distinct[at] for at in chosen])
             longest = fixed or int(lengths[chosen].max())
             ids, mask = tokens["token_ids"][:, :longest], tokens["text_mask"][:, :longest]
-            features = _rounded(run(ids, mask), where.precision, model.config.text_tower)
+            features = _rounded(run(ids, mask), where.written, model.config.text_tower)
             for feature, chosen_row in zip(features, chosen, strict=True):
                 for at in places[distinct[chosen_row]]:
                     if per_token:
@@ -226,7 +250,7 @@ def _described(
         "tower": getattr(config, f"{modality}_tower"),
         "options": dict(getattr(config, f"{modality}_options")),
         "precision": config.precision,
-        "stored": where.precision,
+        "stored": where.precision if modality == "image" else where.written,
         "weights": weights.hexdigest(),
         "records": load_manifest(records).fingerprint(),
         "split": split,

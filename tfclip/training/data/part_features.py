@@ -29,12 +29,6 @@ def whole_of(records: Path, split: str) -> tuple[Path, str, np.ndarray] | None:
     return whole, part["split"], np.concatenate([np.zeros(0, np.int64), *spans])
 
 
-def cut_images(folder: Path, features: np.ndarray, image_id: np.ndarray, rows: np.ndarray) -> None:
-    """Write the `rows` of stored image features into `folder`."""
-    cut_features(folder / "features.npy", features, rows)
-    np.save(folder / "image_id.npy", image_id[rows])
-
-
 def cut_texts(
     folder: Path,
     features: np.ndarray,

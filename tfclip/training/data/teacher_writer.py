@@ -17,6 +17,7 @@ from tfclip.console import progress, say
 from tfclip.evaluation.embedding.embed import embed_texts
 from tfclip.inputs.images import decode_record_jpeg, training_views
 from tfclip.inputs.view_sets import PIXELS_VERSION, view_set
+from tfclip.models.compute import FLOAT32
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.models.saving import TrainedModel, load_model
 from tfclip.records import schema
@@ -228,4 +229,5 @@ def _stored(run: Path, records: Path) -> tuple[str, Storage | None]:
     if flags.get("unfreeze_after") or flags.get("unlock_after"):
         return views, None
     cache = flags.get("feature_cache")
-    return views, Storage(flags["feature_precision"], None if cache is None else Path(cache))
+    folder = None if cache is None else Path(cache)
+    return views, Storage(flags["feature_precision"], folder, flags.get("compute", FLOAT32))

@@ -23,6 +23,8 @@ NOT_SAVED_AS = {
     "resize": "squash",
     "interpolation": "area",
     "callback": (),
+    # `run` replaces auto by what it chooses.
+    "compute": "float32",
     "init": None,
     "extend": False,
     "lora": None,

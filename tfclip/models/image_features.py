@@ -1,0 +1,53 @@
+"""The image tower of a dual encoder as a function, by TensorFlow or by the engine for bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from tfclip.console import say
+from tfclip.models.compute import BFLOAT16, described
+from tfclip.models.dual_encoder import DualEncoder
+from tfclip.models.openvino_tower import openvino_tower
+
+# A graph is one message of protobuf, which has at most 2 GiB.
+MOST_FROZEN = 2**28
+
+
+def feature_function(
+    dual_encoder: DualEncoder, compute: str
+) -> Callable[[tf.Tensor], np.ndarray | tf.Tensor]:
+    """Return the function from pictures (B,S,S,3) uint8 to the image tower's float32 features.
+
+    Args:
+        dual_encoder: with the weights that it has now; later ones are not used.
+        compute: float32 or bfloat16, see `compute.chosen_compute`; bfloat16 is printed.
+    """
+    if compute == BFLOAT16:
+        say(described(compute))
+        run = openvino_tower(dual_encoder.image_tower)
+        return lambda pictures: run(np.asarray(pictures))
+    size = dual_encoder.config.image_size
+    function = tf.function(
+        lambda pictures: tf.cast(dual_encoder.image_features(pictures), tf.float32),
+        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
+        autograph=False,
+    )
+    if not _can_be_frozen(dual_encoder):
+        return function
+    # With constants for weights, normalisations become a part of the convolutions before them.
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    return lambda pictures: frozen(tf.convert_to_tensor(pictures))[0]
+
+
+def _can_be_frozen(dual_encoder: DualEncoder) -> bool:
+    """Return whether the weights fit into a graph, and are on the processor and of one replica."""
+    values = [weight.value for weight in dual_encoder.image_tower.weights]
+    if tf.config.list_physical_devices("GPU"):
+        return False
+    if any(isinstance(value, tf.distribute.DistributedValues) for value in values):
+        return False
+    return sum(value.shape.num_elements() for value in values) < MOST_FROZEN
