@@ -20,7 +20,7 @@ LARGEST = 0.6
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print a table; return 1 if LoRA on both towers peaks above `LARGEST` of full fine-tuning."""
+    """Print a table; return 1 if a row of LoRA peaks above `LARGEST` of full fine-tuning."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lora_memory", description=__doc__)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5, help="the first is not timed")
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     print("| trained | parameters | peak, MB | added, MB | of full | step, s | of full |")
     print("|---|---|---|---|---|---|---|")
     full: dict = {}
-    ratio = 0.0
+    ratios: dict[str, float] = {}
     for kind in KINDS:
         words = ["--one", kind, "--batch", str(flags.batch), "--steps", str(flags.steps)]
         command = [sys.executable, "-m", "benchmarks.lora_memory", *words]
@@ -42,15 +42,18 @@ def main(argv: list[str] | None = None) -> int:
         full = full or row
         peak, seconds = row["peak"] / full["peak"], row["seconds"] / full["seconds"]
         added = (row["peak"] - row["before"]) / (full["peak"] - full["before"])
-        ratio = ratio or (peak if KINDS[kind] else 0.0)
+        if KINDS[kind]:
+            ratios[kind] = peak
         print(
             f"| {kind} | {row['parameters']:,} | {row['peak']:.0f} | "
             f"{row['peak'] - row['before']:.0f} | {peak:.2f} (added: {added:.2f}) | "
             f"{row['seconds']:.2f} | {seconds:.2f} |",
             flush=True,
         )
-    print(f"{'passed' if ratio <= LARGEST else 'FAILED'}: {ratio:.2f} of the peak (aim: {LARGEST})")
-    return 0 if ratio <= LARGEST else 1
+    for kind, ratio in ratios.items():
+        verdict = "passed" if ratio <= LARGEST else "FAILED"
+        print(f"{verdict}: --lora {kind} has {ratio:.2f} of the peak (aim: {LARGEST})")
+    return 0 if max(ratios.values()) <= LARGEST else 1
 
 
 def _peak() -> float:

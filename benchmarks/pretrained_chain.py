@@ -1,8 +1,9 @@
 """python -m benchmarks.pretrained_chain: everything that one does with a pretrained CLIP, in a row.
 
 Writes a CLIP of random weights as a Hugging Face folder, then runs convert, evaluate, fit --init,
-soup, export (SavedModel, ONNX, transformers, open_clip), serve check, and an answer in Python, on
-drawn shapes. Prints the seconds of each step and the largest memory so far.
+soup, export (SavedModel, ONNX, transformers, open_clip), serve check, and an answer in Python and,
+if there is g++, in C++ (`tests/serving/serve_one.cc`), on drawn shapes. Prints the seconds of each
+step and the largest memory so far.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import resource
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from benchmarks.serve_cpp import compare, compile_program, write_inputs
 
 # Image size, and the options of both towers.
 SIZES: dict[str, dict] = {
@@ -104,6 +108,13 @@ def chain(folder: Path, flags: argparse.Namespace) -> int:
             call(command, words)
     with step("answers in Python, of the SavedModel and of ONNX"):
         answer(folder)
+    if shutil.which("g++") is None:
+        print("no g++: the C++ program is left out")
+        return 0
+    with step("compile the C++ program, and its answers for all signatures"):
+        program = compile_program(folder)
+        found = compare(program, folder / "exported" / "1", *write_inputs(folder))
+        print(f"C++: largest difference from Python {found['difference']:.1e}")
     return 0
 
 

@@ -10,6 +10,7 @@ the gain on the new one. alpha = 1 is plain fine-tuning.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import itertools
 import json
@@ -47,6 +48,15 @@ TUNED = tuple(
     for colour, shape in ((0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3), (3, 0))
 )
 TRAINED, MEASURED = 80, 20
+# A vision transformer has no batch statistics, which follow the new pictures at any learning rate.
+TOWERS = {
+    "convolutional": RECIPE,
+    "transformer": dataclasses.replace(
+        RECIPE,
+        defaults={**RECIPE.defaults, "image_tower": "clip-vit"},
+        image_options={"patch_size": 4, "width": 64, "blocks": 3, "heads": 4},
+    ),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,10 +64,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wise_ft", description=__doc__)
     add = parser.add_argument
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add("--tower", choices=TOWERS, default="convolutional")
     add("--steps", type=int, default=200, help="of pretraining")
+    add("--pretraining-rate", type=float, default=3e-3)
     add("--grounds", choices=("light", "dark"), default="dark", help="of the 8 pairs")
     add("--tune-steps", type=int, default=60)
     add("--learning-rate", type=float, default=1e-3, help="of tuning")
+    add("--layer-decay", type=float, default=0.75, help="of tuning")
+    add("--freeze", choices=("none", "text"), default="none", help="in tuning")
+    add("--warmup-steps", type=int, default=50, help="of tuning")
     flags = parser.parse_args(argv)
     reached = []
     print(
@@ -88,31 +103,37 @@ def main(argv: list[str] | None = None) -> int:
 def measure(folder: Path, light: Path, dark: Path, seed: int, flags) -> list[dict]:
     """Pretrain, tune, and measure the mixes; return a row for each alpha."""
     before, after, mix = folder / "before", folder / "after", folder / "mix"
-    given = {**SMALL, "seed": seed, "warmup_steps": 50}
+    given = {**SMALL, "seed": seed}
+    recipe = TOWERS[flags.tower]
     train(
         "shapes",
-        RECIPE.flags(
+        recipe.flags(
             **given,
             records=(f"{light}:train",),
             run=before,
-            learning_rate=3e-3,
+            learning_rate=flags.pretraining_rate,
+            warmup_steps=50,
             steps=flags.steps,
             evaluate_every=flags.steps,
         ),
-        variant=RECIPE,
+        variant=recipe,
     )
     train(
         "shapes",
-        RECIPE.flags(
+        recipe.flags(
             **given,
             records=(f"{dark}:train",),
             run=after,
             init=before,
             learning_rate=flags.learning_rate,
+            layer_decay=flags.layer_decay,
+            freeze=flags.freeze,
+            cache_features=False,
+            warmup_steps=flags.warmup_steps,
             steps=flags.tune_steps,
             evaluate_every=flags.tune_steps,
         ),
-        variant=RECIPE,
+        variant=recipe,
     )
     names = [f"voc={light}:test", f"voc={dark}:test"]
     if soup([str(before), str(after), "--run", str(mix), "--measure", *names]):
