@@ -83,10 +83,13 @@ class Target:
             other = f"gRPC interface, {GRPC_PORT} by default"
         else:
             other = f"REST interface, {REST_PORT} by default"
+        hint = ""
+        if self.is_secure and self.certificate is None:
+            hint = '. A certificate that no authority signed is given as certificate="cert.pem"'
         return ConnectionError(
             f"no answer from {self.server}: {reason}. Is a server there, and is this the port of "
             f"its {other}? Start one with: python -m tfclip.serve run EXPORTED, or with "
-            "deploy/compose.yaml"
+            f"deploy/compose.yaml{hint}"
         )
 
     def wrong_port(self) -> ConnectionError:

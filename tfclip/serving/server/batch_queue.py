@@ -6,12 +6,15 @@ call is padded to one of `ALLOWED_BATCH_SIZES`, so that the model sees few shape
 tensors differ in their leading dimension (`similarity`) is never merged: its texts belong to one
 request. The pixels of all running calls stay below a budget, since a decoded picture of 50 million
 pixels takes 150 MB.
+
+The parts of a long request take turns with the requests after it: a thousand texts do not keep a
+picture waiting until all of them are embedded.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -37,13 +40,14 @@ class Task:
     """A part of a request: inputs of one signature, `MOST_ROWS` rows at most if it may be merged.
 
     Two tasks with the same `key` may be merged; a task with None is never merged. `pixels` is the
-    number of pixels of its pictures.
+    number of pixels of its pictures. The queue sets `turn`.
     """
 
     signature: Signature
     key: tuple | None
     inputs: Mapping[str, Sequence[bytes] | np.ndarray]
     pixels: int = 0
+    turn: int = 0
     done: Future = field(default_factory=Future)
 
     @property
@@ -53,7 +57,7 @@ class Task:
 
 
 class BatchQueue:
-    """Threads that run tasks in the order of their arrival.
+    """Threads that run the tasks of requests in the order of their turns.
 
     Args:
         threads: the number of calls that run concurrently.
@@ -72,7 +76,8 @@ class BatchQueue:
         self._budget = pixel_budget
         self._merge = merge
         self._observe = observe
-        self._waiting: deque[Task] = deque()
+        self._waiting: list[Task] = []  # by turn
+        self._requests = 0
         self._pixels = 0
         self._running = 0
         self._stopped = False
@@ -84,14 +89,22 @@ class BatchQueue:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, task: Task) -> Future:
-        """Append a task; its future returns the outputs by name, as arrays."""
+    def submit(self, tasks: Sequence[Task]) -> list[Future]:
+        """Append the tasks of one request; their futures return the outputs by name, as arrays.
+
+        Task i gets the turn of the request that arrives i requests later, before that one's first.
+        So a request waits for at most one task more of an earlier one than requests came between,
+        and no request waits forever.
+        """
         with self._changed:
             if self._stopped:
                 raise RuntimeError("the queue is stopped")
-            self._waiting.append(task)
-            self._changed.notify()
-        return task.done
+            for place, task in enumerate(tasks):
+                task.turn = self._requests + place
+                insort(self._waiting, task, key=lambda waiting: waiting.turn)
+            self._requests += 1
+            self._changed.notify(len(tasks))
+        return [task.done for task in tasks]
 
     def waiting(self) -> int:
         """Return the number of tasks that have not started."""
@@ -134,17 +147,17 @@ class BatchQueue:
 
     def _take(self) -> list[Task]:
         """Return the first task and those that may be merged with it; the caller holds the lock."""
-        first = self._waiting.popleft()
+        first = self._waiting.pop(0)
         if not first.done.set_running_or_notify_cancel():
             return []
         batch, rows, pixels = [first], first.rows, self._pixels + first.pixels
         if first.key is None or not self._merge or rows >= MOST_ROWS:
             return batch
-        others: deque[Task] = deque()
-        while self._waiting and rows < MOST_ROWS:
-            task = self._waiting.popleft()
+        others = []
+        for task in self._waiting:
             if (
-                task.key != first.key
+                rows == MOST_ROWS
+                or task.key != first.key
                 or rows + task.rows > MOST_ROWS
                 or (task.pixels and pixels + task.pixels > self._budget)
             ):
@@ -152,7 +165,7 @@ class BatchQueue:
             elif task.done.set_running_or_notify_cancel():
                 batch.append(task)
                 rows, pixels = rows + task.rows, pixels + task.pixels
-        self._waiting.extendleft(reversed(others))
+        self._waiting = others
         return batch
 
     def _run(self, batch: list[Task]) -> None:

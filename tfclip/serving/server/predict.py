@@ -137,7 +137,7 @@ class PredictService:
     def _run(
         self, version: LoadedVersion, row: str, inputs: Mapping[str, np.ndarray], deadline: float
     ) -> list[Mapping[str, np.ndarray]]:
-        futures = [self._queue.submit(task) for task in self._tasks(version, row, inputs)]
+        futures = self._queue.submit(self._tasks(version, row, inputs))
         left = deadline - time.monotonic()
         done, late = concurrent.futures.wait(
             futures, timeout=max(left, 0), return_when=concurrent.futures.FIRST_EXCEPTION
