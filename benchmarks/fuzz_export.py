@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fuzzing import requests
+from benchmarks.process_memory import anonymous_megabytes
 from tfclip.serving import signatures as names
 
 MOST_AT_ONCE = 8
@@ -154,8 +155,7 @@ def resident_megabytes() -> float:
     """Memory that this process holds now, without what its allocator keeps in reserve."""
     with contextlib.suppress(AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+    return anonymous_megabytes()
 
 
 if __name__ == "__main__":

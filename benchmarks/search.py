@@ -23,6 +23,7 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks.process_memory import anonymous_megabytes
 from tfclip.evaluation.search import store
 from tfclip.evaluation.search.index import open_index
 from tfclip.evaluation.search.nearest import DECIMALS, nearest_rows
@@ -151,7 +152,7 @@ class Peak:
     """The most anonymous memory of this process between entering and leaving, over that before."""
 
     def __enter__(self) -> Peak:
-        self._before = self._most = self._now()
+        self._before = self._most = anonymous_megabytes()
         self._over = threading.Event()
         self._watching = threading.Thread(target=self._watch)
         self._watching.start()
@@ -160,20 +161,11 @@ class Peak:
     def __exit__(self, *_) -> None:
         self._over.set()
         self._watching.join()
-        self.megabytes = (self._most - self._before) / 1e6
+        self.megabytes = self._most - self._before
 
     def _watch(self) -> None:
         while not self._over.wait(0.005):
-            self._most = max(self._most, self._now())
-
-    @staticmethod
-    def _now() -> int:
-        (line,) = (
-            line
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith("RssAnon:")
-        )
-        return int(line.split()[1]) * 1024
+            self._most = max(self._most, anonymous_megabytes())
 
 
 if __name__ == "__main__":

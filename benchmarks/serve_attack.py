@@ -85,6 +85,7 @@ def attack(server: ServedProcess, flags: argparse.Namespace) -> dict:
         began = time.monotonic()
         result[name] = part()
         result[name]["seconds"] = round(time.monotonic() - began, 1)
+        result[name]["megabytes"] = round(server.megabytes())
         check_valid(client.encode_image([drawn_jpeg()]))
         if not server.is_running():
             raise RuntimeError(f"the server ended during {name}: {server.lines[-3:]}")

@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks.process_memory import anonymous_megabytes
+
 # Loading and warming up takes seconds, and minutes on a machine that does much else.
 _START_SECONDS = 600
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -53,9 +55,8 @@ class ServedProcess:
                 self._started.put(tuple(addresses.values()))
 
     def megabytes(self) -> float:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * 4096 / 1e6
+        """Its resident anonymous memory."""
+        return anonymous_megabytes(self.process.pid)
 
     def cpu_seconds(self) -> float:
         """Processor time of all its threads."""
