@@ -177,6 +177,7 @@ def byte_pair_run(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_a_byte_pair_model_brings_its_merges(byte_pair_run, picture_bytes):
     assert (byte_pair_run / "best" / "merges.txt").read_text().splitlines()[1] == "d o"
     model, preprocess = tfclip.load(byte_pair_run)

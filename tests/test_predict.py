@@ -37,7 +37,9 @@ def second(tmp_path, picture):
     return path
 
 
-@pytest.mark.parametrize("labels", [[], ["--labels", "a dog", "a cat"]])
+@pytest.mark.parametrize(
+    "labels", [pytest.param([], marks=pytest.mark.slow), ["--labels", "a dog", "a cat"]]
+)
 def test_a_run_and_its_export_answer_alike(tiny_run, exported, picture, second, labels, capsys):
     one, table = answered(capsys, tiny_run, picture, second, *labels)
     other, _ = answered(capsys, exported, picture, *labels)

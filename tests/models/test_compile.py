@@ -117,6 +117,7 @@ def test_a_loaded_model_trains_on_as_the_saved_one(make, by, tmp_path):
     assert moved == ("image" not in model.frozen)
 
 
+@pytest.mark.slow
 def test_what_is_saved_changes_the_training():
     """Without any one of them the test above would have to fail."""
     _, expected = trained(sigmoid_model())

@@ -13,6 +13,7 @@ from tfclip.serving.saved_model import load_card, version_directory, write_saved
 TEXTS = ["a red circle", "Ein BLAUES Quadrat!", "", "star " * 40]
 
 
+@pytest.mark.slow
 def test_a_process_that_knows_only_tensorflow_gives_the_same_embeddings(
     exported, tiny_run, picture_bytes, ask_in_fresh_process
 ):

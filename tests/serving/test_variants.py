@@ -29,6 +29,7 @@ def in_a_session(version, signature, **inputs):
         return session.run(outputs, {asked.inputs[name].name: v for name, v in inputs.items()})
 
 
+@pytest.mark.slow
 def test_a_session_answers_as_python_does(exported, served, picture_bytes):
     inputs = {"image_bytes": [*picture_bytes.values(), b"damage"], "text": ["a red circle", ""]}
     answer = in_a_session(exported / "1", "similarity", **inputs)

@@ -105,6 +105,7 @@ def test_an_ensemble_and_the_tagging_loss_and_a_loss_scale_go_the_same_way():
     assert_same(gradients(model, data, 4, scale), gradients(model, data, None, scale))
 
 
+@pytest.mark.slow
 def test_the_second_pass_drops_what_the_first_dropped():
     model, data = encoder(dropout=0.5), batch(7)
     step = model.optimizer.iterations.value

@@ -30,6 +30,7 @@ def _fit(records, run, converted, *words) -> int:
     return main([*begin, *small, *words])
 
 
+@pytest.mark.slow
 def test_the_first_step_begins_where_the_model_is(training_records, converted, tmp_path, capsys):
     """With another size: positions are interpolated, and all else is that of the start."""
     run = tmp_path / "run"

@@ -244,4 +244,7 @@ def writing(folder: Path) -> Iterator[None]:
                 ) from None
         yield
     finally:
+        # Explicitly: a process that was forked meanwhile holds the lock as long as it lives.
+        if fcntl is not None:
+            fcntl.flock(number, fcntl.LOCK_UN)
         os.close(number)

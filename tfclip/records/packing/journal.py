@@ -127,7 +127,8 @@ class Journal:
         del self._finished[file]
 
     def close(self) -> None:
-        """Release the lock."""
+        """Release the lock, also for workers that were forked and still live."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
         self._file.close()
 
     def _write(self, entry: Finished) -> None:

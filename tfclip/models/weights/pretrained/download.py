@@ -142,8 +142,12 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        files.remove_unfinished(folder.parent, folder.name)
-        yield
+        try:
+            files.remove_unfinished(folder.parent, folder.name)
+            yield
+        finally:
+            # Explicitly: a process that was forked meanwhile holds the lock as long as it lives.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _copy_installed(known: Pretrained, package: Package, folder: Path) -> bool:
