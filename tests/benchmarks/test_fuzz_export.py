@@ -22,7 +22,7 @@ def test_a_signature_that_keeps_what_it_was_sent_is_seen(served):
     kept = []
 
     def leaking(text):
-        kept.append(np.ones([len(text), 2**20], np.float32))  # Four megabytes for each.
+        kept.append(np.ones([len(text), 2**21], np.float32))  # Eight megabytes for each.
         return served["encode_text"](text=text)
 
     assert fuzz(leaking, "encode_text", inputs=150, seed=1)["growth"] > LARGEST_GROWTH
