@@ -8,11 +8,10 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.
 demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
-# mypy runs beside the tests; what it says stands below theirs, and either fails the target. Three
-# workers on two cores: some tests wait for processes, servers and time limits.
+# mypy runs beside the tests; what it says stands below theirs, and either fails the target.
 test: $(VENV)/.installed-test ruff
 	@said=$$(mktemp); $(VENV)/bin/mypy >"$$said" 2>&1 & types=$$!; \
-	$(RUN) -m pytest -q -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$types; types=$$?; cat "$$said"; rm -f "$$said"; \
 	test $$tests -eq 0 && test $$types -eq 0
 

@@ -91,10 +91,14 @@ def uninterrupted(training_records, flickr8k_records, tmp_path_factory):
 
 
 def test_a_run_interrupted_three_ways_ends_the_same(
-    uninterrupted, training_records, flickr8k_records, tmp_path, capfd
+    uninterrupted, training_records, flickr8k_records, tmp_path, capfd, request
 ):
     given = flags(training_records, tmp_path / "run", val=f"{flickr8k_records}:dev")
     saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
+
+    # A command in the background of a shell ignores SIGINT, and so would this test there.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, ignored))
 
     def press_twice():
         # With other threads at work Python may run the handler some instructions later.
