@@ -16,6 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
 _BLOCK = 1 << 24
 
 # The temporary name is .NAME.TOKEN.writing, which no other process uses.
@@ -105,6 +110,31 @@ def flush(path: Path | str) -> None:
             if not entry.is_symlink():
                 flush(entry)
     _flush_one(path)
+
+
+@contextmanager
+def locked(path: Path | str, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file, which is made if need be; a killed process loses it.
+
+    Raises:
+        BlockingIOError: without `wait`, another process holds it.
+        OSError: the file cannot be written.
+    """
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except OSError as error:
+                if wait:
+                    raise
+                raise BlockingIOError(*error.args) from None
+        yield
+    finally:
+        # Explicitly: a process that was forked meanwhile holds the lock as long as it lives.
+        if fcntl is not None:
+            fcntl.flock(number, fcntl.LOCK_UN)
+        os.close(number)
 
 
 def checksum(path: Path | str) -> list[int]:

@@ -7,9 +7,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
+from tfclip.records import schema
+from tfclip.records.reader import read_split, shard_counts
 
 PROMPT = "a photo of a {}."
 SHORTEST = 3
@@ -74,6 +78,20 @@ def _joins(character: str) -> bool:
 def has_no_blanks(text: str) -> bool:
     """Return whether a text contains a script without spaces between words."""
     return not text.isascii() and _NO_BLANKS.search(text) is not None
+
+
+def split_words(records: Path, split: str) -> RecordWords:
+    """Choose words, as `record_words`, from the captions and phrases of a split.
+
+    Raises:
+        ValueError: no word is frequent enough.
+    """
+    texts = (schema.CAPTION, schema.PHRASE)
+    captions = (
+        [text.decode("utf-8", "replace") for name in texts for text in record[name]]
+        for record in read_split(records, split, features=texts).as_numpy_iterator()
+    )
+    return record_words(captions, shard_counts(records, split))
 
 
 def record_words(captions: Iterable[Sequence[str]], counts: Sequence[int]) -> RecordWords:

@@ -88,7 +88,7 @@ def open_classifier(
     Args:
         path: a run directory, a model folder, an export or a version of one.
         question: the labels, views and decisions.
-        few: a run computes without a graph, which is faster for one or two pictures.
+        few: a run computes without a graph, which is faster for a few pictures.
 
     Raises:
         FileNotFoundError: there is no model.

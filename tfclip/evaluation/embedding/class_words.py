@@ -85,9 +85,10 @@ def read_class_words(path: Path) -> ClassWords:
             continue
         name, _, word_list = (part.strip() for part in line.partition(":"))
         words = [word.strip() for word in word_list.split(",") if word.strip()]
-        denied = tuple(filter(None, map(_negative, words)))
-        stated = tuple(word for word in words if _negative(word) is None)
-        if not name or not words or "" in map(_negative, words) or name in {*synonyms, *negatives}:
+        denials = [_negative(word) for word in words]
+        denied = tuple(filter(None, denials))
+        stated = tuple(word for word, no in zip(words, denials, strict=True) if no is None)
+        if not name or not words or "" in denials or name in {*synonyms, *negatives}:
             raise ValueError(
                 f"{path}, line {number}: received {line[:60]!r}; allowed: CLASS: word, "
                 "word, not word; each class once"

@@ -17,10 +17,8 @@ from tfclip.evaluation.embedding.class_words import (
     read_class_words,
 )
 from tfclip.evaluation.embedding.prompts import readable_names
-from tfclip.inputs.words import PROMPT, record_words, words_of
-from tfclip.records import schema
+from tfclip.inputs.words import PROMPT, split_words, words_of
 from tfclip.records.manifest import load_manifest, records_reference
-from tfclip.records.reader import read_split, shard_counts
 
 LEAST_COSINE = 0.6
 MOST_SYNONYMS = 3
@@ -63,17 +61,7 @@ def caption_words(run: Path, embeddings: RunEmbeddings) -> tuple[str, ...]:
         ) from None
 
     def read() -> dict[str, np.ndarray]:
-        listed = read_split(directory, split, features=(schema.CAPTION, schema.PHRASE))
-        captions = (
-            [
-                text.decode("utf-8", "replace")
-                for name in (schema.CAPTION, schema.PHRASE)
-                for text in record[name]
-            ]
-            for record in listed.as_numpy_iterator()
-        )
-        words = record_words(captions, shard_counts(directory, split)).words
-        return {"words": np.array(words, str)}
+        return {"words": np.array(split_words(directory, split).words, str)}
 
     kept = embeddings.arrays(f"caption words {manifest.fingerprint()}:{split}", read)
     return tuple(map(str, kept["words"]))

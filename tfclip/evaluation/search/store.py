@@ -9,12 +9,11 @@ no index.json names; the next change removes them. One process at a time may wri
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,6 @@ import numpy as np
 
 from tfclip import files
 from tfclip.evaluation.report.json_files import write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 DESCRIPTION = "index.json"
 FORMAT = "tfclip search index"
@@ -233,18 +227,11 @@ def writing(folder: Path) -> Iterator[None]:
         ValueError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    number = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ValueError(
-                    f"another process is writing the index {folder}; run this again when it is done"
-                ) from None
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(folder / _LOCK, wait=False))
+        except BlockingIOError:
+            raise ValueError(
+                f"another process is writing the index {folder}; run this again when it is done"
+            ) from None
         yield
-    finally:
-        # Explicitly: a process that was forked meanwhile holds the lock as long as it lives.
-        if fcntl is not None:
-            fcntl.flock(number, fcntl.LOCK_UN)
-        os.close(number)

@@ -9,11 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import say
-from tfclip.inputs.words import PROMPT, RecordWords, record_words
+from tfclip.inputs.words import PROMPT, RecordWords, split_words
 from tfclip.models.objective.tagging_loss import TaggingLoss
 from tfclip.models.saving import TrainedModel
-from tfclip.records import schema
-from tfclip.records.reader import read_split, shard_counts
 
 PROMPTS_AT_ONCE = 256
 
@@ -26,16 +24,7 @@ def make_tagging_loss(
     Raises:
         ValueError: no word is frequent enough.
     """
-    listed = read_split(records, split, features=(schema.CAPTION, schema.PHRASE))
-    captions = (
-        [
-            text.decode("utf-8", "replace")
-            for name in (schema.CAPTION, schema.PHRASE)
-            for text in record[name]
-        ]
-        for record in listed.as_numpy_iterator()
-    )
-    words = record_words(captions, shard_counts(records, split))
+    words = split_words(records, split)
     if words.without_blanks:
         say(
             f"note: {words.without_blanks:,} captions of {records}:{split} are in scripts without "

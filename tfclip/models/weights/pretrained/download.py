@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import shutil
@@ -140,14 +139,9 @@ def _alone(folder: Path) -> Iterator[None]:
         OSError: the cache cannot be written.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            files.remove_unfinished(folder.parent, folder.name)
-            yield
-        finally:
-            # Explicitly: a process that was forked meanwhile holds the lock as long as it lives.
-            fcntl.flock(lock, fcntl.LOCK_UN)
+    with files.locked(folder.with_name(f".{folder.name}.lock")):
+        files.remove_unfinished(folder.parent, folder.name)
+        yield
 
 
 def _copy_installed(known: Pretrained, package: Package, folder: Path) -> bool:
