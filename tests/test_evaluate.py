@@ -253,12 +253,10 @@ def test_help_and_mistakes_need_no_tensorflow(place):
     assert "--calibrate" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fusion", "probabilities", "tiles"),
-    [
-        ("logsumexp", "isotonic", "1+4"),
-        pytest.param("max", "platt", "1+4+9", marks=pytest.mark.slow),
-    ],
+    [("logsumexp", "isotonic", "1+4"), ("max", "platt", "1+4+9")],
 )
 def test_evaluate_predict_and_the_export_give_one_answer(
     place, capsys, tmp_path, fusion, probabilities, tiles

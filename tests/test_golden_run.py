@@ -52,7 +52,8 @@ def golden(unpacked, tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("name", ["averaged", pytest.param("locked", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["averaged", "locked"])
 def test_a_run_of_before_is_read_and_answers_the_same(name, golden, expected):
     """As it was left by a kill: `load`, `evaluate`, `predict`, `export`, stored embeddings."""
     stored = states(golden / name / "embeddings")

@@ -44,7 +44,7 @@ def encoder(
 ) -> DualEncoder:
     keras.utils.set_random_seed(1)
     images = {
-        "small-convolutional": {"widths": (8, 16)},
+        "small-convolutional": {"widths": (8,)},
         "vit-b32": {"width": 16, "blocks": 1, "heads": 2, "patch_size": 8},
     }
     return DualEncoder(
@@ -96,7 +96,7 @@ def train(
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
     weights = {name: value for name, value in weights.items() if value.dtype != np.int64}
     weights["updates"] = np.array(model.optimizer.iterations.numpy())
-    if how == "loop" and clips == "model":
+    if precision == "float16":
         weights["validation loss"] = np.array(MeanLoss(model, strategy, batches(steps * BATCH))())
     return weights
 
