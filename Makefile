@@ -8,7 +8,11 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.
 demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
-# mypy runs beside the tests; what it says stands below theirs, and either fails the target.
+# mypy runs beside the tests; what it says stands below theirs, and either fails the target. Two
+# workers of one thread each: with TensorFlow's default each would start a thread for every core.
+# The slow tests keep that default.
+test: export TF_NUM_INTRAOP_THREADS := 1
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test ruff
 	@said=$$(mktemp); $(VENV)/bin/mypy >"$$said" 2>&1 & types=$$!; \
 	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \

@@ -90,7 +90,27 @@ def uninterrupted(training_records, flickr8k_records, tmp_path_factory):
     return run
 
 
-def test_a_run_interrupted_three_ways_ends_the_same(
+def test_a_run_interrupted_twice_ends_the_same(
+    uninterrupted, training_records, flickr8k_records, tmp_path
+):
+    given = flags(training_records, tmp_path / "run", val=f"{flickr8k_records}:dev")
+    saved = Checkpoints(tmp_path / "run" / "checkpoints", Interval())
+    # At the end of an epoch, before its evaluation; all that was in memory is gone.
+    with pytest.raises(Interruption):
+        trained(given, Until(10, interrupt))
+    assert saved.newest().step == 9
+    # A signal saves within a step, also where no checkpoint is due.
+    ended = trained(given, Until(11, terminate))
+    assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 11, "SIGTERM")
+    assert saved.newest().step == 11
+    ended = trained(given, Until())
+    assert (ended["terminated"], ended["steps"]) == (False, 14)
+    assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
+    assert shown(tmp_path / "run") == shown(uninterrupted)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_a_second_one_ends_at_once(
     uninterrupted, training_records, flickr8k_records, tmp_path, capfd, request
 ):
     given = flags(training_records, tmp_path / "run", val=f"{flickr8k_records}:dev")
@@ -115,10 +135,6 @@ def test_a_run_interrupted_three_ways_ends_the_same(
     with pytest.raises(KeyboardInterrupt):
         trained(given, Until(7, press_twice))
     assert saved.newest().step == 6
-    # At the end of an epoch, before its evaluation; all that was in memory is gone.
-    with pytest.raises(Interruption):
-        trained(given, Until(10, interrupt))
-    assert saved.newest().step == 9
     # A signal saves within a step, also where no checkpoint is due.
     ended = trained(given, Until(11, press_ctrl_c))
     assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 11, "SIGINT")
