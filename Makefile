@@ -8,14 +8,14 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.
 demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
-# mypy runs beside the tests; what it says stands below theirs, and either fails the target. Two
-# workers of one thread each: with TensorFlow's default each would start a thread for every core.
-# The slow tests keep that default.
+# mypy runs beside the tests; what it says stands below theirs, and either fails the target. Three
+# workers of one thread each: some tests wait, and by TensorFlow's default each worker would start a
+# thread for every core. The slow tests keep that default.
 test: export TF_NUM_INTRAOP_THREADS := 1
 test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.installed-test ruff
 	@said=$$(mktemp); $(VENV)/bin/mypy >"$$said" 2>&1 & types=$$!; \
-	$(RUN) -m pytest -q -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	$(RUN) -m pytest -q -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$types; types=$$?; cat "$$said"; rm -f "$$said"; \
 	test $$tests -eq 0 && test $$types -eq 0
 

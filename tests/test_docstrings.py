@@ -24,9 +24,7 @@ MODULES = [
     "tfclip.evaluation.metrics.retrieval",
     "tfclip.evaluation.metrics.top_k",
     "tfclip.models.config",
-    "tfclip.models.dual_encoder",
     "tfclip.models.objective.losses",
-    "tfclip.pipeline",
 ]
 # Modules whose examples need no files.
 WITHOUT_FILES = [
@@ -53,7 +51,8 @@ WITHOUT_FILES = [
     "tfclip.sources.tables.cells",
 ]
 WITH_A_SERVER = ["tfclip.serving.client"]
-SLOW = ["tfclip.training.train_recipe"]
+TRAINING = ["tfclip.training.train_recipe"]
+TRACING = ["tfclip.models.dual_encoder", "tfclip.pipeline"]
 DEFAULT_SERVER = "http://localhost:8501"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -83,6 +82,12 @@ def test_examples(module, folder):
     assert_examples_hold(module)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("module", TRACING)
+def test_examples_that_trace_models(module, folder):
+    assert_examples_hold(module)
+
+
 @pytest.mark.parametrize("module", WITHOUT_FILES)
 def test_examples_without_files(module):
     assert_examples_hold(module)
@@ -95,7 +100,7 @@ def test_examples_that_ask_a_server(module, folder, exported):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", SLOW)
+@pytest.mark.parametrize("module", TRAINING)
 def test_examples_that_train(module, folder, training_records):
     shutil.copytree(training_records, folder / "records" / "shapes")
     assert_examples_hold(module)

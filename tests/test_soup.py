@@ -39,6 +39,7 @@ def test_weights_lie_on_the_line(runs):
             np.testing.assert_allclose(value, wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_writes_the_chosen_mix(runs, voc_records, tmp_path, capsys):
     words = [str(runs / "a"), str(runs / "b"), "--run", str(tmp_path / "mix")]
     words += ["--alpha", "0:1:0.5", "--measure", f"voc={voc_records}:train", "--json"]

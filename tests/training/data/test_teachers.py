@@ -136,6 +136,7 @@ def test_changed_records_and_damaged_files_are_refused(taught, tiny_run, tmp_pat
     assert "holds no trained model" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_distilled_run_trains_saves_and_resumes(taught, tiny_run, tmp_path, small_recipe, capfd):
     run = ["shapes", "--records", f"{taught}:dev", "--run", tmp_path / "run", "--regions", "whole"]
     words = ["--region-share", "0", "--batch-size", "4", "--teacher", "tiny", "--views", "2"]

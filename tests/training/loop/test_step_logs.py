@@ -66,6 +66,7 @@ def train(monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_later_reads_change_neither_logs_nor_weights(train):
     at_once, later = Seen(), Seen(reads_every=0)
     one, other = train(at_once)[0], train(later)[0]

@@ -58,14 +58,8 @@ def losses(run, records, **flags):
     return seen.seen
 
 
-@pytest.mark.parametrize(
-    "lock",
-    [
-        pytest.param("image", marks=pytest.mark.slow),
-        pytest.param("text", marks=pytest.mark.slow),
-        "image,text",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("lock", ["image", "text", "image,text"])
 def test_stored_features_give_the_loss_curve_of_the_locked_towers(lock, records, tmp_path):
     common = {"lock": lock, "views": "4", "captions": 1 if lock == "image" else 3, "val_images": 6}
     stored = losses(tmp_path / "stored", records, **common)
@@ -106,6 +100,7 @@ def folders(records):
     return {path.name for path in (records / "features").iterdir()}
 
 
+@pytest.mark.slow
 def test_features_are_reused_where_they_are_sound_and_of_the_same_weights(records, tmp_path, capfd):
     losses(tmp_path / "a", records, **STORED)
     first = folders(records)
