@@ -2,8 +2,9 @@
 
 Each model is exported with `export --onnx`; then onnxruntime embeds photographs and captions, and
 the tokenizers library splits the captions. The table has the largest difference of an embedding to
-tfclip's, and the captions with the same ids. A recipe has random weights, also in its norms; the
-folder of a run or of a converted model has its own. Each model is measured in its own process.
+tfclip's, the captions with the same ids, and the peak memory of the process when the export ended.
+A recipe has random weights, also in its norms; the folder of a run or of a converted model has its
+own. Each model is measured in its own process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -36,14 +38,17 @@ def main(argv: list[str] | None = None) -> int:
     if flags.one:
         print(json.dumps(measure(flags.models[0], flags)))
         return 0
-    print("| model | pictures | captions | same ids | MB | seconds |\n|---|---|---|---|---|---|")
+    print(
+        "| model | pictures | captions | same ids | MB | seconds | peak, GB |\n"
+        "|---|---|---|---|---|---|---|"
+    )
     is_good = True
     for name in flags.models or _recipes():
         figures = _in_a_process(name, flags)
         ids = f"{figures['ids']} of {flags.count}" if figures["tokenizer"] else figures["problem"]
         print(
             f"| {Path(name).name} | {figures['image']:.1e} | {figures['text']:.1e} | {ids} | "
-            f"{figures['megabytes']:.0f} | {figures['seconds']:.0f} |",
+            f"{figures['megabytes']:.0f} | {figures['seconds']:.0f} | {figures['peak']:.1f} |",
             flush=True,
         )
         is_good &= max(figures["image"], figures["text"]) <= LARGEST
@@ -85,6 +90,7 @@ def measure(name: str, flags: argparse.Namespace) -> dict:
         written = Path(folder) / "onnx"
         report = onnx_folder.write_onnx(model, written)
         seconds = time.monotonic() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file())
         visual = onnx_folder.OnnxEncoder(written / "visual" / "model.onnx")
         textual = onnx_folder.OnnxEncoder(written / "textual" / "model.onnx")
@@ -109,6 +115,7 @@ def measure(name: str, flags: argparse.Namespace) -> dict:
         "problem": report.problem,
         "megabytes": size / 1e6,
         "seconds": seconds,
+        "peak": peak,
     }
 
 

@@ -2,20 +2,23 @@
 
 Writes a CLIP of random weights as a Hugging Face folder, then runs convert, evaluate, fit --init,
 soup, export (SavedModel, ONNX, transformers, open_clip), serve check, and an answer in Python and,
-if there is g++, in C++ (`tests/serving/serve_one.cc`), on drawn shapes. Prints the seconds of each
-step and the largest memory so far.
+if there is g++, in C++ (`tests/serving/serve_one.cc`), on drawn shapes. Each stage is a process of
+its own; the seconds and the peak memory of each are printed. With `--folder`, a chain that was
+interrupted goes on with the first stage that had not ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import resource
+import json
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.serve_cpp import compare, compile_program, write_inputs
@@ -34,7 +37,7 @@ CONTEXT = 77
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the chain; return 0, or the exit code of the command that failed."""
+    """Run the chain; return 0, or the exit code of the stage that failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.pretrained_chain", description=__doc__
     )
@@ -44,81 +47,122 @@ def main(argv: list[str] | None = None) -> int:
     add("--steps", type=int, default=20)
     add("--batch-size", type=int, default=4)
     add("--folder", type=Path, help="where the files are written and kept")
+    add("--stage", choices=STAGES, help="run this stage alone, in this process")
     flags = parser.parse_args(argv)
+    if flags.stage is not None:
+        return STAGES[flags.stage](flags.folder, flags)
     with contextlib.ExitStack() as stack:
         folder = flags.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         return chain(folder, flags)
 
 
 def chain(folder: Path, flags: argparse.Namespace) -> int:
-    """Run each command as a user would."""
-    from tfclip import convert, evaluate, export, fit, make_records, serve, soup
-    from tfclip.sources.shapes import draw_shapes
-
-    drawn, shapes, voc = folder / "drawn", folder / "shapes", folder / "voc"
-    run, tuned, mix = folder / "run", folder / "tuned", folder / "mix"
-    onnx = ["--onnx", str(folder / "onnx")]
-    packed = ["--workers", "1", "--overwrite"]
-    with step("draw shapes, and pack them"):
-        draw_shapes(
-            drawn, visual_genome=40, flickr8k=(1, 1, 1), coco=(1, 1), voc=(1, 8, 8), image_size=64
-        )
-        words = [["visual_genome", "--data", str(drawn / "visual_genome"), "--out", str(shapes)]]
-        words += [["voc", "--data", str(drawn / "voc/VOCdevkit/VOC2007"), "--out", str(voc)]]
-        for one in words:
-            call(make_records, [*one, *packed])
-    with step(f"write a CLIP of random weights ({flags.size})"):
-        random_clip(folder / "source", flags.size, flags.merges)
-    steps = {
-        "convert": (convert, [str(folder / "source"), "--run", str(run)]),
-        "evaluate": (
-            evaluate,
-            [
-                str(run),
-                "multilabel",
-                "--records",
-                str(voc),
-                "--split",
-                "test",
-                "--calibrate",
-                "val",
-            ],
-        ),
-        f"fit --init, {flags.steps} steps of {flags.batch_size}": (
-            fit,
-            ["shapes", "--records", str(shapes), "--run", str(tuned), "--init", str(run)]
-            + ["--steps", str(flags.steps), "--batch-size", str(flags.batch_size)]
-            + ["--evaluate-every", str(flags.steps), "--learning-rate", "1e-5"],
-        ),
-        "soup": (
-            soup,
-            [str(run), str(tuned), "--alpha", "0,0.5,1", "--run", str(mix)]
-            + ["--measure", f"voc={voc}:test"],
-        ),
-        "export": (export, [str(mix), "--out", str(folder / "exported"), "--labels", "none"]),
-        "export --onnx": (export, [str(mix), *onnx]),
-        "export --hf and --open-clip": (
-            export,
-            [str(mix), "--hf", str(folder / "hf"), "--open-clip", str(folder / "open_clip")],
-        ),
-        "serve check": (serve, ["check", str(folder / "exported")]),
-    }
-    for name, (command, words) in steps.items():
-        with step(name):
-            call(command, words)
-    with step("answers in Python, of the SavedModel and of ONNX"):
-        answer(folder)
-    if shutil.which("g++") is None:
-        print("no g++: the C++ program is left out")
-        return 0
-    with step("compile the C++ program, and its answers for all signatures"):
-        program = compile_program(folder)
-        found = compare(program, folder / "exported" / "1", *write_inputs(folder))
-        print(f"C++: largest difference from Python {found['difference']:.1e}")
+    """Run the stages that have not ended yet; print the line of each."""
+    record = folder / "stages.json"
+    lines = json.loads(record.read_text()) if record.exists() else {}
+    for name in STAGES:
+        if name not in lines:
+            words = [sys.executable, "-m", "benchmarks.pretrained_chain", "--stage", name]
+            for flag in ("size", "merges", "steps", "batch_size"):
+                if (value := getattr(flags, flag)) is not None:
+                    words += [f"--{flag.replace('_', '-')}", str(value)]
+            for place in OUTPUTS.get(name, ()):
+                shutil.rmtree(folder / place, ignore_errors=True)
+            started = time.monotonic()
+            process = subprocess.Popen([*words, "--folder", str(folder)])
+            _, status, usage = os.wait4(process.pid, 0)
+            if code := os.waitstatus_to_exitcode(status):
+                print(f"{name} failed with exit code {code}")
+                return abs(code)
+            seconds, peak = time.monotonic() - started, usage.ru_maxrss / 1e6
+            lines[name] = f"[{seconds:.1f} s, peak {peak:.2f} GB]"
+            record.write_text(json.dumps(lines, indent=1))
+        print(f"{lines[name]} {name}", flush=True)
     return 0
 
 
-def answer(folder: Path) -> None:
+def draw(folder: Path, flags: argparse.Namespace) -> int:
+    """Draw shapes, and pack them."""
+    from tfclip import make_records
+    from tfclip.sources.shapes import draw_shapes
+
+    drawn = folder / "drawn"
+    draw_shapes(
+        drawn, visual_genome=40, flickr8k=(1, 1, 1), coco=(1, 1), voc=(1, 8, 8), image_size=64
+    )
+    packed = ["--workers", "1", "--overwrite"]
+    return make_records.main(
+        ["visual_genome", "--data", str(drawn / "visual_genome")]
+        + ["--out", str(folder / "shapes"), *packed]
+    ) or make_records.main(
+        ["voc", "--data", str(drawn / "voc/VOCdevkit/VOC2007")]
+        + ["--out", str(folder / "voc"), *packed]
+    )
+
+
+def convert(folder: Path, flags: argparse.Namespace) -> int:
+    """Convert the folder of transformers."""
+    from tfclip import convert
+
+    return convert.main([str(folder / "source"), "--run", str(folder / "run")])
+
+
+def evaluate(folder: Path, flags: argparse.Namespace) -> int:
+    """Measure the converted model."""
+    from tfclip import evaluate
+
+    words = ["--records", str(folder / "voc"), "--split", "test", "--calibrate", "val"]
+    return evaluate.main([str(folder / "run"), "multilabel", *words])
+
+
+def fit(folder: Path, flags: argparse.Namespace) -> int:
+    """Fine-tune all weights."""
+    from tfclip import fit
+
+    return fit.main(
+        ["shapes", "--records", str(folder / "shapes"), "--run", str(folder / "tuned")]
+        + ["--init", str(folder / "run"), "--learning-rate", "1e-5"]
+        + ["--steps", str(flags.steps), "--batch-size", str(flags.batch_size)]
+        + ["--evaluate-every", str(flags.steps)]
+    )
+
+
+def soup(folder: Path, flags: argparse.Namespace) -> int:
+    """Mix the weights before and after."""
+    from tfclip import soup
+
+    return soup.main(
+        [str(folder / "run"), str(folder / "tuned"), "--alpha", "0,0.5,1"]
+        + ["--run", str(folder / "mix"), "--measure", f"voc={folder / 'voc'}:test"]
+    )
+
+
+def export(*forms: str) -> Callable[[Path, argparse.Namespace], int]:
+    """Return a stage that exports the mix."""
+
+    def stage(folder: Path, flags: argparse.Namespace) -> int:
+        from tfclip import export
+
+        words = {
+            "out": ["--out", str(folder / "exported"), "--labels", "none"],
+            "onnx": ["--onnx", str(folder / "onnx")],
+            "hf": ["--hf", str(folder / "hf")],
+            "open-clip": ["--open-clip", str(folder / "open_clip")],
+        }
+        return export.main([str(folder / "mix"), *(word for form in forms for word in words[form])])
+
+    return stage
+
+
+def check(folder: Path, flags: argparse.Namespace) -> int:
+    """Check the SavedModel."""
+    from tfclip import serve
+
+    return serve.main(["check", str(folder / "exported")])
+
+
+def answer(folder: Path, flags: argparse.Namespace) -> int:
     """Compare the embeddings that the SavedModel, onnxruntime and tfclip give."""
     import numpy as np
     import tensorflow as tf
@@ -137,9 +181,21 @@ def answer(folder: Path) -> None:
     other = visual(image=normalize(model, pixels))
     for name, given in (("SavedModel", saved), ("onnxruntime", other)):
         print(f"{name}: largest difference {np.abs(given - expected).max():.1e}")
+    return 0
 
 
-def random_clip(folder: Path, size: str, merges: Path | None) -> None:
+def cpp(folder: Path, flags: argparse.Namespace) -> int:
+    """Compile the C++ program, and compare its answers for all signatures with Python's."""
+    if shutil.which("g++") is None:
+        print("no g++: the C++ program is left out")
+        return 0
+    program = compile_program(folder)
+    found = compare(program, folder / "exported" / "1", *write_inputs(folder))
+    print(f"C++: largest difference from Python {found['difference']:.1e}")
+    return 0
+
+
+def random_clip(folder: Path, flags: argparse.Namespace) -> int:
     """Write a CLIP of random weights for transformers."""
     import keras
 
@@ -150,7 +206,9 @@ def random_clip(folder: Path, size: str, merges: Path | None) -> None:
     from tfclip.serving.formats.clip_folders import write_hugging_face
 
     tokenizer = (
-        tokenizer_from_file(merges, CONTEXT) if merges else BytePairTokenizer(["t h"], CONTEXT)
+        tokenizer_from_file(flags.merges, CONTEXT)
+        if flags.merges
+        else BytePairTokenizer(["t h"], CONTEXT)
     )
     keras.utils.set_random_seed(0)
     config = ModelConfig(
@@ -160,24 +218,36 @@ def random_clip(folder: Path, size: str, merges: Path | None) -> None:
         interpolation="bicubic",
         context_length=CONTEXT,
         vocabulary_size=tokenizer.vocabulary_size,
-        **SIZES[size],
+        **SIZES[flags.size],
     )
-    write_hugging_face(TrainedModel(DualEncoder(config), tokenizer, {"licence": "mit"}), folder)
+    model = TrainedModel(DualEncoder(config), tokenizer, {"licence": "mit"})
+    write_hugging_face(model, folder / "source")
+    return 0
 
 
-def call(command, words: list[str]) -> None:
-    """Run a command; exit with its code if it fails."""
-    if code := command.main(words):
-        sys.exit(code)
-
-
-@contextlib.contextmanager
-def step(name: str) -> Iterator[None]:
-    """Print the seconds of a step, and the largest memory of the process so far."""
-    started = time.monotonic()
-    yield
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"[{time.monotonic() - started:.1f} s, peak {peak:.2f} GB] {name}", flush=True)
+STAGES: dict[str, Callable[[Path, argparse.Namespace], int]] = {
+    "draw shapes, and pack them": draw,
+    "write a CLIP of random weights": random_clip,
+    "convert": convert,
+    "evaluate": evaluate,
+    "fit --init": fit,
+    "soup": soup,
+    "export": export("out"),
+    "export --onnx": export("onnx"),
+    "export --hf and --open-clip": export("hf", "open-clip"),
+    "serve check": check,
+    "answers in Python, of the SavedModel and of ONNX": answer,
+    "answers in C++": cpp,
+}
+# What an interrupted stage may leave; `fit` goes on with its run.
+OUTPUTS = {
+    "draw shapes, and pack them": ("drawn",),
+    "write a CLIP of random weights": ("source",),
+    "soup": ("mix",),
+    "export": ("exported",),
+    "export --onnx": ("onnx",),
+    "export --hf and --open-clip": ("hf", "open_clip"),
+}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`export --onnx`: what onnxruntime and the tokenizers library read, against the model."""
 
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -15,6 +16,7 @@ from tfclip.inputs.text import LearntPieceTokenizer, WordPieceTokenizer
 from tfclip.inputs.tokenizers.learn_pieces import learn_pieces
 from tfclip.models.saving import load_model
 from tfclip.models.weights.clip.convert import convert_clip
+from tfclip.serving.formats.onnx_file import file_size, write_onnx_file
 from tfclip.serving.formats.onnx_folder import OnnxEncoder
 from tfclip.serving.formats.onnx_graph import to_onnx
 from tfclip.serving.formats.tokenizer_json import PROBES, differing_texts, tokenizer_json
@@ -87,11 +89,66 @@ def test_captured_tensors_and_exact_gelu_are_converted(tmp_path):
         return tf.math.erfc(layer(x)) * tf.nn.gelu(x, approximate=False)
 
     graph = to_onnx(function, [tf.TensorSpec([None, 2], tf.float32, "x")], "y")
-    assert [value.name for value in graph.graph.input] == ["x"]
-    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    assert [value.name for value in graph.model.graph.input] == ["x"]
+    write_onnx_file(graph, tmp_path / "model.onnx")
     x = np.random.default_rng(0).normal(0, 3, (50, 2)).astype(np.float32)
     given = OnnxEncoder(tmp_path / "model.onnx")(x=x)
     np.testing.assert_allclose(given, function(tf.constant(x)), atol=1e-6)
+
+
+def test_the_weights_of_attention_are_read_in_the_shape_of_a_product(tmp_path):
+    """Keras has them in three dimensions; quantisers look for matrices."""
+    import onnx
+
+    layer = keras.layers.MultiHeadAttention(4, 16)
+    x = np.random.default_rng(0).normal(0, 1, (2, 5, 256)).astype(np.float32)
+    layer(x, x)
+    spec = tf.TensorSpec([None, 5, 256], tf.float32, "x")
+    graph = to_onnx(lambda x: layer(x, x), [spec], "y", layer.variables)
+    assert sorted(one.shape for one in graph.weights.values()) == [(64, 256)] + 3 * [(256, 64)]
+    write_onnx_file(graph, tmp_path / "model.onnx")
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    products = {name for node in nodes if node.op_type == "MatMul" for name in node.input}
+    assert set(graph.weights) <= products
+    given = OnnxEncoder(tmp_path / "model.onnx")(x=x)
+    np.testing.assert_allclose(given, layer(x, x), atol=1e-5)
+
+
+def _peak() -> int:
+    """Return the largest memory of this process since the last reset, in bytes, and reset it."""
+    status = Path("/proc/self/status").read_text()
+    Path("/proc/self/clear_refs").write_text("5")
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_large_weights_are_not_held_several_times(tmp_path):
+    """tf2onnx alone holds them ten times and more."""
+    import onnx
+
+    rng = np.random.default_rng(0)
+    kernel = keras.Variable(rng.normal(0, 1, (4096, 2048)).astype(np.float32), name="kernel")
+    table = keras.Variable(rng.normal(0, 1, (300, 4096)).astype(np.float32), name="table")
+    unread = keras.Variable(np.ones((200, 200), np.float32), name="unread")
+    small = keras.Variable(np.arange(2048, dtype=np.float32), name="small")
+    size = 4 * (4096 * 2048 + 300 * 4096)
+
+    def function(ids):
+        return keras.ops.take(table, ids, axis=0) @ kernel + small
+
+    _peak(), _peak()
+    before = _peak()
+    variables = [unread, table, kernel, small]
+    graph = to_onnx(function, [tf.TensorSpec([None], tf.int32, "ids")], "y", variables)
+    write_onnx_file(graph, tmp_path / "model.onnx")
+    assert _peak() - before < 2 * size
+    written = (tmp_path / "model.onnx").stat().st_size
+    assert size < written < size + 20_000 and abs(file_size(graph) - written) < 1000
+    onnx.checker.check_model(tmp_path / "model.onnx")
+    ids = np.array([1, 299, 0], np.int32)
+    given = OnnxEncoder(tmp_path / "model.onnx")(ids=ids)
+    expected = table.numpy()[ids] @ kernel.numpy() + small.numpy()
+    np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_an_operation_without_an_onnx_form_is_refused():

@@ -6,18 +6,19 @@ import json
 import string
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfclip import files
+from tfclip.memory import return_memory
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.layers.pixel_normalization import PixelNormalization
 from tfclip.models.saving import TrainedModel
 from tfclip.serving.formats.extra import require_onnx
 from tfclip.serving.formats.json_files import write_json
-from tfclip.serving.formats.onnx_graph import to_onnx
+from tfclip.serving.formats.onnx_file import LARGEST_BYTES, file_size, write_onnx_file
+from tfclip.serving.formats.onnx_graph import OnnxGraph, to_onnx
 from tfclip.serving.formats.tokenizer_json import (
     PROBES,
     differing_texts,
@@ -35,8 +36,6 @@ LARGEST_DIFFERENCE = 1e-4
 # Pillow's name of the same filter.
 _PILLOW = {"area": "box"}
 _RESIZE = {"squash": "squash", "crop": "shortest"}
-# Protocol buffers end at 2 GiB.
-_LARGEST_BYTES = 2**31 - 2**20
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ def write_onnx(
         if IMAGE_MODALITY in modalities:
             _write_visual(model, temporary / VISUAL)
             differences[IMAGE_MODALITY] = _image_difference(model, temporary / VISUAL)
+            return_memory()
         if TEXT_MODALITY in modalities:
             _write_textual(model, temporary / TEXTUAL)
             differences[TEXT_MODALITY] = _text_difference(model, temporary / TEXTUAL)
@@ -164,7 +164,7 @@ def _write_visual(model: TrainedModel, folder: Path) -> None:
         return encoder.encode_image(pixels * scale + shift)
 
     spec = tf.TensorSpec([None, 3, size, size], tf.float32, IMAGE)
-    _write_model(to_onnx(embed, [spec], EMBEDDING), folder, "image")
+    _write_model(to_onnx(embed, [spec], EMBEDDING, encoder.variables), folder, "image")
     config = model.config
     preprocessing = {
         "size": [size, size],
@@ -189,20 +189,19 @@ def _write_textual(model: TrainedModel, folder: Path) -> None:
         return encoder.encode_text(text, tf.cast(keep, tf.bool))
 
     specs = [tf.TensorSpec([None, n], tf.int32, name) for n, name in ((length, TEXT), (None, MASK))]
-    graph = to_onnx(embed, specs, EMBEDDING)
+    graph = to_onnx(embed, specs, EMBEDDING, encoder.variables)
     # An input with a value is optional, so that programs that know no mask can omit it.
     default = onnx.numpy_helper.from_array(np.array([[NO_MASK]], np.int32), MASK)
-    graph.graph.initializer.append(default)
+    graph.model.graph.initializer.append(default)
     _write_model(graph, folder, "text")
 
 
-def _write_model(graph: Any, folder: Path, modality: str) -> None:
-    if graph.ByteSize() > _LARGEST_BYTES:
-        raise ValueError(
-            f"the {modality} tower has {graph.ByteSize() / 2**30:.1f} GiB; an ONNX file holds 2"
-        )
+def _write_model(graph: OnnxGraph, folder: Path, modality: str) -> None:
+    size = file_size(graph)
+    if size > LARGEST_BYTES:
+        raise ValueError(f"the {modality} tower has {size / 2**30:.1f} GiB; an ONNX file holds 2")
     folder.mkdir()
-    (folder / MODEL_FILE).write_bytes(graph.SerializeToString())
+    write_onnx_file(graph, folder / MODEL_FILE)
 
 
 def _write_tokenizer(model: TrainedModel, folder: Path, report: OnnxReport) -> OnnxReport:

@@ -3,33 +3,69 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tfclip.failures import first_line
+from tfclip.memory import return_memory
 
 # The newest operator set that tf2onnx knows. onnxruntime 1.14 (2023) and later read it.
 OPSET = 18
+# Matrices with as many numbers are kept out of the conversion.
+LARGE = 2**14
 _COPIES = "TF2ONNX_CATCH_ERRORS"
 
 
+@dataclass(frozen=True)
+class LargeWeight:
+    """A variable, and the shape in which a graph reads it."""
+
+    variable: keras.Variable
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """An ONNX model, and the weights that are not in it yet.
+
+    tf2onnx and TensorFlow copy every constant several times, which takes 15 times the memory of a
+    large tower. Large weights are therefore inputs while a graph is converted, and initializers
+    in the file (`onnx_file.write_onnx_file`).
+
+    Attributes:
+        model: the `onnx.ModelProto`.
+        weights: by the name under which nodes read them.
+    """
+
+    model: Any
+    weights: Mapping[str, LargeWeight]
+
+
 def to_onnx(
-    function: Callable[..., tf.Tensor], inputs: Sequence[tf.TensorSpec], output: str
-) -> Any:
+    function: Callable[..., tf.Tensor],
+    inputs: Sequence[tf.TensorSpec],
+    output: str,
+    variables: Sequence[keras.Variable] = (),
+) -> OnnxGraph:
     """Convert a function with its variables to an ONNX model.
 
     Args:
         function: from tensors to one tensor.
         inputs: the named inputs; a dimension of None may have any size.
         output: the name of the output.
-
-    Returns:
-        The `onnx.ModelProto`.
+        variables: of which the large ones that the function reads are not put into the model. All
+            others, also those that are missing here, are.
 
     Raises:
         ValueError: the function has an operation that tf2onnx does not convert.
@@ -37,30 +73,98 @@ def to_onnx(
     import tf2onnx
 
     names = [spec.name for spec in inputs]
+    large = {f"weight_{n}": one for n, one in enumerate(variables) if _is_large(one)}
+    specs = [tf.TensorSpec(one.shape, one.dtype, name) for name, one in large.items()]
 
-    @tf.function(input_signature=list(inputs), autograph=False)
+    @tf.function(input_signature=[*inputs, *specs], autograph=False)
     def named(*tensors):
-        tensors = [tf.identity(tensor, f"in_{n}") for n, tensor in zip(names, tensors, strict=True)]
-        return tf.identity(function(*tensors), output)
+        given, weights = tensors[: len(names)], tensors[len(names) :]
+        given = [tf.identity(tensor, f"in_{n}") for n, tensor in zip(names, given, strict=True)]
+        with keras.StatelessScope(list(zip(large.values(), weights, strict=True))):
+            return tf.identity(function(*given), output)
 
     with _quiet():
         graph_def, places, result = _frozen(named.get_concrete_function())
+    read = {name.removesuffix(":0") for node in graph_def.node for name in node.input}
+    renamed = dict(zip(places, [*names, *large], strict=True))
+    kept = {
+        place: name
+        for place, name in renamed.items()
+        if name in names or place.removesuffix(":0") in read
+    }
     try:
         with _quiet():
             model, _ = tf2onnx.convert.from_graph_def(
                 graph_def,
                 name="tfclip",
-                input_names=places,
+                input_names=list(kept),
                 output_names=[result],
                 opset=OPSET,
                 custom_op_handlers={"Erfc": (_erfc, [])},
-                tensors_to_rename={**dict(zip(places, names, strict=True)), result: output},
+                tensors_to_rename={**kept, result: output},
             )
     # tf2onnx has no error class of its own.
     except Exception as error:
         raise ValueError(f"this tower cannot be converted to ONNX: {first_line(error)}") from error
     _check_operations(model)
-    return model
+    # Graphs refer to themselves, so that counting references alone does not free them.
+    del graph_def
+    gc.collect()
+    return_memory()
+    weights = {
+        name: LargeWeight(large[name], tuple(large[name].shape))
+        for name in kept.values()
+        if name in large
+    }
+    _remove_inputs(model, weights)
+    return OnnxGraph(model, _reshaped(model, weights))
+
+
+def _is_large(variable: keras.Variable) -> bool:
+    """Tell whether a variable is large, and no kernel of a convolution: ONNX has these transposed.
+
+    Three dimensions are those of attention's projections.
+    """
+    return len(variable.shape) in (2, 3) and math.prod(variable.shape) >= LARGE
+
+
+def _remove_inputs(model: Any, names: Collection[str]) -> None:
+    kept = [value for value in model.graph.input if value.name not in names]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+
+
+def _reshaped(model: Any, weights: Mapping[str, LargeWeight]) -> dict[str, LargeWeight]:
+    """Remove the nodes that give a weight another constant shape; return the weights with it.
+
+    So quantisers find the weights of attention where they are multiplied.
+    """
+    import onnx
+
+    shapes = {
+        value.name: onnx.numpy_helper.to_array(value)
+        for value in model.graph.initializer
+        if value.data_type == onnx.TensorProto.INT64
+    }
+    reads = Counter(name for node in model.graph.node for name in node.input)
+    result, kept = dict(weights), []
+    for node in model.graph.node:
+        given = result.get(node.input[0]) if node.op_type == "Reshape" else None
+        shape = shapes.get(node.input[1]) if given is not None else None
+        if given is None or shape is None or 0 in shape or reads[node.input[0]] > 1:
+            kept.append(node)
+            continue
+        del result[node.input[0]]
+        # reshape resolves -1.
+        dims = np.broadcast_to(np.int8(0), given.shape).reshape(shape).shape
+        result[node.output[0]] = replace(given, shape=dims)
+        reads[node.input[1]] -= 1
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    read = [one for one in model.graph.initializer if one.name not in shapes or reads[one.name]]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(read)
+    return result
 
 
 def _frozen(concrete) -> tuple[tf.compat.v1.GraphDef, list[str], str]:
@@ -89,8 +193,6 @@ def _frozen(concrete) -> tuple[tf.compat.v1.GraphDef, list[str], str]:
 
 def _erfc(context, node, name, args) -> None:
     """Write 1 - Erf(x) for TensorFlow's Erfc, which ONNX lacks and exact GELU uses."""
-    import numpy as np
-
     node.type = "Erf"
     one = context.make_const(f"{name}_one", np.array(1.0, "float32")).output[0]
     result = node.output[0]
