@@ -4,9 +4,9 @@ without them.
 Flickr8k with 20 % of the training captions shuffled among pictures. The recipe
 `laptop-squeezenet` is trained on the true captions, on the shuffled ones, on what `make_records
 score --drop-worst` leaves of these, and on the true ones among them alone, as if scores made no
-mistake. Printed: the area under the ROC curve of the cosines in telling
-wrong captions from true ones (out of fold), and the share of the R@10 lost by shuffling that is
-regained, on the dev pictures at the best epoch, which training measures.
+mistake. Printed: the area under the ROC curve of the cosines, and of their sums with the
+agreements, in telling wrong captions from true ones (out of fold), and the share of the R@10 lost
+by shuffling that is regained, on the dev pictures at the best epoch, which training measures.
 
 It can be run in parts, and an interrupted one goes on: --parts shuffled, then score, clean, kept,
 true. Outputs of the frozen towers are computed once, for `shuffled`: the other sets hold the same
@@ -66,8 +66,12 @@ def main(argv: list[str] | None = None) -> int:
         train(flags, "shuffled")
     if "score" in flags.parts:
         told["scored"] = score(work, flags)
-        told["auc"] = auc_of(work / "scored", wrong)
-        say(f"AUC of the cosines: {told['auc']:.4f}")
+        told["auc"] = auc_of(work / "scored", wrong, flags.drop_worst)
+        for by, found in told["auc"].items():
+            say(
+                f"by {by}: AUC {found['auc']:.4f}, {found['precision']:.1%} of the worst "
+                f"{flags.drop_worst:.0%} are wrong"
+            )
     for name in ("clean", "kept", "true"):
         if name in flags.parts:
             share_features(work / "shuffled", work / name)
@@ -195,23 +199,33 @@ def run(command: str, *words) -> None:
     subprocess.run([sys.executable, "-m", f"tfclip.{command}", *map(str, words)], check=True)
 
 
-def auc_of(records: Path, wrong: set[tuple[str, str]]) -> float:
-    """The area under the ROC curve of -cosine for "wrong": the Mann-Whitney statistic."""
+def auc_of(records: Path, wrong: set[tuple[str, str]], share: float) -> dict[str, dict]:
+    """The area under the ROC curve for "wrong", the Mann-Whitney statistic, and the precision.
+
+    By the cosine alone, and by both scores.
+    """
     from tfclip.records import schema
     from tfclip.records.reader import read_split
+    from tfclip.records.scores.scored_set import stored_scores
 
-    cosines, is_wrong = [], []
-    features = (schema.KEY, schema.CAPTION, schema.SCORE)
-    for record in read_split(records, "train", features=features).as_numpy_iterator():
+    is_wrong = []
+    for record in read_split(
+        records, "train", features=(schema.KEY, schema.CAPTION)
+    ).as_numpy_iterator():
         name = record[schema.KEY].decode().rpartition("/")[2]
-        for caption, cosine in zip(record[schema.CAPTION], record[schema.SCORE], strict=True):
-            cosines.append(cosine)
-            is_wrong.append((name, caption.decode()) in wrong)
-    mask = np.array(is_wrong)
-    ranks = rankdata(-np.array(cosines))
+        is_wrong += [(name, caption.decode()) in wrong for caption in record[schema.CAPTION]]
+    mask, scores = np.array(is_wrong), stored_scores(records, "train")
     positives, negatives = int(mask.sum()), int((~mask).sum())
-    above = ranks[mask].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
+    found = {}
+    for by in ("cosine", "both"):
+        fit = scores.fit(by)
+        above = rankdata(-fit)[mask].sum() - positives * (positives + 1) / 2
+        worst = np.argsort(fit, kind="stable")[: round(share * len(fit))]
+        found[by] = {
+            "auc": float(above / (positives * negatives)),
+            "precision": float(mask[worst].mean()),
+        }
+    return found
 
 
 def share_features(source: Path, target: Path) -> None:

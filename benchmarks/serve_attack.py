@@ -5,13 +5,14 @@ requests, slow connections, bodies of a gigabyte, compressed and pixel bombs, fl
 wrong tokens, path tricks, foreign Host and Origin headers, a page of another site in Chromium.
 Every answer must be a defined one, sound requests must be answered meanwhile, nothing may be served
 that should not be, and memory afterwards may be 1.1 times what it is after the largest requests
-that are allowed, with pictures of 49 million pixels. Everything is bounded in number and time. Exit
-code 1 when a part fails.
+that are allowed, with pictures of 49 million pixels, over REST, gRPC and for a heatmap. Everything
+is bounded in number and time. Exit code 1 when a part fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import json
 import random
@@ -23,7 +24,14 @@ from pathlib import Path
 from benchmarks.attack_access import foreign_page, foreign_sites, path_tricks, wrong_tokens
 from benchmarks.attack_fuzz import fuzz_grpc, fuzz_http
 from benchmarks.attack_limits import bombs, header_floods, large_bodies, slow_connections
-from benchmarks.attack_requests import TOKEN, check_valid, large_picture
+from benchmarks.attack_requests import (
+    TOKEN,
+    check_valid,
+    client_of,
+    http_request,
+    large_picture,
+    raw,
+)
 from benchmarks.served import ServedProcess
 from tfclip.serving import Client
 from tfclip.serving.warmup import drawn_jpeg
@@ -68,8 +76,7 @@ def attack(server: ServedProcess, flags: argparse.Namespace) -> dict:
     client = Client(server.rest, token=TOKEN)
     side = int(flags.large_pixels**0.5)
     large = [large_picture("JPEG", "RGB", side), large_picture("PNG", "RGBA", side)]
-    check_valid(client.encode_image([large[1]]))
-    fill(client, large)
+    fill(server, client, large)
     settle(client)
     before = server.megabytes()
     result: dict = {}
@@ -104,11 +111,18 @@ def attack(server: ServedProcess, flags: argparse.Namespace) -> dict:
     return result
 
 
-def fill(client: Client, large: list[bytes]) -> None:
-    """Ask every signature for the most and for every size, as `benchmarks.fuzz_export` does.
+def fill(server: ServedProcess, client: Client, large: list[bytes]) -> None:
+    """Send an allowed picture of the most pixels in each way that there is, and every batch size.
 
-    TensorFlow keeps the kernels for the shapes that it has seen, with their work space.
+    As `benchmarks.fuzz_export` does: TensorFlow keeps the kernels for the shapes that it has seen,
+    with their work space, and gRPC and the page's heatmap load what they need at their first use.
     """
+    for way in (client, client_of(server)):
+        check_valid(way.encode_image([large[1]]))
+    body = json.dumps({"picture": {"b64": base64.b64encode(large[1]).decode()}}).encode()
+    status = raw(server, http_request("POST", "/page/heatmap", body), 60)
+    if status != 200:
+        raise RuntimeError(f"the heatmap of a sound picture was answered with {status}")
     small, long = drawn_jpeg(64, 64), "dog " * 2**16
     asks: list[Callable[[int], object]] = [
         lambda size: client.classify([small] * size),

@@ -21,8 +21,8 @@ def records(drawn_sets, tmp_path_factory):
     return out
 
 
-def scores_of(directory, split):
-    read = read_split(directory, split, features=(schema.SCORE,), then=lambda r: r[schema.SCORE])
+def scores_of(directory, split, feature=schema.SCORE):
+    read = read_split(directory, split, features=(feature,), then=lambda r: r[feature])
     return np.concatenate(list(read.as_numpy_iterator()))
 
 
@@ -36,10 +36,13 @@ def test_a_run_of_other_pictures_rates_itself(records, tiny_run, tmp_path, capfd
     assert told["splits"]["dev"]["dropped"] == round(before / 4)
     scores = scores_of(tmp_path / "out", "dev")
     assert len(scores) == before - round(before / 4)
-    assert scores.min() >= told["splits"]["dev"]["highest_dropped"]
+    fit = scores + scores_of(tmp_path / "out", "dev", schema.AGREEMENT)
+    assert fit.min() >= told["splits"]["dev"]["highest_dropped"]
+    assert "dropped the" in err and "worst by the sum of both" in err
     assert "test: copied without scores" in err and (tmp_path / "out-worst.png").is_file()
     assert main(["verify", str(tmp_path / "out")]) == 0
-    again = ["score", str(tmp_path / "out"), "--splits", "dev", "--drop-worst", "0.5", "--out"]
+    again = ["score", str(tmp_path / "out"), "--splits", "dev", "--drop-worst", "0.5"]
+    again += ["--worst-by", "cosine", "--out"]
     assert main([*again, str(tmp_path / "again")]) == 0
     assert scores_of(tmp_path / "again", "dev").min() >= np.median(scores)
     assert main(["score", str(records), "--splits", "dev", "--out", str(tmp_path / "x")]) == 2

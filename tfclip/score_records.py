@@ -20,6 +20,7 @@ from tfclip.models.model_directory import model_fingerprint
 from tfclip.records.flags.subcommands import ScoreFlags
 from tfclip.records.manifest import Manifest, load_manifest, records_reference
 from tfclip.records.packing.target import check_target
+from tfclip.records.scores.caption_scores import CaptionScores, joined
 
 CONFIG_FILE = "config.json"
 TOWERS = {"image", "text"}
@@ -29,7 +30,7 @@ PERCENTILES = (1, 5, 25, 50, 75)
 
 
 def score_records(flags: ScoreFlags) -> dict:
-    """Write the set with the cosine of each caption, and draw the worst pairs.
+    """Write the set with the scores of each caption, and draw the worst pairs.
 
     Raises:
         ValueError, OSError: the flags, the records or the run are invalid.
@@ -65,26 +66,28 @@ def score_records(flags: ScoreFlags) -> dict:
                 f"note: {flags.run} was trained on pictures of {flags.records}:{split} and scores "
                 "its own training pictures; use --folds 3 to avoid this"
             )
-        scores[split] = _counts_and_cosines(flags.run, flags.records, split)[1]
-    drop = worst_of(scores, flags.drop_worst)
+        scores[split] = _counts_and_scores(flags.run, flags.records, split)[1]
+    fit = {split: of_split.fit(flags.worst_by) for split, of_split in scores.items()}
+    drop = worst_of(fit, flags.drop_worst)
     described = {"records": manifest.fingerprint(), "drop_worst": flags.drop_worst}
+    described["worst_by"] = flags.worst_by
     if flags.run is None:
         described["before"] = manifest.packing[SCORED]
     else:
         described |= {"run": str(flags.run), "model": model, "folds": folds}
-    pictures = draw_worst(flags.records, scores, sheet, flags.pictures)
+    pictures = draw_worst(flags.records, fit, sheet, flags.pictures)
     written = write_scored(
         flags.records, flags.out, scores, drop, described, overwrite=flags.overwrite
     )
     shutil.rmtree(parts, ignore_errors=True)
     figures = {}
     for split in splits:
-        figures[split] = _statistics(scores[split], drop[split])
+        figures[split] = _statistics(scores[split], fit[split], drop[split])
         figures[split] |= {
             "dropped": written.dropped[split],
             "pictures_dropped": written.pictures[split],
         }
-        say(_line(split, figures[split]))
+        say(_line(split, figures[split], flags.worst_by))
     others = [split for split in manifest.splits if split not in splits]
     if others:
         say(f"{', '.join(others)}: copied without scores")
@@ -146,8 +149,8 @@ def _ids(records: Path, split: str) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *read.batch(4096).as_numpy_iterator()])
 
 
-def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of captions of each record, and their cosines, from the stored outputs of
+def _counts_and_scores(run: Path, records: Path, split: str) -> tuple[np.ndarray, CaptionScores]:
+    """Return the number of captions of each record, and their scores, from the stored outputs of
     the towers if the run has them."""
     from tfclip.evaluation.tasks.caption_cosines import caption_cosines
     from tfclip.models.saving import load_model
@@ -174,24 +177,24 @@ def _counts_and_cosines(run: Path, records: Path, split: str) -> tuple[np.ndarra
 
 def _out_of_fold(
     flags: ScoreFlags, whole: Path, split: str, trained_on: list[int], parts: Path
-) -> np.ndarray:
+) -> CaptionScores:
     """Return the scores of a split, each fold scored by a model trained on the others."""
     from tfclip.records.scores.folds import HELD_OUT, make_folds
 
     folds = make_folds(flags.records, split, flags.folds, parts)
     sizes = [shard.records for shard in load_manifest(flags.records).shards_of(split)]
-    of_shard: dict[int, np.ndarray] = {}
+    of_shard: dict[int, CaptionScores] = {}
     for number, fold in enumerate(folds, start=1):
         run = parts / f"run-{number}"
         _train(whole, f"{fold.directory}:{split}", trained_on, run)
-        counts, cosines = _counts_and_cosines(run, fold.directory, HELD_OUT)
+        counts, scores = _counts_and_scores(run, fold.directory, HELD_OUT)
         record, caption = 0, 0
         for shard in fold.shards:
             captions = int(counts[record : record + sizes[shard]].sum())
-            of_shard[shard] = cosines[caption : caption + captions]
+            of_shard[shard] = scores[caption : caption + captions]
             record, caption = record + sizes[shard], caption + captions
-        say(f"fold {number} of {flags.folds}: mean cosine {float(cosines.mean()):.3f}")
-    return np.concatenate([of_shard[shard] for shard in range(len(sizes))])
+        say(f"fold {number} of {flags.folds}: mean cosine {float(scores.cosines.mean()):.3f}")
+    return joined([of_shard[shard] for shard in range(len(sizes))])
 
 
 def _train(whole: Path, rest: str, trained_on: list[int], run: Path) -> None:
@@ -233,22 +236,33 @@ def _images(references: Sequence[str]) -> int:
     return total
 
 
-def _statistics(scores: np.ndarray, drop: np.ndarray) -> dict:
-    cuts = np.percentile(scores, PERCENTILES)
+def _statistics(scores: CaptionScores, fit: np.ndarray, drop: np.ndarray) -> dict:
+    cuts = np.percentile(scores.cosines, PERCENTILES)
+    known = scores.agreements[~np.isnan(scores.agreements)]
     return {
         "captions": len(scores),
-        "mean": float(scores.mean()),
+        "mean": float(scores.cosines.mean()),
         "percentiles": dict(zip(map(str, PERCENTILES), map(float, cuts), strict=True)),
-        "highest_dropped": float(scores[drop].max()) if drop.any() else None,
+        "with_agreement": len(known),
+        "mean_agreement": float(known.mean()) if len(known) else None,
+        "highest_dropped": float(fit[drop].max()) if drop.any() else None,
     }
 
 
-def _line(split: str, counts: Mapping) -> str:
+def _line(split: str, counts: Mapping, worst_by: str) -> str:
     cuts = ", ".join(f"{p} % {counts['percentiles'][str(p)]:.3f}" for p in PERCENTILES)
     line = f"{split}: {counts['captions']:,} captions, mean cosine {counts['mean']:.3f} ({cuts})"
+    line += (
+        f"; {counts['with_agreement']:,} of them also compared with the picture's other captions, "
+        f"mean cosine {counts['mean_agreement']:.3f}"
+        if counts["with_agreement"]
+        else "; no picture has three captions, which could be compared with each other"
+    )
     if not counts["dropped"]:
         return line
+    by = "cosine" if worst_by == "cosine" or not counts["with_agreement"] else "the sum of both"
     return (
-        f"{line}; dropped the {counts['dropped']:,} worst, up to {counts['highest_dropped']:.3f}, "
+        f"{line}; dropped the {counts['dropped']:,} worst by {by}, up to "
+        f"{counts['highest_dropped']:.3f}, "
         f"and {counts['pictures_dropped']:,} pictures without other captions"
     )

@@ -36,9 +36,11 @@ LISTS = {
 FEATURES = (*SINGLE, *LISTS)
 """The features that every version of tfclip reads."""
 SCORE = "image/caption/score"
-ADDED = {SCORE: tf.float32}
+AGREEMENT = "image/caption/agreement"
+ADDED = {SCORE: tf.float32, AGREEMENT: tf.float32}
 """Lists added after version 1. Most sets have none of them, they are read only when named, and
-older versions of tfclip ignore them. `SCORE` is the cosine of each caption with its picture."""
+older versions of tfclip ignore them. `SCORE` is the cosine of each caption with its picture,
+`AGREEMENT` its mean cosine with the other captions of the picture."""
 
 
 def image_id(key: str) -> int:

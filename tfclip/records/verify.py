@@ -117,11 +117,12 @@ def _verify_values(values: dict[str, list], seen: set[int]) -> Iterator[str]:
     if identity in seen:
         yield f"{key}: a second record with this key"
     seen.add(identity)
-    scores = values[schema.SCORE]
-    if scores and len(scores) != len(values[schema.CAPTION]):
-        yield f"{key}: {len(scores)} scores of {len(values[schema.CAPTION])} captions"
-    if not all(-1.01 <= score <= 1.01 for score in scores):
-        yield f"{key}: a score that is no cosine"
+    for name in (schema.SCORE, schema.AGREEMENT):
+        scores = values[name]
+        if scores and len(scores) != len(values[schema.CAPTION]):
+            yield f"{key}: {len(scores)} scores of {len(values[schema.CAPTION])} captions"
+        if not all(-1.01 <= score <= 1.01 for score in scores):
+            yield f"{key}: a score that is no cosine"
     lengths = {len(values[name]) for name in (schema.PHRASE, *schema.BOX)}
     xmin, ymin, xmax, ymax = (values[name] for name in schema.BOX)
     valid = (

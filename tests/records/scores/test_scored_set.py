@@ -12,8 +12,9 @@ from tfclip.records.options import PackOptions
 from tfclip.records.packing.repair import pack_options
 from tfclip.records.packing.writer import pack
 from tfclip.records.reader import read_split
+from tfclip.records.scores.caption_scores import CaptionScores
 from tfclip.records.scores.folds import HELD_OUT, make_folds
-from tfclip.records.scores.scored_set import worst_of, write_scored
+from tfclip.records.scores.scored_set import stored_scores, worst_of, write_scored
 from tfclip.records.scores.worst_pairs import draw_worst
 from tfclip.records.verify import verify
 from tfclip.sources.sample import Sample
@@ -34,6 +35,7 @@ def pairs(made, tmp_path):
 
 
 SCORES = np.array([0.5, -0.25, 0.125, 0.0], np.float32)
+NO_AGREEMENT = np.full(4, np.nan, np.float32)
 
 
 def read(directory, split="train"):
@@ -43,7 +45,7 @@ def read(directory, split="train"):
 
 def write(pairs, out, drop, **options):
     described = {"run": "runs/x"}
-    scores = {"train": SCORES}
+    scores = {"train": CaptionScores(SCORES, NO_AGREEMENT)}
     return write_scored(pairs, out, scores, {"train": np.array(drop, bool)}, described, **options)
 
 
@@ -87,15 +89,33 @@ def test_the_worst_go_and_pictures_without_any_other(pairs, tmp_path):
     assert (counts.images, counts.captions, counts.dropped) == (2, 1, 3)
     lines = [json.loads(one) for one in (tmp_path / "out/left_out.jsonl").read_text().splitlines()]
     assert [one["key"] for one in lines] == ["made/0", "made/1", "made/1", "made/2"]
-    assert "-0.2500: a cat" in lines[0]["reason"] and "no caption is left" in lines[2]["reason"]
+    assert (
+        "cosine -0.2500 with the picture: a cat" in lines[0]["reason"]
+        and "no caption is left" in lines[2]["reason"]
+    )
+
+
+def test_agreements_are_kept_where_there_are_some(pairs, tmp_path):
+    agreements = np.array([0.25, 0.75, np.nan, np.nan], np.float32)
+    scores = {"train": CaptionScores(SCORES, agreements)}
+    drop = {"train": np.array([1, 0, 0, 0], bool)}
+    write_scored(pairs, tmp_path / "out", scores, drop, {})
+    assert verify(tmp_path / "out") == []
+    features = (schema.CAPTION, *schema.ADDED)
+    after = list(read_split(tmp_path / "out", "train", features=features).as_numpy_iterator())
+    assert [one[schema.AGREEMENT].tolist() for one in after] == [[0.75], [], []]
+    (line,) = (tmp_path / "out/left_out.jsonl").read_text().splitlines()
+    assert "cosine 0.5000 with the picture, 0.2500 with its other captions: a dog" in line
+    stored = stored_scores(tmp_path / "out", "train")
+    np.testing.assert_array_equal(stored.cosines, SCORES[1:])
+    np.testing.assert_array_equal(stored.agreements, agreements[1:])
 
 
 def test_nothing_wrong_is_written(pairs, tmp_path):
     for scores in (SCORES[:3], np.append(SCORES, 0)):
         with pytest.raises(ValueError, match="scores"):
-            write_scored(
-                pairs, tmp_path / "x", {"train": scores}, {"train": scores > 2}, {}, overwrite=False
-            )
+            given = {"train": CaptionScores(scores, np.full(len(scores), np.nan))}
+            write_scored(pairs, tmp_path / "x", given, {"train": scores > 2}, {}, overwrite=False)
     with pytest.raises(FileExistsError, match="--overwrite"):
         write(pairs, pairs, [0, 0, 0, 0])
     assert not (tmp_path / "x").exists()

@@ -1,4 +1,4 @@
-"""Computes the cosine of every caption of packed records with its own picture in one pass."""
+"""Scores every caption of packed records by its picture and its other captions, in one pass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
+from tfclip.records.scores.caption_scores import CaptionScores, joined, scores_of
 
 CAPTIONS_AT_ONCE = 8192
 
 
 def caption_cosines(
     model: TrainedModel, records: Path, split: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compare each caption of a split with its picture.
+) -> tuple[np.ndarray, CaptionScores]:
+    """Compare each caption of a split with its picture and the other captions of that picture.
 
-    Only the cosines and a few thousand embeddings are held in memory.
+    Only the scores and a few thousand embeddings are held in memory.
 
     Args:
         model: a trained model.
@@ -30,8 +31,8 @@ def caption_cosines(
         split: one of its splits.
 
     Returns:
-        The number of captions of each record, (N,) int64, and the cosines of all captions in order,
-        (M,) float32.
+        The number of captions of each record, (N,) int64, and the scores of all M captions in
+        order.
 
     Raises:
         ValueError: an unknown split, or embeddings that are not finite.
@@ -41,18 +42,13 @@ def caption_cosines(
     views = record_views(records, split, model.config.picture_size)
     texts = read_split(records, split, features=(schema.CAPTION,)).as_numpy_iterator()
     counts: list[int] = []
-    cosines: list[np.ndarray] = []
+    scores: list[CaptionScores] = []
     images: list[np.ndarray] = []
     captions: list[bytes] = []
     owners: list[int] = []
 
     def compare() -> None:
-        embedded = embed_texts(model, captions)
-        pictures = np.stack(images)[owners]
-        similarities = np.einsum("md,md->m", pictures, embedded, dtype=np.float64)
-        if not np.isfinite(similarities).all():
-            raise ValueError("the embeddings are not finite: the model diverged")
-        cosines.append(np.clip(similarities, -1, 1).astype(np.float32))
+        scores.append(scores_of(np.stack(images), embed_texts(model, captions), np.array(owners)))
         images.clear()
         captions.clear()
         owners.clear()
@@ -68,4 +64,4 @@ def caption_cosines(
             compare()
     if captions:
         compare()
-    return np.array(counts, np.int64), np.concatenate([np.zeros(0, np.float32), *cosines])
+    return np.array(counts, np.int64), joined(scores)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -72,7 +73,8 @@ class InspectFlags:
 
 @dataclass(frozen=True)
 class ScoreFlags:
-    """Store a score for each caption, its cosine with the picture, and optionally drop the worst.
+    """Store scores of each caption, its cosines with the picture and with the picture's other
+    captions, and optionally drop the worst.
 
     If the run was trained on these pictures, models like it are trained by cross-validation, each
     without the pictures that it scores.
@@ -81,11 +83,16 @@ class ScoreFlags:
     records: Positional[Path]
     """A directory of packed records, which is not changed."""
     out: Path
-    """The directory to create: the same records with the feature image/caption/score."""
+    """The directory to create: the same records with the features image/caption/score and
+    image/caption/agreement."""
     run: Path | None = None
     """The run whose model scores the captions; by default the stored scores are used."""
     drop_worst: float = 0.0
-    """Drop this fraction of the captions, those with the lowest cosines, such as 0.1."""
+    """Drop this fraction of the captions, those that fit worst, such as 0.1."""
+    worst_by: Literal["both", "cosine"] = "both"
+    """What makes a caption fit badly: a low sum of its cosine with the picture and its mean cosine
+    with the other captions of the picture (of three or more), or a low cosine with the picture
+    alone."""
     splits: tuple[str, ...] = ()
     """The splits to score; by default those for training. The others are copied."""
     folds: int = 3

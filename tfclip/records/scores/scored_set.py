@@ -27,6 +27,7 @@ from tfclip.records.manifest import (
 )
 from tfclip.records.packing.target import check_target
 from tfclip.records.reader import read_split, split_files
+from tfclip.records.scores.caption_scores import CaptionScores, joined
 from tfclip.records.tfds_metadata import write_metadata
 
 SCORED = "scored"
@@ -48,27 +49,30 @@ class Written:
     pictures: dict[str, int] = field(default_factory=dict)
 
 
-def stored_scores(records: Path, split: str) -> np.ndarray:
-    """Return the scores of all captions of a split, (M,) float32.
+def stored_scores(records: Path, split: str) -> CaptionScores:
+    """Return the scores of all captions of a split; older sets have no agreements.
 
     Raises:
         ValueError: the split has no scores.
     """
-    features = (schema.CAPTION, schema.SCORE)
+    features = (schema.CAPTION, schema.SCORE, schema.AGREEMENT)
     scores = []
     for record in read_split(records, split, features=features).as_numpy_iterator():
         if len(record[schema.SCORE]) != len(record[schema.CAPTION]):
             raise ValueError(
                 f"{records}:{split} has no scores; give --run RUN to score its captions"
             )
-        scores.append(record[schema.SCORE])
-    return np.concatenate([np.zeros(0, np.float32), *scores])
+        cosines, agreements = record[schema.SCORE], record[schema.AGREEMENT]
+        missing = np.full(len(cosines), np.nan, np.float32)
+        scores.append(CaptionScores(cosines, agreements if len(agreements) else missing))
+    return joined(scores)
 
 
 def worst_of(scores: Mapping[str, np.ndarray], fraction: float) -> dict[str, np.ndarray]:
-    """Return a mask of the captions with the lowest scores for each split, (M,) bool each.
+    """Return a mask of the captions that fit worst for each split, (M,) bool each.
 
-    Each mask has exactly round(fraction * M) captions; of equal scores the earlier one is first.
+    `scores` has `CaptionScores.fit` of each split. Each mask has exactly round(fraction * M)
+    captions; of equal scores the earlier one is first.
     """
     worst = {}
     for split, listed in scores.items():
@@ -81,13 +85,13 @@ def worst_of(scores: Mapping[str, np.ndarray], fraction: float) -> dict[str, np.
 def write_scored(
     records: Path,
     out: Path,
-    scores: Mapping[str, np.ndarray],
+    scores: Mapping[str, CaptionScores],
     drop: Mapping[str, np.ndarray],
     described: Mapping,
     *,
     overwrite: bool = False,
 ) -> Written:
-    """Write the set `out`: the set `records` with the feature `schema.SCORE`.
+    """Write the set `out`: the set `records` with the features of `schema.ADDED`.
 
     Pictures, texts, order and number of shards do not change; one record is in memory at a time. A
     picture is dropped with its last caption, unless it has regions or labels. `left_out.jsonl`
@@ -96,7 +100,7 @@ def write_scored(
     Args:
         records: a packed set.
         out: a new directory, or a finished set if `overwrite`.
-        scores: for each split to score, (M,) float32 of all its captions in order.
+        scores: for each split to score, those of all its M captions in order.
         drop: for each of these splits, a mask (M,) bool of the captions to drop.
         described: the origin of the scores, for the manifest.
         overwrite: replace an existing set.
@@ -135,7 +139,7 @@ def write_scored(
             if (records / name).is_file():
                 shutil.copyfile(records / name, building / name)
         of_split = {name: [one for one in shards if one.split == name] for name in splits}
-        write_metadata(building, of_split, added=(schema.SCORE,))
+        write_metadata(building, of_split, added=tuple(schema.ADDED))
         written.manifest = replace(
             manifest,
             splits=splits,
@@ -150,7 +154,7 @@ def write_scored(
 class _Rewriting:
     """Rewrites the shards of a split in order."""
 
-    def __init__(self, split: str, scores: np.ndarray, drop: np.ndarray):
+    def __init__(self, split: str, scores: CaptionScores, drop: np.ndarray):
         self._split, self._scores, self._drop, self._at = split, scores, drop, 0
         self._tally: Counter[str] = Counter()
         self._words: Counter[int] = Counter()
@@ -204,9 +208,12 @@ class _Rewriting:
             raise ValueError(f"more captions than scores in {self._split!r}")
         scores, drop = self._scores[own], self._drop[own]
         key = features[schema.KEY].bytes_list.value[0].decode("utf-8", "replace")
-        for caption, score in zip(np.array(captions, object)[drop], scores[drop], strict=True):
-            text = caption.decode("utf-8", "replace")
-            reason = f"among the worst captions by its cosine, {score:.4f}: {text}"
+        for at in np.flatnonzero(drop):
+            text = captions[at].decode("utf-8", "replace")
+            told = f"cosine {scores.cosines[at]:.4f} with the picture"
+            if not np.isnan(scores.agreements[at]):
+                told += f", {scores.agreements[at]:.4f} with its other captions"
+            reason = f"among the worst captions, {told}: {text}"
             self._left_out.append({"split": self._split, "key": key, "reason": reason})
         kept = [caption for caption, worse in zip(captions, drop, strict=True) if not worse]
         phrases = features[schema.PHRASE].bytes_list.value
@@ -218,11 +225,14 @@ class _Rewriting:
             return None
         self._tally.update(images=1, captions=len(kept), regions=len(phrases))
         self._words.update(len(text.split()) for text in (*kept, *phrases))
-        for name in (schema.CAPTION, schema.SCORE):
+        for name in (schema.CAPTION, *schema.ADDED):
             features.pop(name, None)
         if kept:
             features[schema.CAPTION].bytes_list.value.extend(kept)
-            features[schema.SCORE].float_list.value.extend(scores[~drop].tolist())
+            features[schema.SCORE].float_list.value.extend(scores.cosines[~drop].tolist())
+            if not np.isnan(scores.agreements).any():
+                agreements = scores.agreements[~drop].tolist()
+                features[schema.AGREEMENT].float_list.value.extend(agreements)
         for name in [name for name in features if not features[name].WhichOneof("kind")]:
             del features[name]  # reading a missing feature has created it
         return example.SerializeToString(deterministic=True)

@@ -1,4 +1,4 @@
-"""Draws a contact sheet of the pairs of picture and caption with the lowest cosines."""
+"""Draws a contact sheet of the pairs of picture and caption that fit worst."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def draw_worst(records: Path, scores: Mapping[str, np.ndarray], out: Path, pictu
 
     Args:
         records: a packed set.
-        scores: for each split, (M,) of all its captions in order.
+        scores: for each split, how well each of its M captions fits, in order.
         out: see `contact_sheet`.
         pictures: the largest number of pairs.
 

@@ -1,4 +1,4 @@
-"""Cosines of captions with their pictures from stored features: only the heads run."""
+"""Scores of captions from the stored features of frozen towers: only the heads run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import read_split
+from tfclip.records.scores.caption_scores import CaptionScores, joined, scores_of
 from tfclip.training.data.feature_batches import text_rows
 from tfclip.training.data.feature_cache import Storage, image_features, text_features
 
@@ -18,8 +19,8 @@ ROWS_AT_ONCE = 256
 
 def stored_cosines(
     model: TrainedModel, records: Path, split: str, views: str, where: Storage
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosine of each caption with its picture; see `evaluation.tasks.caption_cosines`.
+) -> tuple[np.ndarray, CaptionScores]:
+    """Return the scores of all captions; see `evaluation.tasks.caption_cosines`.
 
     Args:
         model: a model with frozen towers.
@@ -29,8 +30,8 @@ def stored_cosines(
         where: how and where the features are stored.
 
     Returns:
-        The number of captions of each of the N records, (N,) int64, and the cosines of all M
-        captions in order, (M,) float32.
+        The number of captions of each of the N records, (N,) int64, and the scores of all M
+        captions in order.
     """
     encoder = model.dual_encoder
     image = image_features(model, records, split, views, where)
@@ -43,15 +44,14 @@ def stored_cosines(
     owner = np.repeat(np.arange(len(counts)), counts)
     embed_images = tf.function(encoder.embed_image_features, reduce_retracing=True, autograph=False)
     embed_texts = tf.function(encoder.embed_text_features, reduce_retracing=True, autograph=False)
-    cosines = np.zeros(len(rows), np.float32)
-    for at in range(0, len(rows), ROWS_AT_ONCE):
-        part = slice(at, at + ROWS_AT_ONCE)
-        first, last = owner[part][0], owner[part][-1]
+    scores, at = [], 0
+    while at < len(rows):
+        # All captions of a picture at once.
+        last = owner[min(at + ROWS_AT_ONCE, len(rows)) - 1]
+        part = slice(at, int(before[last] + counts[last]))
+        first, at = owner[at], part.stop
         pictures = embed_images(tf.constant(image.features[first : last + 1, 0])).numpy()
         features, mask = text_rows(text, rows[part])
         texts = embed_texts(tf.constant(features), tf.constant(mask)).numpy()
-        own = pictures[owner[part] - first]
-        cosines[part] = np.einsum("md,md->m", own, texts, dtype=np.float64)
-    if not np.isfinite(cosines).all():
-        raise ValueError("the embeddings are not finite: the model diverged")
-    return counts, np.clip(cosines, -1, 1)
+        scores.append(scores_of(pictures, texts, owner[part] - first))
+    return counts, joined(scores)
