@@ -114,6 +114,29 @@ def test_the_weights_of_attention_are_read_in_the_shape_of_a_product(tmp_path):
     np.testing.assert_allclose(given, layer(x, x), atol=1e-5)
 
 
+def test_kernels_of_convolutions_are_written_in_the_order_of_onnx(tmp_path):
+    import onnx
+
+    layers = [keras.layers.Conv2D(300, 3), keras.layers.DepthwiseConv2D(8)]
+    x = np.random.default_rng(0).normal(0, 1, (2, 12, 12, 8)).astype(np.float32)
+
+    def function(x):
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    expected = function(x)
+    spec = tf.TensorSpec([None, 12, 12, 8], tf.float32, "x")
+    variables = [variable for layer in layers for variable in layer.variables]
+    graph = to_onnx(function, [spec], "y", variables)
+    shapes = sorted(one.shape for one in graph.weights.values())
+    assert shapes == [(300, 1, 8, 8), (300, 8, 3, 3)]
+    write_onnx_file(graph, tmp_path / "model.onnx")
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    assert {node.input[1] for node in nodes if node.op_type == "Conv"} == set(graph.weights)
+    np.testing.assert_allclose(OnnxEncoder(tmp_path / "model.onnx")(x=x), expected, atol=1e-4)
+
+
 def _peak() -> int:
     """Return the largest memory of this process since the last reset, in bytes, and reset it."""
     status = Path("/proc/self/status").read_text()

@@ -45,7 +45,7 @@ def write_onnx_file(graph: OnnxGraph, path: Path) -> None:
         for name, weight in graph.weights.items():
             file.write(fields[name])
             file.write(headers[name])
-            file.write(np.ascontiguousarray(weight.variable.numpy()).data)
+            file.write(weight.value().data)
 
 
 def _header(name: str, weight: LargeWeight) -> bytes:

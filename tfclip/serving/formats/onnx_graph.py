@@ -22,17 +22,40 @@ from tfclip.memory import return_memory
 
 # The newest operator set that tf2onnx knows. onnxruntime 1.14 (2023) and later read it.
 OPSET = 18
-# Matrices with as many numbers are kept out of the conversion.
+# Variables with as many numbers are kept out of the conversion.
 LARGE = 2**14
 _COPIES = "TF2ONNX_CATCH_ERRORS"
 
 
 @dataclass(frozen=True)
 class LargeWeight:
-    """A variable, and the shape in which a graph reads it."""
+    """A variable, and how it is arranged before the graph reads it.
+
+    Attributes:
+        variable: the variable.
+        shape: in which the graph reads it.
+        steps: shapes (as "Reshape") and orders of axes (as "Transpose") that lead there.
+    """
 
     variable: keras.Variable
     shape: tuple[int, ...]
+    steps: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    def then(self, kind: str, argument: tuple[int, ...]) -> LargeWeight:
+        """Return the weight with one more step."""
+        shape = _arranged(np.broadcast_to(np.int8(0), self.shape), kind, argument).shape
+        return replace(self, shape=shape, steps=(*self.steps, (kind, argument)))
+
+    def value(self) -> np.ndarray:
+        """Return the values as the graph reads them, contiguous."""
+        result = self.variable.numpy()
+        for kind, argument in self.steps:
+            result = _arranged(result, kind, argument)
+        return np.ascontiguousarray(result)
+
+
+def _arranged(array: np.ndarray, kind: str, argument: tuple[int, ...]) -> np.ndarray:
+    return array.reshape(argument) if kind == "Reshape" else array.transpose(argument)
 
 
 @dataclass(frozen=True)
@@ -117,15 +140,11 @@ def to_onnx(
         if name in large
     }
     _remove_inputs(model, weights)
-    return OnnxGraph(model, _reshaped(model, weights))
+    return OnnxGraph(model, _arrange(model, weights))
 
 
 def _is_large(variable: keras.Variable) -> bool:
-    """Tell whether a variable is large, and no kernel of a convolution: ONNX has these transposed.
-
-    Three dimensions are those of attention's projections.
-    """
-    return len(variable.shape) in (2, 3) and math.prod(variable.shape) >= LARGE
+    return len(variable.shape) > 1 and math.prod(variable.shape) >= LARGE
 
 
 def _remove_inputs(model: Any, names: Collection[str]) -> None:
@@ -134,31 +153,35 @@ def _remove_inputs(model: Any, names: Collection[str]) -> None:
     model.graph.input.extend(kept)
 
 
-def _reshaped(model: Any, weights: Mapping[str, LargeWeight]) -> dict[str, LargeWeight]:
-    """Remove the nodes that give a weight another constant shape; return the weights with it.
+def _arrange(model: Any, weights: Mapping[str, LargeWeight]) -> dict[str, LargeWeight]:
+    """Remove the nodes that only reshape or transpose a weight, and do that when it is written.
 
-    So quantisers find the weights of attention where they are multiplied.
+    ONNX has the kernels of convolutions in another order of axes, and Keras has three axes where
+    attention multiplies matrices. Quantisers look for weights where they are used.
     """
     import onnx
 
     shapes = {
-        value.name: onnx.numpy_helper.to_array(value)
+        value.name: tuple(onnx.numpy_helper.to_array(value).tolist())
         for value in model.graph.initializer
-        if value.data_type == onnx.TensorProto.INT64
+        if value.data_type == onnx.TensorProto.INT64 and len(value.dims) == 1
     }
     reads = Counter(name for node in model.graph.node for name in node.input)
     result, kept = dict(weights), []
     for node in model.graph.node:
-        given = result.get(node.input[0]) if node.op_type == "Reshape" else None
-        shape = shapes.get(node.input[1]) if given is not None else None
-        if given is None or shape is None or 0 in shape or reads[node.input[0]] > 1:
+        argument = None
+        if node.op_type == "Transpose":
+            argument = next((tuple(one.ints) for one in node.attribute if one.name == "perm"), None)
+        elif node.op_type == "Reshape":
+            argument = shapes.get(node.input[1])
+        source = node.input[0] if node.input else ""
+        # In ONNX, 0 stands for the old size.
+        is_copied = argument is None or node.op_type == "Reshape" and 0 in argument
+        if is_copied or source not in result or reads[source] > 1:
             kept.append(node)
             continue
-        del result[node.input[0]]
-        # reshape resolves -1.
-        dims = np.broadcast_to(np.int8(0), given.shape).reshape(shape).shape
-        result[node.output[0]] = replace(given, shape=dims)
-        reads[node.input[1]] -= 1
+        result[node.output[0]] = result.pop(source).then(node.op_type, argument)
+        reads.subtract(node.input)
     del model.graph.node[:]
     model.graph.node.extend(kept)
     read = [one for one in model.graph.initializer if one.name not in shapes or reads[one.name]]
