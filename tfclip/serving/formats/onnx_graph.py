@@ -176,8 +176,10 @@ def _arrange(model: Any, weights: Mapping[str, LargeWeight]) -> dict[str, LargeW
             argument = shapes.get(node.input[1])
         source = node.input[0] if node.input else ""
         # In ONNX, 0 stands for the old size.
-        is_copied = argument is None or node.op_type == "Reshape" and 0 in argument
-        if is_copied or source not in result or reads[source] > 1:
+        if argument is None or (node.op_type == "Reshape" and 0 in argument):
+            kept.append(node)
+            continue
+        if source not in result or reads[source] > 1:
             kept.append(node)
             continue
         result[node.output[0]] = result.pop(source).then(node.op_type, argument)
