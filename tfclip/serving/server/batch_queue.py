@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from tfclip.memory import return_memory
 from tfclip.serving import signatures as names
+from tfclip.serving.server.memory import free_garbage
 from tfclip.serving.warmup import drawn_jpeg
 
 MOST_ROWS = max(names.ALLOWED_BATCH_SIZES)
-# After calls with more pixels than this the allocator returns its free memory to the system.
+# After calls with more pixels than this garbage is freed and returned to the system.
 _MANY_PIXELS = 8_000_000
 # A small picture and an empty text for padding.
 _FILLING = {names.IMAGE_BYTES: drawn_jpeg(8, 8), names.TEXT: b""}
@@ -137,7 +137,7 @@ class BatchQueue:
                 if batch:
                     self._run(batch)
                     if pixels > _MANY_PIXELS:
-                        return_memory()
+                        free_garbage()
             finally:
                 batch.clear()
                 with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -83,6 +84,8 @@ class Server:
         Raises:
             FileNotFoundError, ValueError: there is no version, or it cannot be loaded.
         """
+        # What was imported stays: garbage is then looked for among the objects of requests alone.
+        gc.freeze()
         self.versions.start()
 
     def stop(self) -> None:
