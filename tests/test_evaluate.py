@@ -256,7 +256,7 @@ def test_help_and_mistakes_need_no_tensorflow(place):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fusion", "probabilities", "tiles"),
-    [("logsumexp", "isotonic", "1+4"), ("max", "platt", "1+4+9")],
+    [("logsumexp", "isotonic", "1+4"), ("max", "platt", "1+4+9"), ("max", "platt", "dense")],
 )
 def test_evaluate_predict_and_the_export_give_one_answer(
     place, capsys, tmp_path, fusion, probabilities, tiles

@@ -102,15 +102,17 @@ def test_several_queries_have_an_answer_each(place, folder_index, capsys, tmp_pa
     assert first["query"] == str(picture) and second["query"] == "a red circle"
     assert first["hits"][0]["path"] == str(picture)
     assert first["hits"][0]["cosine"] == pytest.approx(1, abs=1e-5)
-    assert Image.open(out).size[1] > 1000  # two rows of pictures, a title above each
-    one = run(capsys, "query", "a red circle", "--index", folder_index, "--top", "2", "--out", out)
+    assert Image.open(out).size[1] > 2 * (280 + 30)  # two rows of pictures, a title above each
+    words = ("query", "a red circle", "--index", folder_index, "--top", "2", "--out", out)
+    one = run(capsys, *words, told="score: cosine of the picture and the query")
     assert one["hits"] == second["hits"]
 
 
 def test_terms_are_added_and_taken_away_as_standard_scores(place, folder_index, capsys, tmp_path):
     picture = place / "all pictures" / "3.png"
     words = ("query", "a dog", "--plus", picture, "--minus", "snow", "--minus-weight", "0.25")
-    found = run(capsys, *words, "--index", folder_index, "--top", "10", "--out", tmp_path / "o.png")
+    words += ("--index", folder_index, "--top", "10", "--out", tmp_path / "o.png")
+    found = run(capsys, *words, told="how many standard deviations the cosine of the picture is")
     assert found["query"] == f"a dog + {picture} - snow"
     index = open_index(folder_index)
     from tfclip.evaluation.search.contents import open_model
@@ -325,7 +327,7 @@ def test_copies_are_grouped(own, capsys, tmp_path):
     groups = run(capsys, *words)["groups"]
     names = {frozenset(Path(path).name for path in group) for group in groups}
     assert names == {frozenset({"3.png", "3 again.bmp"}), frozenset({"5.png", "5 again.png"})}
-    assert Image.open(tmp_path / "groups.png").size[1] > 1000
+    assert Image.open(tmp_path / "groups.png").size[1] > 2 * (280 + 30)
 
 
 def test_an_index_of_another_format_is_embedded_anew(own, capsys):

@@ -55,8 +55,9 @@ class ExportFlags:
     """Like --templates, for class names: a text file with lines CLASS: word, word, not word; or
     auto or others, as in evaluate."""
     tiles: str | None = None
-    """With --thresholds none: the views of a picture, 1, 1+4, 1+9 or 1+4+9, of which the highest
-    score counts; by default 1. Fitted thresholds use the views and the fusion of the fit."""
+    """With --thresholds none: the views of a picture, 1, 1+4, 1+9, 1+4+9 or dense, of which the
+    highest score counts; by default 1. Fitted thresholds use the views and the fusion of the fit.
+    """
     image_only: bool = False
     """Omit the text tower; labels are kept, since their embeddings are stored."""
     text_only: bool = False

@@ -53,7 +53,7 @@ class PredictFlags:
     """For fitted classes of a run: fit thresholds again for f1, accuracy, youden or sensitivity:0.9
     (or specificity, precision), on the calibration scores stored in the run."""
     tiles: str | None = None
-    """For texts and a run: the views of a picture, 1 (default), 1+4, 1+9 or 1+4+9. Fitted
+    """For texts and a run: the views of a picture, 1 (default), 1+4, 1+9, 1+4+9 or dense. Fitted
     thresholds and exports have their own."""
     fusion: str | None = None
     """For texts and a run: the fusion of the scores of the views, max (default) or logsumexp."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,9 @@ class IndexFlags:
     out: Path | None = None
     """Another folder for the index."""
     tiles: str = "1"
-    """The views of a picture that are indexed: 1, 1+4, 1+9 or 1+4+9. With parts, a small thing in a
-    picture is found by its part; the index grows by their number."""
+    """The views of a picture that are indexed: 1, 1+4, 1+9, 1+4+9 or dense (the same 14 parts in
+    one pass). With parts, a small thing in a picture is found by its part; the index grows by their
+    number."""
 
     compute: str = AUTO
     """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 (OpenVINO,
@@ -257,6 +259,7 @@ def query(flags: QueryFlags) -> dict:
             }
         )
     draw_answers(opened, answers, flags.out)
+    say(_scores_note(queries))
     count = sum(len(one.hits) for one in answers)
     say(
         f"{flags.out}: {count} of {len(opened):,} pictures of {opened.collection}, from "
@@ -264,6 +267,16 @@ def query(flags: QueryFlags) -> dict:
     )
     result = {"index": str(opened.place), "drawn": str(flags.out), "answers": listed}
     return result | (listed[0] if len(listed) == 1 else {})
+
+
+def _scores_note(queries: Sequence[Query]) -> str:
+    """Say what the scores of hits are: those of single terms, or of several together."""
+    if len(queries[0].terms) == 1:
+        return "score: cosine of the picture and the query"
+    return (
+        "score: for each term, how many standard deviations the cosine of the picture is above the "
+        "mean of the index; summed by the weights of the terms"
+    )
 
 
 def duplicates(flags: DuplicatesFlags) -> dict:
@@ -286,7 +299,10 @@ def duplicates(flags: DuplicatesFlags) -> dict:
     for group in names:
         print("  ".join(group))
     count = sum(map(len, groups))
-    say(f"{len(groups):,} groups of {count:,} pictures with cosines of {limit:.4f} or more")
+    if groups:
+        say(f"{len(groups):,} groups of {count:,} pictures with cosines of {limit:.4f} or more")
+    else:
+        say(f"no near-duplicates: no two pictures have a cosine of {limit:.4f} or more")
     result = {"index": str(opened.place), "at_least": limit, "groups": names}
     if groups:
         draw_groups(opened, groups[: flags.groups], flags.out)

@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from tfclip.records.contact_sheet import CELL, COLORS, MARGIN, contact_sheet
+from tfclip.records import schema
+from tfclip.records.contact_sheet import (
+    CELL,
+    COLORS,
+    LETTERS,
+    LINE,
+    MARGIN,
+    contact_sheet,
+    draw_sheet,
+    title_line,
+)
 from tfclip.records.options import PackOptions
 from tfclip.records.packing.writer import pack
 from tfclip.sources.sample import Region, Sample
@@ -33,7 +43,29 @@ def test_boxes_and_captions_are_drawn(packed, tmp_path):
     for y, x in ((70, CELL // 2), (70, CELL - 2), (0, 200), (CELL // 2 - 2, 200)):
         near = picture[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].reshape(-1, 3)
         assert (np.abs(near - box).sum(-1) < 10).any()
-    assert (cell[CELL : CELL + 60].min(-1) < 120).any()  # letters
+    assert (cell[CELL // 2 : CELL // 2 + 60].min(-1) < 120).any()  # letters, below the picture
+
+
+def test_a_row_is_as_high_as_its_highest_cell(packed, made, tmp_path):
+    """Eight small cells take less room than the longest text of a cell would, twice."""
+    record = {
+        **dict.fromkeys((schema.PHRASE, schema.LABEL, schema.DIFFICULT, schema.CAPTION), ()),
+        **{name: () for name in schema.BOX},
+        schema.IMAGE: made.encoded(np.full((100, 200, 3), 128, np.uint8)),
+        schema.KEY: b"a folder/" * 20 + b"the name.jpg",
+    }
+    assert draw_sheet([record] * 8, tmp_path / "sheet.png", ["0.5"] * 8) == 8
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[0] <= 2 * (CELL // 2 + 3 * LINE + 2 * MARGIN) + MARGIN
+    second = sheet[sheet.shape[0] // 2 :, MARGIN]
+    assert (np.abs(second.astype(int) - 128).max(-1) < 4).sum() > CELL // 2 - 10
+
+
+def test_a_long_name_keeps_its_heading_and_its_end():
+    title = title_line("0.562", "a folder/" * 20 + "2008_005860.jpg")
+    assert title.startswith("0.562 …") and title.endswith("/2008_005860.jpg")
+    assert len(title) <= LETTERS
+    assert title_line("", "short.jpg") == "short.jpg"
 
 
 def test_the_seed_decides_which_pictures(packed, tmp_path):

@@ -1,4 +1,8 @@
-"""Tile layouts: the parts of a picture that are scored in addition to the whole. No TensorFlow."""
+"""Tile layouts: the parts of a picture that are scored in addition to the whole. No TensorFlow.
+
+The parts are crops that pass through the image tower one by one; or, by the layout `dense`, windows
+of the tower's feature maps or patches, from one pass of the whole picture.
+"""
 
 import math
 
@@ -9,11 +13,13 @@ from tfclip.naming import unknown
 # The size of a tile, as a fraction of the side, by the number of tiles in its group: neighbours
 # overlap by a fifth of the picture (four tiles) or a tenth of it (nine).
 _SIDES = {1: 1.0, 4: 0.6, 9: 0.4}
+DENSE = "dense"
 TILE_LAYOUTS: dict[str, tuple[int, ...]] = {
     "1": (1,),
     "1+4": (1, 4),
     "1+9": (1, 9),
     "1+4+9": (1, 4, 9),
+    DENSE: (1, 4, 9),
 }
 """The number of tiles in each group of a layout; the first group is the whole picture."""
 
@@ -35,6 +41,11 @@ def tile_groups(layout: str) -> tuple[int, ...]:
 def tile_boxes(layout: str) -> np.ndarray:
     """Return the boxes of a layout, group by group: (T,4) float32 y0,x0,y1,x1 from 0 to 1."""
     return np.concatenate([group_boxes(tiles) for tiles in tile_groups(layout)])
+
+
+def cut_boxes(layout: str) -> np.ndarray:
+    """Return the boxes of a layout that are cut from the picture: (V,4); with `dense` the whole."""
+    return group_boxes(1) if layout == DENSE else tile_boxes(layout)
 
 
 def group_boxes(tiles: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The image tower of a dual encoder as a function, by TensorFlow or by the engine for bfloat16."""
+"""The image tower of a dual encoder as a function, by TensorFlow or by the engine for bfloat16;
+and the embeddings of windows of pictures, from one pass of the tower."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from tfclip.console import say
 from tfclip.models.compute import BFLOAT16, described
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.openvino_tower import openvino_tower
+from tfclip.models.towers.windows import TowerWindows
 
 # TensorFlow copies constants a dozen times while it makes a graph of them: 7.7 GB for a ViT-B/32.
 MOST_FROZEN = 2**25
@@ -30,9 +32,40 @@ def feature_function(
         say(described(compute))
         run = openvino_tower(dual_encoder.image_tower)
         return lambda pictures: run(np.asarray(pictures))
+    return constant_function(
+        dual_encoder, lambda pictures: tf.cast(dual_encoder.image_features(pictures), tf.float32)
+    )
+
+
+def window_encoder(dual_encoder: DualEncoder, boxes: np.ndarray) -> Callable:
+    """Return the function from pictures (B,S,S,3) to embeddings (B,T,D) of their windows (T,4).
+
+    The embeddings are float32 of unit norm; that of the whole picture as a window is the picture's.
+
+    Raises:
+        ValueError: the image tower has no feature map or patches, see `towers.windows`.
+    """
+    windows = TowerWindows(dual_encoder.image_tower, dual_encoder.config.image_tower)
+
+    def encode(pictures: tf.Tensor) -> tf.Tensor:
+        features = windows(tf.cast(pictures, tf.float32), boxes)
+        flat = tf.reshape(features, [-1, features.shape[-1]])
+        embeddings = dual_encoder.embed_image_features(flat)
+        return tf.reshape(embeddings, [-1, len(boxes), embeddings.shape[-1]])
+
+    return encode
+
+
+def constant_function(
+    dual_encoder: DualEncoder, compute: Callable[[tf.Tensor], tf.Tensor]
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the graph of a function of pictures (B,S,S,3) uint8, with weights as constants.
+
+    Weights that are too many, on a GPU or on several replicas stay variables.
+    """
     size = dual_encoder.config.image_size
     function = tf.function(
-        lambda pictures: tf.cast(dual_encoder.image_features(pictures), tf.float32),
+        compute,
         input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
         autograph=False,
     )

@@ -15,7 +15,7 @@ from tfclip.records.reader import sample_split
 
 COLUMNS = 4
 CELL = 280
-"""The width of a cell, and the height of its picture area, in pixels."""
+"""The width of a cell, and the largest height of its picture, in pixels."""
 MARGIN = 12
 TEXT_LINES = 12
 LINE = 15
@@ -75,7 +75,6 @@ class Section:
 
 def draw_sections(sections: Sequence[Section], out: Path) -> int:
     """Draw sections below each other into the picture file `out`; return the number of records."""
-    row_height = CELL + TEXT_LINES * LINE + 2 * MARGIN
     width = COLUMNS * (CELL + MARGIN) + MARGIN
     placed: list[tuple[int, int, Image.Image]] = []
     titles: list[tuple[int, str]] = []
@@ -86,12 +85,12 @@ def draw_sections(sections: Sequence[Section], out: Path) -> int:
             top += TITLE
         padded = itertools.chain(section.headings, itertools.repeat(""))
         pairs = zip(section.records, padded, strict=False)
-        at = -1
-        for at, (record, heading) in enumerate(pairs):
-            row, column = divmod(at, COLUMNS)
-            corner = (MARGIN + column * (CELL + MARGIN), top + row * row_height)
-            placed.append((*corner, _cell(record, heading)))
-        top += (at // COLUMNS + 1) * row_height
+        cells = [_cell(record, heading) for record, heading in pairs]
+        for start in range(0, len(cells), COLUMNS):
+            row = cells[start : start + COLUMNS]
+            for column, cell in enumerate(row):
+                placed.append((MARGIN + column * (CELL + MARGIN), top, cell))
+            top += max(cell.height for cell in row) + 2 * MARGIN
     sheet = Image.new("RGB", (width, top), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(18)
     for y, title in titles:
@@ -111,26 +110,41 @@ def _cell(record: dict, heading: str = "") -> Image.Image:
         picture = Image.new("RGB", (CELL, CELL // 2), "#dddddd")
     scale = min(CELL / picture.width, CELL / picture.height)
     width, height = (max(1, round(side * scale)) for side in picture.size)
-    cell = Image.new("RGB", (CELL, CELL + TEXT_LINES * LINE + MARGIN), "white")
-    cell.paste(picture.resize((width, height)), (0, 0))
-    draw = ImageDraw.Draw(cell)
-    title = f"{heading} {_text(record[schema.KEY])}".strip()
-    lines = [(title[-LETTERS:], "black")]
+    lines = [(title_line(heading, _text(record[schema.KEY])), "black")]
+    boxes = []
     for at, box in enumerate(zip(*(record[name] for name in schema.BOX), strict=True)):
         color = COLORS[at % len(COLORS)]
         x0, y0, x1, y1 = box
         corners = (x0 * (width - 1), y0 * (height - 1), x1 * (width - 1), y1 * (height - 1))
-        draw.rectangle(corners, outline=color, width=2)
+        boxes.append((corners, color))
         lines += _wrapped(_text(record[schema.PHRASE][at]), color)
     labels = [_text(label) for label in record[schema.LABEL]]
     labels += [f"({_text(label)})" for label in record[schema.DIFFICULT]]
     lines += _wrapped(", ".join(labels), "#006600")
     for caption in record[schema.CAPTION]:
         lines += _wrapped(_text(caption), "#333333")
-    font = ImageFont.load_default(12)
-    for at, (line, color) in enumerate(lines[:TEXT_LINES]):
-        draw.text((0, CELL + 2 + at * LINE), line, fill=color, font=font)
+    lines = lines[:TEXT_LINES]
+    cell = Image.new("RGB", (CELL, height + len(lines) * LINE + 2), "white")
+    cell.paste(picture.resize((width, height)), (0, 0))
+    draw, font = ImageDraw.Draw(cell), ImageFont.load_default(12)
+    for corners, color in boxes:
+        draw.rectangle(corners, outline=color, width=2)
+    for at, (line, color) in enumerate(lines):
+        draw.text((0, height + 2 + at * LINE), line, fill=color, font=font)
     return cell
+
+
+def title_line(heading: str, key: str) -> str:
+    """Return the first line below a picture; of a long key the beginning is cut.
+
+    >>> title_line("0.562", "a" * 40 + "/dog.jpg")
+    '0.562 …aaaaaaaaaaaaaaaaaaaaaaaaaaaaa/dog.jpg'
+    """
+    title = f"{heading} {key}".strip()
+    if len(title) <= LETTERS:
+        return title
+    start = f"{heading} …".lstrip()
+    return start + key[len(start) - LETTERS :]
 
 
 def _text(value: bytes) -> str:

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfclip.evaluation.embedding.embed import embed_classes
 from tfclip.inputs.images import decode_valid
 from tfclip.inputs.picture_size import PictureSize
-from tfclip.inputs.tiles import tile_boxes
+from tfclip.inputs.tiles import DENSE, cut_boxes, tile_boxes
+from tfclip.models.image_features import window_encoder
 from tfclip.models.saving import TrainedModel
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import Classifier
@@ -56,23 +57,26 @@ class ServedModel(tf.Module):
         if names.IMAGE_MODALITY in variant.modalities:
             self._whole = _decoder(tile_boxes("1"), size)
             layers = dual_encoder.image_tower, dual_encoder.image_head
-            encode = dual_encoder.encode_image
+            pictures = tf.TensorSpec([None, size, size, 3], tf.uint8)
+            encoders = [dual_encoder.encode_image]
+            if classifier is not None and classifier.tiles == DENSE:
+                encoders.append(window_encoder(dual_encoder, tile_boxes(DENSE)))
             if not few:
-                encode = self._with_stored_weights(layers, encode, variant.precision)
-                encode = _once(encode, tf.TensorSpec([None, size, size, 3], tf.uint8))
-            self._embed_pictures = encode
+                read = self._with_stored_weights(layers, variant.precision)
+                encoders = [_once(read(encode), pictures) for encode in encoders]
+            self._embed_pictures, self._embed_tiles = encoders[0], encoders[-1]
         if names.TEXT_MODALITY in variant.modalities:
             self._tokenizer = model.tokenizer
             tokens = [None, model.config.context_length]
             layers = dual_encoder.text_tower, dual_encoder.text_head
             self._embed_tokens = _once(
-                self._with_stored_weights(layers, dual_encoder.encode_text, variant.precision),
+                self._with_stored_weights(layers, variant.precision)(dual_encoder.encode_text),
                 tf.TensorSpec(tokens, tf.int32),
                 tf.TensorSpec(tokens, tf.bool),
             )
         self._classifier = classifier
         if classifier is not None:
-            self._tiles = _decoder(tile_boxes(classifier.tiles), size)
+            self._tiles = _decoder(cut_boxes(classifier.tiles), size)
             classes = classifier.embeddings
             self._class_embeddings = (
                 embed_classes(model, classifier.prompts, classifier.negatives)
@@ -106,7 +110,7 @@ class ServedModel(tf.Module):
         classifier = self._classifier
         if classifier is None:
             raise ValueError("classify needs labels; this model was made without a classifier")
-        embeddings, valid = self._embed_views(self._tiles, image_bytes)
+        embeddings, valid = self._embed_views(self._tiles, image_bytes, self._embed_tiles)
         cosines = tf.einsum("ntd,cd->ntc", embeddings, self._class_embeddings)
         scores = fuse_views(cosines, classifier)
         if classifier.thresholds is None:
@@ -156,27 +160,34 @@ class ServedModel(tf.Module):
             names.VALID: images[names.VALID],
         }
 
-    def _with_stored_weights(self, layers: Sequence, encode: Callable, precision: str) -> Callable:
-        """Store the weights of `layers` in the export; return `encode` computed from them."""
+    def _with_stored_weights(self, layers: Sequence, precision: str) -> Callable:
+        """Store the weights of `layers` in the export; return a function from an encoder to the
+        encoder computed from them."""
         variables = [variable for layer in layers for variable in layer.weights]
         if precision == "float32":
             self._weights += [variable.value for variable in variables]
-            return encode
+            return lambda encode: encode
         matrices = [variable for variable in variables if len(variable.shape) > 1]
         halves = [HalfWeight(variable, precision) for variable in matrices]
         vectors = [variable.value for variable in variables if len(variable.shape) <= 1]
         self._weights += [half.stored for half in halves] + vectors
         self._halves += halves
 
-        def encode_from_stored(*arguments):
-            values = [half.read() for half in halves]
-            with keras.StatelessScope(state_mapping=list(zip(matrices, values, strict=True))):
-                return encode(*arguments)
+        def from_stored(encode: Callable) -> Callable:
+            def encode_from_stored(*arguments):
+                values = [half.read() for half in halves]
+                with keras.StatelessScope(state_mapping=list(zip(matrices, values, strict=True))):
+                    return encode(*arguments)
 
-        return encode_from_stored
+            return encode_from_stored
 
-    def _embed_views(self, decode, image_bytes) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the unit-norm embeddings (N,T,D) of the views, and which pictures are valid."""
+        return from_stored
+
+    def _embed_views(self, decode, image_bytes, embed=None) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the unit-norm embeddings (N,T,D) of the views, and which pictures are valid.
+
+        `embed` returns one embedding of each view (the default), or several, of its windows.
+        """
         with tf.device(_CPU):
             views, valid = decode(image_bytes)
             pictures = tf.reshape(views, [-1, *views.shape[2:]])
@@ -184,8 +195,9 @@ class ServedModel(tf.Module):
             # oneDNN's convolution of an empty batch has the wrong shape on some processors.
             one = tf.zeros([1, *views.shape[2:]], views.dtype)
             pictures = tf.cond(tf.equal(count, 0), lambda: one, lambda: pictures)
-        embeddings = self._embed_pictures(pictures)[:count]
-        return tf.reshape(embeddings, [-1, views.shape[1], embeddings.shape[-1]]), valid
+        embeddings = (embed or self._embed_pictures)(pictures)[:count]
+        each = views.shape[1] * (1 if len(embeddings.shape) == 2 else embeddings.shape[1])
+        return tf.reshape(embeddings, [-1, each, embeddings.shape[-1]]), valid
 
 
 def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:

@@ -25,7 +25,7 @@ from tfclip import files
 from tfclip.console import say
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
 from tfclip.evaluation.embedding.class_words import combined_embeddings
-from tfclip.inputs.tiles import group_boxes, tile_groups
+from tfclip.inputs.tiles import DENSE, group_boxes, tile_groups
 from tfclip.inputs.view_sets import PIXELS_VERSION
 from tfclip.models.compute import FLOAT32, run_compute
 from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fingerprint
@@ -77,15 +77,17 @@ class ModelEmbeddings:
 
     def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
         """Embed every view of every picture that decodes."""
-        parts = [self.group(pictures, group) for group in tile_groups(tiles)]
+        parts = [self.group(pictures, group) for group in _groups(tiles)]
         return parts[0][0], np.concatenate([embeddings for _, embeddings in parts], axis=1)
 
-    def group(self, pictures: LabelledPictures, tiles: int) -> tuple[np.ndarray, np.ndarray]:
-        """Embed one group of tiles of every picture that decodes."""
+    def group(self, pictures: LabelledPictures, tiles: int | str) -> tuple[np.ndarray, np.ndarray]:
+        """Embed one group of tiles of every picture that decodes; `dense` is all its windows."""
         from tfclip.evaluation.embedding.embed import embed_pictures
 
-        views = pictures.views(self._model.config.picture_size, group_boxes(tiles))
-        return embed_pictures(self._model, views, total=len(pictures.keys))
+        layout = DENSE if tiles == DENSE else "1"
+        boxes = group_boxes(1 if tiles == DENSE else int(tiles))
+        views = pictures.views(self._model.config.picture_size, boxes)
+        return embed_pictures(self._model, views, total=len(pictures.keys), tiles=layout)
 
 
 class RunEmbeddings:
@@ -173,7 +175,7 @@ class RunEmbeddings:
         if not pictures.reference:  # Without a reference they cannot be recognised in the cache.
             return ModelEmbeddings(self._image_model).views(pictures, tiles)
         parts = []
-        for group in tile_groups(tiles):
+        for group in _groups(tiles):
             name = _name("pictures", pictures.reference, PIXELS_VERSION, group)
 
             def embed(group=group) -> dict[str, np.ndarray]:
@@ -224,6 +226,11 @@ class RunEmbeddings:
             # As if read back: text and numbers become arrays too.
             arrays = _read(path) or {name: np.asarray(value) for name, value in computed.items()}
         return arrays
+
+
+def _groups(tiles: str) -> tuple[int | str, ...]:
+    """Return the parts of a layout that are embedded, and kept, one by one."""
+    return (DENSE,) if tiles == DENSE else tile_groups(tiles)
 
 
 def class_embeddings_of(

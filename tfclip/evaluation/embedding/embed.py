@@ -20,9 +20,10 @@ from tfclip.evaluation.embedding.prompts import prompts
 from tfclip.evaluation.embedding.text_batches import embed_by_length
 from tfclip.inputs.images import decode_valid
 from tfclip.inputs.picture_size import PictureSize
+from tfclip.inputs.tiles import DENSE, cut_boxes, tile_boxes
 from tfclip.models.compute import FLOAT32
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.image_features import feature_function
+from tfclip.models.image_features import constant_function, feature_function, window_encoder
 from tfclip.models.saving import TrainedModel
 
 VIEWS_AT_ONCE = 64
@@ -79,6 +80,30 @@ def _graphs(dual_encoder: DualEncoder, compute: str, is_fixed: bool):
     return encode_views_by_parts, encode_tokens
 
 
+@lru_cache(maxsize=2)
+def _window_graph(dual_encoder: DualEncoder, compute: str, is_fixed: bool):
+    """Return the graph from whole pictures (B,1,S,S,3) to embeddings (B,T,D) of their windows."""
+    if compute != FLOAT32:
+        raise ValueError(f"received tiles dense with compute {compute}; allowed: compute float32")
+    size = dual_encoder.config.image_size
+    encode = window_encoder(dual_encoder, tile_boxes(DENSE))
+    if is_fixed:
+        frozen = constant_function(dual_encoder, encode)
+        return lambda views: frozen(views[:, 0])
+    return tf.function(
+        lambda views: encode(views[:, 0]),
+        input_signature=[tf.TensorSpec([None, 1, size, size, 3], tf.uint8)],
+        autograph=False,
+    )
+
+
+def _view_encoder(model: TrainedModel, tiles: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function from what is cut for a layout (B,V,S,S,3) to embeddings (B,T,D)."""
+    if tiles == DENSE:
+        return _window_graph(model.dual_encoder, model.compute, model.is_fixed)
+    return _graphs_of(model)[0]
+
+
 def _graphs_of(model: TrainedModel):
     return _graphs(model.dual_encoder, model.compute, model.is_fixed)
 
@@ -106,7 +131,7 @@ def embed_classes(
 
 
 def embed_pictures(
-    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
+    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None, tiles: str = "1"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed every view of every picture; only embeddings are kept in memory.
 
@@ -114,6 +139,7 @@ def embed_pictures(
         model: a trained model; the views have its image size.
         views: (row, views (T,S,S,3) uint8) from `record_views` or `file_views`.
         total: the number of pictures, for the progress bar.
+        tiles: `dense` for the windows of views of the whole picture; else the views are embedded.
 
     Returns:
         rows (N,) int64, and embeddings (N,T,D) float32, unit norm.
@@ -121,7 +147,7 @@ def embed_pictures(
     Raises:
         ValueError: no picture could be decoded.
     """
-    batches = list(embed_batches(model, views, total=total))
+    batches = list(embed_batches(model, views, total=total, tiles=tiles))
     if not batches:
         raise ValueError("there is no picture to embed: none of the files could be decoded")
     rows, embeddings = zip(*batches, strict=True)
@@ -129,10 +155,10 @@ def embed_pictures(
 
 
 def embed_batches(
-    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None
+    model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None, tiles: str = "1"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed like `embed_pictures`, yielding batches: rows (B,) and embeddings (B,T,D)."""
-    encode, _ = _graphs_of(model)
+    encode = _view_encoder(model, tiles)
     batches = None if total is None else -(-total // _at_once(views))
     for row, batch in progress(view_batches(views), total=batches, what="embedding pictures"):
         yield row.numpy(), encode(batch).numpy()
@@ -154,7 +180,7 @@ def embed_encoded(
     model: TrainedModel,
     items: Iterable[Item],
     content: Callable[[Item], bytes],
-    boxes: np.ndarray,
+    tiles: str = "1",
 ) -> Iterator[tuple[tuple[Item, ...], np.ndarray, np.ndarray]]:
     """Embed encoded pictures of any length of `items`, which is read as far as it is needed.
 
@@ -162,13 +188,13 @@ def embed_encoded(
         model: a trained model.
         items: what is embedded.
         content: from an item to the bytes of its picture; others than pictures are not valid.
-        boxes: (T,4) of the views, see `inputs.tiles.tile_boxes`.
+        tiles: the layout of the views, see `inputs.tiles`.
 
     Yields:
         Batches in the order of the items: the items, embeddings (B,T,D) float32 of unit norm, and
         valid (B,) bool.
     """
-    encode, _ = _graphs_of(model)
+    encode, boxes = _view_encoder(model, tiles), cut_boxes(tiles)
     size = model.config.picture_size
     decode = _decoder(tuple(map(tuple, boxes.tolist())), int(size), size.resize, size.interpolation)
 

@@ -15,7 +15,8 @@ from tfclip.evaluation.search.index import SearchIndex, open_index
 from tfclip.evaluation.search.plan import Part, matcher
 from tfclip.evaluation.search.sources import FILE, FOLDER, IndexSource, list_folder, open_source
 from tfclip.evaluation.search.update import Change, write_index
-from tfclip.models.compute import FLOAT32, run_compute
+from tfclip.inputs.tiles import DENSE
+from tfclip.models.compute import AUTO, FLOAT32, run_compute
 from tfclip.models.model_directory import model_fingerprint
 
 
@@ -34,6 +35,8 @@ def make_index(
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; an index is a folder")
+    if tiles == DENSE and compute == AUTO:  # Windows are not computed by the engine for bfloat16.
+        compute = FLOAT32
     compute = run_compute(run, compute)
     made = not folder.exists()
     try:

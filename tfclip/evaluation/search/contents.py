@@ -12,7 +12,6 @@ import numpy as np
 from tfclip.evaluation.embedding.embed import embed_encoded
 from tfclip.evaluation.search.records_file import record_offsets
 from tfclip.evaluation.search.sources import IndexSource
-from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.models.saving import TrainedModel, load_model
@@ -67,4 +66,4 @@ def embed_items(
     run: Path, items: Iterable[Item], content: Callable[[Item], bytes], tiles: str, compute: str
 ) -> Iterator[tuple[tuple[Item, ...], np.ndarray, np.ndarray]]:
     """Embed pictures with the model of a run, see `embed_encoded`."""
-    return embed_encoded(open_model(run, compute, ("image",)), items, content, tile_boxes(tiles))
+    return embed_encoded(open_model(run, compute, ("image",)), items, content, tiles)

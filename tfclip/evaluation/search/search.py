@@ -75,8 +75,7 @@ def embed_terms(model: TrainedModel, terms: Sequence[str]) -> np.ndarray:
     check_lengths(texts, model.tokenizer)
     embedded = dict(zip(texts, embed_texts(model, texts), strict=True)) if texts else {}
     contents = [(term, _content(term)) for term in files]
-    whole = tile_boxes("1")
-    for group, embeddings, valid in embed_encoded(model, contents, lambda one: one[1], whole):
+    for group, embeddings, valid in embed_encoded(model, contents, lambda one: one[1]):
         for (term, _), embedding, is_valid in zip(group, embeddings, valid, strict=True):
             if not is_valid:
                 raise ValueError(f"{term} is no picture that decodes")
@@ -158,7 +157,7 @@ def copies_limit(index: SearchIndex, model: TrainedModel) -> float:
         for copy in altered(jpeg)
     ]
     cosines = []
-    for group, embeddings, _ in embed_encoded(model, copies, lambda one: one[1], tile_boxes("1")):
+    for group, embeddings, _ in embed_encoded(model, copies, lambda one: one[1]):
         own = index.view_embeddings(np.array([row for row, _ in group]))[:, 0]
         cosines += np.sum(own * embeddings[:, 0], axis=1).tolist()
     if not cosines:

@@ -45,7 +45,8 @@ class VocFlags:
     false_positives: float = 0.05
     """With --calibrate none: the bound of the false-positive rate."""
     tiles: str = "1"
-    """The views of a picture: 1 (the whole picture), or 1+4, 1+9, 1+4+9 with overlapping crops."""
+    """The views of a picture: 1 (the whole picture); 1+4, 1+9 or 1+4+9 with overlapping crops; or
+    dense: the same 14 parts from one pass of the image tower, as windows of its feature maps."""
     fusion: str = "max"
     """How the scores of the views are combined: max, or logsumexp with the model's temperature as
     sharpness."""

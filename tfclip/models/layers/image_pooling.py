@@ -3,8 +3,51 @@
 from __future__ import annotations
 
 import keras
+from keras import ops
 
 from tfclip.naming import unknown
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class Quarters(keras.layers.Layer):
+    """The means of four overlapping quarters of a map: (B, H, W, F) to (B, 4 F), row by row.
+
+    A quarter is half of each side, rounded up; a map with a side of 1 is each of its quarters.
+    """
+
+    def call(self, x):
+        """Average."""
+        height, width = x.shape[1:3]
+        rows, columns = _halves(height), _halves(width)
+        means = [ops.mean(x[:, y, z], axis=(1, 2)) for y in rows for z in columns]
+        return ops.concatenate(means, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape (B, 4 F)."""
+        return input_shape[0], 4 * input_shape[-1]
+
+
+def _halves(side: int) -> tuple[slice, slice]:
+    """Return the first and the last half of a side; with an odd side they share the middle.
+
+    >>> _halves(13)
+    (slice(0, 7, None), slice(6, 13, None))
+    """
+    half = -(-side // 2)
+    return slice(0, half), slice(side // 2, side // 2 + half)
+
+
+@keras.saving.register_keras_serializable("tfclip")
+class ClassToken(keras.layers.Layer):
+    """The first token of (B, P, F): (B, F)."""
+
+    def call(self, x):
+        """Take it."""
+        return x[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape (B, F)."""
+        return input_shape[0], input_shape[-1]
 
 
 def pool_map(
@@ -25,13 +68,7 @@ def pool_map(
     if pooling == "mean":
         return keras.layers.GlobalAveragePooling2D(name="mean")(x)
     if pooling == "statistics":
-        sides = x.shape[1:3]
-        quarters = keras.layers.AveragePooling2D(
-            [-(-side // 2) for side in sides], strides=[max(1, side // 2) for side in sides]
-        )(x)
-        return keras.layers.Concatenate(name="statistics")(
-            [*mean_and_maximum(x), keras.layers.Flatten()(quarters[:, :2, :2])]
-        )
+        return keras.layers.Concatenate(name="statistics")([*mean_and_maximum(x), Quarters()(x)])
     if pooling == "none":
         return keras.layers.Reshape((-1, x.shape[-1]), name="places")(x)
     raise unknown("pooling", pooling, allowed)
@@ -59,7 +96,7 @@ def pool_tokens(
         raise unknown("pooling", pooling, allowed)
     if pooling == "mean":
         return keras.layers.GlobalAveragePooling1D(name="mean")(x)
-    return x[:, 0] if pooling == "class" else x
+    return ClassToken(name="class")(x) if pooling == "class" else x
 
 
 def check_patches(image_size: int, patch_size: int) -> None:

@@ -169,6 +169,19 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_in.build(input_shape)
         self.mlp_out.build((*input_shape[:-1], self.mlp_width))
 
+    def attend(self, windows, x, mask):
+        """Apply the block to further class tokens, each of which sees itself and some patches.
+
+        Args:
+            windows: (B, T, C), the tokens.
+            x: (B, P + 1, C), the input of the block; its class token is not used.
+            mask: (T, T + P) bool: what each token sees.
+        """
+        y = self.attention_norm(ops.concatenate([windows, x[:, 1:]], axis=1))
+        mask = ops.broadcast_to(mask[None], (ops.shape(x)[0], *mask.shape))
+        windows = windows + self.attention(y[:, : windows.shape[1]], y, attention_mask=mask)
+        return windows + self.mlp_out(self.mlp_in(self.mlp_norm(windows)))
+
     def call(self, x, training=None):
         """Apply attention, then the perceptron."""
         y = self.attention_norm(x)
