@@ -102,7 +102,7 @@ def test_several_queries_have_an_answer_each(place, folder_index, capsys, tmp_pa
     assert first["query"] == str(picture) and second["query"] == "a red circle"
     assert first["hits"][0]["path"] == str(picture)
     assert first["hits"][0]["cosine"] == pytest.approx(1, abs=1e-5)
-    assert Image.open(out).size[1] > 2 * (280 + 30)  # two rows of pictures, a title above each
+    assert Image.open(out).size[1] > 500  # two rows of pictures, a title above each
     words = ("query", "a red circle", "--index", folder_index, "--top", "2", "--out", out)
     one = run(capsys, *words, told="score: cosine of the picture and the query")
     assert one["hits"] == second["hits"]
@@ -327,7 +327,7 @@ def test_copies_are_grouped(own, capsys, tmp_path):
     groups = run(capsys, *words)["groups"]
     names = {frozenset(Path(path).name for path in group) for group in groups}
     assert names == {frozenset({"3.png", "3 again.bmp"}), frozenset({"5.png", "5 again.png"})}
-    assert Image.open(tmp_path / "groups.png").size[1] > 2 * (280 + 30)
+    assert Image.open(tmp_path / "groups.png").size[1] > 500
 
 
 def test_an_index_of_another_format_is_embedded_anew(own, capsys):
