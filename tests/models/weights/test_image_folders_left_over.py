@@ -85,6 +85,11 @@ def test_a_file_of_pytorch_says_convert(tmp_path):
         load_image_weights(_tower(2), "clip-vit-b32", str(path))
 
 
+def test_a_folder_of_open_clip_says_convert():
+    with pytest.raises(FileNotFoundError, match=r"tfclip\.convert .*open_clip_gelu --run"):
+        load_folder(_tower(2), "clip-vit-b32", CLIP.with_name("open_clip_gelu"))
+
+
 def test_the_processor_config_of_transformers_5_is_obeyed():
     """CLIP's first convolution has no bias, so that other pixels than the folder's cannot fit."""
     options = {"patch_size": 8, "blocks": 2, "width": 32, "heads": 2, "mlp_width": 96}

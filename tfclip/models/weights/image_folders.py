@@ -208,6 +208,11 @@ def check_heads(tower: keras.Model, config: Mapping) -> None:
 def _config(folder: Path) -> dict:
     path = folder / "config.json"
     if not path.is_file():
+        if (folder / "open_clip_config.json").is_file():
+            raise FileNotFoundError(
+                f"--image-weights {folder} is a folder of open_clip. Convert its whole model to a "
+                f"run with: python -m tfclip.convert {folder} --run RUN"
+            )
         raise FileNotFoundError(
             f"--image-weights {folder} has no config.json. A folder must be a timm, Hugging Face "
             "or keras_hub one, with config.json and its weights."
