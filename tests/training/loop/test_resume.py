@@ -99,14 +99,8 @@ def test_a_run_interrupted_twice_ends_the_same(
     with pytest.raises(Interruption):
         trained(given, Until(10, interrupt))
     assert saved.newest().step == 9
-    # A signal saves within a step, also where no checkpoint is due.
-    ended = trained(given, Until(11, terminate))
-    assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 11, "SIGTERM")
-    assert saved.newest().step == 11
-    ended = trained(given, Until())
-    assert (ended["terminated"], ended["steps"]) == (False, 14)
-    assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
-    assert shown(tmp_path / "run") == shown(uninterrupted)
+    assert_saved_by_signal(given, terminate, "SIGTERM")
+    assert_goes_on_to_the_end_of(uninterrupted, given)
 
 
 @pytest.mark.slow
@@ -135,14 +129,22 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(
     with pytest.raises(KeyboardInterrupt):
         trained(given, Until(7, press_twice))
     assert saved.newest().step == 6
-    # A signal saves within a step, also where no checkpoint is due.
-    ended = trained(given, Until(11, press_ctrl_c))
-    assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 11, "SIGINT")
-    assert saved.newest().step == 11
+    assert_saved_by_signal(given, press_ctrl_c, "SIGINT")
+    assert_goes_on_to_the_end_of(uninterrupted, given)
+
+
+def assert_saved_by_signal(given, act, name):
+    """A signal saves within a step, also where no checkpoint is due."""
+    ended = trained(given, Until(11, act))
+    assert (ended["terminated"], ended["steps"], ended["signal"]) == (True, 11, name)
+    assert Checkpoints(given.run / "checkpoints", Interval()).newest().step == 11
+
+
+def assert_goes_on_to_the_end_of(uninterrupted, given):
     ended = trained(given, Until())
     assert (ended["terminated"], ended["steps"]) == (False, 14)
-    assert differences(result_of(tmp_path / "run"), result_of(uninterrupted)) == []
-    assert shown(tmp_path / "run") == shown(uninterrupted)
+    assert differences(result_of(given.run), result_of(uninterrupted)) == []
+    assert shown(given.run) == shown(uninterrupted)
 
 
 def shown(run) -> dict:
