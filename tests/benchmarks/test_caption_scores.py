@@ -13,6 +13,8 @@ from tfclip.make_records import main as make_records
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
+from tfclip.records.scores import scored_set
+from tfclip.records.scores.caption_scores import CaptionScores
 
 TABLES = {
     "one": [("a", "x"), ("a", "yy"), ("b", "zzz"), ("c", "vvvv"), ("c", "wwwww")],
@@ -86,14 +88,23 @@ def test_a_fifth_moves_and_none_to_its_own_picture():
 
 def test_the_area_is_that_of_scikit_learn(monkeypatch):
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=60).round(1)  # with ties
+    cosines, agreements = rng.normal(size=(2, 60)).round(1)  # with ties
     is_wrong = rng.random(60) < 0.3
-    row = {schema.KEY: b"caption_table/a.jpg", schema.SCORE: scores}
+    row = {schema.KEY: b"caption_table/a.jpg"}
     row[schema.CAPTION] = np.array([f"{n}".encode() for n in range(60)], object)
     read = type("Read", (), {"as_numpy_iterator": lambda self: iter([row])})
     monkeypatch.setattr("tfclip.records.reader.read_split", lambda *_, **__: read())
+    scores = CaptionScores(cosines, agreements)
+    monkeypatch.setattr(scored_set, "stored_scores", lambda *_: scores)
     wrong = {("a.jpg", str(n)) for n in range(60) if is_wrong[n]}
-    assert caption_scores.auc_of(None, wrong) == pytest.approx(roc_auc_score(is_wrong, -scores))
+    found = caption_scores.auc_of(None, wrong, 1.0)
+    for by, fit in (("cosine", cosines), ("both", np.float32(cosines + agreements))):
+        assert found[by]["auc"] == pytest.approx(roc_auc_score(is_wrong, -fit))
+        # Of all captions, as many are wrong as there are.
+        assert found[by]["precision"] == pytest.approx(is_wrong.mean())
+    (worst,) = {at for at in range(60) if scores.fit()[at] == scores.fit().min()}
+    one = caption_scores.auc_of(None, {("a.jpg", str(worst))}, 1 / 60)
+    assert one["both"] == {"auc": 1.0, "precision": 1.0}
 
 
 def test_recalls_of_the_best_epoch(tmp_path):
