@@ -177,6 +177,7 @@ def test_the_kept_numbers_of_parameters_are_those_of_the_model(name):
     assert kept == count_parameters(RECIPES[name])
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_sizes_and_places_and_writes_nothing(
     training_records, tmp_path, capsys, small_recipe
 ):

@@ -116,6 +116,7 @@ def test_unusable_arguments_are_refused():
         WordPieceTokenizer(VOCABULARY, 2)
 
 
+@pytest.mark.slow
 def test_a_map_and_a_saved_model_give_what_an_eager_call_gives(tmp_path, run_with_tensorflow_alone):
     tokenizer = WordPieceTokenizer(VOCABULARY, 9)
     eager = tokenizer(TEXTS)

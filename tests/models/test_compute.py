@@ -38,7 +38,10 @@ def test_what_is_missing_is_said_only_where_bfloat16_was_asked_for(monkeypatch):
         chosen_compute("bfloat61", LITE)
 
 
-@pytest.mark.parametrize(("hint", "lowest"), [("f32", 0.9999999), ("bf16", 0.9995)])
+@pytest.mark.parametrize(
+    ("hint", "lowest"),
+    [pytest.param("f32", 0.9999999, marks=pytest.mark.slow), ("bf16", 0.9995)],
+)
 def test_the_engine_gives_the_features_of_the_tower(tiny_model, hint, lowest):
     pytest.importorskip("openvino")
     from tfclip.models.openvino_tower import PICTURES_AT_ONCE, openvino_tower

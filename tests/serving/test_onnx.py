@@ -196,6 +196,7 @@ def _tokenizers():
         yield f"learnt-{lowercase}", LearntPieceTokenizer(model, 20)
 
 
+@pytest.mark.slow
 def test_tokenizer_json_gives_the_same_ids():
     texts = [*PROBES, *LINES, "a " * 60, "STRASSE ﬃ ＡＢ", "ΟΔΟΣ ς", "it's <|endoftext|> we'll"]
     for name, tokenizer in _tokenizers():

@@ -52,6 +52,7 @@ def test_a_convolutional_tower_pools_each_window_of_its_map(pictures):
     np.testing.assert_allclose(windows[:, 0], tower(pictures), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_of_inner_maps_are_pooled_over_the_same_windows(pictures):
     tower = registry.image_tower("efficientnet-lite0").build(image_size=64, pooling="statistics")
     maps = inputs_of(tower, keras.layers.GlobalAveragePooling2D).predict(pictures, verbose=0)
