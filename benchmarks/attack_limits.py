@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
 import struct
@@ -16,6 +15,7 @@ from benchmarks.attack_requests import (
     TOKEN,
     check_valid,
     client_of,
+    heatmap_status,
     http_request,
     named,
     raw,
@@ -137,8 +137,7 @@ def bombs(server: ServedProcess, client: Client, large: list[bytes]) -> dict:
     if answer["valid"].any() and answer["valid"].sum() > 1:
         wrong["valid"] = answer["valid"].tolist()
     for picture in bad:
-        body = json.dumps({"picture": {"b64": base64.b64encode(picture).decode()}}).encode()
-        status = raw(server, http_request("POST", "/page/heatmap", body), 60)
+        status = heatmap_status(server, picture)
         if status != 400:
             wrong.setdefault("heatmap", []).append(status)
     # As many of the largest as fit into one request, and several requests at once.
@@ -153,8 +152,7 @@ def bombs(server: ServedProcess, client: Client, large: list[bytes]) -> dict:
             results.append("504" in str(error) or "503" in str(error) or "no answer" in str(error))
 
     def ask_heatmap() -> None:
-        body = json.dumps({"picture": {"b64": base64.b64encode(large[-1]).decode()}}).encode()
-        results.append(raw(server, http_request("POST", "/page/heatmap", body), 60) in (200, 504))
+        results.append(heatmap_status(server, large[-1]) in (200, 504))
 
     threads = [threading.Thread(target=work) for work in (ask, ask, ask_heatmap, ask_heatmap)]
     for thread in threads:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import socket
 
 from benchmarks.served import ServedProcess
@@ -34,6 +36,12 @@ def http_request(method: str, path: str, body: bytes = b"", **headers: str) -> b
     lines |= {"Content-Length": str(len(body)), "Connection": "close", **given}
     text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode("latin-1", "replace") + body
+
+
+def heatmap_status(server: ServedProcess, picture: bytes) -> int:
+    """The status that answers the page's request for a heatmap."""
+    body = json.dumps({"picture": {"b64": base64.b64encode(picture).decode()}}).encode()
+    return raw(server, http_request("POST", "/page/heatmap", body), 60)
 
 
 def large_picture(kind: str, mode: str, side: int) -> bytes:

@@ -206,7 +206,7 @@ def auc_of(records: Path, wrong: set[tuple[str, str]], share: float) -> dict[str
     """
     from tfclip.records import schema
     from tfclip.records.reader import read_split
-    from tfclip.records.scores.scored_set import stored_scores
+    from tfclip.records.scores.scored_set import stored_scores, worst_of
 
     is_wrong = []
     for record in read_split(
@@ -220,10 +220,9 @@ def auc_of(records: Path, wrong: set[tuple[str, str]], share: float) -> dict[str
     for by in ("cosine", "both"):
         fit = scores.fit(by)
         above = rankdata(-fit)[mask].sum() - positives * (positives + 1) / 2
-        worst = np.argsort(fit, kind="stable")[: round(share * len(fit))]
         found[by] = {
             "auc": float(above / (positives * negatives)),
-            "precision": float(mask[worst].mean()),
+            "precision": float(mask[worst_of({"train": fit}, share)["train"]].mean()),
         }
     return found
 

@@ -12,7 +12,6 @@ is bounded in number and time. Exit code 1 when a part fails.
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import json
 import random
@@ -28,9 +27,8 @@ from benchmarks.attack_requests import (
     TOKEN,
     check_valid,
     client_of,
-    http_request,
+    heatmap_status,
     large_picture,
-    raw,
 )
 from benchmarks.served import ServedProcess
 from tfclip.serving import Client
@@ -119,9 +117,7 @@ def fill(server: ServedProcess, client: Client, large: list[bytes]) -> None:
     """
     for way in (client, client_of(server)):
         check_valid(way.encode_image([large[1]]))
-    body = json.dumps({"picture": {"b64": base64.b64encode(large[1]).decode()}}).encode()
-    status = raw(server, http_request("POST", "/page/heatmap", body), 60)
-    if status != 200:
+    if (status := heatmap_status(server, large[1])) != 200:
         raise RuntimeError(f"the heatmap of a sound picture was answered with {status}")
     small, long = drawn_jpeg(64, 64), "dog " * 2**16
     asks: list[Callable[[int], object]] = [

@@ -1,5 +1,6 @@
 """python -m tfclip.serve check|run EXPORTED: check an export, or serve it on this machine."""
 
+import gc
 import importlib.util
 import json
 import re
@@ -124,6 +125,8 @@ def run_server(flags: RunFlags) -> dict:
             "--token and --tls-cert"
         )
     server = Server(options, say)
+    # What was imported stays: garbage is then looked for among the objects of requests alone.
+    gc.freeze()
     server.load()
     addresses = []
 

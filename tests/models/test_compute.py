@@ -1,12 +1,11 @@
 """--compute: what is chosen, what is refused, and the engine against the tower itself."""
 
-import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.peak_memory import needs_peak, peak_bytes
 from tfclip.models import compute
 from tfclip.models.compute import MEASURED, chosen_compute, has_engine, instruction
 
@@ -78,17 +77,12 @@ def test_constant_weights_give_the_features_of_the_tower(tiny_model):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@needs_peak
 def test_the_weights_of_a_large_tower_are_not_copied_into_a_graph():
     from tfclip.models.config import ModelConfig
     from tfclip.models.dual_encoder import DualEncoder
     from tfclip.models.image_features import feature_function
     from tfclip.models.initial_values import without_random_weights
-
-    def peak() -> int:
-        status = Path("/proc/self/status").read_text()
-        Path("/proc/self/clear_refs").write_text("5")
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
 
     options = {"patch_size": 8, "blocks": 1, "width": 2048, "heads": 8}
     config = ModelConfig(
@@ -104,7 +98,7 @@ def test_the_weights_of_a_large_tower_are_not_copied_into_a_graph():
         encoder = DualEncoder(config)
     size = 4 * encoder.image_tower.count_params()
     assert size > 190e6
-    peak(), peak()
-    before = peak()
+    peak_bytes(), peak_bytes()
+    before = peak_bytes()
     feature_function(encoder, "float32")(np.zeros((1, 16, 16, 3), np.uint8))
-    assert peak() - before < size
+    assert peak_bytes() - before < size

@@ -1,7 +1,6 @@
 """`export --onnx`: what onnxruntime and the tokenizers library read, against the model."""
 
 import json
-import re
 from pathlib import Path
 
 import keras
@@ -10,6 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tests.peak_memory import needs_peak, peak_bytes
 from tfclip.export import main
 from tfclip.inputs.images import resize_picture
 from tfclip.inputs.text import LearntPieceTokenizer, WordPieceTokenizer
@@ -137,14 +137,7 @@ def test_kernels_of_convolutions_are_written_in_the_order_of_onnx(tmp_path):
     np.testing.assert_allclose(OnnxEncoder(tmp_path / "model.onnx")(x=x), expected, atol=1e-4)
 
 
-def _peak() -> int:
-    """Return the largest memory of this process since the last reset, in bytes, and reset it."""
-    status = Path("/proc/self/status").read_text()
-    Path("/proc/self/clear_refs").write_text("5")
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@needs_peak
 def test_large_weights_are_not_held_several_times(tmp_path):
     """tf2onnx alone holds them ten times and more."""
     import onnx
@@ -159,12 +152,12 @@ def test_large_weights_are_not_held_several_times(tmp_path):
     def function(ids):
         return keras.ops.take(table, ids, axis=0) @ kernel + small
 
-    _peak(), _peak()
-    before = _peak()
+    peak_bytes(), peak_bytes()
+    before = peak_bytes()
     variables = [unread, table, kernel, small]
     graph = to_onnx(function, [tf.TensorSpec([None], tf.int32, "ids")], "y", variables)
     write_onnx_file(graph, tmp_path / "model.onnx")
-    assert _peak() - before < 2 * size
+    assert peak_bytes() - before < 2 * size
     written = (tmp_path / "model.onnx").stat().st_size
     assert size < written < size + 20_000 and abs(file_size(graph) - written) < 1000
     onnx.checker.check_model(tmp_path / "model.onnx")

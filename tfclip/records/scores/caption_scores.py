@@ -64,16 +64,14 @@ def scores_of(pictures: np.ndarray, captions: np.ndarray, owner: np.ndarray) -> 
         ValueError: an embedding is not finite.
     """
     cosines = np.einsum("md,md->m", pictures[owner], captions, dtype=np.float64)
-    counts = np.bincount(owner, minlength=len(pictures))
+    counts = np.bincount(owner, minlength=len(pictures))[owner]
     sums = np.zeros((len(pictures), captions.shape[1]))
     np.add.at(sums, owner, captions)
     # The sum holds the caption itself, whose cosine with itself is 1.
     with_itself = np.einsum("md,md->m", sums[owner], captions, dtype=np.float64)
     itself = np.einsum("md,md->m", captions, captions, dtype=np.float64)
-    others = counts[owner] - 1
-    agreements = np.where(
-        others + 1 >= LEAST_CAPTIONS, (with_itself - itself) / np.maximum(others, 1), np.nan
-    )
+    means = (with_itself - itself) / np.maximum(counts - 1, 1)
+    agreements = np.where(counts >= LEAST_CAPTIONS, means, np.nan)
     if not (np.isfinite(cosines).all() and np.isfinite(itself).all()):
         raise ValueError("the embeddings are not finite: the model diverged")
     return CaptionScores(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import math
 import os
@@ -18,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tfclip.failures import first_line
-from tfclip.memory import return_memory
+from tfclip.memory import free_garbage
 
 # The newest operator set that tf2onnx knows. onnxruntime 1.14 (2023) and later read it.
 OPSET = 18
@@ -130,10 +129,8 @@ def to_onnx(
     except Exception as error:
         raise ValueError(f"this tower cannot be converted to ONNX: {first_line(error)}") from error
     _check_operations(model)
-    # Graphs refer to themselves, so that counting references alone does not free them.
     del graph_def
-    gc.collect()
-    return_memory()
+    free_garbage()
     weights = {
         name: LargeWeight(large[name], tuple(large[name].shape))
         for name in kept.values()
@@ -174,12 +171,10 @@ def _arrange(model: Any, weights: Mapping[str, LargeWeight]) -> dict[str, LargeW
             argument = next((tuple(one.ints) for one in node.attribute if one.name == "perm"), None)
         elif node.op_type == "Reshape":
             argument = shapes.get(node.input[1])
+            if argument is not None and 0 in argument:  # In ONNX, 0 stands for the old size.
+                argument = None
         source = node.input[0] if node.input else ""
-        # In ONNX, 0 stands for the old size.
-        if argument is None or (node.op_type == "Reshape" and 0 in argument):
-            kept.append(node)
-            continue
-        if source not in result or reads[source] > 1:
+        if argument is None or source not in result or reads[source] > 1:
             kept.append(node)
             continue
         result[node.output[0]] = result.pop(source).then(node.op_type, argument)

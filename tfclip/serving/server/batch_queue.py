@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
+from tfclip.memory import free_garbage
 from tfclip.serving import signatures as names
-from tfclip.serving.server.memory import free_garbage
 from tfclip.serving.warmup import drawn_jpeg
 
 MOST_ROWS = max(names.ALLOWED_BATCH_SIZES)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 from contextlib import suppress
-
-from tfclip.memory import return_memory
 
 _SYSTEM_ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
 # Options of mallopt and their numbers in glibc's malloc.h.
@@ -30,13 +27,3 @@ def use_one_heap() -> None:
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT)
-
-
-def free_garbage() -> None:
-    """Free objects that refer to each other, and return free memory to the system.
-
-    A refused request is kept alive by the traceback of its error, in a cycle of references, with a
-    body of up to 32 MB. Python looks for such cycles by the number of objects, not of bytes.
-    """
-    gc.collect()
-    return_memory()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 from collections.abc import Callable
@@ -84,8 +83,6 @@ class Server:
         Raises:
             FileNotFoundError, ValueError: there is no version, or it cannot be loaded.
         """
-        # What was imported stays: garbage is then looked for among the objects of requests alone.
-        gc.freeze()
         self.versions.start()
 
     def stop(self) -> None:

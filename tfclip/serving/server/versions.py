@@ -18,10 +18,10 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from tfclip.memory import free_garbage
 from tfclip.serving import signatures as names
 from tfclip.serving.operating_points import OPERATING_POINTS
 from tfclip.serving.saved_model import load_card, load_signatures
-from tfclip.serving.server.memory import free_garbage
 from tfclip.serving.server.refusals import Refused
 from tfclip.serving.server.startup import find_versions, need_versions
 from tfclip.serving.warmup import can_warm_up, example_inputs, read_warmup_requests, replay
