@@ -71,7 +71,7 @@ def add_image_converter(folder: Path, **options) -> None:
 @pytest.mark.parametrize("make", [clip_preset, siglip_preset])
 def test_a_keras_hub_preset_answers_as_its_backbone(make, tmp_path):
     backbone = make(tmp_path)
-    scale, offset = [0.02, 0.03, 0.025], [-1.0, -1.5, -1.2]
+    scale, offset = np.array([0.02, 0.03, 0.025]), [-1.0, -1.5, -1.2]
     add_image_converter(tmp_path, scale=scale, offset=offset, interpolation="bicubic")
     model, source = convert_clip(tmp_path)
     assert source.kind == "keras_hub" and model.config.resize == "crop"

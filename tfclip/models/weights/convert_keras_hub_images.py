@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import keras_hub
 import numpy as np
@@ -23,10 +25,18 @@ def backbone(source: str) -> keras_hub.models.Backbone:
         ) from error
 
 
-def normalization(scale, offset):
-    """Return mean and deviation, in units of 0..255, of an `ImageConverter`: scale * x + offset."""
-    scale = np.broadcast_to(1.0 if scale is None else scale, 3).astype("float64")
-    offset = np.broadcast_to(0.0 if offset is None else offset, 3).astype("float64")
+def normalization(settings: Mapping):
+    """Return mean and deviation, in units of 0..255, of an `ImageConverter`: scale * x + offset.
+
+    Args:
+        settings: its configuration as saved; Keras writes arrays as `{"class_name": "__numpy__"}`.
+    """
+
+    def channels(name: str, default: float) -> np.ndarray:
+        value = keras.saving.deserialize_keras_object(settings.get(name))
+        return np.broadcast_to(default if value is None else value, 3).astype("float64")
+
+    scale, offset = channels("scale", 1.0), channels("offset", 0.0)
     return tuple((-offset / scale).tolist()), tuple((1 / scale).tolist())
 
 

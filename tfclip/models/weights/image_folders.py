@@ -279,7 +279,7 @@ def _normalization(folder: Path, config: Mapping) -> Normalization | None:
     converter = folder / "image_converter.json"
     if converter.is_file():
         settings = json.loads(converter.read_text(encoding="utf-8"))["config"]
-        return convert_keras_hub_images.normalization(settings.get("scale"), settings.get("offset"))
+        return convert_keras_hub_images.normalization(settings)
     # What transformers 4 and 5 write.
     for file in ("preprocessor_config.json", "processor_config.json"):
         if not (folder / file).is_file():

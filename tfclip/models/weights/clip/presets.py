@@ -87,7 +87,7 @@ def preset_preprocessing(path: Path, usual: Preprocessing) -> tuple[Preprocessin
             f"{settings.get('pad_to_aspect_ratio', False)} are not supported; allowed: "
             f"{', '.join(preprocessing.FILTERS.values())}, false"
         )
-    mean, deviation = normalization(settings.get("scale"), settings.get("offset"))
+    mean, deviation = normalization(settings)
     resize = "crop" if settings.get("crop_to_aspect_ratio", True) else "squash"
     notes: tuple[str, ...] = ()
     if not settings.get("antialias", False):

@@ -77,8 +77,8 @@ def find_clip(
         return _open_clip_file(path, activation)
     if not path.is_dir():
         raise FileNotFoundError(
-            f"{path} does not exist. Pass a Hugging Face or open_clip folder, an open_clip file "
-            f"({', '.join(FILES)}), or hf://OWNER/NAME."
+            f"{path} does not exist. Pass a Hugging Face, open_clip or keras_hub folder, an "
+            f"open_clip file ({', '.join(FILES)}), or hf://OWNER/NAME."
         )
     if (path / OPEN_CLIP_CONFIG).is_file():
         return _open_clip_folder(path)
