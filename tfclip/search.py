@@ -209,6 +209,8 @@ def query(flags: QueryFlags) -> dict:
     """Search, print the hits, and draw them."""
     opened = open_index(newest_index() if flags.index is None else flags.index)
     opened.check_model()
+    from tfclip.evaluation.embedding.cache import RunEmbeddings
+    from tfclip.evaluation.embedding.embed import FEW_TEXTS
     from tfclip.evaluation.search.contents import open_model
     from tfclip.evaluation.search.search import answer, draw_answers
 
@@ -219,8 +221,11 @@ def query(flags: QueryFlags) -> dict:
         pairs = zip(*terms, strict=True)
         say(repair_note(pair for pair in pairs if not is_picture(pair[0])))
     pictures = any(is_picture(term) for one in queries for term in one.terms)
-    modalities = ("image", "text") if pictures else ("text",)
-    model = open_model(opened.run, opened.compute, modalities)
+    count = len({term for one in queries for term in one.terms})
+    if pictures or count > FEW_TEXTS:
+        model = open_model(opened.run, opened.compute, ("image", "text") if pictures else ("text",))
+    else:
+        model = RunEmbeddings(opened.run).for_few("text")
     answers = answer(
         opened, model, queries, top=flags.top, chunk=flags.chunk, cut_off=flags.cut_off
     )

@@ -231,8 +231,20 @@ def test_all_good_and_none_at_all():
 
 def test_too_many_pixels_are_invalid():
     data = tf.constant([jpeg(picture(40, 50)), jpeg(picture(20, 30))])
-    _, valid = images.decode_valid(data, tile_boxes("1"), 16, max_pixels=1000)
-    np.testing.assert_array_equal(valid, [False, True])
+    for decode in (images.decode_valid, images.decode_few):
+        _, valid = decode(data, tile_boxes("1"), 16, max_pixels=1000)
+        np.testing.assert_array_equal(valid, [False, True])
+
+
+def test_a_few_pictures_without_a_graph_are_the_same():
+    formats = [encoded(picture(30, 20), kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP")]
+    data = tf.constant([b"", *formats, b"text", formats[0][:400], bomb(), formats[1]])
+    expected, which = decoder("1+4", 24)(data)
+    views, valid = images.decode_few(data, tile_boxes("1+4"), 24)
+    np.testing.assert_array_equal(valid, which)
+    np.testing.assert_array_equal(views, expected)
+    views, valid = images.decode_few(tf.constant([], tf.string), tile_boxes("1"), 24)
+    assert views.shape == (0, 1, 24, 24, 3) and valid.shape == (0,)
 
 
 def test_a_map_gives_what_an_eager_call_gives():

@@ -7,6 +7,7 @@ Training, evaluation, the Python API and the served graph use it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -100,12 +101,17 @@ class WordPieceTokenizer(tf.Module):
         self.folding = folding
         self.strip_accents = strip_accents
         self._pad_id, self._start_id, self._end_id = map(vocabulary.index, (PAD, START, END))
-        self._pieces = tf_text.FastBertTokenizer(
-            list(vocabulary),
-            unknown_token=UNKNOWN,
-            token_out_type=tf.int32,
-            lower_case_nfd_strip_accents=lowercase and folding == "nfkc",
-        )
+
+    @cached_property
+    def _pieces(self) -> tf_text.FastBertTokenizer:
+        # Made with the first text, because it takes longer than to embed a picture.
+        with tf.init_scope():
+            return tf_text.FastBertTokenizer(
+                list(self.vocabulary),
+                unknown_token=UNKNOWN,
+                token_out_type=tf.int32,
+                lower_case_nfd_strip_accents=self.lowercase and self.folding == "nfkc",
+            )
 
     @property
     def vocabulary_size(self) -> int:

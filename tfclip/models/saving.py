@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,14 +133,36 @@ def load_model(
         FileNotFoundError: there is no model, or one of its files is missing.
         ValueError: the files are damaged or of another version.
     """
+
+    def build(directory: Path, config: ModelConfig, towers: dict[str, str]) -> DualEncoder:
+        with without_random_weights():
+            dual_encoder = DualEncoder(config, modalities)
+        _read_weights(directory, dual_encoder, towers)
+        return dual_encoder
+
+    return load_around(path, build, compute)
+
+
+def load_around(
+    path: Path,
+    build: Callable[[Path, ModelConfig, dict[str, str]], DualEncoder],
+    compute: str = FLOAT32,
+) -> TrainedModel:
+    """Load what a trained model has beside its dual encoder, which `build` returns.
+
+    Args:
+        path: the directory.
+        build: function of the model folder, the architecture, and the files of frozen towers.
+        compute: see `TrainedModel`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`.
+    """
     directory = model_directory(path)
     description = _description(directory)
     config: ModelConfig = description["config"]
-    with without_random_weights():
-        dual_encoder = DualEncoder(config, modalities)
-    _read_weights(directory, dual_encoder, description["towers"])
     return TrainedModel(
-        dual_encoder=dual_encoder,
+        dual_encoder=build(directory, config, description["towers"]),
         tokenizer=load_tokenizer(directory, description["tokenizer"], config.context_length),
         trained_on=description["trained_on"],
         compute=chosen_compute(compute, config.image_tower, config.precision),

@@ -12,8 +12,8 @@ import tensorflow as tf
 from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.embedding.cache import RunEmbeddings, class_embeddings_of
 from tfclip.evaluation.embedding.class_words import ClassWords, combined_embeddings
-from tfclip.inputs.text import check_lengths
-from tfclip.models.saving import load_model
+from tfclip.inputs.tiles import DENSE
+from tfclip.models.saving import TrainedModel, load_model
 from tfclip.serving import signatures as names
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
 from tfclip.serving.prediction.answers import Scale
@@ -106,28 +106,34 @@ def _open_run(path: Path, question: Question, few: bool) -> OpenedClassifier:
             f"no labels: give --labels, or fit thresholds for classes with: python -m "
             f"tfclip.evaluate {path} multilabel --records DIR"
         )
+    embeddings = RunEmbeddings(path)
     if question.texts:
-        model = load_model(path, modalities=(names.IMAGE_MODALITY,))
+        model = _image_model(embeddings, path, question.tiles, few)
         temperature = float(model.dual_encoder.temperature())
         fusion = Fusion(question.fusion, sharpness=temperature)
         classifier = Classifier.from_texts(
             question.texts, question.tiles, fusion, question.templates, question.words
         )
-        check_lengths(classifier.every_text, model.tokenizer)
     else:
         classifier = Classifier.from_thresholds(
             path / THRESHOLDS_FILE, path, objective=question.objective
         )
-        model = load_model(path, modalities=(names.IMAGE_MODALITY,))
+        model = _image_model(embeddings, path, classifier.tiles, few)
     if question.threshold is not None:
         classifier = classifier.with_threshold(question.threshold)
     if classifier.embeddings is None:
         # Those of the run are kept, so that the text tower is loaded for new texts alone.
-        classes = class_embeddings_of(RunEmbeddings(path), classifier.prompts, classifier.negatives)
+        classes = class_embeddings_of(embeddings, classifier.prompts, classifier.negatives)
         classifier = replace(classifier, embeddings=classes)
     served = ServedModel(model, classifier, Variant((names.IMAGE_MODALITY,)), few=few)
     scale = Scale(classifier.thresholds, classifier.calibration is not None)
     return OpenedClassifier(served.classify, scale, classifier.labels, served)
+
+
+def _image_model(embeddings: RunEmbeddings, path: Path, tiles: str, few: bool) -> TrainedModel:
+    if few and tiles != DENSE:  # whose windows need the layers of the tower
+        return embeddings.for_few(names.IMAGE_MODALITY)
+    return load_model(path, modalities=(names.IMAGE_MODALITY,))
 
 
 def _open_export(path: Path, question: Question) -> OpenedClassifier:

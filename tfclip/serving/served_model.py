@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.evaluation.embedding.embed import embed_classes
-from tfclip.inputs.images import decode_valid
+from tfclip.inputs.images import decode_few, decode_valid
 from tfclip.inputs.picture_size import PictureSize
 from tfclip.inputs.tiles import DENSE, cut_boxes, tile_boxes
 from tfclip.models.image_features import window_encoder
@@ -35,8 +35,8 @@ class ServedModel(tf.Module):
         model: the trained model.
         classifier: the labels of `classify`; None for no such signature.
         variant: the towers to include, and the precision of the stored weights.
-        few: the image tower runs without a graph, which takes longer for more than a few pictures
-            and cannot be exported.
+        few: pictures are decoded, and the image tower runs, without a graph, which takes longer
+            for more than a few pictures and cannot be exported.
     """
 
     def __init__(
@@ -48,20 +48,20 @@ class ServedModel(tf.Module):
     ):
         super().__init__(name="tfclip")
         dual_encoder, size = model.dual_encoder, model.config.picture_size
-        self._picture_size = size
+        self._picture_size, self._few = size, few
         # An export holds the weights, not the layers of the Keras model.
         self._logit_scale = dual_encoder.temperature
         self._weights = [variable.value for variable in dual_encoder.logit_scale.weights]
         self._halves: list[HalfWeight] = []
         self._modalities = variant.modalities
         if names.IMAGE_MODALITY in variant.modalities:
-            self._whole = _decoder(tile_boxes("1"), size)
-            layers = dual_encoder.image_tower, dual_encoder.image_head
+            self._whole = self._decoder(tile_boxes("1"))
             pictures = tf.TensorSpec([None, size, size, 3], tf.uint8)
             encoders = [dual_encoder.encode_image]
             if classifier is not None and classifier.tiles == DENSE:
                 encoders.append(window_encoder(dual_encoder, tile_boxes(DENSE)))
             if not few:
+                layers = dual_encoder.image_tower, dual_encoder.image_head
                 read = self._with_stored_weights(layers, variant.precision)
                 encoders = [_once(read(encode), pictures) for encode in encoders]
             self._embed_pictures, self._embed_tiles = encoders[0], encoders[-1]
@@ -76,7 +76,7 @@ class ServedModel(tf.Module):
             )
         self._classifier = classifier
         if classifier is not None:
-            self._tiles = _decoder(cut_boxes(classifier.tiles), size)
+            self._tiles = self._decoder(cut_boxes(classifier.tiles))
             classes = classifier.embeddings
             self._class_embeddings = (
                 embed_classes(model, classifier.prompts, classifier.negatives)
@@ -132,7 +132,7 @@ class ServedModel(tf.Module):
     def view_scorer(self, boxes: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
         """Return a function from (N,) string to the cosines (N,T,C) of these boxes (T,4), zeros
         where a picture does not decode; it is not part of an export."""
-        decode = _decoder(boxes, self._picture_size)
+        decode = self._decoder(boxes)
 
         def score(image_bytes: tf.Tensor) -> tf.Tensor:
             embeddings, _ = self._embed_views(decode, image_bytes)
@@ -183,6 +183,14 @@ class ServedModel(tf.Module):
 
         return from_stored
 
+    def _decoder(self, boxes: np.ndarray) -> Callable:
+        """Return a function from (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
+        size = self._picture_size
+        if self._few:
+            return lambda image_bytes: decode_few(image_bytes, boxes, size)
+        key = tuple(map(tuple, boxes.tolist()))
+        return _traced_decoder(key, int(size), size.resize, size.interpolation)
+
     def _embed_views(self, decode, image_bytes, embed=None) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the unit-norm embeddings (N,T,D) of the views, and which pictures are valid.
 
@@ -208,17 +216,11 @@ def _once(function: Callable, *specs: tf.TensorSpec) -> Callable:
     return tf.function(function, input_signature=specs, autograph=False).__call__
 
 
-def _decoder(boxes: np.ndarray, size: PictureSize) -> Callable:
-    """Return a function from (N,) string to views (N,T,S,S,3) uint8 and valid (N,) bool."""
-    key = tuple(map(tuple, boxes.tolist()))
-    return _traced_decoder(key, int(size), size.resize, size.interpolation)
-
-
 @lru_cache(maxsize=16)
 def _traced_decoder(
     boxes: tuple[tuple[float, ...], ...], side: int, resize: str, interpolation: str
 ) -> Callable:
-    """Return the graph of `_decoder`, one for all models, since it depends on no weights."""
+    """Return the graph of `ServedModel._decoder`, one for all models: it depends on no weights."""
     size = PictureSize(side, resize, interpolation)
 
     def decode(image_bytes):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -133,6 +134,34 @@ class RunEmbeddings:
 
         return replace(load_model(self._run, modalities, self.compute), is_fixed=True)
 
+    def for_few(self, modality: str) -> TrainedModel:
+        """Return a model that embeds a few pictures (in float32) or texts.
+
+        A stored graph computes them, which is ready seconds before the layers of the model. The
+        first time, the model is loaded, and the graph is made for the next time.
+        """
+        from tfclip.evaluation.embedding.stored_encoder import (
+            VERSIONS,
+            StoredEncoder,
+            encoder_arrays,
+        )
+        from tfclip.models.saving import load_around
+
+        own = self._run / FOLDER / self.fingerprint[:16]
+        path = own / f"{_name('encoder', modality, VERSIONS)}.npz"
+        arrays = _read(path)
+        if arrays:
+            kept = arrays
+            return load_around(
+                self._run, lambda directory, config, _: StoredEncoder(config, directory, kept)
+            )
+        model = self._loaded((modality,))
+        if arrays is None and os.access(self._run, os.W_OK):
+            made = encoder_arrays(model.dual_encoder, modality, model_directory(self._run))
+            # Nothing, where there is no graph, so that it is not tried again.
+            _write(path, made or {})
+        return model
+
     @cached_property
     def trained_on(self) -> Mapping:
         """The training data that the model's configuration records."""
@@ -165,10 +194,17 @@ class RunEmbeddings:
         if refused := _read(path):
             raise ValueError(str(refused["reason"]))
         try:
-            return ModelEmbeddings(self._text_model).texts(texts)
+            return ModelEmbeddings(self._model_for(texts)).texts(texts)
         except ValueError as error:
             _write(path, {"reason": str(error)})
             raise
+
+    def _model_for(self, texts: Sequence[str]) -> TrainedModel:
+        from tfclip.evaluation.embedding.embed import FEW_TEXTS
+
+        loaded = {"model", "_text_model"} & self.__dict__.keys()
+        few = len(texts) <= FEW_TEXTS and not loaded
+        return self.for_few("text") if few else self._text_model
 
     def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
         """Embed every view of every picture that decodes; cached groups are read."""
