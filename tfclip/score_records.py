@@ -91,7 +91,8 @@ def score_records(flags: ScoreFlags) -> dict:
     others = [split for split in manifest.splits if split not in splits]
     if others:
         say(f"{', '.join(others)}: copied without scores")
-    say(f"{sheet}: the {pictures} worst pairs")
+    measures = {_measure(counts, flags.worst_by) for counts in figures.values()}
+    say(f"{sheet}: the {pictures} worst pairs, each with its fit ({' or '.join(sorted(measures))})")
     say(f"{flags.out}: written")
     return {"records": flags.out, "sheet": sheet, "folds": folds, "splits": figures}
 
@@ -249,6 +250,12 @@ def _statistics(scores: CaptionScores, fit: np.ndarray, drop: np.ndarray) -> dic
     }
 
 
+def _measure(counts: Mapping, worst_by: str) -> str:
+    """Say what the fit of a split's captions is."""
+    by_cosine = worst_by == "cosine" or not counts["with_agreement"]
+    return "its cosine" if by_cosine else "the sum of both cosines"
+
+
 def _line(split: str, counts: Mapping, worst_by: str) -> str:
     cuts = ", ".join(f"{p} % {counts['percentiles'][str(p)]:.3f}" for p in PERCENTILES)
     line = f"{split}: {counts['captions']:,} captions, mean cosine {counts['mean']:.3f} ({cuts})"
@@ -260,9 +267,8 @@ def _line(split: str, counts: Mapping, worst_by: str) -> str:
     )
     if not counts["dropped"]:
         return line
-    by = "cosine" if worst_by == "cosine" or not counts["with_agreement"] else "the sum of both"
     return (
-        f"{line}; dropped the {counts['dropped']:,} worst by {by}, up to "
+        f"{line}; dropped the {counts['dropped']:,} worst by {_measure(counts, worst_by)}, up to "
         f"{counts['highest_dropped']:.3f}, "
         f"and {counts['pictures_dropped']:,} pictures without other captions"
     )

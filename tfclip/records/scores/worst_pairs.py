@@ -36,7 +36,7 @@ def draw_worst(records: Path, scores: Mapping[str, np.ndarray], out: Path, pictu
         wanted = {at for _, of_split, at in listed if of_split == split}
         if wanted:
             pairs |= {(split, at): one for at, one in _pairs(records, split, wanted)}
-    headings = [f"{score:.3f}" for score, _, _ in listed]
+    headings = [f"fit {score:.3f}" for score, _, _ in listed]
     return draw_sheet([pairs[split, at] for _, split, at in listed], out, headings)
 
 
