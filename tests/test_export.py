@@ -141,7 +141,10 @@ def test_damaged_thresholds_are_refused(tiny_run, tmp_path, capsys):
     for damage in ("[]", "{", json.dumps(content | {"per_class": {"red circle": None}})):
         path.write_text(damage)
         said = refused(capsys, tiny_run, "--out", tmp_path / "out", "--thresholds", path)
-        assert "is not a thresholds file" in said
+        assert "is not a thresholds file" in said and "Error(" not in said
+    path.write_text('{"red circle": 0.2}')
+    said = refused(capsys, tiny_run, "--out", tmp_path / "out", "--thresholds", path)
+    assert "it has no 'class_names'" in said
 
 
 def test_an_unknown_tile_layout_leaves_nothing(tiny_run, tmp_path, capsys):

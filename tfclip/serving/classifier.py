@@ -16,6 +16,7 @@ from tfclip.evaluation.decisions.calibration import Calibration, calibration_fro
 from tfclip.evaluation.decisions.fusion import Fusion
 from tfclip.evaluation.decisions.kept_calibration import refitted_thresholds
 from tfclip.evaluation.embedding.class_words import ClassWords
+from tfclip.failures import first_line
 from tfclip.inputs.tiles import tile_groups
 from tfclip.models.compute import FLOAT32
 from tfclip.models.model_directory import model_fingerprint
@@ -172,7 +173,8 @@ def _read_thresholds(path: Path) -> dict:
         tile_groups(content["tiles"])
         return {**content, "fusion": Fusion.from_dict(content["fusion"]), "model": content["model"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a thresholds file: {error!r}. {_FIT}") from None
+        reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise ValueError(f"{path} is not a thresholds file: {reason}. {_FIT}") from None
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
