@@ -230,6 +230,7 @@ def _train(
             measure_average=flags.evaluation.measure_average,
             extended_after=before,
             jit_compile=flags.execution.jit_compile == "on",
+            steps_per_execution=flags.execution.steps_per_execution,
         )
     if stop.stopped_at is not None:
         best = keep.best if keep.best_value is not None else None

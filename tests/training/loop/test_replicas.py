@@ -15,6 +15,13 @@ def test_twenty_clipped_adamw_steps_give_the_same_weights(train, distance):
 
 
 @pytest.mark.slow
+def test_several_steps_of_one_call_give_the_same_weights(train, distance):
+    (one,), (together,) = train(1, "softmax"), train(2, "together")
+    assert one.keys() == together.keys()
+    assert distance(one, together) < 1e-5
+
+
+@pytest.mark.slow
 def test_each_gradient_is_reduced_once(train):
     (found,) = train(2, "bytes")
     # Not twice, by us and by Keras' optimizer. The rest: the gradients of the gathered embeddings

@@ -14,7 +14,12 @@ from tfclip.training.callbacks.tensorboard import TensorBoardLog
 from tfclip.training.interval import Interval
 from tfclip.training.loop import trainer
 from tfclip.training.loop.checkpoints import Checkpoints
-from tfclip.training.loop.step_logs import LONGEST, steps_between_reads
+from tfclip.training.loop.step_logs import (
+    LONGEST,
+    group_end,
+    refuse_single_steps,
+    steps_between_reads,
+)
 from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.trainer import Phase, run_steps
 from tfclip.training.options.recipes import RECIPES
@@ -77,6 +82,47 @@ def test_later_reads_change_neither_logs_nor_weights(train):
     assert at_once.logs == later.logs
     for weight, same in zip(one, other, strict=True):
         np.testing.assert_array_equal(weight, same)
+
+
+@pytest.mark.slow
+def test_steps_of_one_call_train_the_same_bits_and_resume(train, tmp_path):
+    """Against one step a call, and a run that is stopped within a group against one that is not."""
+    single, whole, grouped = (Seen(reads_every=0) for _ in range(3))
+    alone, expected = train(single)[0], train(whole, steps_per_execution=4)[0]
+    assert [logs.keys() for logs in single.logs] == [logs.keys() for logs in whole.logs]
+    losses = [[logs["batch_loss"] for logs in seen.logs] for seen in (single, whole)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    for weight, same in zip(alone, expected, strict=True):
+        np.testing.assert_allclose(weight, same, atol=1e-4)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Interval(steps=10))
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    options = {"checkpoints": checkpoints, "steps_per_execution": 4}
+    with pytest.raises(KeyboardInterrupt):
+        train(Seen(reads_every=0), Stop(), **options)
+    assert checkpoints.newest().step == 10  # the last before the epoch's end at 15
+    weights, ended = train(grouped, Stop.__base__(), **{**options, "steps_per_execution": 5})
+    assert ended.step == STEPS
+    # The checkpoint has what was seen before it.
+    assert grouped.logs == whole.logs
+    assert grouped.updates == [*[4] * 4, *[10] * 6, *[15] * 5, *[20] * 5, *[STEPS] * 3]
+    for weight, same in zip(expected, weights, strict=True):
+        np.testing.assert_array_equal(weight, same)
+
+
+def test_groups_of_steps_end_where_something_is_due():
+    assert [group_end(step, 4, 10, last=23) for step in (0, 4, 8, 10, 20)] == [4, 8, 10, 12, 23]
+
+
+def test_callbacks_that_see_single_steps_are_refused_by_name(tmp_path):
+    one = tf.distribute.get_strategy()
+    refuse_single_steps([Seen()], one, 1)
+    refuse_single_steps([Seen(reads_every=0), TensorBoardLog(tmp_path)], one, 4)
+    with pytest.raises(ValueError, match="the callback Seen has methods for single steps"):
+        refuse_single_steps([TensorBoardLog(tmp_path), Seen()], one, 4)
 
 
 def test_a_nan_is_reported_for_its_step_although_others_have_begun(train, tmp_path):

@@ -68,6 +68,7 @@ def train(
 ):
     """The weights after `steps` updates; the last batch is shorter where `rows` are."""
     micro_batch, clips = options.pop("micro_batch", None), options.pop("clips", "model")
+    together = options.pop("steps_per_execution", 1)
     rows = rows or steps * BATCH
     with strategy.scope():
         model = encoder(loss, precision, **options)
@@ -92,7 +93,7 @@ def train(
     else:
         # Not repeated: what a strategy cuts, it would fill up from the next batch.
         phase = Phase(steps, lambda start: batches(rows).skip(start))
-        run_steps(model, strategy, [phase], epoch_steps=8)
+        run_steps(model, strategy, [phase], epoch_steps=8, steps_per_execution=together)
     weights = {str(at): np.asarray(v.value) for at, v in enumerate(model.weights)}
     weights = {name: value for name, value in weights.items() if value.dtype != np.int64}
     weights["updates"] = np.array(model.optimizer.iterations.numpy())
@@ -204,6 +205,7 @@ RUNS = {
     "bytes": reduced_bytes,
     "lengths": lengths,
     "softmax": train,
+    "together": partial(train, steps_per_execution=5),
     "sigmoid": partial(train, loss="sigmoid"),
     "bfloat16": partial(train, precision="bfloat16"),
     "float16": partial(train, precision="float16", steps=5),

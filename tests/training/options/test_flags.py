@@ -38,6 +38,8 @@ from tfclip.training.options.recipes import RECIPES
         ({"patience": 0}, "--patience"),
         ({"jit_compile": "on", "micro_batch": 4}, "--jit-compile on .* --micro-batch"),
         ({"jit_compile": "on", "replicas": 2}, "--jit-compile on needs a single replica"),
+        ({"steps_per_execution": 11}, "--steps-per-execution 11; allowed: 1 to 10"),
+        ({"steps_per_execution": 2, "workers": 2}, "--workers 2; omit one of them"),
         ({"val_images": 500}, "--val-images 500 needs --val"),
         ({"val_images": 5, "val": "records:dev"}, "--val-images 5; allowed: .* or more"),
         ({"schedule": "step"}, "cosine"),

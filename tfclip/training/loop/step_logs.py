@@ -46,20 +46,40 @@ class StepGraph:
         def step(batch):
             return {**update(batch), **batch_health(batch, context)}
 
-        # One graph for texts of all lengths: with several, the first shape to be traced would
-        # differ in a resumed run, and results would differ in the last bits.
-        @tf.function(input_signature=[batch_spec], autograph=False)
-        def train_step(batch):
+        def row_of(batch) -> tf.Tensor:
             values = first_replica(strategy, strategy.run(step, args=(batch,)))
             self.names = tuple(values)
             return tf.stack([tf.cast(value, tf.float32) for value in values.values()])
 
-        self._train_step = train_step
+        # One graph for texts of all lengths: with several, the first shape to be traced would
+        # differ in a resumed run, and results would differ in the last bits.
+        @tf.function(input_signature=[batch_spec], autograph=False)
+        def train_step(batch):
+            return row_of(batch)
+
+        # Any number of steps has the same graph, so that their grouping changes no bit.
+        @tf.function(autograph=False)
+        def train_steps(iterator, count):
+            def one_more(number, rows):
+                return number + 1, rows.write(number, row_of(next(iterator)))
+
+            rows = tf.TensorArray(tf.float32, count)
+            start = (tf.constant(0), rows)
+            done = tf.while_loop(
+                lambda number, _: number < count, one_more, start, parallel_iterations=1
+            )
+            return done[1].stack()
+
+        self._train_step, self._train_steps = train_step, train_steps
 
     def __call__(self, batch) -> tf.Tensor:
         """Update the weights; return the values of `names`, (S,) float32, perhaps before they are
         computed."""
         return self._train_step(batch)
+
+    def several(self, iterator, count: int) -> list[tf.Tensor]:
+        """Update the weights `count` times with the next batches; return a row for each."""
+        return tf.unstack(self._train_steps(iterator, tf.constant(count)), count)
 
 
 class StepLogs:
@@ -105,6 +125,36 @@ def steps_between_reads(
         if any(_has_own(callback, name) for name in OF_STEPS):
             every = math.gcd(every, getattr(callback, "reads_every", 1))
     return every
+
+
+def refuse_single_steps(
+    callbacks: Sequence[keras.callbacks.Callback], strategy: tf.distribute.Strategy, count: int
+) -> None:
+    """Refuse what must see each step before the next one, where `count` steps are one call.
+
+    Raises:
+        ValueError: there are several workers, or a callback has methods for single steps.
+    """
+    if count == 1:
+        return
+    if strategy.cluster_resolver is not None:
+        raise ValueError(
+            f"received --steps-per-execution {count} with several workers, which ask each other "
+            "after each step whether to go on; omit it"
+        )
+    for callback in callbacks:
+        if steps_between_reads([callback], strategy) == 1:
+            raise ValueError(
+                f"received --steps-per-execution {count}, but the callback "
+                f"{type(callback).__name__} has methods for single steps; omit the flag, or set "
+                "reads_every = 0 on the callback if it only uses the logs"
+            )
+
+
+def group_end(step: int, *multiples: int, last: int) -> int:
+    """Return the step up to which the steps after `step` are one call: the next multiple of any
+    number, at most `last`."""
+    return min(last, *(step - step % every + every for every in multiples))
 
 
 def _has_own(callback: keras.callbacks.Callback, name: str) -> bool:

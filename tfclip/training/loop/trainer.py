@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
@@ -16,54 +15,22 @@ from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import load_weights
 from tfclip.training.loop.callback_state import CallbackStates
 from tfclip.training.loop.checkpoints import LAST, Checkpoints
+from tfclip.training.loop.phase import Phase, Trained
 from tfclip.training.loop.replicas import distribute
 from tfclip.training.loop.sigterm import Terminated, Termination
 from tfclip.training.loop.step_logs import (
     SECONDS,
     StepGraph,
     StepLogs,
+    group_end,
     is_sound,
+    refuse_single_steps,
     steps_between_reads,
 )
 from tfclip.training.loop.step_timer import StepTimer
 from tfclip.training.loop.variables import changing_variables, checksum, unchanged_variables
 from tfclip.training.setup.optimizer import averages, exchange, exchanged, learning_rate
 from tfclip.training.workers.worker_health import AnyWorker
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A part of a run: `steps` updates, after `begin` has prepared the model.
-
-    `batches` returns the endless dataset of global batches after a number of updates of the whole
-    run; it is called when the phase starts or is resumed.
-    """
-
-    steps: int
-    batches: Callable[[int], tf.data.Dataset]
-    begin: Callable[[], None] | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The result of the training loop.
-
-    Attributes:
-        history: the logs of all epochs, including those before an interruption.
-        step: the number of updates of the whole run.
-        seconds: the time of the whole run.
-        terminated: whether a signal ended the loop, so that the run can be resumed.
-        signal: the signal that this worker received, "SIGTERM" or "SIGINT" (Ctrl-C); None if the
-            run finished.
-        was_finished: whether the run had ended before, and all its models are written.
-    """
-
-    history: keras.callbacks.History
-    step: int
-    seconds: float
-    terminated: bool
-    signal: str | None = None
-    was_finished: bool = False
 
 
 def run_steps(
@@ -78,6 +45,7 @@ def run_steps(
     measure_average: bool = True,
     jit_compile: bool = False,
     extended_after: Sequence[int] = (),
+    steps_per_execution: int = 1,
 ) -> Trained:
     """Train all phases, calling the callbacks as a single `Model.fit` would.
 
@@ -105,14 +73,19 @@ def run_steps(
         jit_compile: compile the steps with XLA; only for one replica.
         extended_after: steps at the end of a phase after which the run had ended; it goes on from
             its last model, with the next phase.
+        steps_per_execution: the most steps that one call of a graph computes. Callbacks,
+            evaluations and checkpoints keep their steps. Numbers above 1 give the same bits.
 
     Raises:
-        ValueError: all checkpoints are damaged, or they are of another model.
+        ValueError: all checkpoints are damaged, or they are of another model; or steps cannot be
+            executed together.
     """
+    refuse_single_steps(callbacks, strategy, steps_per_execution)
     training = _Training(model, strategy, phases, epoch_steps, callbacks, checkpoints)
     training.step_timer = step_timer or StepTimer()
     training.measure_average, training.jit_compile = measure_average, jit_compile
     training.extended_after = tuple(extended_after)
+    training.steps_per_execution = steps_per_execution
     with Termination() as termination:
         return training.run(termination)
 
@@ -135,6 +108,8 @@ class _Training:
         self.step_timer, self.measure_average, self.jit_compile = StepTimer(), True, False
         self.extended_after: tuple[int, ...] = ()
         self.step, self.phase, self.phase_end = 0, 0, 0
+        # With several steps per execution, the model may be ahead of `step`, up to `computed`.
+        self.steps_per_execution, self.computed = 1, 0
         self.logs: dict[str, float] = {}
         self.unread, self.read_at = StepLogs(), 0.0
         self.reads_every = steps_between_reads(callbacks, strategy)
@@ -209,6 +184,8 @@ class _Training:
 
     def _must_read(self, termination: Termination) -> bool:
         """Return whether to wait for the steps so far; with several workers, the same on each."""
+        if self.step < self.computed:
+            return False
         if not self._in_epoch() or self.step in (self.steps, self.phase_end) or not self.read_at:
             return True
         if self.step % self.reads_every == 0:
@@ -267,6 +244,9 @@ class _Training:
         """Return a function that starts an update with the next batch and records its times."""
 
         def update() -> None:
+            if self.steps_per_execution > 1:
+                self._compute_several(iterator, train_step)
+                return
             started = time.monotonic()
             batch = next(iterator)
             ready = time.monotonic()
@@ -275,6 +255,23 @@ class _Training:
             self.step_timer.add(ready - started, time.monotonic() - ready)
 
         return update
+
+    def _compute_several(self, iterator, train_step: StepGraph) -> None:
+        """Start the next steps as one call; what is computed already takes none."""
+        if self.step < self.computed:
+            return
+        in_epoch = self._in_epoch()
+        self.computed = group_end(
+            self.step,
+            self.steps_per_execution,
+            self.reads_every,
+            last=min(self.phase_end, self.step - in_epoch + self.epoch_steps),
+        )
+        started, count = time.monotonic(), self.computed - self.step
+        for row in train_step.several(iterator, count):
+            self.unread.add(train_step.names, row)
+            # Waiting for batches is a part of the call.
+            self.step_timer.add(0.0, (time.monotonic() - started) / count)
 
     def _begin_phase(self) -> None:
         begin = self.phases[self.phase].begin

@@ -24,7 +24,7 @@ FREE_TO_CHANGE = {
 # Most user callbacks only observe, so that a change prints a note instead of an error.
 FREE_TO_CHANGE |= {"callback"}
 # What runs of earlier versions did, which had no such flag.
-ADDED_LATER = {"jit_compile": "auto", "compute": FLOAT32}
+ADDED_LATER = {"jit_compile": "auto", "compute": FLOAT32, "steps_per_execution": 1}
 
 
 def resumed_config(flags: FitFlags) -> dict | None:
