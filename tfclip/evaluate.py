@@ -42,8 +42,9 @@ class RetrievalFlags:
     chunk: int = 1024
     """Rows of the similarity matrix in memory at a time."""
     compute: str = AUTO
-    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 (OpenVINO,
-    the extra [openvino]), or auto: bfloat16 where it is measured to be faster and as accurate."""
+    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 or
+    float32-openvino (OpenVINO, the extra [openvino]), or auto: by OpenVINO where it is measured to
+    be faster and as accurate."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/retrieval.clip_benchmark.json is written too."""
 
@@ -76,8 +77,9 @@ class ClassificationFlags:
     """A text file with one class name per line, in the order of the labels (of folders: the
     alphabet), which replace those of the data."""
     compute: str = AUTO
-    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 (OpenVINO,
-    the extra [openvino]), or auto: bfloat16 where it is measured to be faster and as accurate."""
+    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 or
+    float32-openvino (OpenVINO, the extra [openvino]), or auto: by OpenVINO where it is measured to
+    be faster and as accurate."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/classification.clip_benchmark.json is written too."""
 

@@ -13,7 +13,7 @@ from tfclip.evaluation.decisions.thresholds import parse_objective
 from tfclip.evaluation.embedding.class_words import ClassWords
 from tfclip.evaluation.embedding.prompts import templates_by_name
 from tfclip.inputs.tiles import tile_groups
-from tfclip.models.compute import BFLOAT16, FLOAT32
+from tfclip.models.compute import BFLOAT16, EXPORTED, FLOAT32
 from tfclip.naming import unknown
 from tfclip.serving.classifier import THRESHOLDS_FILE, Classifier
 from tfclip.serving.formats.extra import require_onnx
@@ -135,8 +135,8 @@ class ExportFlags:
             require_onnx()
 
     def _check_compute(self) -> None:
-        if self.compute not in (FLOAT32, BFLOAT16):
-            raise unknown("--compute", self.compute, (FLOAT32, BFLOAT16))
+        if self.compute not in EXPORTED:
+            raise unknown("--compute", self.compute, EXPORTED)
         if self.compute == BFLOAT16 and (self.other_formats or self.litert):
             raise ValueError(
                 "received --compute bfloat16 with --litert, --onnx, --hf or --open-clip, which "

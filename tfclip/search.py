@@ -50,9 +50,10 @@ class IndexFlags:
     number."""
 
     compute: str = AUTO
-    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 (OpenVINO,
-    the extra [openvino]), or auto: bfloat16 where it is measured to be faster and as accurate. With
-    another than that of an existing index, everything is embedded anew."""
+    """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 or
+    float32-openvino (OpenVINO, the extra [openvino]), or auto: by OpenVINO where it is measured to
+    be faster and as accurate. With another than that of an existing index, everything is embedded
+    anew."""
 
     def __post_init__(self):
         check_run(self.run)
@@ -266,9 +267,10 @@ def query(flags: QueryFlags) -> dict:
     draw_answers(opened, answers, flags.out)
     say(_scores_note(queries))
     count = sum(len(one.hits) for one in answers)
+    of_each = "" if len(answers) == 1 else f" for {len(answers)} queries"
     say(
-        f"{flags.out}: {count} of {len(opened):,} pictures of {opened.collection}, from "
-        f"{opened.place}"
+        f"{flags.out}: {count} hits{of_each} among {len(opened):,} pictures of "
+        f"{opened.collection}, from {opened.place}"
     )
     result = {"index": str(opened.place), "drawn": str(flags.out), "answers": listed}
     return result | (listed[0] if len(listed) == 1 else {})
@@ -305,13 +307,18 @@ def duplicates(flags: DuplicatesFlags) -> dict:
         print("  ".join(group))
     count = sum(map(len, groups))
     if groups:
-        say(f"{len(groups):,} groups of {count:,} pictures with cosines of {limit:.4f} or more")
+        groups_are = "1 group" if len(groups) == 1 else f"{len(groups):,} groups"
+        say(f"{groups_are} of {count:,} pictures with cosines of {limit:.4f} or more")
     else:
         say(f"no near-duplicates: no two pictures have a cosine of {limit:.4f} or more")
     result = {"index": str(opened.place), "at_least": limit, "groups": names}
     if groups:
         draw_groups(opened, groups[: flags.groups], flags.out)
-        say(f"{flags.out}: the {min(len(groups), flags.groups)} largest groups")
+        drawn = min(len(groups), flags.groups)
+        say(
+            f"{flags.out}: "
+            + ("the largest group" if drawn == 1 else f"the {drawn} largest groups")
+        )
         result["drawn"] = str(flags.out)
     return result
 

@@ -13,8 +13,8 @@ LITE = "efficientnet-lite0+efficientnet-lite2"
 
 
 def test_auto_takes_bfloat16_only_for_measured_towers_where_it_is_possible():
-    possible = instruction() is not None and has_engine()
-    assert chosen_compute("auto", LITE) == ("bfloat16" if possible else "float32")
+    fastest = "bfloat16" if instruction() else "float32-openvino"
+    assert chosen_compute("auto", LITE) == (fastest if has_engine() else "float32")
     assert chosen_compute("auto", "mixer-s16") == "float32"
     assert chosen_compute("auto", f"{LITE}+mixer-s16") == "float32"
     # Layers that compute in half precision are left as they are.
@@ -27,11 +27,17 @@ def test_what_is_missing_is_said_only_where_bfloat16_was_asked_for(monkeypatch):
     monkeypatch.setattr(compute, "instruction", lambda: None)
     with pytest.raises(ValueError, match="this processor does not multiply bfloat16"):
         chosen_compute("bfloat16", LITE)
+    monkeypatch.setattr(compute.platform, "machine", lambda: "AMD64")
+    monkeypatch.setattr(compute, "has_engine", lambda: True)
+    assert chosen_compute("auto", LITE) == "float32-openvino"
+    monkeypatch.setattr(compute.platform, "machine", lambda: "arm64")  # not measured
     assert chosen_compute("auto", LITE) == "float32"
+    assert chosen_compute("float32-openvino", LITE) == "float32-openvino"
     monkeypatch.setattr(compute, "instruction", lambda: "amx_bf16")
     monkeypatch.setattr(compute, "has_engine", lambda: False)
-    with pytest.raises(ValueError, match=r"pip install 'tfclip\[openvino\]'"):
-        chosen_compute("bfloat16", LITE)
+    for asked in ("bfloat16", "float32-openvino"):
+        with pytest.raises(ValueError, match=rf"{asked}, .*pip install 'tfclip\[openvino\]'"):
+            chosen_compute(asked, LITE)
     assert chosen_compute("auto", LITE) == "float32"
     with pytest.raises(ValueError, match="bfloat61.*nearest.*bfloat16|bfloat16"):
         chosen_compute("bfloat61", LITE)

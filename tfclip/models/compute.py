@@ -1,13 +1,14 @@
 """The number format in which image towers compute outside training: asked for, chosen, checked.
 
-TensorFlow computes in float32. In bfloat16 the optional engine computes, OpenVINO, on processors
-that multiply bfloat16. Needs neither TensorFlow nor OpenVINO.
+TensorFlow computes in float32. The optional engine, OpenVINO, computes in float32 too, or in
+bfloat16 on processors that multiply it. Needs neither TensorFlow nor OpenVINO.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -15,12 +16,18 @@ from tfclip.models.model_directory import CONFIG_FILE, model_directory
 from tfclip.naming import unknown
 
 AUTO, FLOAT32, BFLOAT16 = "auto", "float32", "bfloat16"
-COMPUTE = (AUTO, FLOAT32, BFLOAT16)
+# float32 by the engine: as exact, but other in the last digits, so it is never mixed with float32.
+ENGINE_FLOAT32 = "float32-openvino"
+COMPUTE = (AUTO, FLOAT32, ENGINE_FLOAT32, BFLOAT16)
+# What the exported graph computes in, without an engine.
+EXPORTED = (FLOAT32, BFLOAT16)
 # Processor flags of Linux, any of which means that bfloat16 is multiplied in hardware.
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
-# Image towers that `auto` takes: faster in bfloat16, and both mean average precision and recall at
-# 10 within 0.2 points of float32; docs/performance.md has the figures.
+# Image towers for which `auto` takes the engine: faster, and both mean average precision and recall
+# at 10 in bfloat16 within 0.2 points of float32; docs/performance.md has the figures.
 MEASURED = frozenset({"efficientnet-lite0", "efficientnet-lite2"})
+# Processors on which the engine was measured.
+MACHINES = ("x86_64", "amd64")
 INSTALL = "pip install 'tfclip[openvino]'"
 
 
@@ -31,7 +38,7 @@ def check_compute(compute: str) -> None:
 
 
 def chosen_compute(asked: str, image_tower: str, precision: str = FLOAT32) -> str:
-    """Return float32 or bfloat16.
+    """Return one of `COMPUTE` other than auto.
 
     Args:
         asked: a value of --compute.
@@ -39,16 +46,16 @@ def chosen_compute(asked: str, image_tower: str, precision: str = FLOAT32) -> st
         precision: that of the model's own layers; `auto` changes float32 alone.
 
     Raises:
-        ValueError: bfloat16 was asked for, and the engine or the instructions are missing; or the
-            value is not allowed.
+        ValueError: the engine was asked for, and it or the instructions are missing; or the value
+            is not allowed.
     """
     check_compute(asked)
-    if asked == BFLOAT16:
-        _require_engine()
-        return BFLOAT16
+    if asked != AUTO:
+        _require_engine(asked)
+        return asked
     is_measured = MEASURED.issuperset(image_tower.split("+")) and precision == FLOAT32
-    if asked == AUTO and is_measured and instruction() and has_engine():
-        return BFLOAT16
+    if is_measured and platform.machine().lower() in MACHINES and has_engine():
+        return BFLOAT16 if instruction() else ENGINE_FLOAT32
     return FLOAT32
 
 
@@ -70,6 +77,8 @@ def described(compute: str) -> str:
     """Say in which format the image tower computes, and by what."""
     if compute == BFLOAT16:
         return f"the image tower computes in bfloat16, by OpenVINO ({instruction()})"
+    if compute == ENGINE_FLOAT32:
+        return "the image tower computes in float32, by OpenVINO"
     return "the image tower computes in float32, by TensorFlow"
 
 
@@ -87,14 +96,14 @@ def instruction() -> str | None:
     return next((one for one in INSTRUCTIONS if one in flags), None)
 
 
-def _require_engine() -> None:
-    if instruction() is None:
+def _require_engine(compute: str) -> None:
+    if compute == BFLOAT16 and instruction() is None:
         raise ValueError(
             "received --compute bfloat16, but this processor does not multiply bfloat16 "
             f"({' or '.join(INSTRUCTIONS)}); use --compute float32"
         )
-    if not has_engine():
+    if compute != FLOAT32 and not has_engine():
         raise ValueError(
-            "received --compute bfloat16, which needs OpenVINO; install the extra with: "
+            f"received --compute {compute}, which needs OpenVINO; install the extra with: "
             f"{INSTALL}, or use --compute float32"
         )

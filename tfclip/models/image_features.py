@@ -1,5 +1,5 @@
-"""The image tower of a dual encoder as a function, by TensorFlow or by the engine for bfloat16;
-and the embeddings of windows of pictures, from one pass of the tower."""
+"""The image tower of a dual encoder as a function, by TensorFlow or by OpenVINO; and the embeddings
+of windows of pictures, from one pass of the tower."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tfclip.console import say
-from tfclip.models.compute import BFLOAT16, described
+from tfclip.models.compute import BFLOAT16, FLOAT32, described
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.openvino_tower import openvino_tower
 from tfclip.models.towers.windows import TowerWindows
@@ -26,11 +26,11 @@ def feature_function(
 
     Args:
         dual_encoder: with the weights that it has now; later ones are not used.
-        compute: float32 or bfloat16, see `compute.chosen_compute`; bfloat16 is printed.
+        compute: see `compute.chosen_compute`; another than float32 is printed.
     """
-    if compute == BFLOAT16:
+    if compute != FLOAT32:
         say(described(compute))
-        run = openvino_tower(dual_encoder.image_tower)
+        run = openvino_tower(dual_encoder.image_tower, "bf16" if compute == BFLOAT16 else "f32")
         return lambda pictures: run(np.asarray(pictures))
     return constant_function(
         dual_encoder, lambda pictures: tf.cast(dual_encoder.image_features(pictures), tf.float32)

@@ -1,4 +1,4 @@
-"""Runs an image tower by OpenVINO in bfloat16; its weights are those at the time of conversion."""
+"""Runs an image tower by OpenVINO; its weights are those at the time of conversion."""
 
 from __future__ import annotations
 

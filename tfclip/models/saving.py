@@ -38,8 +38,8 @@ class TrainedModel:
         tokenizer: with the vocabulary and the context length of the training.
         trained_on: what must be known to interpret its figures: recipe, records, steps, seed and,
             where known, the class names that never occurred in training (`never_trained`).
-        compute: the format in which evaluation and search compute the image tower, float32 or
-            bfloat16; see `models.compute`.
+        compute: the format in which evaluation and search compute the image tower, see
+            `models.compute`.
         is_fixed: the weights do not change any more, so that graphs may hold them as constants.
     """
 

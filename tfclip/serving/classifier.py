@@ -18,7 +18,7 @@ from tfclip.evaluation.decisions.kept_calibration import refitted_thresholds
 from tfclip.evaluation.embedding.class_words import ClassWords
 from tfclip.failures import first_line
 from tfclip.inputs.tiles import tile_groups
-from tfclip.models.compute import FLOAT32
+from tfclip.models.compute import EXPORTED, FLOAT32
 from tfclip.models.model_directory import model_fingerprint
 from tfclip.text_lists import read_lines
 
@@ -129,8 +129,8 @@ class Classifier:
         if (fitted_in := content.get("compute", FLOAT32)) != compute:
             raise ValueError(
                 f"{path} was fitted to scores computed in {fitted_in}, and this is computed in "
-                f"{compute}: fit them again with evaluate --compute {compute}, or export with "
-                f"--compute {fitted_in}"
+                f"{compute}: fit them again with evaluate --compute {compute}"
+                + (f", or export with --compute {fitted_in}" if fitted_in in EXPORTED else "")
             )
         known = content["per_class"]
         labels = content["class_names"] if labels is None else labels

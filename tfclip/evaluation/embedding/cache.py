@@ -2,8 +2,8 @@
 
 `runs/x/embeddings/<model>/` holds one file for each group of tiles of each set of pictures, one for
 all texts embedded so far, and one with the labels of each set. `<model>` is the model's
-fingerprint: after further training the cache of the former model is removed. Embeddings computed in
-bfloat16 are in a folder of their own beside it.
+fingerprint: after further training the cache of the former model is removed. Embeddings by
+OpenVINO are in a folder of their own beside it.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def make_index(
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; an index is a folder")
-    if tiles == DENSE and compute == AUTO:  # Windows are not computed by the engine for bfloat16.
+    if tiles == DENSE and compute == AUTO:  # The engine does not compute windows.
         compute = FLOAT32
     compute = run_compute(run, compute)
     made = not folder.exists()

@@ -45,7 +45,7 @@ def open_model(run: Path, compute: str, modalities: Sequence[str] = MODALITIES) 
 
     Args:
         run: the run.
-        compute: float32 or bfloat16.
+        compute: see `models.compute`.
         modalities: what is embedded; the other tower may not be loaded.
 
     Raises:

@@ -93,7 +93,7 @@ def write_index(
         run: with the model that embeds.
         parts: its sources.
         tiles: the layout of the views.
-        compute: the format of the image tower, float32 or bfloat16.
+        compute: the format of the image tower, see `models.compute`.
         former: the index as it is, made by the same model with the same tiles in the same format;
             None embeds all.
         excluded: names and patterns of pictures that are left out.

@@ -69,8 +69,8 @@ class VocFlags:
     captions that mean the same as the name. Or others: all other classes are negatives of each."""
     compute: str = FLOAT32
     """Number format in which the image tower computes: float32, in which exports compute as well;
-    bfloat16 (OpenVINO, the extra [openvino]), whose thresholds fit export --compute bfloat16; or
-    auto."""
+    bfloat16 (OpenVINO, the extra [openvino]), whose thresholds fit export --compute bfloat16;
+    float32-openvino, whose thresholds fit no export; or auto."""
     format: str = FORMATS[0]
     """tfclip, or clip-benchmark: then metrics/voc.clip_benchmark.json is written too."""
     adapted: str | None = None

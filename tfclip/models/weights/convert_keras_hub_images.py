@@ -29,11 +29,14 @@ def normalization(settings: Mapping):
     """Return mean and deviation, in units of 0..255, of an `ImageConverter`: scale * x + offset.
 
     Args:
-        settings: its configuration as saved; Keras writes arrays as `{"class_name": "__numpy__"}`.
+        settings: its scale and offset, also as saved: Keras writes an array as
+            `{"class_name": "__numpy__", ...}`.
     """
 
     def channels(name: str, default: float) -> np.ndarray:
-        value = keras.saving.deserialize_keras_object(settings.get(name))
+        value = settings.get(name)
+        if isinstance(value, Mapping):
+            value = keras.saving.deserialize_keras_object(value)
         return np.broadcast_to(default if value is None else value, 3).astype("float64")
 
     scale, offset = channels("scale", 1.0), channels("offset", 0.0)

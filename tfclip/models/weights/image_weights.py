@@ -167,7 +167,7 @@ def _load_preset(tower: keras.Model, name: str, preset: str) -> None:
         ) from error
     layout = layout_for(name, "keras_hub", type(backbone).__name__, preset)
     normalization = converter and convert_keras_hub_images.normalization(
-        converter.scale, converter.offset
+        {"scale": converter.scale, "offset": converter.offset}
     )
     put(tower, name, layout.read(backbone, tower), normalization, preset)
 

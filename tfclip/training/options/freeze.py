@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from tfclip.inputs.sampling_options import SamplingOptions
-from tfclip.models.compute import AUTO, BFLOAT16, check_compute
+from tfclip.models.compute import AUTO, FLOAT32, check_compute
 from tfclip.training.options.checks import above_zero, one_of
 
 FROZEN = {
@@ -37,8 +37,8 @@ class FreezeOptions:
     each number of the pictures' outputs and float16 for the texts'."""
     compute: str = AUTO
     """Number format in which a frozen image tower computes its stored outputs: float32
-    (TensorFlow), bfloat16 (OpenVINO, the extra [openvino]), or auto: bfloat16 where it is measured
-    to be faster and as accurate. --precision is that of training."""
+    (TensorFlow), bfloat16 or float32-openvino (OpenVINO, the extra [openvino]), or auto: by
+    OpenVINO where it is measured to be faster and as accurate. --precision is that of training."""
     unfreeze_after: Annotated[int | None, tyro.conf.arg(aliases=["--unlock-after"])] = None
     """Train the frozen towers as well from this step on."""
     unfrozen_learning_rate: Annotated[
@@ -64,10 +64,13 @@ class FreezeOptions:
         one_of(self, "freeze", FROZEN)
         one_of(self, "feature_precision", ("float32", "float16", "uint8"))
         check_compute(self.compute)
-        if self.compute == BFLOAT16 and not ("image" in self.towers and self.stores_features):
+        if self.compute not in (AUTO, FLOAT32) and not (
+            "image" in self.towers and self.stores_features
+        ):
             raise ValueError(
-                "received --compute bfloat16, which is for stored outputs of a frozen image tower; "
-                "add --freeze image, or omit it (--precision is the number format of training)"
+                f"received --compute {self.compute}, which is for stored outputs of a frozen image "
+                "tower; add --freeze image, or omit it (--precision is the number format of "
+                "training)"
             )
         above_zero(self, "unfreeze_after", "unfrozen_learning_rate")
         if not 0 < self.layer_decay <= 1:
