@@ -67,7 +67,10 @@ def make_phases(
     adapt_heads(trained, directory, split, **stored._asdict())
     tagging_loss = None
     if weight := flags.objective.word_weight:
-        tagging_loss = make_tagging_loss(trained, directory, split, weight=weight, seed=flags.seed)
+        where = Storage(cache=flags.freeze.feature_cache) if flags.freeze.stores_features else None
+        tagging_loss = make_tagging_loss(
+            trained, directory, split, weight=weight, seed=flags.seed, where=where
+        )
     teachers = None
     if names := flags.distillation.teacher:
         teachers = open_teachers(directory, split, names, flags.sampling.views)

@@ -36,7 +36,7 @@ from tfclip.training.callbacks.record_faults import (
     sample_records,
     text_faults,
 )
-from tfclip.training.callbacks.retrieval_grid import RetrievalGrid
+from tfclip.training.callbacks.retrieval_grid import RetrievalGrid, embed_stored
 from tfclip.training.callbacks.tensorboard import TensorBoardLog
 from tfclip.training.data.training_sets import open_training_sets
 from tfclip.training.extension import extended_after
@@ -51,12 +51,12 @@ from tfclip.training.options.saved_flags import (
     resumed_config,
     with_compute,
 )
-from tfclip.training.phases import batch_keys, make_phases
+from tfclip.training.phases import StoredFeatures, batch_keys, make_phases
 from tfclip.training.run_directory import join_run, run_config, run_directory
 from tfclip.training.setup.build_model import prepare_model
 from tfclip.training.setup.optimizer import averages
 from tfclip.training.setup.start import open_start
-from tfclip.training.validation import make_validation
+from tfclip.training.validation import make_validation, validation_features
 from tfclip.training.workers.cluster import Cluster, read_cluster
 from tfclip.training.workers.strategy import make_strategy
 from tfclip.training.workers.worker_health import barrier, chief_first, watch
@@ -171,7 +171,10 @@ def _train(
             ends = (*before[1:], flags.steps) if before else ()
             phases = make_phases(first, trained, records, cluster.input_shard, ends)
     with chief_first(strategy, cluster):
-        measurements, monitor = make_validation(flags, trained, strategy, cluster.input_shard)
+        stored = validation_features(flags, trained)
+        measurements, monitor = make_validation(
+            flags, trained, strategy, cluster.input_shard, stored
+        )
     writes = cluster.is_chief
     other_suffix = "unaveraged" if flags.evaluation.measure_average else "averaged"
     keep = KeepBest(trained, flags.run / "best", monitor, other_suffix=other_suffix, writes=writes)
@@ -200,7 +203,7 @@ def _train(
     checkpoints = Checkpoints(flags.run / CHECKPOINTS, interval, writes=writes)
     logs = [
         LogFile(flags.run / "log.csv", step_timer.columns, lambda: step_timer.step),
-        TensorBoardLog(flags.run / "tensorboard", _picture(flags, trained)),
+        TensorBoardLog(flags.run / "tensorboard", _picture(flags, trained, stored)),
     ]
     epoch_steps = min(flags.evaluation.evaluate_every, flags.steps)
     with damage_named(files):
@@ -274,12 +277,14 @@ def _faults_before_training(
     ]
 
 
-def _picture(flags: FitFlags, trained: TrainedModel) -> Callable[[], bytes] | None:
+def _picture(
+    flags: FitFlags, trained: TrainedModel, stored: StoredFeatures
+) -> Callable[[], bytes] | None:
     """Return a function that draws retrievals from the validation records, None without them."""
     if not flags.val:
         return None
     directory, split = records_reference(flags.val, "val")
-    return RetrievalGrid(trained, directory, split).png
+    return RetrievalGrid(trained, directory, split, **embed_stored(trained, *stored)).png
 
 
 def _early_stopping(flags: FitFlags, monitor: str) -> list[keras.callbacks.Callback]:

@@ -22,9 +22,21 @@ from tfclip.training.data.feature_batches import stored_validation_batches
 from tfclip.training.data.feature_retrieval import StoredRetrieval
 from tfclip.training.loop.replicas import distribute, first_replica
 from tfclip.training.options.flags import FitFlags
-from tfclip.training.phases import frozen_features
+from tfclip.training.phases import StoredFeatures, frozen_features
 
 Measurements = dict[str, Callable[[], dict[str, float]]]
+
+
+def validation_features(flags: FitFlags, trained: TrainedModel) -> StoredFeatures:
+    """Return the outputs of the frozen towers over --val, computed if they are not stored; nothing
+    unless both towers stay frozen."""
+    freeze = flags.freeze
+    if not flags.val or not freeze.cache_features or freeze.unfreeze_after:
+        return StoredFeatures()
+    if len(freeze.towers) < 2:
+        return StoredFeatures()
+    directory, split = records_reference(flags.val, "val")
+    return frozen_features(flags, trained, directory, split, views="1")
 
 
 def make_validation(
@@ -32,8 +44,11 @@ def make_validation(
     trained: TrainedModel,
     strategy: tf.distribute.Strategy,
     input_shard: InputShard,
+    stored: StoredFeatures,
 ) -> tuple[Measurements, str]:
     """Return the measurements by name, and the name of the metric that chooses the best model.
+
+    `stored` are `validation_features`.
 
     Raises:
         FileNotFoundError, ValueError: --val, --voc or --class-folders cannot be evaluated.
@@ -43,10 +58,7 @@ def make_validation(
     if flags.val:
         directory, split = records_reference(flags.val, "val")
         size = {"batch_size": flags.batch_size}
-        freeze, count = flags.freeze, flags.evaluation.val_images
-        image = text = None
-        if freeze.cache_features and not freeze.unfreeze_after and len(freeze.towers) == 2:
-            image, text = frozen_features(flags, trained, directory, split, views="1")
+        count, (image, text) = flags.evaluation.val_images, stored
         if image is not None and text is not None:
             if count is not None:
                 image, text = image.first(count), text.first(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from tfclip.inputs.images import decode_record_jpeg, resize_picture
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import read_split
+from tfclip.training.data.feature_batches import text_rows
+from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
 
 PICTURES, CAPTIONS, FOUND = 48, 6, 5
 SIDE, ROOM, TEXT_WIDTH = 96, 6, 240
@@ -28,6 +30,8 @@ class RetrievalGrid:
         records, split: the records with the pictures.
         embed_images: returns (N, D) embeddings of the first N pictures of the split; by default
             runs the image tower.
+        embed_texts: returns (M, D) embeddings of the first texts of M pictures of the split, by
+            their numbers; by default runs the text tower.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class RetrievalGrid:
         records: Path,
         split: str,
         embed_images: Callable[[int], tf.Tensor] | None = None,
+        embed_texts: Callable[[Sequence[int]], tf.Tensor] | None = None,
     ):
         self._trained = trained
         size = trained.config.picture_size
@@ -57,14 +62,13 @@ class RetrievalGrid:
         ]
         self._queries = pairs[:: max(1, len(pairs) // CAPTIONS)][:CAPTIONS]
         self._embed_images = embed_images or self._run_image_tower
+        self._embed_texts = embed_texts or self._run_text_tower
 
     def png(self) -> bytes:
         """Return a PNG with one caption per row; its own picture, if ranked, has a green frame."""
         if not self._queries:
             return _png(Image.new("RGB", (SIDE, SIDE), "white"))
-        model = self._trained.dual_encoder
-        tokens = self._trained.tokenizer([text for _, text in self._queries])
-        texts = model.encode_text(tokens["token_ids"], tokens["text_mask"])
+        texts = self._embed_texts([place for place, _ in self._queries])
         images = self._embed_images(len(self._pictures))
         cosine = tf.matmul(texts, images, transpose_b=True).numpy()
         best = np.argsort(-cosine, axis=1, kind="stable")[:, :FOUND]
@@ -72,6 +76,10 @@ class RetrievalGrid:
 
     def _run_image_tower(self, count: int) -> tf.Tensor:
         return self._trained.dual_encoder.encode_image(tf.constant(self._pictures[:count]))
+
+    def _run_text_tower(self, places: Sequence[int]) -> tf.Tensor:
+        tokens = self._trained.tokenizer([text for _, text in self._queries])
+        return self._trained.dual_encoder.encode_text(tokens["token_ids"], tokens["text_mask"])
 
     def _drawn(self, best: np.ndarray) -> Image.Image:
         step = SIDE + 2 * ROOM
@@ -87,6 +95,29 @@ class RetrievalGrid:
                 picture = Image.fromarray(self._pictures[place]).resize((SIDE, SIDE))
                 grid.paste(picture, (left + ROOM, top + ROOM))
         return grid
+
+
+def embed_stored(
+    trained: TrainedModel, image: ImageFeatures | None, text: TextFeatures | None
+) -> dict[str, Callable]:
+    """Return the functions of `RetrievalGrid` that run the heads alone, on stored outputs of frozen
+    towers; none where they are not stored."""
+    functions: dict[str, Callable] = {}
+    model = trained.dual_encoder
+    if image is not None:
+        features = image.features
+        functions["embed_images"] = lambda count: model.embed_image_features(
+            tf.constant(features[:count, 0])
+        )
+    if text is not None:
+        stored = text
+
+        def embed_texts(places: Sequence[int]) -> tf.Tensor:
+            features, mask = text_rows(stored, stored.text_starts[np.asarray(places)])
+            return model.embed_text_features(tf.constant(features), tf.constant(mask))
+
+        functions["embed_texts"] = embed_texts
+    return functions
 
 
 def _lines(text: str, draw: ImageDraw.ImageDraw, font) -> str:

@@ -182,11 +182,7 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
     Arguments and errors are those of `image_features`.
     """
     tower, tokenizer = model.dual_encoder.text_tower, model.tokenizer
-    what = {
-        **_described(model, "text", records, split, where),
-        "context_length": model.config.context_length,
-        "tokenizer": _tokenizer_digest(tokenizer),
-    }
+    what = text_description(model, records, split, where)
     label = f"text features of {split}"
     per_token = len(tower.output_shape) == 3
     width = tower.output_shape[-1]
@@ -233,6 +229,15 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
     return TextFeatures(
         arrays["features"], arrays.get("token_starts"), arrays["text_starts"], arrays["caption_id"]
     )
+
+
+def text_description(model: TrainedModel, records: Path, split: str, where: Storage) -> dict:
+    """Return everything that determines the text tower's outputs over a split, as JSON types."""
+    return {
+        **_described(model, "text", records, split, where),
+        "context_length": model.config.context_length,
+        "tokenizer": _tokenizer_digest(model.tokenizer),
+    }
 
 
 def _described(

@@ -9,40 +9,66 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import say
-from tfclip.inputs.words import PROMPT, RecordWords, split_words
+from tfclip.inputs.words import (
+    LARGEST_SHARE,
+    LEAST_PICTURES,
+    MOST_WORDS,
+    PROMPT,
+    SHORTEST,
+    RecordWords,
+    split_words,
+)
 from tfclip.models.objective.tagging_loss import TaggingLoss
 from tfclip.models.saving import TrainedModel
+from tfclip.records.reader import shard_counts
+from tfclip.training.data.feature_cache import FOLDER, Storage, text_description
+from tfclip.training.data.stored_arrays import stored_arrays
 
 PROMPTS_AT_ONCE = 256
 
 
 def make_tagging_loss(
-    trained: TrainedModel, records: Path, split: str, *, weight: float, seed: int
+    trained: TrainedModel,
+    records: Path,
+    split: str,
+    *,
+    weight: float,
+    seed: int,
+    where: Storage | None = None,
 ) -> RecordWords:
     """Choose words from the captions of a split, and set the model's tagging loss over them.
 
+    Args:
+        trained: the model.
+        records, split: the records with the captions.
+        weight: the factor of the loss.
+        seed: of the words that are sampled.
+        where: where the words and the outputs of a frozen text tower are stored; None computes
+            them.
+
     Raises:
-        ValueError: no word is frequent enough.
+        ValueError: no word is frequent enough; or what is stored is damaged.
     """
-    words = split_words(records, split)
+    stored: dict[str, np.ndarray] = {}
+    frozen = "text" in trained.dual_encoder.frozen
+    if frozen and where is not None:
+        stored = _stored(trained, records, split, where)
+    words = split_words(records, split) if not stored else _words_of(stored, records, split)
     if words.without_blanks:
         say(
             f"note: {words.without_blanks:,} captions of {records}:{split} are in scripts without "
             "spaces (Chinese, Japanese, Thai, ...) and have no words for the tagging loss, "
             "--word-weight; only the contrastive loss learns from them"
         )
-    tokens = trained.tokenizer([PROMPT.format(word) for word in words.words])
-    mask = tf.cast(tokens["text_mask"], tf.int32)
-    # Prompts are far shorter than the context, and padding would be computed too.
-    fixed = trained.dual_encoder.text_tower.input["token_ids"].shape[1]
-    longest = fixed or tf.reduce_max(tf.reduce_sum(mask, axis=1))
-    ids, mask = tokens["token_ids"][:, :longest], mask[:, :longest]
-    frozen = "text" in trained.dual_encoder.frozen
+    ids, mask = _prompts(trained, words.words)
+    features = None
+    if frozen:
+        features = stored["features"] if stored else _features(trained, ids, mask)
     trained.dual_encoder.tagging_loss = TaggingLoss(
         words.words,
         ids,
         mask,
-        tf.constant(_features(trained, ids, mask)) if frozen else None,
+        None if features is None else tf.constant(features),
         weight,
         seed=seed,
     )
@@ -52,6 +78,47 @@ def make_tagging_loss(
 
 def _listed(words: Sequence[str]) -> str:
     return ", ".join(words) if len(words) < 8 else f"{', '.join(words[:6])} ... {words[-1]}"
+
+
+def _stored(
+    trained: TrainedModel, records: Path, split: str, where: Storage
+) -> dict[str, np.ndarray]:
+    """Return the words, and the outputs of the text tower for them, as arrays."""
+    # In float32 also beside features of lower precision: they are few.
+    where = Storage(cache=where.cache)
+    what = {
+        **text_description(trained, records, split, where),
+        "tagging": [PROMPT, SHORTEST, LEAST_PICTURES, LARGEST_SHARE, MOST_WORDS],
+    }
+
+    def compute(folder: Path) -> None:
+        words = split_words(records, split)
+        np.save(folder / "words.npy", np.array(words.words))
+        np.save(folder / "places.npy", words.places)
+        np.save(folder / "without_blanks.npy", np.array(words.without_blanks))
+        np.save(folder / "features.npy", _features(trained, *_prompts(trained, words.words)))
+
+    label = f"tagging words of {split}"
+    return stored_arrays(what, where.cache or records / FOLDER, compute, label)
+
+
+def _words_of(stored: dict[str, np.ndarray], records: Path, split: str) -> RecordWords:
+    return RecordWords(
+        tuple(map(str, stored["words"])),
+        np.asarray(stored["places"]),
+        tuple(shard_counts(records, split)),
+        int(stored["without_blanks"]),
+    )
+
+
+def _prompts(trained: TrainedModel, words: Sequence[str]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the token ids (M,L) and the mask (M,L) int32 of the prompts of words."""
+    tokens = trained.tokenizer([PROMPT.format(word) for word in words])
+    mask = tf.cast(tokens["text_mask"], tf.int32)
+    # Prompts are far shorter than the context, and padding would be computed too.
+    fixed = trained.dual_encoder.text_tower.input["token_ids"].shape[1]
+    longest = fixed or tf.reduce_max(tf.reduce_sum(mask, axis=1))
+    return tokens["token_ids"][:, :longest], mask[:, :longest]
 
 
 def _features(trained: TrainedModel, ids: tf.Tensor, mask: tf.Tensor) -> np.ndarray:
