@@ -145,7 +145,8 @@ def assert_same(found, expected, tolerance, path=""):
         for number, pair in enumerate(zip(found, expected, strict=True)):
             assert_same(*pair, tolerance, f"{path}[{number}]")
     elif isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=tolerance, nan_ok=True), path
+        close = pytest.approx(expected, rel=tolerance, abs=tolerance, nan_ok=True)
+        assert found == close, path
     else:
         assert found == expected, path
 
