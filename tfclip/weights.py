@@ -79,17 +79,28 @@ def list_weights(flags: ListFlags) -> dict:
 
 
 def fetch_weights(flags: FetchFlags) -> dict:
-    """Fetch all named towers and print where they are."""
+    """Fetch all named towers and print where they are.
+
+    Raises:
+        FileNotFoundError: some cannot be had, after the others have been fetched; says for all of
+            them what to copy where.
+    """
     from tfclip.models.weights.pretrained.download import fetch, fetch_from_hub
 
-    places = {}
+    places, failed = {}, []
     for name in flags.names:
-        if name.startswith(HUB):
-            path = fetch_from_hub(name.removeprefix(HUB))
-        else:
-            path = fetch(PRETRAINED[name])
+        try:
+            if name.startswith(HUB):
+                path = fetch_from_hub(name.removeprefix(HUB))
+            else:
+                path = fetch(PRETRAINED[name])
+        except FileNotFoundError as error:
+            failed.append(str(error))
+            continue
         places[name] = str(path)
         say(f"{name} is in {path}")
+    if failed:
+        raise FileNotFoundError("; ".join(failed))
     return places
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 
 from tfclip import weights
+from tfclip.models.weights.pretrained import download
 from tfclip.models.weights.pretrained.cache import is_kept, kept_weights
 from tfclip.models.weights.pretrained.catalogue import (
     PRETRAINED,
@@ -186,6 +187,20 @@ def test_the_command_lists_refuses_and_finds(cache, capsys):
     assert weights.main(["where"]) == 0
     assert str(cache) in (told := capsys.readouterr().err) and "somebody/something" in told
     assert weights.main(["fetch", "hf://somebody/something"]) == 0
+
+
+def test_fetch_names_all_that_cannot_be_had_and_keeps_the_rest(cache, monkeypatch, capsys):
+    def fetch_squeezenet_alone(known):
+        if known.name != "squeezenet":
+            raise FileNotFoundError(f"copy {known.name}")
+        return cache / known.name
+
+    monkeypatch.setattr(download, "fetch", fetch_squeezenet_alone)
+    names = ["efficientnet-lite0", "squeezenet", "efficientnet-lite2"]
+    assert weights.main(["fetch", *names]) == 2
+    told = capsys.readouterr().err
+    assert f"squeezenet is in {cache}" in told
+    assert "error: copy efficientnet-lite0; copy efficientnet-lite2" in told
 
 
 def test_the_catalogue_answers_by_tower_and_name():
