@@ -232,11 +232,11 @@ def share_features(source: Path, target: Path) -> None:
 
     What a frozen tower gives for a picture depends on its bytes and key, for a text on its letters.
     """
+    from tfclip.evaluation.embedding.part_features import cut_features, pick_texts
+    from tfclip.evaluation.embedding.stored_arrays import stored_arrays
     from tfclip.records import schema
     from tfclip.records.manifest import load_manifest
     from tfclip.records.reader import read_split
-    from tfclip.training.data.part_features import cut_features, pick_texts
-    from tfclip.training.data.stored_arrays import stored_arrays
 
     def content(directory: Path, split: str) -> tuple[list[int], list[list[bytes]]]:
         read = read_split(directory, split, features=(schema.ID, schema.CAPTION))

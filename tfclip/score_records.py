@@ -153,12 +153,12 @@ def _ids(records: Path, split: str) -> np.ndarray:
 def _counts_and_scores(run: Path, records: Path, split: str) -> tuple[np.ndarray, CaptionScores]:
     """Return the number of captions of each record, and their scores, from the stored outputs of
     the towers if the run has them."""
+    from tfclip.evaluation.embedding.feature_cache import Storage
+    from tfclip.evaluation.embedding.part_features import whole_of
     from tfclip.evaluation.tasks.caption_cosines import caption_cosines
     from tfclip.models.saving import load_model
     from tfclip.records.reader import split_files
     from tfclip.records.verify import damage_named
-    from tfclip.training.data.feature_cache import Storage
-    from tfclip.training.data.part_features import whole_of
     from tfclip.training.data.stored_cosines import stored_cosines
 
     with damage_named(split_files(records, split)):

@@ -41,6 +41,7 @@ class TrainedModel:
         compute: the format in which evaluation and search compute the image tower, see
             `models.compute`.
         is_fixed: the weights do not change any more, so that graphs may hold them as constants.
+        frozen: the modalities whose towers did not train, as the model folder says.
     """
 
     dual_encoder: DualEncoder
@@ -48,6 +49,7 @@ class TrainedModel:
     trained_on: Mapping = field(default_factory=dict)
     compute: str = FLOAT32
     is_fixed: bool = False
+    frozen: tuple[str, ...] = ()
 
     @property
     def config(self) -> ModelConfig:
@@ -166,6 +168,7 @@ def load_around(
         tokenizer=load_tokenizer(directory, description["tokenizer"], config.context_length),
         trained_on=description["trained_on"],
         compute=chosen_compute(compute, config.image_tower, config.precision),
+        frozen=tuple(description["towers"]),
     )
 
 

@@ -11,6 +11,13 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfclip.console import say
+from tfclip.evaluation.embedding.feature_cache import (
+    ImageFeatures,
+    Storage,
+    TextFeatures,
+    image_features,
+    text_features,
+)
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import Mixture
@@ -20,13 +27,6 @@ from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import endless_shards
 from tfclip.training.data.feature_batches import feature_batches
-from tfclip.training.data.feature_cache import (
-    ImageFeatures,
-    Storage,
-    TextFeatures,
-    image_features,
-    text_features,
-)
 from tfclip.training.data.tagging_targets import make_tagging_loss
 from tfclip.training.data.teachers import Teachers, open_teachers
 from tfclip.training.data.training_sets import TrainingSets

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfclip.evaluation.datasets.multilabel_images import labelled_records, record_pictures
+from tfclip.evaluation.datasets.multilabel_images import RecordPictures, labelled_records
 from tfclip.evaluation.embedding.cache import FOLDER, ModelEmbeddings, RunEmbeddings
 from tfclip.models.compute import instruction
 from tfclip.models.saving import load_model, save_model
@@ -34,7 +34,7 @@ def test_pictures_texts_and_labels_are_read_again(run, tiny_model, voc_records):
     np.testing.assert_array_equal(computed[0], expected[0])
     np.testing.assert_allclose(computed[1], expected[1], atol=1e-6)
     np.testing.assert_allclose(first.texts(texts), direct.texts(texts), atol=1e-6)
-    views = record_pictures(voc_records, "test")
+    views = RecordPictures(((voc_records, "test"),))
     first.labels("records:test", lambda: pictures, views)
     assert first.logit_scale == pytest.approx(direct.logit_scale)
 

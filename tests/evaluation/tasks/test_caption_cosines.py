@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfclip.evaluation.embedding.feature_cache import Storage
 from tfclip.evaluation.tasks import caption_cosines as module
 from tfclip.evaluation.tasks.caption_cosines import caption_cosines
 from tfclip.inputs.images import decode_record_jpeg, picture_views
@@ -9,7 +10,6 @@ from tfclip.inputs.tiles import tile_boxes
 from tfclip.records import schema
 from tfclip.records.reader import read_split
 from tfclip.training.data import stored_cosines as stored_module
-from tfclip.training.data.feature_cache import Storage
 from tfclip.training.data.stored_cosines import stored_cosines
 
 

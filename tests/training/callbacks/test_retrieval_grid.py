@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
 from tfclip.training.callbacks.retrieval_grid import RetrievalGrid, embed_stored
-from tfclip.training.data.feature_cache import Storage, image_features, text_features
 
 
 def test_stored_outputs_give_the_embeddings_and_the_picture_of_the_towers(

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tfclip.evaluation.embedding.feature_cache import Storage
 from tfclip.inputs import words
 from tfclip.training.data import tagging_targets
-from tfclip.training.data.feature_cache import Storage
 from tfclip.training.data.tagging_targets import make_tagging_loss
 
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfclip.evaluation.embedding.embed import embed_texts
+from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
 from tfclip.fit import main as fit
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.sampling_options import SamplingOptions
@@ -17,7 +18,6 @@ from tfclip.models.saving import load_model
 from tfclip.records import schema
 from tfclip.records.reader import read_split, split_files
 from tfclip.training.data.feature_batches import feature_batches
-from tfclip.training.data.feature_cache import Storage, image_features, text_features
 from tfclip.training.data.teachers import open_teachers
 
 

@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,27 @@ class LabelledPictures:
     reference: str = ""
 
 
+@dataclass(frozen=True)
+class RecordPictures:
+    """The `views` of a `LabelledPictures` for packed records.
+
+    Attributes:
+        parts: a directory of records and a split of it, one after the other.
+    """
+
+    parts: tuple[tuple[Path, str], ...]
+
+    def __call__(self, size: int, boxes: np.ndarray) -> tf.data.Dataset:
+        """Return the views of all pictures, numbered through all parts."""
+        from tfclip.evaluation.datasets.views import record_views
+
+        views = [
+            record_views(directory, split, size, boxes).map(as_written(lambda row, views: views))
+            for directory, split in self.parts
+        ]
+        return reduce(lambda before, more: before.concatenate(more), views).enumerate()
+
+
 def _annotated(pictures: LabelledPictures) -> LabelledPictures:
     if not pictures.present.any():
         raise ValueError(
@@ -63,7 +86,7 @@ def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
     if len(parts) == 1:
         return parts[0]
 
-    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
+    def numbered_views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
         joined_views, before = None, 0
         for part in parts:
             numbered = part.views(size, boxes).map(
@@ -73,6 +96,8 @@ def joined(parts: Sequence[LabelledPictures]) -> LabelledPictures:
             before += len(part.keys)
         return joined_views
 
+    records = [part.views.parts for part in parts if isinstance(part.views, RecordPictures)]
+    views = RecordPictures(tuple(chain(*records))) if len(records) == len(parts) else numbered_views
     return LabelledPictures(
         "+".join(part.split for part in parts),
         parts[0].class_names,
@@ -139,7 +164,7 @@ def labelled_records(directory: Path, split: str) -> LabelledPictures:
             tuple(keys),
             _cells(labels, class_names) | _cells(difficult, class_names),
             _cells(difficult, class_names),
-            record_pictures(directory, split),
+            RecordPictures(((directory, split),)),
             reference=f"{manifest.fingerprint()}:{split}",
         )
     )
@@ -179,19 +204,13 @@ def unlabelled_records(
         name = class_names[int(np.argmax(related.all(axis=0)))]
         raise ValueError(f"every picture of {directory}:{split} names the class {name}")
     return LabelledPictures(
-        split, tuple(class_names), tuple(keys), related, related, record_pictures(directory, split)
+        split,
+        tuple(class_names),
+        tuple(keys),
+        related,
+        related,
+        RecordPictures(((directory, split),)),
     )
-
-
-def record_pictures(directory: Path, split: str) -> Callable[[int, np.ndarray], tf.data.Dataset]:
-    """Return the `views` of a `LabelledPictures` for a split of packed records."""
-
-    def views(size: int, boxes: np.ndarray) -> tf.data.Dataset:
-        from tfclip.evaluation.datasets.views import record_views
-
-        return record_views(directory, split, size, boxes)
-
-    return views
 
 
 def _file_pictures(paths: Sequence[Path]) -> Callable[[int, np.ndarray], tf.data.Dataset]:

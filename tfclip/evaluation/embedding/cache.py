@@ -24,7 +24,7 @@ import numpy as np
 
 from tfclip import files
 from tfclip.console import say
-from tfclip.evaluation.datasets.multilabel_images import LabelledPictures
+from tfclip.evaluation.datasets.multilabel_images import LabelledPictures, RecordPictures
 from tfclip.evaluation.embedding.class_words import combined_embeddings
 from tfclip.inputs.tiles import DENSE, group_boxes, tile_groups
 from tfclip.inputs.view_sets import PIXELS_VERSION
@@ -84,7 +84,12 @@ class ModelEmbeddings:
     def group(self, pictures: LabelledPictures, tiles: int | str) -> tuple[np.ndarray, np.ndarray]:
         """Embed one group of tiles of every picture that decodes; `dense` is all its windows."""
         from tfclip.evaluation.embedding.embed import embed_pictures
+        from tfclip.evaluation.embedding.from_features import embed_whole_pictures
 
+        if tiles == 1 and isinstance(pictures.views, RecordPictures):
+            embedded = embed_whole_pictures(self._model, pictures.views.parts)
+            if embedded is not None:
+                return np.arange(len(embedded)), embedded[:, None]
         layout = DENSE if tiles == DENSE else "1"
         boxes = group_boxes(1 if tiles == DENSE else int(tiles))
         views = pictures.views(self._model.config.picture_size, boxes)

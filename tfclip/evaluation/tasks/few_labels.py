@@ -13,9 +13,9 @@ from tfclip import files
 from tfclip.console import say
 from tfclip.evaluation.datasets.multilabel_images import (
     LabelledPictures,
+    RecordPictures,
     joined,
     labelled_records,
-    record_pictures,
     with_classes,
 )
 from tfclip.evaluation.decisions.adapted_classes import AdaptedClasses
@@ -55,7 +55,7 @@ def labelled_split(
         embeddings.labels(
             f"{fingerprint}:{part}",
             partial(labelled_records, directory, part),
-            record_pictures(directory, part),
+            RecordPictures(((directory, part),)),
         )
         for part in split.split("+")
     ]

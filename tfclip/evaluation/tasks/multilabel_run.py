@@ -12,10 +12,10 @@ from tfclip import files
 from tfclip.console import say
 from tfclip.evaluation.datasets.multilabel_images import (
     LabelledPictures,
+    RecordPictures,
     joined,
     labelled_records,
     labelled_source,
-    record_pictures,
     unlabelled_records,
     with_classes,
 )
@@ -135,7 +135,7 @@ def _kept(directory: Path, split: str, embeddings: RunEmbeddings) -> LabelledPic
     return embeddings.labels(
         f"{load_manifest(directory).fingerprint()}:{split}",
         lambda: labelled_records(directory, split),
-        record_pictures(directory, split),
+        RecordPictures(((directory, split),)),
     )
 
 
@@ -153,7 +153,7 @@ def _negatives(
     pictures = embeddings.labels(
         f"{reference}:{names}",
         lambda: unlabelled_records(directory, split, class_names, names),
-        record_pictures(directory, split),
+        RecordPictures(((directory, split),)),
     )
     # The embeddings do not depend on the class names.
     return dataclasses.replace(pictures, split=f"{directory}:{split}", reference=reference)

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 
+from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.from_features import text_rows
 from tfclip.inputs.images import decode_record_jpeg, resize_picture
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import read_split
-from tfclip.training.data.feature_batches import text_rows
-from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
 
 PICTURES, CAPTIONS, FOUND = 48, 6, 5
 SIDE, ROOM, TEXT_WIDTH = 96, 6, 240

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.from_features import text_rows
 from tfclip.graphs import as_written
 from tfclip.inputs.batches import TeacherEmbeddings, tokenized
 from tfclip.inputs.examples import ExampleRng, example_seed, several_of, view_of
@@ -18,10 +20,6 @@ from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
 from tfclip.records import schema
 from tfclip.records.reader import ROW, endless_shards, shard_counts, split_files
-from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
-
-# The text length of a batch is rounded up to a multiple of this, so that there are few shapes.
-LENGTH_STEP = 8
 
 
 def feature_batches(
@@ -174,20 +172,3 @@ def _look_up_texts(stored: TextFeatures, texts: tf.Tensor) -> dict:
         "text_mask": tf.ensure_shape(mask, [*texts.shape, None]),
         "caption_id": tf.ensure_shape(ids, texts.shape),
     }
-
-
-def text_rows(stored: TextFeatures, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return features (M,F) or (M,L,F) and mask (M,L) int32 of M texts, by their indices (M,).
-
-    L is the length of the longest text, rounded up. The mask of pooled features is a column of
-    ones.
-    """
-    if stored.token_starts is None:
-        return stored.features[texts], np.ones((len(texts), 1), np.int32)
-    first = stored.token_starts[texts]
-    lengths = stored.token_starts[texts + 1] - first
-    place = np.arange(-(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP)
-    mask = place < lengths[:, None]
-    tokens = stored.features[np.where(mask, first[:, None] + place, 0)]
-    tokens[~mask] = 0
-    return tokens, mask.astype(np.int32)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
+from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.from_features import FeatureEmbedder
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.training.data.feature_batches import text_rows
-from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
-
-ROWS_AT_ONCE = 256
 
 
 class StoredRetrieval:
@@ -30,25 +27,11 @@ class StoredRetrieval:
         if not self._captions:
             raise ValueError("the validation records have no captions, which retrieval needs")
         self._image_of_text = np.repeat(np.arange(len(image.image_id)), np.diff(text.text_starts))
-        self._embed_images = tf.function(
-            model.embed_image_features, reduce_retracing=True, autograph=False
-        )
-        self._embed_texts = tf.function(
-            model.embed_text_features, reduce_retracing=True, autograph=False
-        )
+        self._embedder = FeatureEmbedder(model)
 
     def metrics(self) -> dict:
         """Return the metrics of `evaluation.metrics.retrieval.retrieval_metrics`."""
-        images = [
-            self._embed_images(tf.constant(self._image.features[at : at + ROWS_AT_ONCE, 0]))
-            for at in range(0, len(self._image.image_id), ROWS_AT_ONCE)
-        ]
-        texts = []
-        for at in range(0, self._captions, ROWS_AT_ONCE):
-            rows = np.arange(at, min(at + ROWS_AT_ONCE, self._captions))
-            features, mask = text_rows(self._text, rows)
-            texts.append(self._embed_texts(tf.constant(features), tf.constant(mask)))
+        images = self._embedder.images(self._image)
+        texts = self._embedder.texts(self._text, np.arange(self._captions))
         text_id = self._text.caption_id[: self._captions]
-        return retrieval_metrics(
-            np.concatenate(images), np.concatenate(texts), self._image_of_text, text_id
-        )
+        return retrieval_metrics(images, texts, self._image_of_text, text_id)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
+from tfclip.evaluation.embedding.from_features import FeatureEmbedder
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import read_split
 from tfclip.records.scores.caption_scores import CaptionScores, joined, scores_of
-from tfclip.training.data.feature_batches import text_rows
-from tfclip.training.data.feature_cache import Storage, image_features, text_features
 
 ROWS_AT_ONCE = 256
 
@@ -33,7 +32,6 @@ def stored_cosines(
         The number of captions of each of the N records, (N,) int64, and the scores of all M
         captions in order.
     """
-    encoder = model.dual_encoder
     image = image_features(model, records, split, views, where)
     text = text_features(model, records, split, where)
     listed = read_split(records, split, features=(schema.CAPTION,))
@@ -42,16 +40,14 @@ def stored_cosines(
     before = np.cumsum(counts) - counts
     rows = np.repeat(text.text_starts[:-1] - before, counts) + np.arange(int(counts.sum()))
     owner = np.repeat(np.arange(len(counts)), counts)
-    embed_images = tf.function(encoder.embed_image_features, reduce_retracing=True, autograph=False)
-    embed_texts = tf.function(encoder.embed_text_features, reduce_retracing=True, autograph=False)
+    embedder = FeatureEmbedder(model.dual_encoder)
     scores, at = [], 0
     while at < len(rows):
         # All captions of a picture at once.
         last = owner[min(at + ROWS_AT_ONCE, len(rows)) - 1]
         part = slice(at, int(before[last] + counts[last]))
         first, at = owner[at], part.stop
-        pictures = embed_images(tf.constant(image.features[first : last + 1, 0])).numpy()
-        features, mask = text_rows(text, rows[part])
-        texts = embed_texts(tf.constant(features), tf.constant(mask)).numpy()
+        pictures = embedder.features(image.features[first : last + 1, 0])
+        texts = embedder.texts(text, rows[part])
         scores.append(scores_of(pictures, texts, owner[part] - first))
     return counts, joined(scores)

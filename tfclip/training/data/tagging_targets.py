@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import say
+from tfclip.evaluation.embedding.feature_cache import FOLDER, Storage, text_description
+from tfclip.evaluation.embedding.stored_arrays import stored_arrays
 from tfclip.inputs.words import (
     LARGEST_SHARE,
     LEAST_PICTURES,
@@ -21,8 +23,6 @@ from tfclip.inputs.words import (
 from tfclip.models.objective.tagging_loss import TaggingLoss
 from tfclip.models.saving import TrainedModel
 from tfclip.records.reader import shard_counts
-from tfclip.training.data.feature_cache import FOLDER, Storage, text_description
-from tfclip.training.data.stored_arrays import stored_arrays
 
 PROMPTS_AT_ONCE = 256
 

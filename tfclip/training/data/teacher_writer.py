@@ -15,6 +15,14 @@ from tfclip import files
 from tfclip.config_file import read_config
 from tfclip.console import progress, say
 from tfclip.evaluation.embedding.embed import embed_texts
+from tfclip.evaluation.embedding.feature_cache import (
+    PICTURES_AT_ONCE,
+    Storage,
+    image_features,
+    text_features,
+)
+from tfclip.evaluation.embedding.from_features import FeatureEmbedder
+from tfclip.evaluation.embedding.stored_arrays import new_array
 from tfclip.inputs.images import decode_record_jpeg, training_views
 from tfclip.inputs.view_sets import PIXELS_VERSION, view_set
 from tfclip.models.compute import FLOAT32
@@ -24,14 +32,6 @@ from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_shards, split_files
 from tfclip.records.teachers import DESCRIPTION, EMPTY, FORMAT, teacher_folder
-from tfclip.training.data.feature_batches import text_rows
-from tfclip.training.data.feature_cache import (
-    PICTURES_AT_ONCE,
-    Storage,
-    image_features,
-    text_features,
-)
-from tfclip.training.data.stored_arrays import new_array
 from tfclip.training.options.saved_flags import CONFIG_FILE
 
 FROZEN = {"image", "text"}
@@ -191,26 +191,20 @@ def _from_features(
     model: TrainedModel, records: Path, split: str, views: str, where: Storage
 ) -> Embedder:
     """Return functions that run the heads alone, on the stored outputs of frozen towers."""
-    encoder = model.dual_encoder
     image = image_features(model, records, split, views, where)
     text = text_features(model, records, split, where)
-    embed_images = tf.function(encoder.embed_image_features, reduce_retracing=True, autograph=False)
-    embed_some = tf.function(encoder.embed_text_features, reduce_retracing=True, autograph=False)
+    embedder = FeatureEmbedder(model.dual_encoder)
     counts = {shard.file: shard.records for shard in load_manifest(records).shards_of(split)}
 
     def images(path: str, first: int) -> Iterator[np.ndarray]:
         last = first + counts[Path(path).name]
         for at in range(first, last, PICTURES_AT_ONCE):
             part = np.asarray(image.features[at : min(at + PICTURES_AT_ONCE, last)])
-            flat = embed_images(tf.constant(part.reshape(-1, *part.shape[2:]))).numpy()
+            flat = embedder.features(part.reshape(-1, *part.shape[2:]))
             yield flat.reshape(*part.shape[:2], -1)
 
     def texts(path: str, first: int, of_shard: Sequence[bytes]) -> np.ndarray:
-        parts = [np.zeros((0, model.config.embed_dim), np.float32)]
-        for at in range(first, first + len(of_shard), PICTURES_AT_ONCE):
-            rows = np.arange(at, min(at + PICTURES_AT_ONCE, first + len(of_shard)))
-            parts.append(embed_some(*map(tf.constant, text_rows(text, rows))).numpy())
-        return np.concatenate(parts)
+        return embedder.texts(text, np.arange(first, first + len(of_shard)))
 
     return Embedder(images, texts)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
 from tfclip.evaluation.embedding.text_batches import embed_by_length
 from tfclip.inputs.images import decode_record_jpeg, resize_picture
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.reader import read_split
-from tfclip.training.data.feature_cache import ImageFeatures, TextFeatures
 
 # Enough to estimate a mean and a deviation.
 EXAMPLES = 2048

@@ -17,6 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import progress
+from tfclip.evaluation.embedding.eight_bits import CODES, LEVELS, EightBits, store_eight_bits
+from tfclip.evaluation.embedding.part_features import cut_features, cut_texts, whole_of
+from tfclip.evaluation.embedding.stored_arrays import digest, new_array, stored_arrays
 from tfclip.evaluation.embedding.text_batches import batches_by_length, places_of_texts
 from tfclip.inputs.batches import caption_id
 from tfclip.inputs.images import decode_record_jpeg, training_views
@@ -28,9 +31,6 @@ from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
-from tfclip.training.data.eight_bits import CODES, LEVELS, EightBits, store_eight_bits
-from tfclip.training.data.part_features import cut_features, cut_texts, whole_of
-from tfclip.training.data.stored_arrays import digest, new_array, stored_arrays
 
 FORMAT = 1
 FOLDER = "features"
@@ -118,14 +118,7 @@ def image_features(
         OSError: the disk is too small for the features, or the folder cannot be written.
     """
     encoder = model.dual_encoder
-    what = {
-        **_described(model, "image", records, split, where),
-        "image_size": model.config.image_size,
-        **model.config.picture_size.non_defaults(),
-        "pixels": PIXELS_VERSION,
-        "views": [view.to_dict() for view in view_set(views)],
-        **({} if where.compute == FLOAT32 else {"compute": where.compute}),
-    }
+    what = image_description(model, records, split, views, where)
     label = f"image features of {split}"
     number = load_manifest(records).splits[split].images
     shape = (number, len(view_set(views)), *encoder.image_tower.output_shape[1:])
@@ -229,6 +222,20 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
     return TextFeatures(
         arrays["features"], arrays.get("token_starts"), arrays["text_starts"], arrays["caption_id"]
     )
+
+
+def image_description(
+    model: TrainedModel, records: Path, split: str, views: str, where: Storage
+) -> dict:
+    """Return everything that determines the image tower's outputs over a split, as JSON types."""
+    return {
+        **_described(model, "image", records, split, where),
+        "image_size": model.config.image_size,
+        **model.config.picture_size.non_defaults(),
+        "pixels": PIXELS_VERSION,
+        "views": [view.to_dict() for view in view_set(views)],
+        **({} if where.compute == FLOAT32 else {"compute": where.compute}),
+    }
 
 
 def text_description(model: TrainedModel, records: Path, split: str, where: Storage) -> dict:

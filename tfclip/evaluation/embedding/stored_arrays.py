@@ -21,6 +21,11 @@ def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def folder_of(what: Mapping, cache: Path) -> Path:
+    """Return the folder of the arrays that `what` describes; see `stored_arrays`."""
+    return Path(cache) / digest(what)[:20]
+
+
 def stored_arrays(
     what: Mapping, cache: Path, compute: Callable[[Path], None], label: str
 ) -> dict[str, np.ndarray]:
@@ -42,7 +47,7 @@ def stored_arrays(
         ValueError: the folder is damaged or has other content; the message says what to delete.
         OSError: the folder cannot be written.
     """
-    folder = Path(cache) / digest(what)[:20]
+    folder = folder_of(what, cache)
     if folder.is_dir():
         arrays = _opened(folder, what)
         say(f"{label}: reused from {folder}")

@@ -1,0 +1,90 @@
+"""Evaluation by stored outputs of frozen towers gives what the towers themselves give."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tfclip.evaluation.datasets.multilabel_images import labelled_records
+from tfclip.evaluation.embedding import embed, from_features
+from tfclip.evaluation.embedding.cache import RunEmbeddings
+from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
+from tfclip.evaluation.tasks import retrieval
+from tfclip.models.saving import load_model, save_model
+
+FROZEN = ("image", "text")
+
+
+@pytest.fixture
+def run(tiny_model, tmp_path):
+    """A run with both towers frozen."""
+    tiny_model.dual_encoder.freeze(FROZEN)
+    save_model(tmp_path / "run" / "best", tiny_model)
+    tiny_model.dual_encoder.freeze(())
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def no_towers(monkeypatch):
+    """`no_towers()`: from now on, no picture and no text may go through a tower."""
+
+    def forbid():
+        for module in (embed, retrieval):
+            for name in ("embed_pictures", "embed_texts"):
+                monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a tower ran"))
+
+    return forbid
+
+
+def copied(records, folder):
+    shutil.copytree(records, folder, ignore=shutil.ignore_patterns("features"))
+    return folder
+
+
+def test_retrieval_by_stored_features(run, flickr8k_records, tmp_path, no_towers):
+    records = copied(flickr8k_records, tmp_path / "records")
+    expected = retrieval.evaluate_retrieval(load_model(run), f"{records}:dev")
+    model = load_model(run)
+    image_features(model, records, "dev", "1", Storage("float32"))
+    text_features(model, records, "dev", Storage("float32"))
+    no_towers()
+    assert retrieval.evaluate_retrieval(RunEmbeddings(run), f"{records}:dev") == expected
+    first = retrieval.evaluate_retrieval(load_model(run), f"{records}:dev", images=3)
+    assert first["images"] == 3
+
+
+def test_the_next_run_with_the_same_tower_reads_its_outputs(
+    run, tiny_model, voc_records, tmp_path, no_towers, monkeypatch
+):
+    records = copied(voc_records, tmp_path / "records")
+    pictures = labelled_records(records, "train+test")
+    monkeypatch.setattr(from_features, "MOST_BYTES", 0)
+    rows, expected = RunEmbeddings(run).views(pictures, "1")
+    assert not (records / "features").exists()
+    monkeypatch.undo()
+    shutil.rmtree(run / "embeddings")
+    stored = RunEmbeddings(run).views(pictures, "1")
+    np.testing.assert_array_equal(stored[0], rows)
+    np.testing.assert_allclose(stored[1], expected, atol=1e-6)
+    shutil.rmtree(run / "embeddings")
+    no_towers()
+    np.testing.assert_array_equal(RunEmbeddings(run).views(pictures, "1")[1], stored[1])
+
+
+def test_other_weights_and_other_formats_are_not_taken(run, voc_records, tmp_path):
+    records = copied(voc_records, tmp_path / "records")
+    model = load_model(run)
+    image_features(model, records, "test", "1", Storage("uint8"))
+    assert from_features.whole_pictures(model, records, "test") is None
+    image_features(model, records, "test", "1", Storage("float16"))
+    assert from_features.whole_pictures(model, records, "test").features.dtype == np.float16
+    weight = model.dual_encoder.image_tower.weights[0]
+    weight.assign(weight + 1)
+    assert from_features.whole_pictures(model, records, "test") is None
+
+
+def test_outputs_of_a_trained_tower_are_not_stored(tiny_model, voc_records, tmp_path):
+    records = copied(voc_records, tmp_path / "records")
+    save_model(tmp_path / "run" / "best", tiny_model)
+    RunEmbeddings(tmp_path / "run").views(labelled_records(records, "test"), "1")
+    assert not (records / "features").exists()
