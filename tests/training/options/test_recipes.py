@@ -138,10 +138,11 @@ def test_recipes_have_the_published_numbers_of_parameters():
 def test_every_recipe_has_valid_defaults_and_is_trained_here():
     for recipe in RECIPES.values():
         assert isinstance(recipe.flags(), FitFlags)
-    # They differ from `laptop` by their towers, views, heads and averages alone.
+    # They differ from `laptop` by their towers, views, heads, averages and storage alone.
     others = {"laptop-squeezenet", "laptop-lite0", "laptop-fast"}
     assert set(RECIPES) - set(SMALL) == others
     whole = dict.fromkeys(("image_tower", "image_size", "views", "embed_dim", "average"))
+    whole |= {"feature_precision": None}
     for name in others:
         assert {**RECIPES[name].defaults, **whole} == {**RECIPES["laptop"].defaults, **whole}
 
@@ -153,7 +154,7 @@ def test_the_former_laptops_are_unchanged():
         flags = recipe.flags()
         assert (flags.model.image_tower, flags.model.image_size) == (tower, 224)
         assert (flags.sampling.views, flags.epochs, flags.model.embed_dim) == ("4", 16, 1024)
-        assert flags.optimizer.average == 0.995
+        assert (flags.optimizer.average, flags.freeze.feature_precision) == (0.995, "float16")
         assert recipe.image_options == {"pooling": "statistics"}
         heads = {"members": 2, "input_dropout": 0.65, "dropout": 0.5}
         assert recipe.image_head_options == heads

@@ -233,6 +233,7 @@ RECIPES: dict[str, Recipe] = {
             "image_tower": "efficientnet-lite0+efficientnet-lite2",
             "image_size": 240,
             "views": "2",
+            "feature_precision": "uint8",
             "average": 0.0,
         },
         **LAPTOP_OPTIONS,
