@@ -90,19 +90,12 @@ class DualEncoder(ContrastiveModel):
                     context_length=options.context_length,
                     **options.text_options,
                 )
-            if "image" in modalities:
-                self.image_head = registry.head(options.image_head)(
-                    options.embed_dim, name="image_head", **options.image_head_options
-                )
-            if "text" in modalities:
-                self.text_head = registry.head(options.text_head)(
-                    options.embed_dim, name="text_head", **options.text_head_options
-                )
-            for modality in modalities:
-                tower = getattr(self, f"{modality}_tower")
-                getattr(self, f"{modality}_head").build(tower.output_shape)
         finally:
             keras.config.set_dtype_policy(policy)
+        if "image" in modalities:
+            self.image_head = self.new_head("image", self.image_tower.output_shape)
+        if "text" in modalities:
+            self.text_head = self.new_head("text", self.text_tower.output_shape)
         sizes = [getattr(self, f"{modality}_head").ensemble_size for modality in modalities]
         if len(set(sizes)) > 1:
             raise ValueError(
@@ -117,6 +110,22 @@ class DualEncoder(ContrastiveModel):
             self.logit_bias.build()
         self.built = True
         self.create_metrics()
+
+    def new_head(self, modality: str, shape: Sequence[int | None]) -> keras.layers.Layer:
+        """Return the head of the configuration with new weights, for features of `shape`."""
+        options = self.config
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(DTYPE_POLICIES[options.precision])
+        try:
+            head = registry.head(getattr(options, f"{modality}_head"))(
+                options.embed_dim,
+                name=f"{modality}_head",
+                **getattr(options, f"{modality}_head_options"),
+            )
+            head.build(shape)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        return head
 
     def freeze(self, modalities: Sequence[str]) -> None:
         """Freeze the towers of these modalities (Zhai et al. 2022, LiT); () unfreezes both.

@@ -34,6 +34,14 @@ def tower_file(model: DualEncoder, modality: str) -> str:
     return TOWERS.replace("*", modality, 1).replace("*", content.hexdigest()[:16])
 
 
+def features_digest(model: DualEncoder, modality: str) -> str:
+    """Return the SHA-256 of a tower's weights, by which stored outputs of the tower are found."""
+    weights = hashlib.sha256()
+    for variable in _tower(model, modality).weights:
+        weights.update(variable.name.encode() + np.asarray(variable.value).tobytes())
+    return weights.hexdigest()
+
+
 def save_towers(directory: Path, model: DualEncoder, final: Path) -> dict[str, str]:
     """Write the files of the frozen towers to a folder, or link those of other models of the run.
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -19,10 +19,15 @@ from tfclip.models.compute import FLOAT32, chosen_compute
 from tfclip.models.config import ModelConfig
 from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.dual_encoder import DualEncoder
-from tfclip.models.frozen_weights import link_equal_file, load_towers, save_towers
+from tfclip.models.frozen_weights import (
+    features_digest,
+    link_equal_file,
+    load_towers,
+    save_towers,
+)
 from tfclip.models.initial_values import without_random_weights
 from tfclip.models.model_directory import CONFIG_FILE, WEIGHTS_FILE, model_directory
-from tfclip.models.text_weights_alone import load_text_weights_alone
+from tfclip.models.parts_of_weights import load_parts, load_text_weights_alone
 
 # Version 2 has the weights of frozen towers in files of their own, version 1 has one file.
 FORMAT_VERSION = 2
@@ -41,7 +46,8 @@ class TrainedModel:
         compute: the format in which evaluation and search compute the image tower, see
             `models.compute`.
         is_fixed: the weights do not change any more, so that graphs may hold them as constants.
-        frozen: the modalities whose towers did not train, as the model folder says.
+        frozen: the towers that did not train, as the model folder says: modality to
+            `frozen_weights.features_digest`, or "" if an earlier version wrote it.
     """
 
     dual_encoder: DualEncoder
@@ -49,7 +55,7 @@ class TrainedModel:
     trained_on: Mapping = field(default_factory=dict)
     compute: str = FLOAT32
     is_fixed: bool = False
-    frozen: tuple[str, ...] = ()
+    frozen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> ModelConfig:
@@ -76,6 +82,10 @@ def save_model(directory: Path, model: TrainedModel) -> None:
         require_space(temporary, _size_of(model.dual_encoder))
         if model.dual_encoder.frozen:
             description["towers"] = save_towers(temporary, model.dual_encoder, Path(directory))
+            description["tower_digests"] = {
+                modality: features_digest(model.dual_encoder, modality)
+                for modality in model.dual_encoder.frozen
+            }
         with _without_optimizer(model.dual_encoder):
             saving_lib.save_weights_only(
                 model.dual_encoder,
@@ -145,6 +155,40 @@ def load_model(
     return load_around(path, build, compute)
 
 
+def load_without_towers(path: Path, compute: str = FLOAT32) -> TrainedModel:
+    """Load what a trained model has beside its towers and heads; `load_head` adds a head.
+
+    Arguments and errors are those of `load_model`.
+    """
+
+    def build(directory: Path, config: ModelConfig, towers: dict[str, str]) -> DualEncoder:
+        model = DualEncoder(config, ())
+        parts = {"logit_scale": model.logit_scale, "logit_bias": model.logit_bias}
+        _read_parts(directory, {name: part for name, part in parts.items() if part is not None})
+        return model
+
+    return replace(load_around(path, build, compute), is_fixed=True)
+
+
+def load_head(path: Path, model: TrainedModel, modality: str, shape: Sequence[int | None]) -> None:
+    """Add a head to what `load_without_towers` returned.
+
+    Args:
+        path: the directory.
+        model: the model.
+        modality: "image" or "text".
+        shape: that of the features, without the batch.
+
+    Raises:
+        ValueError: the weights are damaged, or of features of another shape.
+    """
+    name, encoder = f"{modality}_head", model.dual_encoder
+    with without_random_weights():
+        head = encoder.new_head(modality, (None, *shape))
+    _read_parts(model_directory(path), {name: head})
+    setattr(encoder, name, head)
+
+
 def load_around(
     path: Path,
     build: Callable[[Path, ModelConfig, dict[str, str]], DualEncoder],
@@ -168,12 +212,13 @@ def load_around(
         tokenizer=load_tokenizer(directory, description["tokenizer"], config.context_length),
         trained_on=description["trained_on"],
         compute=chosen_compute(compute, config.image_tower, config.precision),
-        frozen=tuple(description["towers"]),
+        frozen={name: description["digests"].get(name, "") for name in description["towers"]},
     )
 
 
 def _description(directory: Path) -> dict:
-    """Return `model.json`: `config` as a `ModelConfig`, `tokenizer`, `towers` and `trained_on`."""
+    """Return `model.json`: `config` as a `ModelConfig`, `tokenizer`, `trained_on`, and of frozen
+    towers the files, `towers`, and `digests`."""
     if not (directory / WEIGHTS_FILE).is_file():
         raise FileNotFoundError(f"{directory} is incomplete: {WEIGHTS_FILE} is missing.")
     try:
@@ -182,6 +227,7 @@ def _description(directory: Path) -> dict:
             "config": ModelConfig.from_dict(content["config"]),
             "tokenizer": dict(content["tokenizer"]),
             "towers": dict(content.get("towers", {})),
+            "digests": dict(content.get("tower_digests", {})),
             "trained_on": content.get("trained_on", {}),
         }
         version = content["format_version"]
@@ -193,6 +239,13 @@ def _description(directory: Path) -> dict:
             f"{WITHOUT_FROZEN} and {FORMAT_VERSION}."
         )
     return described
+
+
+def _read_parts(directory: Path, parts: Mapping[str, keras.layers.Layer]) -> None:
+    try:
+        load_parts(directory / WEIGHTS_FILE, parts)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"{directory / WEIGHTS_FILE} is damaged: {first_line(error)}") from error
 
 
 def _read_weights(directory: Path, model: DualEncoder, towers: dict[str, str]) -> None:

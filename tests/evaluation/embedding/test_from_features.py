@@ -1,6 +1,7 @@
 """Evaluation by stored outputs of frozen towers gives what the towers themselves give."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tfclip.evaluation.embedding import embed, from_features
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
 from tfclip.evaluation.tasks import retrieval
+from tfclip.models.compute import BFLOAT16
 from tfclip.models.saving import load_model, save_model
 
 FROZEN = ("image", "text")
@@ -49,7 +51,7 @@ def test_retrieval_by_stored_features(run, flickr8k_records, tmp_path, no_towers
     text_features(model, records, "dev", Storage("float32"))
     no_towers()
     assert retrieval.evaluate_retrieval(RunEmbeddings(run), f"{records}:dev") == expected
-    first = retrieval.evaluate_retrieval(load_model(run), f"{records}:dev", images=3)
+    first = retrieval.evaluate_retrieval(RunEmbeddings(run), f"{records}:dev", images=3)
     assert first["images"] == 3
 
 
@@ -71,16 +73,19 @@ def test_the_next_run_with_the_same_tower_reads_its_outputs(
     np.testing.assert_array_equal(RunEmbeddings(run).views(pictures, "1")[1], stored[1])
 
 
-def test_other_weights_and_other_formats_are_not_taken(run, voc_records, tmp_path):
+def test_the_most_exact_ones_of_this_tower_are_taken(run, voc_records, tmp_path):
     records = copied(voc_records, tmp_path / "records")
     model = load_model(run)
     image_features(model, records, "test", "1", Storage("uint8"))
-    assert from_features.whole_pictures(model, records, "test") is None
+    assert from_features.stored_pictures(model, records, "test").features.dtype == np.float32
+    assert from_features.stored_pictures(model, records, "train") is None
     image_features(model, records, "test", "1", Storage("float16"))
-    assert from_features.whole_pictures(model, records, "test").features.dtype == np.float16
+    assert from_features.stored_pictures(model, records, "test").features.dtype == np.float16
     weight = model.dual_encoder.image_tower.weights[0]
-    weight.assign(weight + 1)
-    assert from_features.whole_pictures(model, records, "test") is None
+    weight.assign(weight + 1)  # not fixed, so that its weights are looked at
+    assert from_features.stored_pictures(model, records, "test") is None
+    other = replace(load_model(run), compute=BFLOAT16)
+    assert from_features.stored_pictures(other, records, "test") is None
 
 
 def test_outputs_of_a_trained_tower_are_not_stored(tiny_model, voc_records, tmp_path):

@@ -33,6 +33,7 @@ from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fi
 
 # TensorFlow is imported only when something is not cached: without it, results take seconds.
 if TYPE_CHECKING:
+    from tfclip.evaluation.embedding.from_features import Heads
     from tfclip.models.saving import TrainedModel
 
 FOLDER = "embeddings"
@@ -84,12 +85,7 @@ class ModelEmbeddings:
     def group(self, pictures: LabelledPictures, tiles: int | str) -> tuple[np.ndarray, np.ndarray]:
         """Embed one group of tiles of every picture that decodes; `dense` is all its windows."""
         from tfclip.evaluation.embedding.embed import embed_pictures
-        from tfclip.evaluation.embedding.from_features import embed_whole_pictures
 
-        if tiles == 1 and isinstance(pictures.views, RecordPictures):
-            embedded = embed_whole_pictures(self._model, pictures.views.parts)
-            if embedded is not None:
-                return np.arange(len(embedded)), embedded[:, None]
         layout = DENSE if tiles == DENSE else "1"
         boxes = group_boxes(1 if tiles == DENSE else int(tiles))
         views = pictures.views(self._model.config.picture_size, boxes)
@@ -170,13 +166,24 @@ class RunEmbeddings:
     @cached_property
     def trained_on(self) -> Mapping:
         """The training data that the model's configuration records."""
+        return self._described.get("trained_on", {})
+
+    @property
+    def _frozen(self) -> Mapping:
+        """The frozen towers whose stored outputs can be found."""
+        return self._described.get("tower_digests", {})
+
+    @cached_property
+    def _described(self) -> Mapping:
         path = model_directory(self._run) / CONFIG_FILE
-        return json.loads(path.read_text(encoding="utf-8")).get("trained_on", {})
+        return json.loads(path.read_text(encoding="utf-8"))
 
     @cached_property
     def logit_scale(self) -> float:
         """The model's learnt temperature."""
-        kept = self._kept("logit_scale", lambda: {"scale": ModelEmbeddings(self.model).logit_scale})
+        kept = self._kept(
+            "logit_scale", lambda: {"scale": ModelEmbeddings(self.heads.model).logit_scale}
+        )
         return float(kept["scale"])
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -220,11 +227,36 @@ class RunEmbeddings:
             name = _name("pictures", pictures.reference, PIXELS_VERSION, group)
 
             def embed(group=group) -> dict[str, np.ndarray]:
+                if group == 1 and isinstance(pictures.views, RecordPictures):
+                    embedded = self._whole_pictures(pictures.views.parts)
+                    if embedded is not None:
+                        return {"rows": np.arange(len(embedded)), "embeddings": embedded[:, None]}
                 rows, embeddings = ModelEmbeddings(self._image_model).group(pictures, group)
                 return {"rows": rows, "embeddings": embeddings}
 
             parts.append(self._kept(name, embed))
         return parts[0]["rows"], np.concatenate([part["embeddings"] for part in parts], axis=1)
+
+    def _whole_pictures(self, parts: Sequence[tuple[Path, str]]) -> np.ndarray | None:
+        """Embed pictures by stored outputs of a frozen image tower; those that are not stored are
+        computed and stored for the next run, or None is returned."""
+        if "image" not in self._frozen:
+            return None
+        from tfclip.evaluation.embedding.from_features import stored_pictures
+
+        embedded = self.heads.pictures(parts)
+        if embedded is None:
+            for records, split in parts:
+                stored_pictures(self._image_model, records, split, store=True)
+            embedded = self.heads.pictures(parts)
+        return embedded
+
+    @cached_property
+    def heads(self) -> Heads:
+        """The heads alone, for stored outputs of frozen towers."""
+        from tfclip.evaluation.embedding.from_features import Heads
+
+        return Heads(self._run, self.compute)
 
     def labels(
         self, reference: str, read: Callable[[], LabelledPictures], views: Callable

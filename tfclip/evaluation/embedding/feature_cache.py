@@ -7,7 +7,6 @@ that it is never reused for another model or other records.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from tfclip.inputs.images import decode_record_jpeg, training_views
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import PIXELS_VERSION, view_set
 from tfclip.models.compute import FLOAT32
+from tfclip.models.frozen_weights import features_digest
 from tfclip.models.image_features import feature_function
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
@@ -121,9 +121,9 @@ def image_features(
     what = image_description(model, records, split, views, where)
     label = f"image features of {split}"
     number = load_manifest(records).splits[split].images
-    shape = (number, len(view_set(views)), *encoder.image_tower.output_shape[1:])
 
     def compute(folder: Path) -> None:
+        shape = (number, len(view_set(views)), *encoder.image_tower.output_shape[1:])
         if whole := whole_of(records, split):
             larger = image_features(model, whole[0], whole[1], views, where)
             stored = larger.features
@@ -174,13 +174,12 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
 
     Arguments and errors are those of `image_features`.
     """
-    tower, tokenizer = model.dual_encoder.text_tower, model.tokenizer
     what = text_description(model, records, split, where)
     label = f"text features of {split}"
-    per_token = len(tower.output_shape) == 3
-    width = tower.output_shape[-1]
 
     def compute(folder: Path) -> None:
+        tower, tokenizer = model.dual_encoder.text_tower, model.tokenizer
+        per_token = len(tower.output_shape) == 3
         if whole := whole_of(records, split):
             larger = text_features(model, whole[0], whole[1], where)
             arrays = larger.features, larger.token_starts, larger.text_starts, larger.caption_id
@@ -195,7 +194,7 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
         starts = np.concatenate([[0], np.cumsum(lengths)])
         if per_token:
             np.save(folder / "token_starts.npy", starts)
-        shape = (int(starts[-1]) if per_token else len(texts), width)
+        shape = (int(starts[-1]) if per_token else len(texts), tower.output_shape[-1])
         stored = new_array(folder, "features", where.written, shape)
         fixed = tower.input["token_ids"].shape[1]
         tokens_spec = [tf.TensorSpec([None, fixed], kind) for kind in (tf.int32, tf.bool)]
@@ -252,10 +251,8 @@ def _described(
 ) -> dict:
     """Return what determines the outputs of a tower, apart from the preprocessing."""
     config = model.config
-    tower = getattr(model.dual_encoder, f"{modality}_tower")
-    weights = hashlib.sha256()
-    for variable in tower.weights:  # without dropout states, which do not affect inference
-        weights.update(variable.name.encode() + np.asarray(variable.value).tobytes())
+    # Of a model that does not change, the folder has it, so that the tower need not be there.
+    digest = model.frozen.get(modality) if model.is_fixed else None
     return {
         "format": FORMAT,
         "side": modality,  # the key in fingerprints of stored features
@@ -263,7 +260,7 @@ def _described(
         "options": dict(getattr(config, f"{modality}_options")),
         "precision": config.precision,
         "stored": where.precision if modality == "image" else where.written,
-        "weights": weights.hexdigest(),
+        "weights": digest or features_digest(model.dual_encoder, modality),
         "records": load_manifest(records).fingerprint(),
         "split": split,
     }

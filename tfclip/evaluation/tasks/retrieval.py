@@ -14,11 +14,6 @@ from tfclip.console import say
 from tfclip.evaluation.datasets.views import record_views
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
-from tfclip.evaluation.embedding.from_features import (
-    FeatureEmbedder,
-    texts_of,
-    whole_pictures,
-)
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.evaluation.report.examples import jpeg_of, write_examples
 from tfclip.evaluation.search.nearest import nearest_rows
@@ -82,7 +77,7 @@ def evaluate_retrieval(
         part = "" if images is None else f" first {images}"
         named = f"retrieval {manifest.fingerprint()}:{split} {PIXELS_VERSION}{part}"
         embedded = model.arrays(
-            named, lambda: _embed(model.model, directory, split, every, len(counts))
+            named, lambda: _embed_run(model, directory, split, every, len(counts))
         )
     else:
         embedded = _embed(model, directory, split, every, len(counts))
@@ -127,21 +122,27 @@ def _shared(image_of_text: np.ndarray, text_id: np.ndarray) -> int:
 def _embed(
     model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes], total: int
 ) -> dict[str, np.ndarray]:
-    """Embed the `total` pictures and the captions of a split: `images` (N,D), `texts` (M,D).
+    """Embed the `total` pictures and the captions of a split: `images` (N,D), `texts` (M,D)."""
+    return {
+        "images": _embed_pictures(model, directory, split, total),
+        "texts": embed_texts(model, captions),
+    }
 
-    Where the outputs of a tower are stored beside the records, only its head runs.
-    """
-    embedder = FeatureEmbedder(model.dual_encoder)
-    if stored := whole_pictures(model, directory, split):
-        images = embedder.images(stored.first(total))
-    else:
-        views = record_views(directory, split, model.config.picture_size).take(total)
-        images = embed_pictures(model, views, total=total)[1][:, 0]
-    features = texts_of(model, directory, split)
-    # The texts of records with region phrases are not captions alone.
-    if features and features.text_starts[total] == len(captions):
-        return {"images": images, "texts": embedder.texts(features, np.arange(len(captions)))}
-    return {"images": images, "texts": embed_texts(model, captions)}
+
+def _embed_pictures(model: TrainedModel, directory: Path, split: str, total: int) -> np.ndarray:
+    views = record_views(directory, split, model.config.picture_size).take(total)
+    return embed_pictures(model, views, total=total)[1][:, 0]
+
+
+def _embed_run(
+    run: RunEmbeddings, directory: Path, split: str, captions: Sequence[bytes], total: int
+) -> dict[str, np.ndarray]:
+    """Embed like `_embed`; of frozen towers whose outputs are stored, only the heads run."""
+    images = run.heads.pictures([(directory, split)], total)
+    texts = run.heads.captions(directory, split, total, len(captions))
+    if images is None:
+        images = _embed_pictures(run.model, directory, split, total)
+    return {"images": images, "texts": embed_texts(run.model, captions) if texts is None else texts}
 
 
 def _hits(images: np.ndarray, text: np.ndarray, right: np.ndarray, caption: str) -> list[dict]:

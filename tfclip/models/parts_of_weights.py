@@ -1,4 +1,4 @@
-"""Reads the text tower and head alone from the weights of a whole model.
+"""Reads some parts of a model, such as the text half or a head, from the weights of all of it.
 
 Keras names the groups of a file after the places of the layers in the whole model, so that a model
 without its image half finds none of them.
@@ -7,7 +7,7 @@ without its image half finds none of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import h5py
@@ -36,6 +36,19 @@ def load_text_weights_alone(path: Path, model: DualEncoder, skipped: Collection[
         parts["text_tower"] = model.text_tower
     if model.logit_bias is not None:
         parts["logit_bias"] = model.logit_bias
+    load_parts(path, parts)
+
+
+def load_parts(path: Path, parts: Mapping[str, keras.layers.Layer]) -> None:
+    """Set the weights of parts of a model to those of `model.weights.h5`.
+
+    Args:
+        path: the file of the whole model.
+        parts: by attribute; not the image tower.
+
+    Raises:
+        ValueError: the file is of another model.
+    """
     with h5py.File(path) as file:
         places = {name: _place(file, name, part) for name, part in parts.items() if part.weights}
     store = saving_lib.H5IOStore(path, mode="r")
