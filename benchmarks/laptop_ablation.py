@@ -45,7 +45,7 @@ def variants() -> dict:
         "one member, whole pictures only": changed(one, {"views": "1"}),
         "one member, weak dropout": changed(one, **{side: weak for side in SIDES}),
         "one member, mean of the last map only": changed(one, image_options={"pooling": "mean"}),
-        "one member, no averaged weights": changed(one, {"average": 0.0}),
+        "one member, averaged weights": changed(one, {"average": 0.995}),
         **{
             f"one member, {name} alone": changed(one, {"image_tower": name})
             for name in ("efficientnet-lite0", "efficientnet-lite2")
