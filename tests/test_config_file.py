@@ -74,6 +74,14 @@ def test_what_is_given_on_the_command_line_wins(tmp_path, capsys):
     assert found["keep"] is False
 
 
+def test_the_flags_of_a_run_that_replaced_another_delete_nothing(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"flags": {"seed": 3, "overwrite": True}}))
+    assert read_config(path)[0] == {"seed": 3}
+    path.write_text(json.dumps({"seed": 3, "overwrite": True}))  # asked for
+    assert read_config(path)[0] == {"seed": 3, "overwrite": True}
+
+
 def test_an_empty_list_stays_empty(tmp_path, capsys):
     (tmp_path / "x.json").write_text('{"names": []}')
     assert told(["r", "voc", "--config", str(tmp_path / "x.json")], capsys)["names"] == []

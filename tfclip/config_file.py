@@ -86,7 +86,11 @@ def read_config(path: Path) -> tuple[dict[str, Any], str | None]:
         raise ValueError(f"--config {path} must hold a mapping from names of flags to values")
     recipe = recipe_of(content)
     flags = content.get("flags", {k: v for k, v in content.items() if k != RECIPE})
-    return _flattened(flags, path), recipe
+    flat = _flattened(flags, path)
+    if "flags" in content:
+        # The run began by replacing another. To repeat its flags must not delete it in turn.
+        flat.pop("overwrite", None)
+    return flat, recipe
 
 
 def _flattened(flags: Any, path: Path) -> dict[str, Any]:
