@@ -75,7 +75,7 @@ def sides(tower: str, flags: argparse.Namespace) -> tuple[Callable[[], int], ...
     from tfclip.evaluation.datasets.views import record_views
     from tfclip.evaluation.embedding.embed import (
         VIEWS_AT_ONCE,
-        _graphs,
+        _graphs_of,
         embed_pictures,
         view_batches,
     )
@@ -91,14 +91,15 @@ def sides(tower: str, flags: argparse.Namespace) -> tuple[Callable[[], int], ...
         text_options={"width": 32, "blocks": 1, "heads": 2},
         vocabulary_size=len(words),
     )
-    model = TrainedModel(DualEncoder(config), WordPieceTokenizer(words, config.context_length))
+    tokenizer = WordPieceTokenizer(words, config.context_length)
+    model = TrainedModel(DualEncoder(config), tokenizer, is_fixed=True)
     batches = max(1, flags.pictures // VIEWS_AT_ONCE)
     count = batches * VIEWS_AT_ONCE
     views = record_views(flags.records, flags.split, config.image_size).repeat().take(count)
     shape = (VIEWS_AT_ONCE, 1, config.image_size, config.image_size, 3)
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     # The graph that evaluation runs, so that both sides compute the same.
-    encode, _ = _graphs(model.dual_encoder)
+    encode, _ = _graphs_of(model)
 
     def evaluation() -> int:
         return len(embed_pictures(model, views)[0])

@@ -7,7 +7,7 @@ torch and timm, PyTorch takes its turns, channels-last, in float32 and with bflo
 engine is a process of its own with equal threads. The cosine is that of the features with those of
 the graph in float32, the lowest of a batch: PyTorch has other random weights.
 
---profile prints the ops that take most time in the frozen graph, by type.
+--profile prints the ops that take most time in the frozen graph and in OpenVINO's, by type.
 """
 
 from __future__ import annotations
@@ -102,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--towers", nargs="+", default=list(TOWERS), choices=list(TOWERS))
     add("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
     add("--torch", help="an interpreter with torch and timm")
+    add("--torch-engines", nargs="+", default=list(TORCH), choices=list(TORCH))
     add("--batch", type=int, default=32)
     add("--batches", type=int, default=4, help="batches in a turn")
     add("--rounds", type=int, default=5)
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(flags: argparse.Namespace, tower: str) -> dict[str, dict]:
     """Return pictures per second of all engines on one tower, and print them."""
-    names = [*flags.engines, *(TORCH if flags.torch else ())]
+    names = [*flags.engines, *(flags.torch_engines if flags.torch else ())]
     rates: dict[str, list[float]] = {}
     rows: dict[str, dict] = {}
     with ExitStack() as stack:
@@ -154,7 +155,7 @@ def measure(flags: argparse.Namespace, tower: str) -> dict[str, dict]:
             print(f"  {tower:20} {engine.name:34} {_line(row)}", file=sys.stderr)
         if flags.profile and flags.engines:
             for engine in engines:
-                if engine.name.startswith("frozen"):
+                if engine.name.startswith(("frozen", "openvino")):
                     _print_profile(tower, engine)
     return rows
 

@@ -94,7 +94,9 @@ def line(figures: dict, first: bool) -> str:
     )
     return (
         f"{'from raw data' if first else 'from stored features'}, seed {figures['seed']}: "
-        f"{recalls}, VOC mAP {100 * figures['voc']['map']:.1f}, {figures['seconds']:.0f} s"
+        f"{recalls}, VOC mAP {100 * figures['voc']['map']:.1f}, {figures['seconds']:.0f} s ("
+        + ", ".join(f"{name} {seconds:.0f}" for name, seconds in figures["parts"].items())
+        + ")"
     )
 
 
