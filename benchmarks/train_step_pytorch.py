@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -159,6 +159,16 @@ def _clip_vision() -> nn.Module:
     return transformers.CLIPVisionModel(transformers.CLIPVisionConfig())
 
 
+def _has_torchvision() -> bool:
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError):
+        for module in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]
+        return False
+    return True
+
+
 def _library(name: str) -> ModuleType:
     """Import timm or transformers.
 
@@ -167,14 +177,10 @@ def _library(name: str) -> ModuleType:
     here calls them: they are declared then, without any code behind.
     """
     global _operators
-    found = importlib.util.find_spec("torchvision")
-    if _operators is None and found is not None:
-        try:
-            torch.ops.load_library(Path(found.submodule_search_locations[0]) / "_C.so")
-        except OSError:
-            _operators = torch.library.Library("torchvision", "DEF")
-            for operator in ("nms", "qnms"):
-                _operators.define(f"{operator}(Tensor dets, Tensor scores, float at) -> Tensor")
+    if _operators is None and importlib.util.find_spec("torchvision") and not _has_torchvision():
+        _operators = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            _operators.define(f"{operator}(Tensor dets, Tensor scores, float at) -> Tensor")
     return importlib.import_module(name)
 
 

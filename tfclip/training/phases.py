@@ -22,6 +22,7 @@ from tfclip.inputs.batches import training_batches
 from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.text_lengths import shortened
+from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.objective.distillation import Distillation
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
@@ -143,15 +144,21 @@ def distillation(flags: FitFlags, teachers: Teachers) -> Distillation:
 
 
 def frozen_features(
-    flags: FitFlags, trained: TrainedModel, directory: Path, split: str, views: str
+    flags: FitFlags,
+    trained: TrainedModel,
+    directory: Path,
+    split: str,
+    views: str,
+    modalities: Sequence[str] = MODALITIES,
 ) -> StoredFeatures:
     """Return the outputs of the frozen towers over a split, computed if they are not stored."""
     options = flags.freeze
+    towers = set(options.towers).intersection(modalities)
     where = Storage(options.feature_precision, options.feature_cache, options.compute)
     image = text = None
-    if "image" in flags.freeze.towers:
+    if "image" in towers:
         image = image_features(trained, directory, split, views, where)
-    if "text" in flags.freeze.towers:
+    if "text" in towers:
         text = text_features(trained, directory, split, where)
     return StoredFeatures(image, text)
 

@@ -8,6 +8,7 @@ from functools import partial
 import tensorflow as tf
 
 from tfclip.console import say
+from tfclip.evaluation.embedding.from_features import FeatureEmbedder, FrozenParts
 from tfclip.evaluation.tasks.classification import evaluate_classification
 from tfclip.evaluation.tasks.map_during_training import SplitScorer
 from tfclip.evaluation.tasks.retrieval import evaluate_retrieval
@@ -28,15 +29,16 @@ Measurements = dict[str, Callable[[], dict[str, float]]]
 
 
 def validation_features(flags: FitFlags, trained: TrainedModel) -> StoredFeatures:
-    """Return the outputs of the frozen towers over --val, computed if they are not stored; nothing
-    unless both towers stay frozen."""
-    freeze = flags.freeze
-    if not flags.val or not freeze.cache_features or freeze.unfreeze_after:
-        return StoredFeatures()
-    if len(freeze.towers) < 2:
+    """Return the outputs of the towers that stay frozen over --val, computed if they are not
+    stored."""
+    if not flags.val or not _keeps_features(flags):
         return StoredFeatures()
     directory, split = records_reference(flags.val, "val")
     return frozen_features(flags, trained, directory, split, views="1")
+
+
+def _keeps_features(flags: FitFlags) -> bool:
+    return flags.freeze.cache_features and not flags.freeze.unfreeze_after
 
 
 def make_validation(
@@ -74,7 +76,9 @@ def make_validation(
             if count is not None:
                 batches = batches.take(count // flags.batch_size)
             batches = shortened(batches, trained.config.context_length)
-            retrieval = partial(evaluate_retrieval, trained, f"{directory}:{split}", images=count)
+            frozen = FrozenParts(FeatureEmbedder(trained.dual_encoder), *stored)
+            reference = f"{directory}:{split}"
+            retrieval = partial(evaluate_retrieval, trained, reference, images=count, frozen=frozen)
         mean_loss = MeanLoss(trained.dual_encoder, strategy, input_shard.of(batches))
         measurements["loss"] = lambda: {"val_loss": mean_loss()}
         measurements["recall"] = lambda: _recalls(retrieval())
@@ -83,7 +87,7 @@ def make_validation(
         measurements["top1"] = lambda: {"top1": evaluate_classification(trained, folders)["top1"]}
         monitors.append("top1")
     if flags.evaluation.voc:
-        scorer = SplitScorer(trained, *records_reference(flags.evaluation.voc, "val"))
+        scorer = _scorer(flags, trained)
         measurements["voc"] = lambda: {"voc_map": scorer.map()}
         monitors.append("voc_map")
     monitor = flags.evaluation.monitor
@@ -95,6 +99,16 @@ def make_validation(
             "detect overfitting; make_records --val-fraction 0.1 holds out validation pictures"
         )
     return measurements, monitor
+
+
+def _scorer(flags: FitFlags, trained: TrainedModel) -> SplitScorer:
+    """Return the measurement of --voc, on stored outputs if the image tower stays frozen."""
+    directory, split = records_reference(flags.evaluation.voc, "val")
+    frozen = None
+    if _keeps_features(flags) and "image" in flags.freeze.towers and "+" not in split:
+        features = frozen_features(flags, trained, directory, split, "1", ["image"])
+        frozen = FrozenParts(FeatureEmbedder(trained.dual_encoder), features.image)
+    return SplitScorer(trained, directory, split, frozen=frozen)
 
 
 def _recalls(metrics: dict) -> dict[str, float]:

@@ -10,7 +10,8 @@ from tfclip.evaluation.datasets.multilabel_images import labelled_records
 from tfclip.evaluation.embedding import embed, from_features
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
-from tfclip.evaluation.tasks import retrieval
+from tfclip.evaluation.tasks import map_during_training, retrieval
+from tfclip.evaluation.tasks.map_during_training import SplitScorer
 from tfclip.models.compute import BFLOAT16
 from tfclip.models.saving import load_model, save_model
 
@@ -93,3 +94,25 @@ def test_outputs_of_a_trained_tower_are_not_stored(tiny_model, voc_records, tmp_
     save_model(tmp_path / "run" / "best", tiny_model)
     RunEmbeddings(tmp_path / "run").views(labelled_records(records, "test"), "1")
     assert not (records / "features").exists()
+
+
+def test_a_model_that_trains_with_a_frozen_image_tower(
+    tiny_model, voc_records, flickr8k_records, tmp_path, monkeypatch
+):
+    """Its figures are those of its towers, and no picture goes through one."""
+    captions = copied(flickr8k_records, tmp_path / "captions")
+    labels = copied(voc_records, tmp_path / "labels")
+    expected = retrieval.evaluate_retrieval(tiny_model, f"{captions}:dev", images=7)
+    expected_map = SplitScorer(tiny_model, labels, "test").map()
+    embedder = from_features.FeatureEmbedder(tiny_model.dual_encoder)
+
+    def frozen(records, split):
+        features = image_features(tiny_model, records, split, "1", Storage("float32"))
+        return from_features.FrozenParts(embedder, features)
+
+    parts = frozen(captions, "dev"), frozen(labels, "test")
+    for module in (retrieval, map_during_training):
+        monkeypatch.setattr(module, "embed_pictures", lambda *_, **__: pytest.fail("a tower ran"))
+    found = retrieval.evaluate_retrieval(tiny_model, f"{captions}:dev", images=7, frozen=parts[0])
+    assert found == expected
+    assert SplitScorer(tiny_model, labels, "test", frozen=parts[1]).map() == expected_map

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,31 @@ def text_rows(stored: TextFeatures, texts: np.ndarray) -> tuple[np.ndarray, np.n
     return tokens, mask.astype(np.int32)
 
 
+@dataclass(frozen=True)
+class FrozenParts:
+    """Stored outputs of frozen towers over a split, to measure a model that trains.
+
+    Attributes:
+        embedder: runs the heads of the model.
+        image, text: the outputs; None for a tower that is not frozen.
+    """
+
+    embedder: FeatureEmbedder
+    image: ImageFeatures | None = None
+    text: TextFeatures | None = None
+
+    def pictures(self, first: int) -> np.ndarray | None:
+        """Embed the first pictures, (N,D) float32; None if their features are not stored."""
+        return None if self.image is None else self.embedder.images(self.image.first(first))
+
+    def captions(self, pictures: int, count: int) -> np.ndarray | None:
+        """Embed the `count` captions of the first pictures, (M,D) float32; None if their features
+        are not stored, or there are region phrases among them."""
+        if self.text is None or int(self.text.text_starts[pictures]) != count:
+            return None
+        return self.embedder.texts(self.text, np.arange(count))
+
+
 class Heads:
     """The heads of a run with frozen towers, on the outputs of these towers that are stored beside
     records. The towers are not loaded, which takes longer than to run the heads.
@@ -137,11 +163,9 @@ class Heads:
         if where is None:
             return None
         stored = text_features(self.model, records, split, where)
-        if int(stored.text_starts[pictures]) != count:
-            return None
         per_token = () if stored.token_starts is None else (None,)
         self._add_head("text", (*per_token, stored.features.shape[-1]))
-        return self._embedder.texts(stored, np.arange(count))
+        return FrozenParts(self._embedder, text=stored).captions(pictures, count)
 
     def _add_head(self, modality: str, shape: Sequence[int | None]) -> None:
         if not hasattr(self.model.dual_encoder, f"{modality}_head"):

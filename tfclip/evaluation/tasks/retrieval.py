@@ -14,6 +14,7 @@ from tfclip.console import say
 from tfclip.evaluation.datasets.views import record_views
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
+from tfclip.evaluation.embedding.from_features import FrozenParts
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.evaluation.report.examples import jpeg_of, write_examples
 from tfclip.evaluation.search.nearest import nearest_rows
@@ -37,6 +38,7 @@ def evaluate_retrieval(
     chunk: int = 1024,
     examples: Path | None = None,
     images: int | None = None,
+    frozen: FrozenParts | None = None,
 ) -> dict:
     """Measure both directions over every picture and all captions of a split.
 
@@ -46,6 +48,7 @@ def evaluate_retrieval(
         chunk: rows of the similarity matrix in memory at a time; the figures do not depend on it.
         examples: a file to write some captions with their nearest pictures to.
         images: only the first so many pictures and their captions; None for all.
+        frozen: stored outputs of frozen towers of `model`, of which only the heads then run.
 
     Returns:
         The figures of `retrieval.retrieval_metrics`, with `records`, `split` and `compute`.
@@ -80,7 +83,7 @@ def evaluate_retrieval(
             named, lambda: _embed_run(model, directory, split, every, len(counts))
         )
     else:
-        embedded = _embed(model, directory, split, every, len(counts))
+        embedded = _embed(model, directory, split, every, len(counts), frozen)
     pictures, texts = embedded["images"], embedded["texts"]
     image_of_text = np.repeat(np.arange(len(counts)), counts)
     text_id = caption_id(tf.constant(every, tf.string)).numpy()
@@ -120,12 +123,19 @@ def _shared(image_of_text: np.ndarray, text_id: np.ndarray) -> int:
 
 
 def _embed(
-    model: TrainedModel, directory: Path, split: str, captions: Sequence[bytes], total: int
+    model: TrainedModel,
+    directory: Path,
+    split: str,
+    captions: Sequence[bytes],
+    total: int,
+    frozen: FrozenParts | None = None,
 ) -> dict[str, np.ndarray]:
     """Embed the `total` pictures and the captions of a split: `images` (N,D), `texts` (M,D)."""
+    images = None if frozen is None else frozen.pictures(total)
+    texts = None if frozen is None else frozen.captions(total, len(captions))
     return {
-        "images": _embed_pictures(model, directory, split, total),
-        "texts": embed_texts(model, captions),
+        "images": _embed_pictures(model, directory, split, total) if images is None else images,
+        "texts": embed_texts(model, captions) if texts is None else texts,
     }
 
 
