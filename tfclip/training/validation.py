@@ -87,7 +87,7 @@ def make_validation(
         measurements["top1"] = lambda: {"top1": evaluate_classification(trained, folders)["top1"]}
         monitors.append("top1")
     if flags.evaluation.voc:
-        scorer = _scorer(flags, trained)
+        scorer = _scorer(flags, trained, flags.evaluation.voc)
         measurements["voc"] = lambda: {"voc_map": scorer.map()}
         monitors.append("voc_map")
     monitor = flags.evaluation.monitor
@@ -101,9 +101,9 @@ def make_validation(
     return measurements, monitor
 
 
-def _scorer(flags: FitFlags, trained: TrainedModel) -> SplitScorer:
+def _scorer(flags: FitFlags, trained: TrainedModel, reference: str) -> SplitScorer:
     """Return the measurement of --voc, on stored outputs if the image tower stays frozen."""
-    directory, split = records_reference(flags.evaluation.voc, "val")
+    directory, split = records_reference(reference, "val")
     frozen = None
     if _keeps_features(flags) and "image" in flags.freeze.towers and "+" not in split:
         features = frozen_features(flags, trained, directory, split, "1", ["image"])
