@@ -1,23 +1,29 @@
-"""Settings that must be made before TensorFlow and Keras are imported: the backend, GPU memory.
+"""Settings made before TensorFlow and Keras are imported: backend, GPU memory, kernels.
 
 tfclip chooses Keras' TensorFlow backend, and refuses another one. Without `GROWTH`, TensorFlow
-takes all memory of every GPU that it sees, also to predict one picture.
+takes all memory of every GPU that it sees, also to predict one picture. `KERNELS` are those of
+oneDNN, which TensorFlow leaves off on x86-64 processors without AVX-512 VNNI, although they are up
+to twice as fast there (docs/performance.md).
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
 
 VARIABLE = "KERAS_BACKEND"
 TENSORFLOW = "tensorflow"
 GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"
+KERNELS = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def choose_tensorflow() -> None:
     """Set the variables that Keras and TensorFlow read once, unless the user has set them."""
     os.environ.setdefault(VARIABLE, TENSORFLOW)
     os.environ.setdefault(GROWTH, "true")
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        os.environ.setdefault(KERNELS, "1")
 
 
 def backend_problem() -> str | None:
