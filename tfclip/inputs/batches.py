@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import tensorflow as tf
@@ -62,7 +63,8 @@ def training_batches(
         start_step: the number of batches to skip at the start; they are not decoded.
         epoch_size: the number of records in `files` of a single set; with it earlier epochs are not
             read.
-        words: the words in the captions of each record, added to the batches; a single set only.
+        words: the words in the captions of each record, added to the batches; for a mixture those
+            of all its sets, one after the other.
         teachers: the embeddings of teachers, added for the view and the texts of each example; a
             single set without regions only.
         input_shard: the rows of each batch to read; only they are decoded.
@@ -75,12 +77,12 @@ def training_batches(
 
     needs_row = words is not None or teachers is not None
 
-    def sample(number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
-        example = sample_example(record, example_seed(seed, number), image_size, sampling)
+    def sample(own: int | tf.Tensor, number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
+        example = sample_example(record, example_seed(own, number), image_size, sampling)
         if needs_row:
             example[ROW] = record[ROW]
         if teachers is not None:
-            rng = ExampleRng(example_seed(seed, number))
+            rng = ExampleRng(example_seed(own, number))
             count = tf.size(record[schema.CAPTION]) + tf.size(record[schema.PHRASE])
             example |= {
                 "view": rng.view_at(sampling.views),
@@ -88,54 +90,23 @@ def training_batches(
             }
         return example
 
+    start, keep = start_step * batch_size, input_shard.keep(batch_size)
     if isinstance(files, Mixture):
-        if needs_row:
-            raise ValueError("words and teachers need a single set of records, not a mixture")
-        examples = _mixed_examples(
-            files, image_size, sampling, seed, start_step * batch_size, input_shard.keep(batch_size)
-        )
-        return _batches(examples, tokenizer, batch_size // input_shard.count)
+        if teachers is not None:
+            raise ValueError("teachers need a single set of records, not a mixture")
+        examples = files.examples(seed, start, FEATURES, sample, keep)
+        return _batches(examples, tokenizer, batch_size // input_shard.count, words)
     examples = endless_shards(
         files,
         shuffle_seed=seed,
-        start=start_step * batch_size,
+        start=start,
         epoch_size=epoch_size,
         features=FEATURES,
         counts=next((given.counts for given in (words, teachers) if given is not None), None),
-        keep=input_shard.keep(batch_size),
-        then=sample,
+        keep=keep,
+        then=partial(sample, seed),
     )
     return _batches(examples, tokenizer, batch_size // input_shard.count, words, teachers)
-
-
-def _mixed_examples(
-    files: Mixture,
-    image_size: int,
-    sampling: SamplingOptions,
-    seed: int,
-    start: int,
-    keep: Callable[[tf.Tensor], tf.Tensor] | None,
-) -> tf.data.Dataset:
-    """Return the examples of a mixture from number `start` on, of which `keep` may choose some."""
-
-    def decoded(own: int | tf.Tensor, number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
-        return sample_example(record, example_seed(own, number), image_size, sampling)
-
-    if keep is None:
-        return files.examples(seed, start, FEATURES, decoded)
-
-    # The set of an example follows from its position among all examples, so each worker reads all
-    # records, and decodes only its own.
-    def undecoded(own: int, number: tf.Tensor, record: Record) -> tuple:
-        return tf.constant(own, tf.int32), number, record
-
-    numbered = files.examples(seed, start, FEATURES, undecoded).enumerate(start)
-    own = numbered.filter(as_written(lambda number, example: keep(number)))
-    return own.map(
-        as_written(lambda number, example: decoded(*example)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
 
 
 def validation_batches(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfclip.graphs import as_written
 from tfclip.inputs.example_rng import hashed
-from tfclip.records.reader import Record, endless_shards
+from tfclip.records.reader import ROW, Record, endless_shards
 
 _STREAM = 2
 _BITS = 62
@@ -28,11 +28,14 @@ class Mixture:
         files: the shards of each set, from `records.reader.split_files`.
         weights: the relative frequency of each set, above 0.
         sizes: the number of records in each set.
+        counts_of_files: the number of records in each shard of each set; adds `ROW` to every
+            record, counted over the sets one after the other.
     """
 
     files: tuple[tuple[str, ...], ...]
     weights: tuple[float, ...]
     sizes: tuple[int, ...]
+    counts_of_files: tuple[tuple[int, ...], ...] = ()
 
     def _limits(self) -> np.ndarray:
         fractions = np.cumsum(np.asarray(self.weights, np.float64)) / np.sum(self.weights)
@@ -60,7 +63,8 @@ class Mixture:
         seed: int,
         start: int,
         features: Sequence[str],
-        sample: Callable[[int, tf.Tensor, Record], Any],
+        sample: Callable[[int | tf.Tensor, tf.Tensor, Record], Any],
+        keep: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> tf.data.Dataset:
         """Return an endless dataset of the examples from number `start` on.
 
@@ -69,7 +73,28 @@ class Mixture:
             start: the number of examples to skip; they are not parsed.
             features: as in `records.reader.endless_shards`.
             sample: a function from the seed of a set, a number in it, and its record to an example.
+            keep: a function from the number of an example to whether it is kept; `sample` is not
+                called for the others.
         """
+
+        # The set of an example follows from its position among all examples, so each worker reads
+        # all records, and samples only its own.
+        def numbered(own: int, number: tf.Tensor, record: Record) -> tuple:
+            return tf.constant(own, tf.int32), number, record
+
+        chosen = self._mixed(seed, start, features, sample if keep is None else numbered)
+        if keep is None:
+            return chosen
+        kept = chosen.enumerate(start).filter(as_written(lambda number, example: keep(number)))
+        return kept.map(
+            as_written(lambda number, example: sample(*example)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+    def _mixed(
+        self, seed: int, start: int, features: Sequence[str], then: Callable
+    ) -> tf.data.Dataset:
         each = []
         for which, count in enumerate(self.counts(seed, start)):
             own = self.seed_of(seed, which)
@@ -80,9 +105,16 @@ class Mixture:
                     start=count,
                     epoch_size=self.sizes[which],
                     features=features,
-                    then=partial(sample, own),
+                    counts=self.counts_of_files[which] if self.counts_of_files else None,
+                    then=partial(self._with_row, which, partial(then, own)),
                 )
             )
         turns = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
         turns = turns.map(as_written(lambda number: self.set_of(seed, number)))
         return tf.data.Dataset.choose_from_datasets(each, turns)
+
+    def _with_row(self, which: int, then: Callable, number: tf.Tensor, record: Record) -> Any:
+        """Call `then` with the row of the record counted over all sets."""
+        if ROW in record:
+            record = {**record, ROW: record[ROW] + sum(self.sizes[:which])}
+        return then(number, record)

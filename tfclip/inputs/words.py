@@ -80,8 +80,9 @@ def has_no_blanks(text: str) -> bool:
     return not text.isascii() and _NO_BLANKS.search(text) is not None
 
 
-def split_words(records: Path, split: str) -> RecordWords:
-    """Choose words, as `record_words`, from the captions and phrases of a split.
+def split_words(*parts: tuple[Path, str]) -> RecordWords:
+    """Choose words, as `record_words`, from the captions and phrases of a split of records, or of
+    several ones together.
 
     Raises:
         ValueError: no word is frequent enough.
@@ -89,9 +90,10 @@ def split_words(records: Path, split: str) -> RecordWords:
     texts = (schema.CAPTION, schema.PHRASE)
     captions = (
         [text.decode("utf-8", "replace") for name in texts for text in record[name]]
+        for records, split in parts
         for record in read_split(records, split, features=texts).as_numpy_iterator()
     )
-    return record_words(captions, shard_counts(records, split))
+    return record_words(captions, [count for part in parts for count in shard_counts(*part)])
 
 
 def record_words(captions: Iterable[Sequence[str]], counts: Sequence[int]) -> RecordWords:

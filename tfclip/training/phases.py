@@ -18,6 +18,7 @@ from tfclip.evaluation.embedding.feature_cache import (
     image_features,
     text_features,
 )
+from tfclip.evaluation.embedding.joined_features import join_images, join_texts
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import Mixture
@@ -61,16 +62,19 @@ def make_phases(
         input_shard: the rows of each batch that this worker reads.
         ends: for a run that was extended, the steps at the end of each extension.
     """
-    directory, split = records.sets[0].read_from, records.sets[0].split
+    parts = [(one.read_from, one.split) for one in records.sets]
+    directory, split = parts[0]
     stored = StoredFeatures()
     if flags.freeze.cache_features:
-        stored = frozen_features(flags, trained, directory, split, flags.sampling.views)
+        stored = _joined(
+            [frozen_features(flags, trained, *part, flags.sampling.views) for part in parts]
+        )
     adapt_heads(trained, directory, split, **stored._asdict())
     tagging_loss = None
     if weight := flags.objective.word_weight:
         where = Storage(cache=flags.freeze.feature_cache) if flags.freeze.stores_features else None
         tagging_loss = make_tagging_loss(
-            trained, directory, split, weight=weight, seed=flags.seed, where=where
+            trained, parts, weight=weight, seed=flags.seed, where=where
         )
     teachers = None
     if names := flags.distillation.teacher:
@@ -95,8 +99,8 @@ def make_phases(
     )
     from_stored = partial(
         feature_batches,
-        directory,
-        split,
+        records.inputs,
+        records.counts,
         trained.tokenizer,
         trained.config.picture_size,
         flags.sampling,
@@ -161,6 +165,15 @@ def frozen_features(
     if "text" in towers:
         text = text_features(trained, directory, split, where)
     return StoredFeatures(image, text)
+
+
+def _joined(parts: Sequence[StoredFeatures]) -> StoredFeatures:
+    """Return the features of several sets, one after the other."""
+    images = [part.image for part in parts if part.image is not None]
+    texts = [part.text for part in parts if part.text is not None]
+    return StoredFeatures(
+        join_images(images) if images else None, join_texts(texts) if texts else None
+    )
 
 
 def batch_keys(records: TrainingSets, update: int, batch_size: int, seed: int) -> list[str]:

@@ -24,9 +24,8 @@ def test_stored_words_and_outputs_are_the_same_and_not_computed_again(
     monkeypatch.setattr(words, "LARGEST_SHARE", 1.0)
 
     def made(where=None):
-        chosen = make_tagging_loss(
-            frozen, training_records, "train", weight=0.5, seed=0, where=where
-        )
+        parts = [(training_records, "train")]
+        chosen = make_tagging_loss(frozen, parts, weight=0.5, seed=0, where=where)
         return chosen, frozen.dual_encoder.tagging_loss
 
     first, loss = made()

@@ -16,7 +16,7 @@ from tfclip.inputs.view_sets import view_set
 from tfclip.make_records import main as make_records
 from tfclip.models.saving import load_model
 from tfclip.records import schema
-from tfclip.records.reader import read_split, split_files
+from tfclip.records.reader import read_split, shard_counts, split_files
 from tfclip.training.data.feature_batches import feature_batches
 from tfclip.training.data.teachers import open_teachers
 
@@ -73,7 +73,8 @@ def test_batches_of_stored_features_hold_them_too(taught, tiny_run, tmp_path, ca
     image = image_features(model, taught, "dev", "2", where)
     text = text_features(model, taught, "dev", where)
     options = SamplingOptions(views="2", captions=captions)
-    given = taught, "dev", model.tokenizer, model.config.image_size, options
+    files, counts = split_files(taught, "dev"), shard_counts(taught, "dev")
+    given = files, counts, model.tokenizer, model.config.image_size, options
     stored = {"image": image, "text": text, "teachers": teachers}
     batch = next(iter(feature_batches(*given, batch_size=4, seed=3, **stored).take(1)))
     expected = model.dual_encoder.embed_image_features(batch["image_features"])

@@ -210,8 +210,7 @@ def test_sets_with_pictures_in_common_are_refused_and_in_val_told(sets, capsys):
         ({"records": ("a", "b"), "record_weights": (1.0,)}, "1 numbers for 2"),
         ({"records": ("a", "b"), "record_weights": (1.0, 0.0)}, "above 0; received 1.0 0.0"),
         ({"records": ("a", "b"), "record_weights": (1.0, np.inf)}, "above 0"),
-        ({"records": ("a", "b"), "lock": "image"}, "--no-cache-features"),
-        ({"records": ("a", "b"), "word_weight": 0.1}, "--word-weight"),
+        ({"records": ("a", "b"), "teacher": ("t",)}, "--teacher needs a single --records"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(given, told, tmp_path):

@@ -50,9 +50,10 @@ def records(flickr8k_records, training_records, tmp_path):
     return copy
 
 
-def losses(run, records, **flags):
+def losses(run, records, splits=("dev",), **flags):
     seen = Losses()
-    given = {"records": f"{records}:dev", "run": run, "val": f"{records}:dev", **TINY, **flags}
+    trained_on = tuple(f"{records}:{split}" for split in splits)
+    given = {"records": trained_on, "run": run, "val": f"{records}:dev", **TINY, **flags}
     given = {"val_in_training": True, **given}
     train("shapes", SMALL.flags(**given), [seen], SMALL)
     return seen.seen
@@ -80,6 +81,23 @@ def test_stored_features_give_the_loss_curve_of_the_locked_towers(lock, records,
         for name in (name for name in row if name.startswith("val_")):
             assert float(row[name]) == pytest.approx(float(other[name]), abs=1e-5)
     assert {round(6 * float(row["val_i2t_r1"]), 6) for row in first} <= set(range(7))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lock", ["image", "text", "image,text"])
+def test_stored_features_of_several_sets_give_the_loss_curve_of_the_towers(
+    lock, records, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(words, "LEAST_PICTURES", 2)
+    common = {"lock": lock, "captions": 1 if lock == "image" else 3, "word_weight": 0.5}
+    common |= {"splits": ("dev", "train"), "val": None, "views": "2"}
+    stored = losses(tmp_path / "stored", records, **common)
+    told = capfd.readouterr().err
+    assert "image features of dev: stored" in told or "image" not in lock
+    assert "text features of train: stored" in told or "text" not in lock
+    run = losses(tmp_path / "run", records, cache_features=False, **common)
+    assert stored[0] != stored[-1]
+    np.testing.assert_allclose(stored, run, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfclip.console import progress
 from tfclip.evaluation.embedding.eight_bits import CODES, LEVELS, EightBits, store_eight_bits
+from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
 from tfclip.evaluation.embedding.part_features import cut_features, cut_texts, whole_of
 from tfclip.evaluation.embedding.stored_arrays import digest, new_array, stored_arrays
 from tfclip.evaluation.embedding.text_batches import batches_by_length, places_of_texts
@@ -70,7 +71,7 @@ class ImageFeatures:
         image_id: (N,) int64.
     """
 
-    features: np.ndarray | EightBits
+    features: np.ndarray | EightBits | JoinedArrays
     image_id: np.ndarray
 
     def first(self, count: int) -> ImageFeatures:
@@ -91,7 +92,7 @@ class TextFeatures:
         caption_id: (M,) int64.
     """
 
-    features: np.ndarray
+    features: np.ndarray | JoinedArrays
     token_starts: np.ndarray | None
     text_starts: np.ndarray
     caption_id: np.ndarray

@@ -51,9 +51,11 @@ def caption_words(run: Path, embeddings: RunEmbeddings) -> tuple[str, ...]:
     """
     try:
         config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
-        directory, split = records_reference(config["flags"]["records"][0])
-        split = split or config["splits"][0]
-        manifest = load_manifest(directory)
+        parts = []
+        for at, reference in enumerate(config["flags"]["records"]):
+            records, split = records_reference(reference)
+            parts.append((records, split or config["splits"][at]))
+        prints = " ".join(f"{load_manifest(records).fingerprint()}:{on}" for records, on in parts)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(
             f"received --class-words {OWN}, which needs the captions that {run} was trained on "
@@ -61,9 +63,9 @@ def caption_words(run: Path, embeddings: RunEmbeddings) -> tuple[str, ...]:
         ) from None
 
     def read() -> dict[str, np.ndarray]:
-        return {"words": np.array(split_words(directory, split).words, str)}
+        return {"words": np.array(split_words(*parts).words, str)}
 
-    kept = embeddings.arrays(f"caption words {manifest.fingerprint()}:{split}", read)
+    kept = embeddings.arrays(f"caption words {prints}", read)
     return tuple(map(str, kept["words"]))
 
 

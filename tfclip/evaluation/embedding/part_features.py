@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
 from tfclip.records.manifest import load_manifest
 from tfclip.records.scores.folds import PART_OF
 
@@ -31,7 +32,7 @@ def whole_of(records: Path, split: str) -> tuple[Path, str, np.ndarray] | None:
 
 def cut_texts(
     folder: Path,
-    features: np.ndarray,
+    features: np.ndarray | JoinedArrays,
     token_starts: np.ndarray | None,
     text_starts: np.ndarray,
     caption_id: np.ndarray,
@@ -46,7 +47,7 @@ def cut_texts(
 
 def pick_texts(
     folder: Path,
-    features: np.ndarray,
+    features: np.ndarray | JoinedArrays,
     token_starts: np.ndarray | None,
     caption_id: np.ndarray,
     texts: np.ndarray,
@@ -67,7 +68,9 @@ def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.repeat(starts - before, counts) + np.arange(int(counts.sum()))
 
 
-def cut_features(path: Path, stored: np.ndarray, rows: np.ndarray, at_once: int = 4096) -> None:
+def cut_features(
+    path: Path, stored: np.ndarray | JoinedArrays, rows: np.ndarray, at_once: int = 4096
+) -> None:
     """Write rows of an array, which may be memory-mapped, to a file, `at_once` rows at a time."""
     shape = (len(rows), *stored.shape[1:])
     out = np.lib.format.open_memmap(path, "w+", stored.dtype, shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -14,17 +15,18 @@ from tfclip.inputs.batches import TeacherEmbeddings, tokenized
 from tfclip.inputs.examples import ExampleRng, example_seed, several_of, view_of
 from tfclip.inputs.images import decode_record_jpeg
 from tfclip.inputs.input_shards import ALL, InputShard
+from tfclip.inputs.mixture import Mixture
 from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
 from tfclip.records import schema
-from tfclip.records.reader import ROW, endless_shards, shard_counts, split_files
+from tfclip.records.reader import ROW, Record, endless_shards
 
 
 def feature_batches(
-    records: Path,
-    split: str,
+    files: Sequence[str] | Mixture,
+    counts: Sequence[int],
     tokenizer: Tokenizer,
     image_size: int,
     sampling: SamplingOptions,
@@ -44,10 +46,12 @@ def feature_batches(
     up. If both modalities are stored, no picture is read.
 
     Args:
-        records, split: the records whose features are stored.
+        files: the shards whose features are stored, or a mixture of sets.
+        counts: the number of records in each shard; a mixture has its own.
         tokenizer, image_size, sampling, batch_size, seed, start_step, words, teachers, input_shard:
             see `inputs.batches.training_batches`.
-        image: replaces `image` (B,S,S,3) by `image_features` (B,F) or (B,P,F).
+        image: replaces `image` (B,S,S,3) by `image_features` (B,F) or (B,P,F). For a mixture, the
+            features of all its sets, one after the other.
         text: replaces `token_ids` (B,L) by `text_features` (B,F) or (B,L,F).
 
     Returns:
@@ -63,10 +67,10 @@ def feature_batches(
     # Sampling each example separately would take longer than a step of the heads.
     samples_batches = image is not None and text is not None and sampling.captions > 1
 
-    def sample(number: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def sample(own: int | tf.Tensor, number: tf.Tensor, record: Record) -> dict[str, tf.Tensor]:
         if samples_batches:
-            return {ROW: record[ROW], "number": number}
-        rng = ExampleRng(example_seed(seed, number))
+            return {ROW: record[ROW], "number": number, "seed": tf.cast(own, tf.int64)}
+        rng = ExampleRng(example_seed(own, number))
         example = {ROW: record[ROW], "view": rng.view_at(sampling.views)}
         if image is None:
             picture = decode_record_jpeg(record[schema.IMAGE])
@@ -86,25 +90,29 @@ def feature_batches(
         at = tf.where(count > 0, first + tf.cast(place, tf.int64), len(text.caption_id) - 1)
         return {**example, "place": place, "text": at}
 
-    examples = endless_shards(
-        split_files(records, split),
-        shuffle_seed=seed,
-        start=start_step * batch_size,
-        features=needed,
-        counts=shard_counts(records, split),
-        keep=input_shard.keep(batch_size),
-        then=sample,
-    )
+    start, keep = start_step * batch_size, input_shard.keep(batch_size)
+    if isinstance(files, Mixture):
+        examples = files.examples(seed, start, needed, sample, keep)
+    else:
+        examples = endless_shards(
+            files,
+            shuffle_seed=seed,
+            start=start,
+            features=needed,
+            counts=counts,
+            keep=keep,
+            then=partial(sample, seed),
+        )
 
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if samples_batches and text is not None:
-            numbers = example["number"] % 2**31
+            numbers, seeds = example["number"] % 2**31, example["seed"]
             views = len(view_set(sampling.views))
-            example["view"] = view_of(seed, numbers, views)
+            example["view"] = view_of(seeds, numbers, views)
             starts = tf.constant(text.text_starts)
             first = tf.gather(starts, example[ROW])
             count = tf.gather(starts, example[ROW] + 1) - first
-            chosen = several_of(seed, numbers, tf.maximum(count, 1), sampling.captions)
+            chosen = several_of(seeds, numbers, tf.maximum(count, 1), sampling.captions)
             at = first[:, None] + tf.cast(chosen, tf.int64)
             example["text"] = tf.where(count[:, None] > 0, at, len(text.caption_id) - 1)
             example["place"] = tf.where(tf.cast(count, tf.int32)[:, None] > 0, chosen, -1)

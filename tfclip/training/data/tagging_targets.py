@@ -29,22 +29,21 @@ PROMPTS_AT_ONCE = 256
 
 def make_tagging_loss(
     trained: TrainedModel,
-    records: Path,
-    split: str,
+    parts: Sequence[tuple[Path, str]],
     *,
     weight: float,
     seed: int,
     where: Storage | None = None,
 ) -> RecordWords:
-    """Choose words from the captions of a split, and set the model's tagging loss over them.
+    """Choose words from the captions of splits, and set the model's tagging loss over them.
 
     Args:
         trained: the model.
-        records, split: the records with the captions.
+        parts: the records with the captions, and the split of each.
         weight: the factor of the loss.
         seed: of the words that are sampled.
-        where: where the words and the outputs of a frozen text tower are stored; None computes
-            them.
+        where: where the words and the outputs of a frozen text tower are stored, by default beside
+            the first records; None computes them.
 
     Raises:
         ValueError: no word is frequent enough; or what is stored is damaged.
@@ -52,12 +51,13 @@ def make_tagging_loss(
     stored: dict[str, np.ndarray] = {}
     frozen = "text" in trained.dual_encoder.frozen
     if frozen and where is not None:
-        stored = _stored(trained, records, split, where)
-    words = split_words(records, split) if not stored else _words_of(stored, records, split)
+        stored = _stored(trained, parts, where)
+    words = split_words(*parts) if not stored else _words_of(stored, parts)
     if words.without_blanks:
+        named = " and ".join(f"{records}:{split}" for records, split in parts)
         say(
-            f"note: {words.without_blanks:,} captions of {records}:{split} are in scripts without "
-            "spaces (Chinese, Japanese, Thai, ...) and have no words for the tagging loss, "
+            f"note: {words.without_blanks:,} captions of {named} are in scripts without spaces "
+            "(Chinese, Japanese, Thai, ...) and have no words for the tagging loss, "
             "--word-weight; only the contrastive loss learns from them"
         )
     ids, mask = _prompts(trained, words.words)
@@ -81,32 +81,33 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _stored(
-    trained: TrainedModel, records: Path, split: str, where: Storage
+    trained: TrainedModel, parts: Sequence[tuple[Path, str]], where: Storage
 ) -> dict[str, np.ndarray]:
     """Return the words, and the outputs of the text tower for them, as arrays."""
     # In float32 also beside features of lower precision: they are few.
     where = Storage(cache=where.cache)
+    described = [text_description(trained, *part, where) for part in parts]
     what = {
-        **text_description(trained, records, split, where),
+        **(described[0] if len(parts) == 1 else {"sets": described}),
         "tagging": [PROMPT, SHORTEST, LEAST_PICTURES, LARGEST_SHARE, MOST_WORDS],
     }
 
     def compute(folder: Path) -> None:
-        words = split_words(records, split)
+        words = split_words(*parts)
         np.save(folder / "words.npy", np.array(words.words))
         np.save(folder / "places.npy", words.places)
         np.save(folder / "without_blanks.npy", np.array(words.without_blanks))
         np.save(folder / "features.npy", _features(trained, *_prompts(trained, words.words)))
 
-    label = f"tagging words of {split}"
-    return stored_arrays(what, where.cache or records / FOLDER, compute, label)
+    label = "tagging words of " + " and ".join(split for _, split in parts)
+    return stored_arrays(what, where.cache or parts[0][0] / FOLDER, compute, label)
 
 
-def _words_of(stored: dict[str, np.ndarray], records: Path, split: str) -> RecordWords:
+def _words_of(stored: dict[str, np.ndarray], parts: Sequence[tuple[Path, str]]) -> RecordWords:
     return RecordWords(
         tuple(map(str, stored["words"])),
         np.asarray(stored["places"]),
-        tuple(shard_counts(records, split)),
+        tuple(count for part in parts for count in shard_counts(*part)),
         int(stored["without_blanks"]),
     )
 

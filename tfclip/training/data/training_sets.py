@@ -44,6 +44,11 @@ class TrainingSet:
         """Return the number of pictures of the set."""
         return self.manifest.splits[self.split].images
 
+    @property
+    def counts(self) -> list[int]:
+        """Return the number of records in each of `files`."""
+        return [shard.records for shard in self.manifest.shards_of(self.split)]
+
     def __str__(self) -> str:
         return f"{self.directory}:{self.split}"
 
@@ -65,6 +70,11 @@ class TrainingSets:
         return [file for one in self.sets for file in one.files]
 
     @property
+    def counts(self) -> list[int]:
+        """Return the number of records in each of `files`."""
+        return [count for one in self.sets for count in one.counts]
+
+    @property
     def images(self) -> int:
         """Return the number of pictures of all sets."""
         return sum(one.images for one in self.sets)
@@ -83,6 +93,7 @@ class TrainingSets:
             files=tuple(one.files for one in self.sets),
             weights=tuple(one.weight for one in self.sets),
             sizes=tuple(one.images for one in self.sets),
+            counts_of_files=tuple(tuple(one.counts) for one in self.sets),
         )
 
     def fingerprint(self) -> str:

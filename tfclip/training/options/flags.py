@@ -79,8 +79,8 @@ class FitFlags:
             object.__setattr__(self, "records", (self.records,))
         if isinstance(self.records, tuple):  # not tyro.MISSING, in the defaults of a command
             self.data.check_records(self.records)
-            if len(self.records) > 1:
-                self._check_one_set_only()
+            if len(self.records) > 1 and self.distillation.teacher:
+                raise ValueError("--teacher needs a single --records; received several")
         if self.objective.word_weight:
             self.sampling.require_whole_pictures("--word-weight")
         self.freeze.check_sampling(self.sampling)
@@ -128,20 +128,6 @@ class FitFlags:
             raise ValueError(
                 f"{given[0]} changes the inputs from those that the teachers have embedded; with "
                 "--teacher use --views instead"
-            )
-
-    def _check_one_set_only(self) -> None:
-        """Refuse flags that need a single set of records."""
-        if self.objective.word_weight:
-            raise ValueError(
-                "--word-weight needs a single --records; received several. Omit it, or set it to 0"
-            )
-        if self.distillation.teacher:
-            raise ValueError("--teacher needs a single --records; received several")
-        if self.freeze.stores_features:
-            raise ValueError(
-                "stored outputs of frozen towers need a single --records; received several. Add "
-                "--no-cache-features"
             )
 
     def with_steps(self, images: int) -> FitFlags:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfclip.evaluation.embedding.eight_bits import EightBits
 from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
 from tfclip.evaluation.embedding.text_batches import embed_by_length
 from tfclip.inputs.images import decode_record_jpeg, resize_picture
 from tfclip.models.saving import TrainedModel
@@ -31,21 +33,28 @@ def adapt_heads(
     Args:
         trained: a model whose towers have their initial weights.
         records, split: the records with the examples.
-        image, text: stored outputs of the towers over the split; None runs the tower.
+        image, text: stored outputs of the towers over the split, or over several sets, of which
+            all give examples; None runs the tower.
     """
     encoder = trained.dual_encoder
     if hasattr(encoder.image_head, "adapt"):
         features = (
             _image_features(trained, records, split)
             if image is None
-            else (image.features[:EXAMPLES, 0])
+            else _examples(image.features)[:, 0]
         )
         encoder.image_head.adapt(features)
     if hasattr(encoder.text_head, "adapt"):
         features = (
-            _text_features(trained, records, split) if text is None else (text.features[:EXAMPLES])
+            _text_features(trained, records, split) if text is None else _examples(text.features)
         )
         encoder.text_head.adapt(features)
+
+
+def _examples(features: np.ndarray | EightBits | JoinedArrays) -> np.ndarray:
+    if isinstance(features, JoinedArrays):
+        return features.spread(EXAMPLES)
+    return features[:EXAMPLES]
 
 
 def _image_features(trained: TrainedModel, records: Path, split: str) -> np.ndarray:
