@@ -27,6 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
+import tfclip  # noqa: F401 - chooses TensorFlow's kernels for the engines, as every command does
+
 ROOT = Path(__file__).parents[1]
 GRAPH, FROZEN = "graph f32", "frozen f32"
 # Environment variables of an engine, read by TensorFlow when it is imported.

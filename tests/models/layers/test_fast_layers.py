@@ -8,6 +8,7 @@ from scipy.special import ndtr
 
 from tfclip.models.layers.activations import gelu
 from tfclip.models.layers.normalization import LayerNormalization
+from tfclip.models.towers.applications import faster
 
 
 def test_gelu_and_its_first_two_derivatives_are_scipys():
@@ -113,3 +114,14 @@ def test_weights_and_configuration_are_keras(tmp_path):
     again = keras.models.load_model(tmp_path / "norm.keras")
     assert isinstance(again.get_layer("norm"), LayerNormalization)
     np.testing.assert_array_equal(again(x), ours(x))
+
+
+def test_the_layers_of_keras_applications_are_replaced_with_their_names_and_outputs():
+    x = np.random.default_rng(7).normal(size=(2, 5, 8)).astype("float32")
+    slow = keras.layers.LayerNormalization(epsilon=1e-3, name="a"), keras.layers.Activation("gelu")
+    for layer in slow:
+        layer.build(x.shape)
+        fast = faster(layer)
+        assert fast.name == layer.name
+        assert isinstance(fast, LayerNormalization) or fast.activation is gelu
+        np.testing.assert_allclose(fast(x), layer(x), atol=2e-6)

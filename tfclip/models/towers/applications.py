@@ -5,8 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from tfclip.models.layers.activations import gelu
 from tfclip.models.layers.image_pooling import pool_map
-from tfclip.models.layers.normalization import BatchNormalization
+from tfclip.models.layers.normalization import BatchNormalization, LayerNormalization
 from tfclip.models.layers.pixel_normalization import CAFFE, IMAGENET, PixelNormalization
 
 # Tower name to the function of keras.applications.
@@ -23,8 +24,9 @@ BUILDERS = {
 def application(image_size: int, network: str, pooling: str = "mean") -> keras.Model:
     """Return a network of keras.applications without its classifier, with random weights.
 
-    Two kinds of layers are replaced by faster ones with the same outputs: batch normalisation by
-    the fused kernel, grouped convolutions with one channel per group (ConvNeXt) by depthwise ones.
+    Layers are replaced by faster ones with the same outputs: batch normalisation by the fused
+    kernel; in ConvNeXt, grouped convolutions with one channel per group by depthwise ones, GELU and
+    layer normalisation by those with a gradient in closed form.
     Pixels are normalised as follows. EfficientNet (Tan and Le 2019, arXiv:1905.11946) and ConvNeXt
     (Liu et al. 2022, arXiv:2201.03545) use ImageNet's mean and deviation, EfficientNetV2-S
     (arXiv:2104.00298) x / 128 - 1 and MobileNetV3 (arXiv:1905.02244) x / 127.5 - 1, all inside the
@@ -45,7 +47,7 @@ def application(image_size: int, network: str, pooling: str = "mean") -> keras.M
         ValueError: for pictures that are too small, or another pooling.
     """
     original = official(network, image_size, pooling)
-    replaced = keras.models.clone_model(original, clone_function=_faster)
+    replaced = keras.models.clone_model(original, clone_function=faster)
     if network.startswith("EfficientNetB"):
         set_imagenet_normalization(replaced)
     features = replaced.outputs[0]
@@ -98,10 +100,15 @@ def from_official(weights: list[np.ndarray], tower: keras.Model) -> list[np.ndar
     ]
 
 
-def _faster(layer: keras.Layer) -> keras.Layer:
+def faster(layer: keras.Layer) -> keras.Layer:
+    """Return a layer of the same name and outputs that trains faster, or one like it."""
     config = layer.get_config()
     if type(layer) is keras.layers.BatchNormalization and layer.axis in (-1, 3):
         return BatchNormalization.from_config(config)
+    if type(layer) is keras.layers.LayerNormalization:
+        return LayerNormalization.from_config(config)
+    if type(layer) is keras.layers.Activation and layer.activation is keras.activations.gelu:
+        return keras.layers.Activation.from_config({**config, "activation": gelu})
     if type(layer) is keras.layers.Conv2D and layer.groups == layer.filters > 1:
         return keras.layers.DepthwiseConv2D(
             layer.kernel_size, padding=layer.padding, strides=layer.strides, name=layer.name
