@@ -30,6 +30,13 @@ def embed_records(flags: EmbedFlags) -> dict:
 
     with damage_named([file for split in splits for file in split_files(flags.records, split)]):
         written = write_teacher(
-            flags.teacher, flags.records, name, splits, flags.views, flags.precision
+            flags.teacher,
+            flags.records,
+            name,
+            splits,
+            flags.views,
+            flags.precision,
+            flags.size,
+            flags.words,
         )
     return {"teacher": name, **written}

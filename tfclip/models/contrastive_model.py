@@ -16,6 +16,7 @@ from tfclip.models.objective.distillation import Distillation
 from tfclip.models.objective.global_loss import LOSSES, global_loss
 from tfclip.models.objective.grad_cache import cached_gradients
 from tfclip.models.objective.tagging_loss import TaggingLoss
+from tfclip.models.objective.word_distillation import WordDistillation
 from tfclip.naming import unknown
 
 MODALITIES = ("image", "text")
@@ -35,6 +36,7 @@ class ContrastiveModel(keras.Model):
         micro_batch: pictures that go through the towers at a time, or None; see `compile`.
         tagging_loss: the auxiliary loss over the words of the captions, or None.
         distillation: the losses against the stored embeddings of teachers, or None.
+        word_distillation: the loss against a teacher's embeddings of words, or None; not saved.
     """
 
     config: ModelConfig
@@ -50,6 +52,7 @@ class ContrastiveModel(keras.Model):
         self._micro_batch: int | None = None
         self.tagging_loss: TaggingLoss | None = None
         self.distillation: Distillation | None = None
+        self.word_distillation: WordDistillation | None = None
 
     @property
     def ensemble_size(self) -> int:
@@ -192,6 +195,9 @@ class ContrastiveModel(keras.Model):
         if self.distillation is not None and training:
             taught = self.distillation(embeddings, batch, self.temperature())
             loss = self.distillation.contrastive * loss + taught
+        if self.word_distillation is not None and training:
+            learnt = self.word_distillation(self.embed_prompts, self.optimizer.iterations)
+            loss += learnt / cross_replica.replica_count()
         if self.tagging_loss is not None and training:
             images, step = embeddings["image_embeddings"], self.optimizer.iterations
             tagging = self.tagging_loss(self.embed_prompts, step, images, batch["words"])

@@ -3,7 +3,8 @@
 `make_records embed` writes them to `RECORDS/teachers/NAME/`: for each shard SHARD of the records
 `SHARD.images.npy` (N, V, D), of V views; `SHARD.texts.npy` (M, D), the captions and phrases of its
 records in order; `SHARD.starts.npy` (N + 1,), the first text of each record; and for all shards
-`empty.npy` (D,), the empty text. `teacher.json` describes them.
+`empty.npy` (D,), the empty text; if words were embedded, `words.npy` (W, D), a prompt for each, and
+`words.txt`, the words. `teacher.json` describes them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ FOLDER = "teachers"
 DESCRIPTION = "teacher.json"
 FORMAT = 1
 EMPTY = "empty.npy"
+WORDS = "words.npy"
+WORD_LIST = "words.txt"
 KINDS = ("images", "texts", "starts")
 
 

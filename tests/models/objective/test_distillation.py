@@ -10,6 +10,7 @@ from tfclip.models.objective.distillation import (
     feature_loss,
     interactive_loss,
 )
+from tfclip.models.objective.word_distillation import WordDistillation
 
 SCALE, TEACHER_SCALE = 7.0, 11.0
 
@@ -117,3 +118,24 @@ def test_several_teachers_stand_side_by_side_and_are_averaged(given):
     found = losses(embeddings, batch, tf.constant(SCALE))
     np.testing.assert_allclose(found, 3 * expected / 2, rtol=1e-5)
     assert Distillation.from_config(losses.get_config()) == losses
+
+
+def test_word_distillation_is_the_mean_squared_distance_over_its_sample():
+    rng = np.random.default_rng(0)
+    own, teacher = unit(rng, 7, 5), unit(rng, 7, 5)
+    ids = tf.range(7)[:, None]
+    loss = WordDistillation(ids, tf.ones_like(ids), None, tf.constant(teacher), 2.0, sample=3)
+    seen = []
+
+    def embed(prompts):
+        rows = prompts["token_ids"][:, 0].numpy()
+        seen.append(rows)
+        return tf.constant(own[rows])
+
+    for step in range(6):
+        found = loss(embed, tf.constant(step, tf.int64))
+        expected = 2 * np.mean([((own[row] - teacher[row]) ** 2).sum() for row in seen[-1]])
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for first in (0, 3):  # two passes of three steps, in different orders
+        assert set(np.concatenate(seen[first : first + 3])) == set(range(7))
+    assert not np.array_equal(seen[0], seen[3])

@@ -18,6 +18,7 @@ from tfclip.models.saving import load_model
 from tfclip.records import schema
 from tfclip.records.reader import read_split, shard_counts, split_files
 from tfclip.training.data.feature_batches import feature_batches
+from tfclip.training.data.teacher_words import make_word_distillation
 from tfclip.training.data.teachers import open_teachers
 
 
@@ -31,7 +32,10 @@ def records(drawn_sets, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def taught(records, tiny_run):
+    file = records.parent / "words.txt"
+    file.write_text("[PAD]\nred star\n##s\nblue\n7\nof\nblue\n")
     words = ["embed", records, "--teacher", tiny_run, "--name", "tiny", "--splits", "dev"]
+    words += ["--words", file]
     assert make_records([*map(str, words), "--views", "2", "--precision", "float32"]) == 0
     return records
 
@@ -99,6 +103,48 @@ def test_records_without_texts_get_the_empty_text(taught, tiny_run):
     assert len(view_set("2")) == teachers.teachers[0].images[0].shape[1]
 
 
+def test_a_reduced_teacher_has_the_principal_components_of_both_modalities(taught, tiny_run):
+    words = ["embed", taught, "--teacher", tiny_run, "--name", "small", "--splits", "dev"]
+    words += ["--views", "2", "--precision", "float32", "--size", "6"]
+    assert make_records([*map(str, words)]) == 0
+    # From a singular value decomposition of all rows, those of a modality with equal weight.
+    whole = [open_teachers(taught, "dev", (name,), "2").teachers[0] for name in ("tiny", "small")]
+    rows, found = (
+        [
+            np.concatenate([part.reshape(-1, part.shape[-1]) for part in getattr(one, kind)])
+            for kind in ("images", "texts")
+        ]
+        for one in whole
+    )
+    stacked = np.concatenate([part / np.sqrt(len(part)) for part in rows])
+    values, axes = np.linalg.svd(stacked, full_matrices=False)[1:]
+    for part, reduced in zip(rows, found, strict=True):
+        projected = part @ axes[:6].T
+        projected /= np.linalg.norm(projected, axis=1, keepdims=True)
+        np.testing.assert_allclose(reduced @ reduced.T, projected @ projected.T, atol=1e-4)
+    described = json.loads((taught / "teachers/small/teacher.json").read_text())
+    assert described["size"] == 6 and whole[1].empty.shape == (6,)
+    np.testing.assert_allclose(described["kept"], (values[:6] ** 2).sum() / (values**2).sum())
+    assert make_records([*map(str, words[:-1]), "6000", "--overwrite"]) == 2
+
+
+def test_words_are_embedded_and_learnt_as_the_student_reads_them(taught, tiny_run):
+    model = load_model(tiny_run)
+    prompts = [b"a photo of a red star.", b"a photo of a blue."]
+    loss = make_word_distillation(model, taught, "tiny", weight=3.0, seed=0)
+    np.testing.assert_allclose(loss.embeddings, embed_texts(model, prompts), atol=1e-5)
+    # A student that is the teacher has nothing to learn.
+    encode = model.dual_encoder.encode_text
+    same = loss(lambda given: encode(given["token_ids"], given["text_mask"]), tf.constant(5))
+    np.testing.assert_allclose(same, 0, atol=1e-5)
+    description = taught / "teachers/tiny/words.txt"
+    content = description.read_bytes()
+    description.write_bytes(content.replace(b"blue", b"pink"))
+    with pytest.raises(ValueError, match="words.txt is damaged or missing; run"):
+        make_word_distillation(model, taught, "tiny", weight=1.0, seed=0)
+    description.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     "words, told",
     [
@@ -142,7 +188,7 @@ def test_a_distilled_run_trains_saves_and_resumes(taught, tiny_run, tmp_path, sm
     run = ["shapes", "--records", f"{taught}:dev", "--run", tmp_path / "run", "--regions", "whole"]
     words = ["--region-share", "0", "--batch-size", "4", "--teacher", "tiny", "--views", "2"]
     words += ["--vocabulary", str(tiny_run / "best/vocab.txt")]
-    given = [*map(str, run), *words, "--teacher-affinity", "2"]
+    given = [*map(str, run), *words, "--teacher-affinity", "2", "--teacher-words", "1"]
     assert fit([*given, "--steps", "2"]) == 0
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert list(config["teachers"]) == ["tiny"] and config["flags"]["teacher_affinity"] == 2

@@ -137,12 +137,20 @@ class EmbedFlags:
     may be the same or smaller."""
     precision: str = "float16"
     """Number format of the embeddings: float16 or float32."""
+    size: int | None = None
+    """Store so many principal components of the embeddings, again of unit norm: less disk, cheaper
+    steps, and feature losses for a student of this --embed-dim. By default all numbers."""
+    words: Path | None = None
+    """Also embed a prompt for each word of a text file, one a line, for fit --teacher-words. A
+    vocabulary will do, such as RUN/best/vocab.txt: only its whole words are used."""
     overwrite: bool = False
     """Replace the teacher of that name as soon as the new embeddings are complete."""
 
     def __post_init__(self):
         if self.views not in (None, "1", "2", "4"):
             raise ValueError(f"received --views {self.views}; allowed: 1, 2, 4")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"received --size {self.size}; allowed: 1 or more")
         if self.precision not in ("float16", "float32"):
             raise ValueError(f"received --precision {self.precision}; allowed: float16, float32")
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name):

@@ -60,10 +60,10 @@ def make_tagging_loss(
             "(Chinese, Japanese, Thai, ...) and have no words for the tagging loss, "
             "--word-weight; only the contrastive loss learns from them"
         )
-    ids, mask = _prompts(trained, words.words)
+    ids, mask = prompt_tokens(trained, words.words)
     features = None
     if frozen:
-        features = stored["features"] if stored else _features(trained, ids, mask)
+        features = stored["features"] if stored else prompt_features(trained, ids, mask)
     trained.dual_encoder.tagging_loss = TaggingLoss(
         words.words,
         ids,
@@ -97,7 +97,9 @@ def _stored(
         np.save(folder / "words.npy", np.array(words.words))
         np.save(folder / "places.npy", words.places)
         np.save(folder / "without_blanks.npy", np.array(words.without_blanks))
-        np.save(folder / "features.npy", _features(trained, *_prompts(trained, words.words)))
+        np.save(
+            folder / "features.npy", prompt_features(trained, *prompt_tokens(trained, words.words))
+        )
 
     label = "tagging words of " + " and ".join(split for _, split in parts)
     return stored_arrays(what, where.cache or parts[0][0] / FOLDER, compute, label)
@@ -112,7 +114,7 @@ def _words_of(stored: dict[str, np.ndarray], parts: Sequence[tuple[Path, str]]) 
     )
 
 
-def _prompts(trained: TrainedModel, words: Sequence[str]) -> tuple[tf.Tensor, tf.Tensor]:
+def prompt_tokens(trained: TrainedModel, words: Sequence[str]) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the token ids (M,L) and the mask (M,L) int32 of the prompts of words."""
     tokens = trained.tokenizer([PROMPT.format(word) for word in words])
     mask = tf.cast(tokens["text_mask"], tf.int32)
@@ -122,7 +124,8 @@ def _prompts(trained: TrainedModel, words: Sequence[str]) -> tuple[tf.Tensor, tf
     return tokens["token_ids"][:, :longest], mask[:, :longest]
 
 
-def _features(trained: TrainedModel, ids: tf.Tensor, mask: tf.Tensor) -> np.ndarray:
+def prompt_features(trained: TrainedModel, ids: tf.Tensor, mask: tf.Tensor) -> np.ndarray:
+    """Return the text tower's features (M, F) of prompts (M, L)."""
     run = tf.function(trained.dual_encoder.text_features, reduce_retracing=True, autograph=False)
     parts = [
         run(ids[at : at + PROMPTS_AT_ONCE], mask[at : at + PROMPTS_AT_ONCE])

@@ -32,6 +32,8 @@ from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_shards, split_files
 from tfclip.records.teachers import DESCRIPTION, EMPTY, FORMAT, teacher_folder
+from tfclip.training.data.reduced_teacher import reduce_teacher
+from tfclip.training.data.teacher_words import write_words
 from tfclip.training.options.saved_flags import CONFIG_FILE
 
 FROZEN = {"image", "text"}
@@ -57,6 +59,8 @@ def write_teacher(
     splits: Sequence[str],
     views: str | None,
     precision: str,
+    size: int | None = None,
+    words: Path | None = None,
 ) -> dict[str, Any]:
     """Embed all pictures and texts of some splits with the model of a run, shard by shard.
 
@@ -70,12 +74,14 @@ def write_teacher(
         splits: the splits to embed.
         views: a set of views; None for that of the run's training, or "1".
         precision: float16 or float32.
+        size: the number of principal components to keep of the embeddings; None keeps all.
+        words: a file of words, one a line, of which prompts are embedded; None for no words.
 
     Returns:
-        `folder`, `size`, `views`, `splits`, `from_stored_features`.
+        `folder`, `size`, `kept`, `views`, `splits`, `from_stored_features`.
 
     Raises:
-        ValueError, OSError: the records or the run are invalid, or the disk is too small.
+        ValueError, OSError: the records, the run or the size are invalid, or the disk is too small.
     """
     manifest = load_manifest(records)
     shards = [shard for split in splits for shard in manifest.shards_of(split)]
@@ -83,6 +89,11 @@ def write_teacher(
         s: dict(zip(manifest.shards_of(s), split_files(records, s), strict=True)) for s in splits
     }
     model = load_model(run)
+    if size is not None and not 0 < size <= model.config.embed_dim:
+        raise ValueError(
+            f"received --size {size}; the embeddings of {run} have {model.config.embed_dim} "
+            f"numbers: allowed are 1 to {model.config.embed_dim}"
+        )
     own_views, where = _stored(run, records)
     chosen = views or own_views
     folder = teacher_folder(records, name)
@@ -95,6 +106,11 @@ def write_teacher(
             )
             _write_split(temporary, split, paths[split], embedder, len(view_set(chosen)), precision)
         np.save(temporary / EMPTY, embed_texts(model, [b""])[0].astype(precision))
+        if words is not None:
+            write_words(model, temporary, words, precision)
+        kept, stored_size = 1.0, model.config.embed_dim
+        if size is not None and size < stored_size:
+            kept, stored_size = reduce_teacher(temporary, size), size
         described = {
             "format": FORMAT,
             "name": name,
@@ -102,24 +118,27 @@ def write_teacher(
             "fingerprint": model_fingerprint(run),
             "records": manifest.fingerprint(),
             "splits": list(splits),
-            "size": model.config.embed_dim,
+            "size": stored_size,
+            "kept": kept,
             "logit_scale": float(model.dual_encoder.temperature()),
             "precision": precision,
             "pixels": PIXELS_VERSION,
             "views": [view.to_dict() for view in view_set(chosen)],
-            "files": {path.name: files.checksum(path) for path in sorted(temporary.glob("*.npy"))},
+            "files": {path.name: files.checksum(path) for path in sorted(temporary.iterdir())},
         }
         text = json.dumps(described, indent=2) + "\n"
         (temporary / DESCRIPTION).write_text(text, encoding="utf-8")
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    occupied = sum(path.stat().st_size for path in folder.iterdir())
     pictures = sum(shard.records for shard in shards)
     say(
         f"{folder}: {pictures:,} pictures in {len(view_set(chosen))} views and their texts, "
-        f"{model.config.embed_dim} numbers each, {size / 2**20:,.0f} MiB"
+        f"{stored_size} numbers each, {occupied / 2**20:,.0f} MiB"
+        + (f"; {100 * kept:.1f} % of their squared length" if kept < 1 else "")
     )
     return {
         "folder": str(folder),
-        "size": model.config.embed_dim,
+        "size": stored_size,
+        "kept": kept,
         "views": len(view_set(chosen)),
         "splits": list(splits),
         "from_stored_features": where is not None,

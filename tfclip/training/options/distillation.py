@@ -22,11 +22,14 @@ class DistillationOptions:
     --embed-dim."""
     teacher_interactive: float = 0.0
     """Weight of the contrastive loss against the teacher's embeddings (CLIP-KD); likewise."""
+    teacher_words: float = 0.0
+    """Weight of the squared distance to the teacher's embeddings of single words, which
+    make_records embed --words has stored; of the size --embed-dim."""
     contrastive_weight: float = 1.0
     """Factor of the contrastive loss of the captions, with --teacher."""
 
     def __post_init__(self):
-        weights = "teacher_affinity", "teacher_feature", "teacher_interactive"
+        weights = "teacher_affinity", "teacher_feature", "teacher_interactive", "teacher_words"
         not_negative(self, *weights, "contrastive_weight")
         if len(set(self.teacher)) < len(self.teacher):
             raise ValueError(f"--teacher names a teacher twice; received {' '.join(self.teacher)}")
@@ -38,8 +41,8 @@ class DistillationOptions:
             )
         if self.teacher and not any(getattr(self, name) for name in weights):
             raise ValueError(
-                "--teacher needs a weight above 0: --teacher-affinity, --teacher-feature or "
-                "--teacher-interactive; received 0 for all"
+                "--teacher needs a weight above 0: --teacher-affinity, --teacher-feature, "
+                "--teacher-interactive or --teacher-words; received 0 for all"
             )
 
     def check_sizes(self, sizes: Sequence[int], embed_dim: int) -> None:
@@ -51,6 +54,7 @@ class DistillationOptions:
         for flag, weight in (
             ("--teacher-feature", self.teacher_feature),
             ("--teacher-interactive", self.teacher_interactive),
+            ("--teacher-words", self.teacher_words),
         ):
             if weight and len(sizes) > 1:
                 raise ValueError(

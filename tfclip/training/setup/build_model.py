@@ -225,6 +225,8 @@ def compile_unfrozen(model: DualEncoder, flags: FitFlags) -> None:
     if model.tagging_loss is not None:
         # Its stored features are outputs of a tower that is trained from now on.
         model.tagging_loss = replace(model.tagging_loss, features=None)
+    if model.word_distillation is not None:
+        model.word_distillation = replace(model.word_distillation, features=None)
     factors = _depth_factors(model, frozen, flags.freeze.layer_decay)
     steps = flags.steps - (flags.freeze.unfreeze_after or 0)
     optimizer = make_optimizer(flags.optimizer, flags.freeze.unfrozen_learning_rate, steps, factors)
