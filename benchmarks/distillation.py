@@ -1,13 +1,12 @@
-"""python -m benchmarks.distillation: a small student with and without a teacher.
+"""python -m benchmarks.distillation: the recipe `distilled` with and without its teacher.
 
-The student has frozen EfficientNet-Lite0 at 192 px with a small head, whose outputs are stored, and
-a transformer of one block from random weights. The teacher is a run of `laptop`; `make_records
-embed` stores the principal components of its embeddings beside the records if they are not there,
-and it does not run in training. Prints recall at 10 on Flickr8k dev at the end of each run, and
-zero-shot VOC mAP with one prompt and one view; the mean and the deviation over the seeds, and what
-the teacher gains in units of the larger deviation; and the time of a training step with the teacher
-relative to one without, in alternating blocks. The figures of finished students are kept in
-WORK/distillation.jsonl, and these students are not trained again.
+The teacher is a run of `laptop`. `make_records embed` stores the principal components of its
+embeddings, and of those of the words of its vocabulary, beside the records if they are not there;
+it does not run in training. Everything but the teacher is equal. Prints recall at 10 on Flickr8k
+dev at the end of each run, and zero-shot VOC mAP with one prompt and one view; the mean and the
+deviation over the seeds, and what the teacher gains in units of the larger deviation; and the time
+of a training step with the teacher relative to one without, in alternating blocks. The figures of
+finished students are kept in WORK/distillation.jsonl, and these students are not trained again.
 """
 
 from __future__ import annotations
@@ -24,34 +23,10 @@ import numpy as np
 
 from benchmarks.laptop import SIZE_OF_VOC
 from tfclip.console import say
+from tfclip.training.options.distillation import DEFAULTS
+from tfclip.training.options.recipes import RECIPES
 
-SIZE = 256
-STUDENT = {
-    "image_tower": "efficientnet-lite0",
-    "image_size": 192,
-    "views": "2",
-    "feature_precision": "float16",
-    "text_tower": "small-transformer",
-    "text_weights": "none",
-    "context_length": 24,
-    "embed_dim": SIZE,
-    "freeze": "image",
-    "captions": 1,
-    "word_weight": 0.0,
-    "batch_size": 500,
-    "learning_rate": 2e-3,
-    "weight_decay": 0.1,
-    "clip_norm": 1.0,
-    "average": 0.0,
-    "epochs": 16,
-    "evaluate_every": 96,
-    "patience": None,
-}
-OPTIONS = {
-    "text_options": {"width": 96, "blocks": 1},
-    "image_head_options": {"members": 1, "hidden": 128, "input_dropout": 0.5, "dropout": 0.5},
-    "text_head_options": {"members": 1, "hidden": 128, "input_dropout": 0.0, "dropout": 0.2},
-}
+NAME = "distilled"
 FIGURES = ("i2t R@10", "t2i R@10", "VOC mAP")
 BLOCKS, STEPS = 10, 4
 
@@ -61,34 +36,27 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distillation", description=__doc__)
     add = parser.add_argument
     add("--work", default="runs/benchmark-laptop", help="where benchmarks.laptop has worked")
-    add("--run", help="the teacher, if it is not stored beside the records; by default WORK/run-0")
-    add("--teacher", default=f"laptop-{SIZE}", help="its name beside the records")
-    add("--affinity", type=float, default=1.0, help="--teacher-affinity of the student")
-    add("--feature", type=float, default=10.0, help="--teacher-feature of the student")
-    add("--contrastive", type=float, default=0.2, help="--contrastive-weight of the student")
+    add("--run", help="the run of the teacher; by default WORK/run-0")
+    add("--teacher", default="laptop", help="the name of the teacher beside its records")
     add("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none for the time of a step alone")
     add("--json", action="store_true", help="the result as the last line on standard output")
     flags = parser.parse_args(argv)
     work = Path(flags.work)
-    if not (work / "flickr8k/teachers" / flags.teacher).is_dir():
-        from tfclip import make_records
-
-        words = ["--teacher", flags.run or work / "run-0", "--name", flags.teacher, "--size", SIZE]
-        if code := make_records.main(["embed", *map(str, (work / "flickr8k", *words))]):
-            return code
-    taught = {
-        "teacher": (flags.teacher,),
-        "teacher_affinity": flags.affinity,
-        "teacher_feature": flags.feature,
-        "contrastive_weight": flags.contrastive,
-    }
-    variants: dict[str, dict] = {"with": taught, "without": {}}
+    run = Path(flags.run or work / "run-0")
+    if not (work / "flickr8k/teachers" / flags.teacher).is_dir() and (
+        code := embed(work, run, flags.teacher)
+    ):
+        return code
+    off = {name: DEFAULTS[name] for name in RECIPES[NAME].defaults.keys() & DEFAULTS.keys()}
+    both = {"vocabulary": run / "best/vocab.txt"}
+    variants: dict[str, dict] = {"with": {**both, "teacher": (flags.teacher,)}}
+    variants["without"] = {**both, **off}
     found: dict = {}
     for seed in flags.seeds:
         for name, more in variants.items():
-            run = measured(work, seed, more)
-            say(f"seed {seed}, {name} teacher: {cells({key: [v] for key, v in run.items()})}")
-            for key, value in run.items():
+            figures = measured(work, seed, more)
+            say(f"seed {seed}, {name} teacher: {cells({k: [v] for k, v in figures.items()})}")
+            for key, value in figures.items():
                 found.setdefault(name, {}).setdefault(key, []).append(value)
     for name in variants.keys() & found.keys():
         say(f"{name} teacher: {cells(found[name])}")
@@ -96,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         found["gain"] = {key: gain(found["with"][key], found["without"][key]) for key in FIGURES}
         for key, one in found["gain"].items():
             say(f"gained in {key}: {one['points']:.1f}, {one['deviations']:.1f} deviations")
-    found["step"] = step_ratio(work, taught)
+    found["step"] = step_ratio(work, variants)
     say(
         "a step with the teacher takes {ratio:.3f} of one without "
         "({with_ms:.0f} and {without_ms:.0f} ms, medians of {blocks} blocks)".format(
@@ -106,6 +74,15 @@ def main(argv: list[str] | None = None) -> int:
     if flags.json:
         print(json.dumps(found))
     return 0
+
+
+def embed(work: Path, run: Path, name: str) -> int:
+    """Store the teacher beside the records; return the exit code."""
+    from tfclip import make_records
+
+    size = RECIPES[NAME].defaults["embed_dim"]
+    words = ["--teacher", run, "--name", name, "--size", size, "--words", run / "best/vocab.txt"]
+    return make_records.main(["embed", *map(str, (work / "flickr8k", *words))])
 
 
 def gain(with_teacher: list[float], without: list[float]) -> dict[str, float]:
@@ -123,17 +100,9 @@ def cells(figures: dict[str, list[float]]) -> str:
     )
 
 
-def student():
-    """Return the recipe of the student."""
-    from tfclip.training.options.recipes import RECIPES
-
-    whole = RECIPES["laptop"]
-    return dataclasses.replace(whole, defaults={**whole.defaults, **STUDENT}, **OPTIONS)
-
-
 def given(work: Path, seed: int, more: dict):
     """Return the flags of one student."""
-    return student().flags(
+    return RECIPES[NAME].flags(
         records=(f"{work / 'flickr8k'}:train",),
         val=f"{work / 'flickr8k'}:dev",
         run=work / "student",
@@ -146,7 +115,8 @@ def given(work: Path, seed: int, more: dict):
 def measured(work: Path, seed: int, more: dict) -> dict[str, float]:
     """Train one student if it is not in the list; its figures in percent, and its seconds."""
     finished = work / "distillation.jsonl"
-    which = json.loads(json.dumps({"seed": seed, "student": STUDENT, **OPTIONS, **more}))
+    recipe = dataclasses.asdict(RECIPES[NAME])
+    which = json.loads(json.dumps({"seed": seed, "recipe": recipe, **more}, default=str))
     if finished.is_file():
         for line in map(json.loads, finished.read_text(encoding="utf-8").splitlines()):
             if line["which"] == which:
@@ -164,7 +134,7 @@ def trained_and_measured(work: Path, seed: int, more: dict) -> dict[str, float]:
     from tfclip.training.run import train
 
     started = time.monotonic()
-    train("laptop", given(work, seed, more), variant=student())
+    train(NAME, given(work, seed, more))
     seconds = time.monotonic() - started
     with (work / "student/log.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
@@ -177,7 +147,7 @@ def trained_and_measured(work: Path, seed: int, more: dict) -> dict[str, float]:
     }
 
 
-def step_ratio(work: Path, taught: dict) -> dict[str, float]:
+def step_ratio(work: Path, variants: dict[str, dict]) -> dict[str, float]:
     """Time training steps with and without the teacher, from stored batches, in turns."""
     import tensorflow as tf
 
@@ -189,10 +159,10 @@ def step_ratio(work: Path, taught: dict) -> dict[str, float]:
 
     records = work / "flickr8k"
     steps = {}
-    for name, more in (("without", {}), ("with", taught)):
+    for name, more in variants.items():
         flags = given(work, 0, more).with_steps(6000)
         sets = open_training_sets(flags.records)
-        options = student().options(flags)
+        options = RECIPES[NAME].options(flags)
         files = split_files(records, "train")
         trained = prepare_model(flags, [records], files, options=options, trained_on={})
         phases = make_phases(flags, trained, sets, ALL)

@@ -165,6 +165,7 @@ TEXT_TOWERS: dict[str, Tower] = {
     "siglip-text": Tower("tfclip.models.towers.text_transformer:siglip_text"),
     "mixer-text": Tower("tfclip.models.towers.text_mixer:text_mixer"),
     "small-transformer": Tower("tfclip.models.towers.text_transformer:text_transformer"),
+    "token-table": Tower("tfclip.models.towers.token_table:token_table"),
 }
 
 

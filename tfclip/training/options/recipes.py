@@ -259,6 +259,43 @@ RECIPES: dict[str, Recipe] = {
         },
         **{**LAPTOP_OPTIONS, **SINGLE_HEADS},
     ),
+    # One pair of towers below 10 M parameters; docs/figures.md has its speed and quality.
+    "distilled": Recipe(
+        summary="a small fast pair with a teacher: EfficientNet-Lite0 at 192 px, a token table",
+        source="tfclip's own; feature distillation as in CLIP-KD (Yang et al. 2024, "
+        "arXiv:2307.12732), static word vectors as in Model2Vec",
+        data="captioned pictures with a teacher that make_records embed --size 256 --words has "
+        "stored",
+        defaults={
+            "image_tower": "efficientnet-lite0",
+            "image_weights": "imagenet",
+            "image_size": 192,
+            "text_tower": "token-table",
+            "image_head": "residual",
+            "text_head": "residual",
+            "embed_dim": 256,
+            "context_length": 40,
+            "freeze": "image",
+            "views": "2",
+            "feature_precision": "float16",
+            "teacher": ("laptop",),
+            "teacher_feature": 10.0,
+            "teacher_words": 10.0,
+            "contrastive_weight": 0.2,
+            "logit_scale": 20.0,
+            "epochs": 16,
+            "batch_size": 500,
+            "learning_rate": 2e-3,
+            "weight_decay": 0.1,
+            "warmup_steps": 50,
+            "evaluate_every": 96,
+        },
+        image_options={"pooling": "statistics"},
+        image_head_options={"hidden": 128, "input_dropout": 0.5, "dropout": 0.2},
+        text_head_options={"hidden": 256, "dropout": 0.2},
+        vocabulary_size=30_522,
+        needs_vocabulary="the vocabulary of its teacher, such as runs/laptop/best/vocab.txt",
+    ),
     # What `laptop` was before it had EfficientNet-Lite0; its old runs resume under this name.
     "laptop-squeezenet": Recipe(
         summary="laptop with SqueezeNet 1.1, a smaller and weaker image tower",
