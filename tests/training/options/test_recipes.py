@@ -11,6 +11,7 @@ from tfclip.fit import describe
 from tfclip.inputs.images import decode_valid
 from tfclip.inputs.tiles import tile_boxes
 from tfclip.models.saving import load_model
+from tfclip.records.manifest import vocabulary_file
 from tfclip.serving.check import check_ops
 from tfclip.training.options.flags import FitFlags
 from tfclip.training.options.recipes import RECIPES
@@ -56,6 +57,17 @@ SMALL = {
         "text_options": {**BERT, "pooling": "mean"},
     },
     "shapes": {"flags": {}},
+    "distilled": {
+        "flags": {
+            "embed_dim": 16,
+            "teacher": (),
+            "teacher_feature": 0.0,
+            "teacher_words": 0.0,
+            "contrastive_weight": 1.0,
+        },
+        "image_options": {"pooling": "statistics", "width": 0.25, "depth": 0.3},
+        "text_options": {"width": 8},
+    },
 }
 EVERYWHERE = {
     "image_size": 32,
@@ -91,6 +103,8 @@ def test_a_recipe_trains_is_loaded_exported_and_answers(
     given["feature_cache"] = tmp_path / "features"
     if name.startswith("clip"):
         given["vocabulary"] = merges
+    elif name == "distilled":
+        given["vocabulary"] = vocabulary_file(training_records)
     result = train(name, recipe.flags(**given), variant=recipe)
     assert result["steps"] == 5
     assert np.isfinite(result["logs"]["loss"])

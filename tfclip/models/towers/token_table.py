@@ -28,7 +28,7 @@ class TokenTable(keras.layers.Layer):
         """Create the table."""
         self.tokens = self.add_weight(
             shape=(self.vocabulary_size, self.width),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            initializer=keras.initializers.RandomNormal(stddev=0.05),
             name="token_embeddings",
         )
 

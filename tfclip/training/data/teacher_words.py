@@ -67,7 +67,7 @@ def make_word_distillation(
     for name in (WORDS, WORD_LIST):
         if not (folder / name).is_file() or files.checksum(folder / name) != checksums[name]:
             raise ValueError(f"{folder / name} is damaged or missing; run {again} --overwrite")
-    words = read_lines(folder / WORD_LIST)
+    words = whole_words(read_lines(folder / WORD_LIST))
     ids, mask = prompt_tokens(trained, words)
     frozen = "text" in trained.dual_encoder.frozen
     say(f"{len(words):,} words of teacher {teacher}")

@@ -288,7 +288,7 @@ RECIPES: dict[str, Recipe] = {
             "learning_rate": 2e-3,
             "weight_decay": 0.1,
             "warmup_steps": 50,
-            "evaluate_every": 96,
+            "evaluate_every": 192,
         },
         image_options={"pooling": "statistics"},
         image_head_options={"hidden": 128, "input_dropout": 0.5, "dropout": 0.2},
