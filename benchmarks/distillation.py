@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--work", default="runs/benchmark-laptop", help="where benchmarks.laptop has worked")
     add("--run", help="the run of the teacher; by default WORK/run-0")
+    add("--words", help="the words that the teacher embeds; by default RUN/best/vocab.txt")
     add("--teacher", default="laptop", help="the name of the teacher beside its records")
     add("--seeds", type=int, nargs="*", default=[0, 1, 2], help="none for the time of a step alone")
     add("--json", action="store_true", help="the result as the last line on standard output")
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     work = Path(flags.work)
     run = Path(flags.run or work / "run-0")
     if not (work / "flickr8k/teachers" / flags.teacher).is_dir() and (
-        code := embed(work, run, flags.teacher)
+        code := embed(work, run, flags.teacher, flags.words or run / "best/vocab.txt")
     ):
         return code
     off = {name: DEFAULTS[name] for name in RECIPES[NAME].defaults.keys() & DEFAULTS.keys()}
@@ -76,12 +77,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def embed(work: Path, run: Path, name: str) -> int:
+def embed(work: Path, run: Path, name: str, file: str | Path) -> int:
     """Store the teacher beside the records; return the exit code."""
     from tfclip import make_records
 
     size = RECIPES[NAME].defaults["embed_dim"]
-    words = ["--teacher", run, "--name", name, "--size", size, "--words", run / "best/vocab.txt"]
+    words = ["--teacher", run, "--name", name, "--size", size, "--words", file]
     return make_records.main(["embed", *map(str, (work / "flickr8k", *words))])
 
 

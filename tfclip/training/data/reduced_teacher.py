@@ -28,8 +28,8 @@ def reduce_teacher(folder: Path, size: int) -> float:
         The share of the squared length of the embeddings that the components keep.
     """
     modalities = [sorted(folder.glob(f"*.{kind}.npy")) for kind in ("images", "texts")]
-    moments = [second_moment(paths) for paths in modalities]
-    components, kept = principal_components(sum(moments), size)
+    moment = second_moment(modalities[0]) + second_moment(modalities[1])
+    components, kept = principal_components(moment, size)
     others = [folder / name for name in (EMPTY, WORDS) if (folder / name).is_file()]
     for path in (*sum(modalities, []), *others):
         stored = np.load(path, mmap_mode="r")
