@@ -155,13 +155,14 @@ def step_ratio(work: Path, variants: dict[str, dict]) -> dict[str, float]:
     from tfclip.inputs.input_shards import ALL
     from tfclip.records.reader import split_files
     from tfclip.training.data.training_sets import open_training_sets
+    from tfclip.training.options.saved_flags import with_compute
     from tfclip.training.phases import make_phases
     from tfclip.training.setup.build_model import prepare_model
 
     records = work / "flickr8k"
     steps = {}
     for name, more in variants.items():
-        flags = given(work, 0, more).with_steps(6000)
+        flags = with_compute(given(work, 0, more).with_steps(6000))
         sets = open_training_sets(flags.records)
         options = RECIPES[NAME].options(flags)
         files = split_files(records, "train")
