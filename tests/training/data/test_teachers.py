@@ -188,6 +188,7 @@ def test_a_distilled_run_trains_saves_and_resumes(taught, tiny_run, tmp_path, sm
     run = ["shapes", "--records", f"{taught}:dev", "--run", tmp_path / "run", "--regions", "whole"]
     words = ["--region-share", "0", "--batch-size", "4", "--teacher", "tiny", "--views", "2"]
     words += ["--vocabulary", str(tiny_run / "best/vocab.txt")]
+    words += ["--embed-dim", "16"]
     given = [*map(str, run), *words, "--teacher-affinity", "2", "--teacher-words", "1"]
     assert fit([*given, "--steps", "2"]) == 0
     config = json.loads((tmp_path / "run/config.json").read_text())
