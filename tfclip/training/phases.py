@@ -30,7 +30,7 @@ from tfclip.records import schema
 from tfclip.records.reader import endless_shards
 from tfclip.training.data.feature_batches import feature_batches
 from tfclip.training.data.tagging_targets import make_tagging_loss
-from tfclip.training.data.teacher_words import make_word_distillation
+from tfclip.training.data.teacher_words import make_word_distillation, start_table
 from tfclip.training.data.teachers import Teachers, open_teachers
 from tfclip.training.data.training_sets import TrainingSets
 from tfclip.training.loop.trainer import Phase
@@ -82,9 +82,13 @@ def make_phases(
         teachers = open_teachers(directory, split, names, flags.sampling.views)
         trained.dual_encoder.distillation = distillation(flags, teachers)
         if weight := flags.distillation.teacher_words:
-            trained.dual_encoder.word_distillation = make_word_distillation(
+            words = make_word_distillation(
                 trained, directory, names[0], weight=weight, seed=flags.seed
             )
+            trained.dual_encoder.word_distillation = words
+            is_new = flags.model.init is None and "text" not in trained.dual_encoder.frozen
+            if trained.config.text_tower == "token-table" and is_new:
+                start_table(trained, words)
     size: dict[str, Any] = {
         "batch_size": flags.batch_size,
         "seed": flags.seed,

@@ -18,7 +18,7 @@ from tfclip.models.saving import load_model
 from tfclip.records import schema
 from tfclip.records.reader import read_split, shard_counts, split_files
 from tfclip.training.data.feature_batches import feature_batches
-from tfclip.training.data.teacher_words import make_word_distillation
+from tfclip.training.data.teacher_words import ROW_SCALE, make_word_distillation, principal_rows
 from tfclip.training.data.teachers import open_teachers
 
 
@@ -143,6 +143,24 @@ def test_words_are_embedded_and_learnt_as_the_student_reads_them(taught, tiny_ru
     with pytest.raises(ValueError, match="words.txt is damaged or missing; run"):
         make_word_distillation(model, taught, "tiny", weight=1.0, seed=0)
     description.write_bytes(content)
+
+
+def test_a_table_starts_from_the_principal_components_of_its_words():
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(5, 4)).astype("float32")
+    # The token 1 is in all prompts, 6 in two, and 8 in none; 0 is padding.
+    prompts = [[1, 2, 0, 0], [1, 3, 6, 0], [1, 4, 6, 6], [1, 5, 0, 0], [1, 7, 0, 0]]
+    rows = principal_rows(np.array(prompts), embeddings, (9, 3))
+    assert np.isnan(rows[[0, 1, 8]]).all()
+    centred = embeddings - embeddings.mean(0)
+    components = centred @ np.linalg.svd(centred)[2][:3].T
+    expected = np.stack([*components[:4], (components[1] + components[2]) / 2, components[4]])
+    # The order of the tokens 2 to 7: 6 comes before 7. Signs of components are arbitrary.
+    np.testing.assert_allclose((rows[2:8] ** 2).mean(), ROW_SCALE**2, rtol=1e-5)
+    factor = ROW_SCALE / np.sqrt((expected**2).mean())
+    np.testing.assert_allclose(np.abs(rows[2:8]), factor * np.abs(expected), rtol=1e-4, atol=1e-6)
+    # Missing components of a narrow teacher stay 0.
+    assert (principal_rows(np.array(prompts), embeddings, (9, 6))[2:8, 4:] == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class WordDistillation:
     features: tf.Tensor | None
     embeddings: tf.Tensor
     weight: float
-    sample: int = 1024
+    sample: int = 128
     seed: int = 0
 
     def __call__(self, embed_text: Callable[[Mapping], tf.Tensor], step: tf.Tensor) -> tf.Tensor:

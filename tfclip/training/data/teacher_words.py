@@ -18,6 +18,9 @@ from tfclip.records.teachers import WORD_LIST, WORDS, read_description, teacher_
 from tfclip.text_lists import read_lines
 from tfclip.training.data.tagging_targets import prompt_features, prompt_tokens
 
+# The root mean square of the rows of a table that starts from a teacher's words.
+ROW_SCALE = 0.3
+
 
 def whole_words(lines: Iterable[str]) -> list[str]:
     """Return the words and phrases among the lines of a list or a vocabulary, each once.
@@ -79,3 +82,40 @@ def make_word_distillation(
         weight,
         seed=seed,
     )
+
+
+def start_table(trained: TrainedModel, words: WordDistillation) -> None:
+    """Start the rows of a table of token vectors from what the teacher says of the words.
+
+    A row is the mean of the embeddings of the words with that token, less the mean of all, in as
+    many principal components as it has numbers. Tokens of every prompt or of no word stay random.
+    """
+    table = trained.dual_encoder.text_tower.get_layer("embeddings").tokens
+    rows = principal_rows(
+        words.token_ids.numpy() * words.text_mask.numpy(), words.embeddings.numpy(), table.shape
+    )
+    table.assign(np.where(np.isnan(rows), table.numpy(), rows))
+
+
+def principal_rows(
+    token_ids: np.ndarray, embeddings: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Return the rows (V, width) of `start_table` from prompts (M, L) and embeddings (M, D).
+
+    Their root mean square is ROW_SCALE; the rows that stay random are NaN. Token 0 is padding.
+    """
+    prompts, places = np.nonzero(token_ids)
+    tokens = token_ids[prompts, places]
+    pairs = np.unique(np.stack([tokens, prompts], axis=1), axis=0)
+    counts = np.bincount(pairs[:, 0], minlength=shape[0])
+    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    width = min(shape[1], directions.shape[1])
+    components = centred @ directions[:, ::-1][:, :width]
+    rows = np.zeros(shape)
+    np.add.at(rows[:, :width], pairs[:, 0], components[pairs[:, 1]])
+    rows /= np.maximum(counts, 1)[:, None]
+    of_words = (counts > 0) & (counts < len(token_ids))
+    rows *= ROW_SCALE / np.sqrt(np.mean(rows[of_words] ** 2))
+    rows[~of_words] = np.nan
+    return rows

@@ -261,7 +261,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     # One pair of towers below 10 M parameters; docs/figures.md has its speed and quality.
     "distilled": Recipe(
-        summary="a small fast pair with a teacher: EfficientNet-Lite0 at 192 px, a token table",
+        summary="a small fast pair with a teacher: EfficientNet-Lite0 at 224 px, a token table",
         source="tfclip's own; feature distillation as in CLIP-KD (Yang et al. 2024, "
         "arXiv:2307.12732), static word vectors as in Model2Vec",
         data="captioned pictures with a teacher that make_records embed --size 256 --words has "
@@ -269,7 +269,7 @@ RECIPES: dict[str, Recipe] = {
         defaults={
             "image_tower": "efficientnet-lite0",
             "image_weights": "imagenet",
-            "image_size": 192,
+            "image_size": 224,
             "text_tower": "token-table",
             "image_head": "residual",
             "text_head": "residual",
@@ -283,12 +283,12 @@ RECIPES: dict[str, Recipe] = {
             "teacher_words": 10.0,
             "contrastive_weight": 0.2,
             "logit_scale": 20.0,
-            "epochs": 16,
+            "epochs": 24,
             "batch_size": 500,
             "learning_rate": 2e-3,
             "weight_decay": 0.1,
             "warmup_steps": 50,
-            "evaluate_every": 192,
+            "evaluate_every": 288,
         },
         image_options={"pooling": "statistics"},
         image_head_options={"hidden": 128, "input_dropout": 0.5, "dropout": 0.2},
