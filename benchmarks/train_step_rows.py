@@ -131,6 +131,7 @@ DEFAULT_ROWS = (
     "mixer-s16",
     "teensy-5m",
     "clip-mixer",
+    "clip-vit-b32",
 )
 
 

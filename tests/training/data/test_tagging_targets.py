@@ -31,7 +31,9 @@ def test_stored_words_and_outputs_are_the_same_and_not_computed_again(
     first, loss = made()
     stored = made(Storage("float16", tmp_path))
     monkeypatch.setattr(tagging_targets, "split_words", lambda *_: pytest.fail("read again"))
-    monkeypatch.setattr(tagging_targets, "_features", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(
+        tagging_targets, "prompt_features", lambda *_: pytest.fail("computed again")
+    )
     for again, own in (stored, made(Storage("float16", tmp_path))):
         assert (again.words, again.counts) == (first.words, first.counts)
         assert again.without_blanks == first.without_blanks
