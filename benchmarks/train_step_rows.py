@@ -100,16 +100,6 @@ ROWS: dict[str, Row] = {
         System("clip-mixer", {}, 77),
         System("clip-vit-b32", {}, 77),
     ),
-    # Not among the defaults.
-    "teensy-4m": Row("teensy's Mixer of 6 blocks, texts stored", _teensy(6)),
-    "visual-genome": Row(
-        "EfficientNetB5 + small-BERT, 24 tokens",
-        System("visual-genome", {}, 24, ("efficientnet_b5", _DROP), _bert(4, 512, 8)),
-    ),
-    "simple-clip": Row("ResNet50 + DistilBERT, 24 tokens on both sides", _simple_clip(24)),
-    "simple-clip-100": Row(
-        "the same, 100 tokens on both sides, as in the original", _simple_clip(100)
-    ),
     "clip-vit-b32": Row(
         "ViT-B/32 + CLIP's transformer, 77 tokens; the image tower from transformers as well",
         System(
@@ -120,6 +110,16 @@ ROWS: dict[str, Row] = {
             ("CLIPTextModel", {}),
         ),
         aim=1.1,
+    ),
+    # Not among the defaults.
+    "teensy-4m": Row("teensy's Mixer of 6 blocks, texts stored", _teensy(6)),
+    "visual-genome": Row(
+        "EfficientNetB5 + small-BERT, 24 tokens",
+        System("visual-genome", {}, 24, ("efficientnet_b5", _DROP), _bert(4, 512, 8)),
+    ),
+    "simple-clip": Row("ResNet50 + DistilBERT, 24 tokens on both sides", _simple_clip(24)),
+    "simple-clip-100": Row(
+        "the same, 100 tokens on both sides, as in the original", _simple_clip(100)
     ),
 }
 

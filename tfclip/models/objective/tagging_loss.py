@@ -20,6 +20,15 @@ SCALE = 10.0
 BIAS = -4.0
 
 
+def sampled_prompts(
+    token_ids: tf.Tensor, text_mask: tf.Tensor, features: tf.Tensor | None, sampled: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Return some of the M prompts, as the text side takes them: `text_mask`, and `text_features`
+    where they are stored, or `token_ids`."""
+    inputs = ("token_ids", token_ids) if features is None else ("text_features", features)
+    return {name: tf.gather(rows, sampled) for name, rows in (("text_mask", text_mask), inputs)}
+
+
 @dataclass(frozen=True)
 class TaggingLoss:
     """The loss over M words, of which each step samples `sample`.
@@ -61,11 +70,7 @@ class TaggingLoss:
             tf.range(len(self.words)), tf.stack([self.seed, tf.cast(step, tf.int32)])
         )
         sampled = order[: self.sample]
-        prompts = {"text_mask": tf.gather(self.text_mask, sampled)}
-        if self.features is not None:
-            prompts["text_features"] = tf.gather(self.features, sampled)
-        else:
-            prompts["token_ids"] = tf.gather(self.token_ids, sampled)
+        prompts = sampled_prompts(self.token_ids, self.text_mask, self.features, sampled)
         is_present = tf.reduce_any(present[:, :, None] == sampled, axis=1)
         # Divided by ten, a typical number of words per picture, whatever the sample size.
         loss = word_loss(images, embed_text(prompts), is_present, SCALE, BIAS)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from tfclip.models.objective.tagging_loss import sampled_prompts
+
 
 @dataclass(frozen=True)
 class WordDistillation:
@@ -41,11 +43,7 @@ class WordDistillation:
             step: () integer, the number of the update; determines the sample, with the seed.
         """
         sampled = self.sampled(step)
-        prompts = {"text_mask": tf.gather(self.text_mask, sampled)}
-        if self.features is not None:
-            prompts["text_features"] = tf.gather(self.features, sampled)
-        else:
-            prompts["token_ids"] = tf.gather(self.token_ids, sampled)
+        prompts = sampled_prompts(self.token_ids, self.text_mask, self.features, sampled)
         target = tf.cast(tf.gather(self.embeddings, sampled), tf.float32)
         distances = tf.math.squared_difference(embed_text(prompts), target)
         return self.weight * tf.reduce_mean(tf.reduce_sum(distances, axis=-1))

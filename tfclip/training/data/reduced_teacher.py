@@ -30,6 +30,7 @@ def reduce_teacher(folder: Path, size: int) -> float:
     modalities = [sorted(folder.glob(f"*.{kind}.npy")) for kind in ("images", "texts")]
     moment = second_moment(modalities[0]) + second_moment(modalities[1])
     components, kept = principal_components(moment, size)
+    components = components.astype(np.float32)
     others = [folder / name for name in (EMPTY, WORDS) if (folder / name).is_file()]
     for path in (*sum(modalities, []), *others):
         stored = np.load(path, mmap_mode="r")
@@ -58,10 +59,10 @@ def second_moment(paths: list[Path]) -> np.ndarray:
 
 def principal_components(moment: np.ndarray, size: int) -> tuple[np.ndarray, float]:
     """Return the eigenvectors (D, size) of the largest eigenvalues of a second moment (D, D), and
-    their share of all eigenvalues."""
+    their share of all eigenvalues; all D of them if `size` is larger."""
     values, vectors = np.linalg.eigh(moment)
     share = values[::-1][:size].sum() / values.sum()
-    return np.ascontiguousarray(vectors[:, ::-1][:, :size], np.float32), float(share)
+    return np.ascontiguousarray(vectors[:, ::-1][:, :size]), float(share)
 
 
 def parts(array: np.ndarray) -> Iterator[np.ndarray]:

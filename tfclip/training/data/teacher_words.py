@@ -16,6 +16,7 @@ from tfclip.models.objective.word_distillation import WordDistillation
 from tfclip.models.saving import TrainedModel
 from tfclip.records.teachers import WORD_LIST, WORDS, read_description, teacher_folder
 from tfclip.text_lists import read_lines
+from tfclip.training.data.reduced_teacher import principal_components
 from tfclip.training.data.tagging_targets import prompt_features, prompt_tokens
 
 # The root mean square of the rows of a table that starts from a teacher's words.
@@ -109,11 +110,10 @@ def principal_rows(
     pairs = np.unique(np.stack([tokens, prompts], axis=1), axis=0)
     counts = np.bincount(pairs[:, 0], minlength=shape[0])
     centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    width = min(shape[1], directions.shape[1])
-    components = centred @ directions[:, ::-1][:, :width]
+    directions, _ = principal_components(centred.T @ centred, shape[1])
+    components = centred @ directions
     rows = np.zeros(shape)
-    np.add.at(rows[:, :width], pairs[:, 0], components[pairs[:, 1]])
+    np.add.at(rows[:, : directions.shape[1]], pairs[:, 0], components[pairs[:, 1]])
     rows /= np.maximum(counts, 1)[:, None]
     of_words = (counts > 0) & (counts < len(token_ids))
     rows *= ROW_SCALE / np.sqrt(np.mean(rows[of_words] ** 2))
