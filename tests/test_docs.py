@@ -120,6 +120,7 @@ NEEDS = {
     r"make_records score ": "several shards and minutes; tests/test_score_records.py",
     r"fit RECIPE": "a pattern, not a command",
     r"fit laptop --records ": "pretrained weights",
+    r"fit distilled ": "pretrained weights",
     r"fit shapes .*--replicas 0": "GPUs",
     r"fit shapes .*--micro-batch": "a batch of 1,024; tests/training has smaller ones",
     r"weights fetch ": "a network; tests/models/weights/pretrained/test_download.py",
@@ -144,6 +145,11 @@ SMALLER = {
     "tfclip fit shapes ": ["--steps", "2", "--batch-size", "4", "--overwrite"],
     # The vocabulary of the test's run is letters: longer prompts do not fit its context.
     "tfclip adapt ": ["--templates", "short"],
+    # Its embeddings have 16 numbers.
+    "tfclip make_records embed records/flickr8k --teacher runs/laptop --name laptop ": [
+        "--size",
+        "16",
+    ],
 }
 # In this order: what packs and trains comes before what reads.
 ORDER = (
