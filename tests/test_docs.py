@@ -145,10 +145,10 @@ SMALLER = {
     "tfclip fit shapes ": ["--steps", "2", "--batch-size", "4", "--overwrite"],
     # The vocabulary of the test's run is letters: longer prompts do not fit its context.
     "tfclip adapt ": ["--templates", "short"],
-    # Its embeddings have 16 numbers.
+    # Its embeddings have 16 numbers, and its vocabulary is letters.
     "tfclip make_records embed records/flickr8k --teacher runs/laptop --name laptop ": [
-        "--size",
-        "16",
+        "--size=16",
+        "--words=words.txt",
     ],
 }
 # In this order: what packs and trains comes before what reads.
@@ -188,6 +188,7 @@ def sandbox(drawn_sets, tiny_run, picture_bytes, tmp_path_factory) -> Path:
         (place / picture).write_bytes(picture_bytes["jpeg" if picture.endswith("jpg") else "alpha"])
     page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
     table = re.search(r"^```\n(path,caption\n.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
+    (place / "words.txt").write_text("dog\nhorse\nboat\n")
     (place / "captions.csv").write_text(table + "beach/1.jpg,sea\nkitchen/7.jpg,fruit\n")
     return place
 
