@@ -103,12 +103,11 @@ def prepared(trained, batch: int, *, padded: bool = True) -> dict[str, Work]:
 def frozen(function: Callable, *inputs) -> Work:
     """Return a call of the function on these tensors, as a graph with constant weights."""
     import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    specs = [tf.TensorSpec(x.shape, x.dtype) for x in inputs]
-    traced = tf.function(function, input_signature=specs, autograph=False).get_concrete_function()
-    graph = convert_variables_to_constants_v2(traced)
-    return lambda: graph(*inputs)[0].numpy()
+    from tfclip.models.constant_graph import constant_graph
+
+    graph = constant_graph(function, [tf.TensorSpec(x.shape, x.dtype) for x in inputs])
+    return lambda: graph(*inputs).numpy()
 
 
 def in_turns(

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tfclip.console import say
 from tfclip.models.compute import BFLOAT16, FLOAT32, described
+from tfclip.models.constant_graph import constant_graph
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.openvino_tower import openvino_tower
 from tfclip.models.towers.windows import TowerWindows
@@ -64,16 +64,10 @@ def constant_function(
     Weights that are too many, on a GPU or on several replicas stay variables.
     """
     size = dual_encoder.config.image_size
-    function = tf.function(
-        compute,
-        input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)],
-        autograph=False,
-    )
-    if not _can_be_frozen(dual_encoder):
-        return function
-    # With constants for weights, normalisations become a part of the convolutions before them.
-    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    return lambda pictures: frozen(tf.convert_to_tensor(pictures))[0]
+    specs = [tf.TensorSpec([None, size, size, 3], tf.uint8)]
+    if _can_be_frozen(dual_encoder):
+        return constant_graph(compute, specs)
+    return tf.function(compute, input_signature=specs, autograph=False)
 
 
 def _can_be_frozen(dual_encoder: DualEncoder) -> bool:

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,20 +38,16 @@ PRECISIONS = ("float32", "float16", EIGHT_BITS)
 MOST_BYTES = 128 * 2**20
 
 
-@lru_cache(maxsize=2)
-def _graphs(model: DualEncoder) -> tuple[Callable, Callable]:
-    """Return the heads as graphs, traced once for each model however many splits it embeds."""
-    return (
-        tf.function(model.embed_image_features, reduce_retracing=True, autograph=False),
-        tf.function(model.embed_text_features, reduce_retracing=True, autograph=False),
-    )
-
-
 class FeatureEmbedder:
     """Runs the heads of a model, with the weights that they have when it is called."""
 
     def __init__(self, model: DualEncoder):
-        self._embed_images, self._embed_texts = _graphs(model)
+        self._embed_images = tf.function(
+            model.embed_image_features, reduce_retracing=True, autograph=False
+        )
+        self._embed_texts = tf.function(
+            model.embed_text_features, reduce_retracing=True, autograph=False
+        )
         self._size = model.config.embed_dim
 
     def features(self, rows: np.ndarray) -> np.ndarray:
