@@ -41,6 +41,10 @@ class RetrievalFlags:
     """Packed records, DIR:SPLIT."""
     chunk: int = 1024
     """Rows of the similarity matrix in memory at a time."""
+    query_bank: str | None = None
+    """Packed records of other pictures with captions, DIR:SPLIT, such as those of training: measure
+    a second time with cosines corrected for pictures that are near many of these captions, and for
+    captions that are near many of these pictures."""
     compute: str = AUTO
     """Number format in which the image tower computes: float32 (TensorFlow), bfloat16 or
     float32-openvino (OpenVINO, the extra [openvino]), or auto: by OpenVINO where it is measured to
@@ -54,10 +58,12 @@ class RetrievalFlags:
         check_compute(self.compute)
         if self.chunk < 1:
             raise ValueError(f"received --chunk {self.chunk}; allowed: 1 or more")
-        directory, split = records_reference(self.records)
-        manifest = load_manifest(directory)
-        if split is not None:
-            manifest.shards_of(split)
+        for reference in (self.records, self.query_bank):
+            if reference is not None:
+                directory, split = records_reference(reference)
+                manifest = load_manifest(directory)
+                if split is not None:
+                    manifest.shards_of(split)
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,7 @@ def retrieval(flags: RetrievalFlags) -> dict:
         flags.records,
         chunk=flags.chunk,
         examples=examples,
+        query_bank=flags.query_bank,
     )
     figures |= circumstances(started, command_line("retrieval", flags))
     say(retrieval_table(figures))

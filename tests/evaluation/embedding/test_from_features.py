@@ -56,6 +56,24 @@ def test_retrieval_by_stored_features(run, flickr8k_records, tmp_path, no_towers
     assert first["images"] == 3
 
 
+def test_a_query_bank_by_features_of_several_views(run, flickr8k_records, tmp_path, no_towers):
+    records = copied(flickr8k_records, tmp_path / "records")
+    dev, bank = f"{records}:dev", f"{records}:train"
+    model = load_model(run)
+    plain = retrieval.evaluate_retrieval(model, dev)
+    expected = retrieval.evaluate_retrieval(model, dev, query_bank=bank)
+    assert {**expected, "query_bank": None} == {**plain, "query_bank": None}
+    assert expected["query_bank"]["split"] == "train"
+    for split, views in (("train", "2"), ("dev", "1")):
+        image_features(model, records, split, views, Storage("float32"))
+        text_features(model, records, split, Storage("float32"))
+    no_towers()
+    embeddings = RunEmbeddings(run)
+    assert retrieval.evaluate_retrieval(embeddings, dev, query_bank=bank) == expected
+    with pytest.raises(ValueError, match="must be other records than"):
+        retrieval.evaluate_retrieval(embeddings, dev, query_bank=dev)
+
+
 def test_the_next_run_with_the_same_tower_reads_its_outputs(
     run, tiny_model, voc_records, tmp_path, no_towers, monkeypatch
 ):

@@ -168,11 +168,21 @@ def retrieval_table(figures: Mapping) -> str:
     """Return the table of `retrieval.evaluate_retrieval`."""
     keys = ("r1", "r5", "r10", "median_rank")
     lines = [f"{'':16}" + "".join(f"{key:>12}" for key in keys)]
-    for direction in ("image_to_text", "text_to_image"):
-        cells = "".join(_cell(figures[direction][key]) for key in keys)
-        lines.append(f"{direction.replace('_', ' '):16}{cells}")
+    lines += _directions(figures, keys)
     counted = f"{figures['images']} pictures, {figures['captions']} captions"
-    return "\n".join([*lines, f"{counted} of {figures['records']}:{figures['split']}"])
+    lines.append(f"{counted} of {figures['records']}:{figures['split']}")
+    if bank := figures.get("query_bank"):
+        lines += [f"with the query bank {bank['records']}:{bank['split']}:"]
+        lines += _directions(bank, keys)
+    return "\n".join(lines)
+
+
+def _directions(figures: Mapping, keys: Sequence[str]) -> list[str]:
+    """Return a line for each direction of retrieval."""
+    return [
+        f"{name.replace('_', ' '):16}" + "".join(_cell(figures[name][key]) for key in keys)
+        for name in ("image_to_text", "text_to_image")
+    ]
 
 
 def classification_table(figures: Mapping) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tfclip.evaluation.datasets.views import record_views
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
 from tfclip.evaluation.embedding.from_features import FrozenParts
+from tfclip.evaluation.metrics.query_bank import SHARPNESS, WEIGHT, corrected
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.evaluation.report.examples import jpeg_of, write_examples
 from tfclip.evaluation.search.nearest import nearest_rows
@@ -39,6 +41,7 @@ def evaluate_retrieval(
     examples: Path | None = None,
     images: int | None = None,
     frozen: FrozenParts | None = None,
+    query_bank: str | None = None,
 ) -> dict:
     """Measure both directions over every picture and all captions of a split.
 
@@ -49,17 +52,53 @@ def evaluate_retrieval(
         examples: a file to write some captions with their nearest pictures to.
         images: only the first so many pictures and their captions; None for all.
         frozen: stored outputs of frozen towers of `model`, of which only the heads then run.
+        query_bank: "DIR:SPLIT" of other pictures with captions, with which the figures are also
+            measured corrected for hubs, see `query_bank.corrected`.
 
     Returns:
-        The figures of `retrieval.retrieval_metrics`, with `records`, `split` and `compute`.
+        The figures of `retrieval.retrieval_metrics`, with `records`, `split` and `compute`, and
+        the corrected ones as `query_bank`.
 
     Raises:
-        ValueError: no captions, an unknown split, or several splits and none given.
+        ValueError: no captions, an unknown split, several splits and none given, or the query bank
+            is the measured split.
         FileNotFoundError: no records at the path.
     """
+    directory, split = _split_of(reference)
+    fingerprint = load_manifest(directory).fingerprint()
+    if query_bank is not None:
+        bank = _split_of(query_bank)
+        if (load_manifest(bank[0]).fingerprint(), bank[1]) == (fingerprint, split):
+            raise ValueError(f"the query bank {query_bank} must be other records than {reference}")
+    every, counts, embedded = _embedded_split(model, directory, split, images, frozen)
+    pictures, texts = embedded["images"], embedded["texts"]
+    image_of_text = np.repeat(np.arange(len(counts)), counts)
+    text_id = caption_id(tf.constant(every, tf.string)).numpy()
+    figures = retrieval_metrics(pictures, texts, image_of_text, text_id, chunk=chunk)
+    _report_shared(_shared(image_of_text, text_id), len(every), f"{fingerprint}:{split}")
+    if query_bank is not None:
+        *_, others = _embedded_split(model, *bank, kept=False)
+        both = corrected(pictures, texts, others["images"], others["texts"])
+        figures["query_bank"] = {
+            **retrieval_metrics(*both, image_of_text, text_id, chunk=chunk),
+            **{"records": str(bank[0]), "split": bank[1]},
+            **{"sharpness": SHARPNESS, "weight": WEIGHT},
+        }
+    if examples is not None:
+        query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
+        hits = []
+        for at in query_rows:
+            caption = every[at].decode("utf-8", "replace")
+            right = np.unique(image_of_text[text_id == text_id[at]])
+            hits += _hits(pictures, texts[at], right, caption)
+        write_examples(examples, _drawn(hits, directory, split))
+    return {**figures, "records": str(directory), "split": split, "compute": model.compute}
+
+
+def _split_of(reference: str) -> tuple[Path, str]:
+    """Return the folder and the split of "DIR:SPLIT", or of "DIR" with one split."""
     directory, split = records_reference(reference)
-    manifest = load_manifest(directory)
-    splits = manifest.splits
+    splits = load_manifest(directory).splits
     if split is None:
         if len(splits) > 1:
             raise ValueError(
@@ -67,6 +106,21 @@ def evaluate_retrieval(
                 f"as {directory}:SPLIT"
             )
         (split,) = splits
+    return directory, split
+
+
+def _embedded_split(
+    model: TrainedModel | RunEmbeddings,
+    directory: Path,
+    split: str,
+    images: int | None = None,
+    frozen: FrozenParts | None = None,
+    kept: bool = True,
+) -> tuple[list[bytes], np.ndarray, dict[str, np.ndarray]]:
+    """Return the M captions of N pictures, the number of each picture's, and `_embed`.
+
+    Unless `kept`, the embeddings are not written to the cache of a run.
+    """
     records = read_split(directory, split, features=(schema.CAPTION,)).take(_count(images))
     captions = [record[schema.CAPTION] for record in records.as_numpy_iterator()]
     counts = np.array([len(listed) for listed in captions])
@@ -78,26 +132,10 @@ def evaluate_retrieval(
     every = [caption for listed in captions for caption in listed]
     if isinstance(model, RunEmbeddings):
         part = "" if images is None else f" first {images}"
-        named = f"retrieval {manifest.fingerprint()}:{split} {PIXELS_VERSION}{part}"
-        embedded = model.arrays(
-            named, lambda: _embed_run(model, directory, split, every, len(counts))
-        )
-    else:
-        embedded = _embed(model, directory, split, every, len(counts), frozen)
-    pictures, texts = embedded["images"], embedded["texts"]
-    image_of_text = np.repeat(np.arange(len(counts)), counts)
-    text_id = caption_id(tf.constant(every, tf.string)).numpy()
-    figures = retrieval_metrics(pictures, texts, image_of_text, text_id, chunk=chunk)
-    _report_shared(_shared(image_of_text, text_id), len(every), f"{manifest.fingerprint()}:{split}")
-    if examples is not None:
-        query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
-        hits = []
-        for at in query_rows:
-            caption = every[at].decode("utf-8", "replace")
-            right = np.unique(image_of_text[text_id == text_id[at]])
-            hits += _hits(pictures, texts[at], right, caption)
-        write_examples(examples, _drawn(hits, directory, split))
-    return {**figures, "records": str(directory), "split": split, "compute": model.compute}
+        named = f"retrieval {load_manifest(directory).fingerprint()}:{split} {PIXELS_VERSION}{part}"
+        embed = partial(_embed_run, model, directory, split, every, len(counts))
+        return every, counts, model.arrays(named, embed) if kept else embed()
+    return every, counts, _embed(model, directory, split, every, len(counts), frozen)
 
 
 def _count(images: int | None) -> int:
