@@ -75,9 +75,9 @@ def sides(tower: str, flags: argparse.Namespace) -> tuple[Callable[[], int], ...
     from tfclip.evaluation.datasets.views import record_views
     from tfclip.evaluation.embedding.embed import (
         VIEWS_AT_ONCE,
-        _graphs_of,
         embed_pictures,
         view_batches,
+        view_encoder,
     )
     from tfclip.inputs.text import WordPieceTokenizer
     from tfclip.models.config import ModelConfig
@@ -99,7 +99,7 @@ def sides(tower: str, flags: argparse.Namespace) -> tuple[Callable[[], int], ...
     shape = (VIEWS_AT_ONCE, 1, config.image_size, config.image_size, 3)
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     # The graph that evaluation runs, so that both sides compute the same.
-    encode, _ = _graphs_of(model)
+    encode = view_encoder(model, "1")
 
     def evaluation() -> int:
         return len(embed_pictures(model, views)[0])

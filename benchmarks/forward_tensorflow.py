@@ -25,7 +25,7 @@ def main(engine: str, tower: str, batch: int, threads: int, answers: int) -> Non
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     pictures = np.random.default_rng(0).integers(0, 256, (batch, SIZE, SIZE, 3)).astype("float32")
-    forward, graph = _prepared(engine, _tower(engine, tower), batch)
+    forward, profile = _prepared(engine, _tower(engine, tower), batch)
     with os.fdopen(answers, "w") as out:
         for line in sys.stdin:
             kind, *rest = line.split(maxsplit=1)
@@ -38,7 +38,7 @@ def main(engine: str, tower: str, batch: int, threads: int, answers: int) -> Non
             elif kind == "features":
                 np.save(rest[0].strip(), forward(pictures))
             else:
-                answer["ops"] = graph(pictures) if callable(graph) else _profile(graph, pictures)
+                answer["ops"] = profile(pictures)
             out.write(json.dumps(answer) + "\n")
             out.flush()
 
@@ -69,10 +69,8 @@ def _as_trained(tower: keras.Model) -> keras.Model:
     return tower
 
 
-def _prepared(
-    engine: str, tower: keras.Model, batch: int
-) -> tuple[Callable, tf.Graph | Callable | None]:
-    """Return the forward pass, and what its profile is made of: a frozen graph, or a function."""
+def _prepared(engine: str, tower: keras.Model, batch: int) -> tuple[Callable, Callable]:
+    """Return the forward pass, and the function from pictures to its profile, empty if unknown."""
     spec = tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32)
 
     def features(pictures):
@@ -84,9 +82,12 @@ def _prepared(
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     function = tf.function(features, input_signature=[spec], autograph=False)
     if not engine.startswith("frozen"):
-        return lambda pictures: function(pictures).numpy(), None
+        return lambda pictures: function(pictures).numpy(), lambda pictures: []
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    return lambda pictures: frozen(tf.constant(pictures))[0].numpy(), frozen.graph
+    return (
+        lambda pictures: frozen(tf.constant(pictures))[0].numpy(),
+        lambda pictures: _profile(frozen.graph, pictures),
+    )
 
 
 def _openvino(tower: keras.Model, precision: str, batch: int) -> tuple[Callable, Callable]:
@@ -121,10 +122,8 @@ def _openvino(tower: keras.Model, precision: str, batch: int) -> tuple[Callable,
     return lambda pictures: model(pictures)[0].astype(np.float32), profile
 
 
-def _profile(graph: tf.Graph | None, pictures: np.ndarray) -> list[tuple[str, float, int]]:
+def _profile(graph: tf.Graph, pictures: np.ndarray) -> list[tuple[str, float, int]]:
     """Return the ops of a frozen graph after its optimisation, by type: milliseconds, number."""
-    if graph is None:
-        return []
     v1 = tf.compat.v1
     definition = graph.as_graph_def()
     place = next(node.name for node in definition.node if node.op == "Placeholder")

@@ -1,6 +1,7 @@
 """Standard error holds tfclip's lines only, and loses no error."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ NOISE = [
     "E0000 00:00:1733333333.000000    1 cuda_dnn.cc:8579] Unable to register cuDNN factory: one\n",
     "W0000 00:00:1733333333.000000    1 computation_placer.cc:177] computation placer already "
     "registered. Please check linkage.\n",
+    "E0000 00:00:1795961826.067740   17307 util.cc:131] oneDNN supports DT_HALF only on platforms "
+    "with AVX-512. Falling back to the default Eigen-based implementation if present.\n",
 ]
 ERRORS = [
     "E0000 00:00:1795833136.0   1 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA "
@@ -132,6 +135,15 @@ def assert_lines_of_training(lines: list[str]) -> None:
 @pytest.mark.slow
 def test_training_writes_its_own_lines_only(training_records, tmp_path):
     assert_lines_of_training(stderr_of(*fit_words(training_records, tmp_path / "r")))
+
+
+@pytest.mark.slow
+def test_training_on_stored_features_writes_its_own_lines_only(training_records, tmp_path):
+    records = shutil.copytree(training_records, tmp_path / "records")
+    frozen = ("--region-share", "0", "--freeze", "image", "--feature-precision", "float16")
+    lines = stderr_of(*fit_words(records, tmp_path / "r", *frozen))
+    assert any("stored in" in line for line in lines)
+    assert_lines_of_training([line for line in lines if not line.startswith("image features")])
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Protocol
 
 import tensorflow as tf
@@ -17,12 +16,12 @@ from tfclip.inputs.examples import (
     sample_example,
 )
 from tfclip.inputs.input_shards import ALL, InputShard
-from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.mixture import Mixture, endless_examples
 from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.words import RecordWords
 from tfclip.records import schema
-from tfclip.records.reader import ROW, Record, endless_shards, read_shards
+from tfclip.records.reader import ROW, Record, read_shards
 
 
 class TeacherEmbeddings(Protocol):
@@ -90,21 +89,17 @@ def training_batches(
             }
         return example
 
-    start, keep = start_step * batch_size, input_shard.keep(batch_size)
-    if isinstance(files, Mixture):
-        if teachers is not None:
-            raise ValueError("teachers need a single set of records, not a mixture")
-        examples = files.examples(seed, start, FEATURES, sample, keep)
-        return _batches(examples, tokenizer, batch_size // input_shard.count, words)
-    examples = endless_shards(
+    if teachers is not None and isinstance(files, Mixture):
+        raise ValueError("teachers need a single set of records, not a mixture")
+    examples = endless_examples(
         files,
-        shuffle_seed=seed,
-        start=start,
-        epoch_size=epoch_size,
+        seed=seed,
+        start=start_step * batch_size,
         features=FEATURES,
+        sample=sample,
+        keep=input_shard.keep(batch_size),
         counts=next((given.counts for given in (words, teachers) if given is not None), None),
-        keep=keep,
-        then=partial(sample, seed),
+        epoch_size=epoch_size,
     )
     return _batches(examples, tokenizer, batch_size // input_shard.count, words, teachers)
 

@@ -118,3 +118,36 @@ class Mixture:
         if ROW in record:
             record = {**record, ROW: record[ROW] + sum(self.sizes[:which])}
         return then(number, record)
+
+
+def endless_examples(
+    files: Sequence[str] | Mixture,
+    *,
+    seed: int,
+    start: int,
+    features: Sequence[str],
+    sample: Callable[[int | tf.Tensor, tf.Tensor, Record], Any],
+    keep: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    counts: Sequence[int] | None = None,
+    epoch_size: int | None = None,
+) -> tf.data.Dataset:
+    """Return the examples of the shards of one set, or of a mixture, from number `start` on.
+
+    Args:
+        files: the shards of one set, or a mixture, which knows its counts and sizes.
+        seed, start, features, sample, keep: as in `Mixture.examples`; the seed of a single set is
+            `seed`.
+        counts, epoch_size: as in `records.reader.endless_shards`, for one set.
+    """
+    if isinstance(files, Mixture):
+        return files.examples(seed, start, features, sample, keep)
+    return endless_shards(
+        files,
+        shuffle_seed=seed,
+        start=start,
+        epoch_size=epoch_size,
+        features=features,
+        counts=counts,
+        keep=keep,
+        then=partial(sample, seed),
+    )

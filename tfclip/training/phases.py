@@ -21,13 +21,12 @@ from tfclip.evaluation.embedding.feature_cache import (
 from tfclip.evaluation.embedding.joined_features import join_images, join_texts
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.input_shards import InputShard
-from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.mixture import endless_examples
 from tfclip.inputs.text_lengths import shortened
 from tfclip.models.contrastive_model import MODALITIES
 from tfclip.models.objective.distillation import Distillation
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
-from tfclip.records.reader import endless_shards
 from tfclip.training.data.feature_batches import feature_batches
 from tfclip.training.data.tagging_targets import make_tagging_loss
 from tfclip.training.data.teacher_words import make_word_distillation, start_table
@@ -187,16 +186,12 @@ def _joined(parts: Sequence[StoredFeatures]) -> StoredFeatures:
 
 def batch_keys(records: TrainingSets, update: int, batch_size: int, seed: int) -> list[str]:
     """Return the keys of the records of an update, counted from 0, in batch order."""
-    files, start, features = records.inputs, update * batch_size, (schema.KEY,)
-    if isinstance(files, Mixture):
-        keys = files.examples(seed, start, features, lambda own, number, record: record[schema.KEY])
-    else:
-        keys = endless_shards(
-            files,
-            shuffle_seed=seed,
-            start=start,
-            epoch_size=records.images,
-            features=features,
-            then=lambda number, record: record[schema.KEY],
-        )
+    keys = endless_examples(
+        records.inputs,
+        seed=seed,
+        start=update * batch_size,
+        features=(schema.KEY,),
+        sample=lambda own, number, record: record[schema.KEY],
+        epoch_size=records.images,
+    )
     return [key.decode("utf-8", "replace") for key in keys.take(batch_size).as_numpy_iterator()]

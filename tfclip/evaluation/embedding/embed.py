@@ -97,7 +97,7 @@ def _window_graph(dual_encoder: DualEncoder, compute: str, is_fixed: bool):
     )
 
 
-def _view_encoder(model: TrainedModel, tiles: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def view_encoder(model: TrainedModel, tiles: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the function from what is cut for a layout (B,V,S,S,3) to embeddings (B,T,D)."""
     if tiles == DENSE:
         return _window_graph(model.dual_encoder, model.compute, model.is_fixed)
@@ -158,7 +158,7 @@ def embed_batches(
     model: TrainedModel, views: tf.data.Dataset, *, total: int | None = None, tiles: str = "1"
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed like `embed_pictures`, yielding batches: rows (B,) and embeddings (B,T,D)."""
-    encode = _view_encoder(model, tiles)
+    encode = view_encoder(model, tiles)
     batches = None if total is None else -(-total // _at_once(views))
     for row, batch in progress(view_batches(views), total=batches, what="embedding pictures"):
         yield row.numpy(), encode(batch).numpy()
@@ -194,7 +194,7 @@ def embed_encoded(
         Batches in the order of the items: the items, embeddings (B,T,D) float32 of unit norm, and
         valid (B,) bool.
     """
-    encode, boxes = _view_encoder(model, tiles), cut_boxes(tiles)
+    encode, boxes = view_encoder(model, tiles), cut_boxes(tiles)
     size = model.config.picture_size
     decode = _decoder(tuple(map(tuple, boxes.tolist())), int(size), size.resize, size.interpolation)
 

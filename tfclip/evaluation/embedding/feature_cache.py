@@ -29,6 +29,7 @@ from tfclip.models.compute import FLOAT32
 from tfclip.models.frozen_weights import features_digest
 from tfclip.models.image_features import feature_function
 from tfclip.models.saving import TrainedModel
+from tfclip.quiet import quiet_float16
 from tfclip.records import schema
 from tfclip.records.manifest import load_manifest
 from tfclip.records.reader import read_split
@@ -118,6 +119,7 @@ def image_features(
         ValueError: a stored folder is damaged; the message says what to delete.
         OSError: the disk is too small for the features, or the folder cannot be written.
     """
+    quiet_float16()
     encoder = model.dual_encoder
     what = image_description(model, records, split, views, where)
     label = f"image features of {split}"
@@ -175,6 +177,7 @@ def text_features(model: TrainedModel, records: Path, split: str, where: Storage
 
     Arguments and errors are those of `image_features`.
     """
+    quiet_float16()
     what = text_description(model, records, split, where)
     label = f"text features of {split}"
 

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from tfclip.evaluation.embedding.feature_cache import (
     text_features,
 )
 from tfclip.evaluation.embedding.stored_arrays import folder_of
-from tfclip.inputs.view_sets import VIEW_SETS
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel, load_head, load_without_towers
 from tfclip.records.manifest import load_manifest
@@ -40,16 +39,20 @@ PRECISIONS = ("float32", "float16", EIGHT_BITS)
 MOST_BYTES = 128 * 2**20
 
 
+@lru_cache(maxsize=2)
+def _graphs(model: DualEncoder) -> tuple[Callable, Callable]:
+    """Return the heads as graphs, traced once for each model however many splits it embeds."""
+    return (
+        tf.function(model.embed_image_features, reduce_retracing=True, autograph=False),
+        tf.function(model.embed_text_features, reduce_retracing=True, autograph=False),
+    )
+
+
 class FeatureEmbedder:
     """Runs the heads of a model, with the weights that they have when it is called."""
 
     def __init__(self, model: DualEncoder):
-        self._embed_images = tf.function(
-            model.embed_image_features, reduce_retracing=True, autograph=False
-        )
-        self._embed_texts = tf.function(
-            model.embed_text_features, reduce_retracing=True, autograph=False
-        )
+        self._embed_images, self._embed_texts = _graphs(model)
         self._size = model.config.embed_dim
 
     def features(self, rows: np.ndarray) -> np.ndarray:
@@ -179,8 +182,6 @@ def stored_pictures(
 ) -> ImageFeatures | None:
     """Return the outputs of a frozen image tower for the whole pictures of a split, if stored.
 
-    They may be the first of several views, as training has stored them.
-
     Args:
         model: its format of computing is the one that the features must have.
         records: a directory of packed records.
@@ -193,18 +194,13 @@ def stored_pictures(
     """
     if not model.frozen.get("image"):
         return None
-    for views in VIEW_SETS:
-        arguments = model, records, split, views
-        describe = partial(image_description, *arguments)
-        if (where := _stored(describe, records, model.compute)) is not None:
-            return image_features(*arguments, where)
-    if store and os.access(records, os.W_OK):
+    arguments = model, records, split, WHOLE_PICTURE
+    where = _stored(lambda way: image_description(*arguments, way), records, model.compute)
+    if where is None and store and os.access(records, os.W_OK):
         width = math.prod(model.dual_encoder.image_tower.output_shape[1:])
         size = 4 * width * load_manifest(records).splits[split].images
-        if size <= MOST_BYTES:
-            where = Storage(compute=model.compute)
-            return image_features(model, records, split, WHOLE_PICTURE, where)
-    return None
+        where = Storage(compute=model.compute) if size <= MOST_BYTES else None
+    return None if where is None else image_features(*arguments, where)
 
 
 def _stored(describe: Callable[[Storage], dict], records: Path, compute: str) -> Storage | None:

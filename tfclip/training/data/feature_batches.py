@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -15,13 +14,13 @@ from tfclip.inputs.batches import TeacherEmbeddings, tokenized
 from tfclip.inputs.examples import ExampleRng, example_seed, several_of, view_of
 from tfclip.inputs.images import decode_record_jpeg
 from tfclip.inputs.input_shards import ALL, InputShard
-from tfclip.inputs.mixture import Mixture
+from tfclip.inputs.mixture import Mixture, endless_examples
 from tfclip.inputs.sampling_options import SamplingOptions
 from tfclip.inputs.text import Tokenizer
 from tfclip.inputs.view_sets import view_set
 from tfclip.inputs.words import RecordWords
 from tfclip.records import schema
-from tfclip.records.reader import ROW, Record, endless_shards
+from tfclip.records.reader import ROW, Record
 
 
 def feature_batches(
@@ -90,19 +89,15 @@ def feature_batches(
         at = tf.where(count > 0, first + tf.cast(place, tf.int64), len(text.caption_id) - 1)
         return {**example, "place": place, "text": at}
 
-    start, keep = start_step * batch_size, input_shard.keep(batch_size)
-    if isinstance(files, Mixture):
-        examples = files.examples(seed, start, needed, sample, keep)
-    else:
-        examples = endless_shards(
-            files,
-            shuffle_seed=seed,
-            start=start,
-            features=needed,
-            counts=counts,
-            keep=keep,
-            then=partial(sample, seed),
-        )
+    examples = endless_examples(
+        files,
+        seed=seed,
+        start=start_step * batch_size,
+        features=needed,
+        sample=sample,
+        keep=input_shard.keep(batch_size),
+        counts=counts,
+    )
 
     def finish(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if samples_batches and text is not None:
