@@ -63,7 +63,7 @@ SMALL = {
             "teacher": (),
             "teacher_feature": 0.0,
             "teacher_words": 0.0,
-            "contrastive_weight": 1.0,
+            "teacher_affinity": 1.0,
         },
         "image_options": {"pooling": "statistics", "width": 0.25, "depth": 0.3},
         "text_options": {"width": 8},

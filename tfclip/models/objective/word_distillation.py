@@ -31,7 +31,7 @@ class WordDistillation:
     features: tf.Tensor | None
     embeddings: tf.Tensor
     weight: float
-    sample: int = 128
+    sample: int = 64
     seed: int = 0
 
     def __call__(self, embed_text: Callable[[Mapping], tf.Tensor], step: tf.Tensor) -> tf.Tensor:
