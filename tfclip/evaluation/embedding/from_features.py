@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from tfclip.evaluation.embedding.feature_cache import (
     text_features,
 )
 from tfclip.evaluation.embedding.stored_arrays import folder_of
+from tfclip.inputs.view_sets import VIEW_SETS
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel, load_head, load_without_towers
 from tfclip.records.manifest import load_manifest
@@ -182,6 +183,8 @@ def stored_pictures(
 ) -> ImageFeatures | None:
     """Return the outputs of a frozen image tower for the whole pictures of a split, if stored.
 
+    They may be the first of several views, as training has stored them.
+
     Args:
         model: its format of computing is the one that the features must have.
         records: a directory of packed records.
@@ -194,13 +197,18 @@ def stored_pictures(
     """
     if not model.frozen.get("image"):
         return None
-    arguments = model, records, split, WHOLE_PICTURE
-    where = _stored(lambda way: image_description(*arguments, way), records, model.compute)
-    if where is None and store and os.access(records, os.W_OK):
+    for views in VIEW_SETS:
+        arguments = model, records, split, views
+        describe = partial(image_description, *arguments)
+        if (where := _stored(describe, records, model.compute)) is not None:
+            return image_features(*arguments, where)
+    if store and os.access(records, os.W_OK):
         width = math.prod(model.dual_encoder.image_tower.output_shape[1:])
         size = 4 * width * load_manifest(records).splits[split].images
-        where = Storage(compute=model.compute) if size <= MOST_BYTES else None
-    return None if where is None else image_features(*arguments, where)
+        if size <= MOST_BYTES:
+            where = Storage(compute=model.compute)
+            return image_features(model, records, split, WHOLE_PICTURE, where)
+    return None
 
 
 def _stored(describe: Callable[[Storage], dict], records: Path, compute: str) -> Storage | None:
