@@ -56,6 +56,7 @@ def test_retrieval_by_stored_features(run, flickr8k_records, tmp_path, no_towers
     assert first["images"] == 3
 
 
+@pytest.mark.slow
 def test_a_query_bank_by_features_of_several_views(run, flickr8k_records, tmp_path, no_towers):
     records = copied(flickr8k_records, tmp_path / "records")
     dev, bank = f"{records}:dev", f"{records}:train"
