@@ -279,7 +279,7 @@ RECIPES: dict[str, Recipe] = {
             "views": "2",
             "feature_precision": "float16",
             "teacher": ("laptop",),
-            # It gains little, and takes a tenth of a step.
+            # Beside the full contrastive loss it gains little, and takes a tenth of a step.
             "teacher_affinity": 0.0,
             "teacher_feature": 20.0,
             "teacher_words": 20.0,
