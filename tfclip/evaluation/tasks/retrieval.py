@@ -64,25 +64,26 @@ def evaluate_retrieval(
             is the measured split.
         FileNotFoundError: no records at the path.
     """
-    directory, split = _split_of(reference)
-    fingerprint = load_manifest(directory).fingerprint()
+    directory, split, content = _split_of(reference)
     if query_bank is not None:
         bank = _split_of(query_bank)
-        if (load_manifest(bank[0]).fingerprint(), bank[1]) == (fingerprint, split):
+        if bank[2] == content:
             raise ValueError(f"the query bank {query_bank} must be other records than {reference}")
-    every, counts, embedded = _embedded_split(model, directory, split, images, frozen)
+    every, counts, embedded = _embedded_split(model, directory, split, content, images, frozen)
     pictures, texts = embedded["images"], embedded["texts"]
     image_of_text = np.repeat(np.arange(len(counts)), counts)
     text_id = caption_id(tf.constant(every, tf.string)).numpy()
     figures = retrieval_metrics(pictures, texts, image_of_text, text_id, chunk=chunk)
-    _report_shared(_shared(image_of_text, text_id), len(every), f"{fingerprint}:{split}")
+    _report_shared(_shared(image_of_text, text_id), len(every), content)
     if query_bank is not None:
         *_, others = _embedded_split(model, *bank, kept=False)
         both = corrected(pictures, texts, others["images"], others["texts"])
         figures["query_bank"] = {
             **retrieval_metrics(*both, image_of_text, text_id, chunk=chunk),
-            **{"records": str(bank[0]), "split": bank[1]},
-            **{"sharpness": SHARPNESS, "weight": WEIGHT},
+            "records": str(bank[0]),
+            "split": bank[1],
+            "sharpness": SHARPNESS,
+            "weight": WEIGHT,
         }
     if examples is not None:
         query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
@@ -95,10 +96,12 @@ def evaluate_retrieval(
     return {**figures, "records": str(directory), "split": split, "compute": model.compute}
 
 
-def _split_of(reference: str) -> tuple[Path, str]:
-    """Return the folder and the split of "DIR:SPLIT", or of "DIR" with one split."""
+def _split_of(reference: str) -> tuple[Path, str, str]:
+    """Return the folder and the split of "DIR:SPLIT", or of "DIR" with one split; and what names
+    their content, wherever the folder is."""
     directory, split = records_reference(reference)
-    splits = load_manifest(directory).splits
+    manifest = load_manifest(directory)
+    splits = manifest.splits
     if split is None:
         if len(splits) > 1:
             raise ValueError(
@@ -106,13 +109,14 @@ def _split_of(reference: str) -> tuple[Path, str]:
                 f"as {directory}:SPLIT"
             )
         (split,) = splits
-    return directory, split
+    return directory, split, f"{manifest.fingerprint()}:{split}"
 
 
 def _embedded_split(
     model: TrainedModel | RunEmbeddings,
     directory: Path,
     split: str,
+    content: str,
     images: int | None = None,
     frozen: FrozenParts | None = None,
     kept: bool = True,
@@ -132,7 +136,7 @@ def _embedded_split(
     every = [caption for listed in captions for caption in listed]
     if isinstance(model, RunEmbeddings):
         part = "" if images is None else f" first {images}"
-        named = f"retrieval {load_manifest(directory).fingerprint()}:{split} {PIXELS_VERSION}{part}"
+        named = f"retrieval {content} {PIXELS_VERSION}{part}"
         embed = partial(_embed_run, model, directory, split, every, len(counts))
         return every, counts, model.arrays(named, embed) if kept else embed()
     return every, counts, _embed(model, directory, split, every, len(counts), frozen)
