@@ -149,7 +149,7 @@ FAULTS = {
     "loss": ("tfclip.models.dual_encoder:DualEncoder.train_step", _loss),
     "schedule": ("keras:optimizers.schedules.CosineDecay.__call__", _schedule),
     "augmentation": ("tfclip.inputs.examples:crop_region", _augmentation),
-    "shuffle": ("tfclip.inputs.batches:endless_shards", _shuffle),
+    "shuffle": ("tfclip.inputs.mixture:endless_shards", _shuffle),
 }
 
 

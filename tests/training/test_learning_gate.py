@@ -24,6 +24,12 @@ def test_a_healthy_run_learns(records, tmp_path):
     assert measure(records, tmp_path / "run", seed=0) > BOUND
 
 
+@pytest.mark.parametrize("fault", sorted(FAULTS))
+def test_the_part_that_a_fault_replaces_exists(fault):
+    with broken(fault):
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_a_run_with_a_broken_part_does_not(fault, records, tmp_path):
