@@ -72,7 +72,11 @@ def works(flags: argparse.Namespace, run: Path) -> list[Work]:
         _command(["search", "index", str(run), records, "--out", index], run.parent)
         found += [
             Work("search query", ["search", "query", "a dog on the beach", "--index", index]),
-            Work("evaluate retrieval", ["evaluate", str(run), "retrieval", "--records", records]),
+            Work(
+                "evaluate retrieval",
+                ["evaluate", str(run), "retrieval", "--records", records],
+                without_tensorflow=True,
+            ),
         ]
     if flags.voc:
         words = ["evaluate", str(run), "multilabel", "--records", str(flags.voc.resolve())]

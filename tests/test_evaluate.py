@@ -127,10 +127,21 @@ def test_retrieval(place, capsys, monkeypatch):
     for side in ("image_to_text", "text_to_image"):
         assert set(figures[side]) == {"r1", "r5", "r10", "median_rank"}
     assert figures["text_to_image"]["r10"] == 1.0  # of 8 pictures
-    # The second time the model is not asked.
-    monkeypatch.setattr("tfclip.models.saving.load_model", lambda run: pytest.fail(f"loaded {run}"))
-    whole = result(capsys, place / "run", "retrieval", "--records", reference)
-    assert whole["image_to_text"] == figures["image_to_text"]
+    # The second time the model is not asked, TensorFlow not imported, and no chart drawn.
+    examples = place / "run" / "metrics" / "retrieval_examples.json"
+    first = examples.read_bytes()
+    examples.unlink()
+    code = (
+        "import sys\nfrom tfclip import evaluate\nevaluate.main(sys.argv[1:])\n"
+        "sys.exit(bool({'tensorflow', 'matplotlib'} & sys.modules.keys()))"
+    )
+    words = (place / "run", "retrieval", "--records", reference, "--json")
+    words = [sys.executable, "-c", code, *map(str, words)]
+    again = subprocess.run(words, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    printed = json.loads(again.stdout.splitlines()[-1])
+    assert printed["image_to_text"] == figures["image_to_text"]
+    assert examples.read_bytes() == first
 
 
 def test_classification(place, capsys):

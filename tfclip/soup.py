@@ -154,26 +154,30 @@ def table(rows: list[dict], names: list[str], chosen: float) -> str:
 
 
 def _page(rows: list[dict], names: list[str], chosen: float) -> str:
+    from tfclip.evaluation.report.charts import Chart, Drawing
     from tfclip.evaluation.report.charts import Line as Curve
-    from tfclip.evaluation.report.charts import line_chart, to_svg
     from tfclip.evaluation.report.html_render import render
 
     alphas = [row["alpha"] for row in rows]
     along = [Curve(name, alphas, [row[name] for row in rows], dots=True) for name in names]
-    figure = line_chart(along, x_label="alpha", y_label="measurement", marked_x=chosen)
-    drawn = [(f"Measurements by alpha; {chosen:g} was chosen", to_svg(figure, "by alpha"))]
+    chart = Chart(tuple(along), "by alpha", x_label="alpha", y_label="measurement", marked_x=chosen)
+    curves = [(f"Measurements by alpha; {chosen:g} was chosen", chart)]
     if len(names) > 1:
         first, second = ([row[name] for row in rows] for name in names[:2])
         curve = Curve("mixes, from alpha 0 to 1", first, second, dots=True)
-        figure = line_chart([curve], x_label=names[0], y_label=names[1], y_range=None)
-        drawn.append(("One measurement against the other", to_svg(figure, "both measurements")))
+        chart = Chart(
+            (curve,), "both measurements", x_label=names[0], y_label=names[1], y_range=None
+        )
+        curves.append(("One measurement against the other", chart))
     title = "Mixes of two runs"
     percents = [
         [_marked(row["alpha"], chosen), *(f"{100 * row[name]:.1f}" for name in names)]
         for row in rows
     ]
     columns = ["alpha", *(f"{name}, %" for name in names)]
-    return render("soup.html", title=title, drawn=drawn, columns=columns, rows=percents)
+    return render(
+        "soup.html", title=title, curves=curves, draw=Drawing(), columns=columns, rows=percents
+    )
 
 
 def _marked(alpha: float, chosen: float) -> str:

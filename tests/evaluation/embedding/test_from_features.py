@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfclip.evaluation.datasets.multilabel_images import labelled_records
-from tfclip.evaluation.embedding import embed, from_features
+from tfclip.evaluation.embedding import captioned_split, embed, from_features
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
 from tfclip.evaluation.tasks import map_during_training, retrieval
@@ -32,7 +32,7 @@ def no_towers(monkeypatch):
     """`no_towers()`: from now on, no picture and no text may go through a tower."""
 
     def forbid():
-        for module in (embed, retrieval):
+        for module in (embed, captioned_split):
             for name in ("embed_pictures", "embed_texts"):
                 monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a tower ran"))
 
@@ -130,7 +130,7 @@ def test_a_model_that_trains_with_a_frozen_image_tower(
         return from_features.FrozenParts(embedder, features)
 
     parts = frozen(captions, "dev"), frozen(labels, "test")
-    for module in (retrieval, map_during_training):
+    for module in (captioned_split, map_during_training):
         monkeypatch.setattr(module, "embed_pictures", lambda *_, **__: pytest.fail("a tower ran"))
     found = retrieval.evaluate_retrieval(tiny_model, f"{captions}:dev", images=7, frozen=parts[0])
     assert found == expected

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tfclip.evaluation.decisions.thresholds import BOUNDED, parse_objective
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
-from tfclip.evaluation.report.charts import SMALL, Line, line_chart, to_svg, to_svgs
+from tfclip.evaluation.report.charts import SMALL, Chart, Line
 from tfclip.evaluation.report.examples import examples_file, read_examples
 from tfclip.evaluation.report.glossary import TERMS
 from tfclip.evaluation.report.html_sliders import slider_data
@@ -113,14 +112,14 @@ def _kinds(figures: Mapping) -> dict:
     return {"columns": ["thresholds", *DECISION_RATES], "rows": rows}
 
 
-def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, Chart]]:
     """Return the charts of one threshold for all classes and of calibration, with captions."""
     scores, present, ignore = (
         arrays[f"test_{name}"] for name in ("scores", "present", "difficult")
     )
     threshold = figures["global"]["threshold"]
     grid, rates = threshold_curves(scores, present & ~ignore, ignore, threshold)
-    lines = [
+    decisions = tuple(
         Line(
             f"{TERMS[rate].label} {values[-1]:.3f}",
             grid[:-1],
@@ -129,63 +128,61 @@ def _charts(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
         )
         for rate, values in rates.items()
         if rate != "precision"
-    ]
-    decisions = line_chart(
-        lines, x_label="threshold on the cosine", y_label="rate", marked_x=threshold
     )
-    lines = [
+    reliability = [
         Line(kind, _numbers(bins["mean"]), _numbers(bins["share"]), dots=True)
         for kind, bins in figures["probabilities"]["reliability"].items()
     ]
-    lines.append(Line("exact", [0, 1], [0, 1], dashed=True))
-    calibration = line_chart(
-        lines, x_label="predicted probability", y_label="observed frequency", x_range=(0, 1)
-    )
+    reliability.append(Line("exact", [0, 1], [0, 1], dashed=True))
     return [
         (
             f"One threshold for all classes; {threshold:.3f} was chosen",
-            to_svg(decisions, "rates of decisions against one threshold for all classes"),
+            Chart(
+                decisions,
+                "rates of decisions against one threshold for all classes",
+                x_label="threshold on the cosine",
+                y_label="rate",
+                marked_x=threshold,
+            ),
         ),
         (
             "Calibration: how often a class is there, by its predicted probability",
-            to_svg(calibration, "observed frequency against predicted probability"),
+            Chart(
+                tuple(reliability),
+                "observed frequency against predicted probability",
+                x_label="predicted probability",
+                y_label="observed frequency",
+                x_range=(0, 1),
+            ),
         ),
     ]
 
 
-def _curves(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, str]]:
+def _curves(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[str, Chart]]:
     """Return the precision-recall charts of all classes with positives, with captions."""
     scores, present = arrays["test_scores"], arrays["test_present"]
-    names, captions, curves = [], [], []
-    shown = np.flatnonzero(present.any(axis=0))
-    for c in shown:
+    charts = []
+    for c in np.flatnonzero(present.any(axis=0)):
         name = str(arrays["class_names"][c])
         star = " *" if name in figures["never_trained"] else ""
-        names.append(f"precision against recall: {name}")
-        captions.append(f"{name}{star}, AP {figures['per_class'][name]['ap']:.3f}")
-        curves.append(_precision_recall_line(scores[:, c], present[:, c]))
-    if not curves:
-        return []
-    axes = precision_recall_chart(scores[:, shown[0]], present[:, shown[0]])
-    return list(zip(captions, to_svgs(axes, curves, names), strict=True))
+        caption = f"{name}{star}, AP {figures['per_class'][name]['ap']:.3f}"
+        charts.append((caption, _precision_recall_chart(name, scores[:, c], present[:, c])))
+    return charts
 
 
-def precision_recall_chart(scores: np.ndarray, present: np.ndarray) -> Figure:
-    """Draw precision against recall of one class, whose scores and truth are (N,)."""
-    return line_chart(
-        [_precision_recall_line(scores, present)],
+def _precision_recall_chart(name: str, scores: np.ndarray, present: np.ndarray) -> Chart:
+    recall, precision = precision_recall_curve(scores, present)
+    # Steps: each precision extends back to the previous recall.
+    line = Line("", np.repeat(np.append(0, recall), 2)[1:-1], np.repeat(precision, 2))
+    return Chart(
+        (line,),
+        f"precision against recall: {name}",
         x_label="recall",
         y_label="precision",
         x_range=(0, 1),
         legend=False,
         size=SMALL,
     )
-
-
-def _precision_recall_line(scores: np.ndarray, present: np.ndarray) -> Line:
-    recall, precision = precision_recall_curve(scores, present)
-    # Steps: each precision extends back to the previous recall.
-    return Line("", np.repeat(np.append(0, recall), 2)[1:-1], np.repeat(precision, 2))
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:

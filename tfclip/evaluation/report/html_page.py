@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfclip import files
-from tfclip.evaluation.report.charts import Line, line_chart, to_svg
+from tfclip.evaluation.report.charts import Chart, Drawing, Line
 from tfclip.evaluation.report.html_multilabel import multilabel_section
 from tfclip.evaluation.report.html_render import render
 from tfclip.evaluation.report.html_results import (
@@ -72,6 +72,7 @@ def write_page(run: Path) -> Path:
         run=run,
         sections=_sections(run),
         training=_training(run),
+        draw=Drawing(page),
         configuration=config.read_text("utf-8") if config.is_file() else "",
     )
     files.write_text(page, text)
@@ -112,7 +113,7 @@ def _read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _training(run: Path) -> list[tuple[str, str]]:
+def _training(run: Path) -> list[tuple[str, Chart]]:
     """Return the charts of log.csv with captions."""
     path = run / "log.csv"
     if not path.is_file():
@@ -129,10 +130,15 @@ def _training(run: Path) -> list[tuple[str, str]]:
                 lines.append(Line(column, x, values, dots=len(rows) < 30))
         if lines:
             unit = caption.split()[0]
-            figure = line_chart(
-                lines, x_label="measurement", y_label=unit, y_range=None, x_counts=True
+            chart = Chart(
+                tuple(lines),
+                f"{caption} against measurement",
+                x_label="measurement",
+                y_label=unit,
+                y_range=None,
+                x_counts=True,
             )
-            charts.append((caption, to_svg(figure, f"{caption} against measurement")))
+            charts.append((caption, chart))
     return charts
 
 

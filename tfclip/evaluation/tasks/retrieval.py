@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from tfclip.console import say
-from tfclip.evaluation.datasets.views import record_views
 from tfclip.evaluation.embedding.cache import RunEmbeddings
-from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
-from tfclip.evaluation.embedding.from_features import FrozenParts
 from tfclip.evaluation.metrics.query_bank import SHARPNESS, WEIGHT, corrected
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.evaluation.report.examples import jpeg_of, write_examples
 from tfclip.evaluation.search.nearest import nearest_rows
-from tfclip.inputs.batches import caption_id
 from tfclip.inputs.view_sets import PIXELS_VERSION
-from tfclip.models.saving import TrainedModel
-from tfclip.records import schema
 from tfclip.records.manifest import load_manifest, records_reference
-from tfclip.records.reader import read_split
+
+# TensorFlow is imported only when something is not cached: without it, results take seconds.
+if TYPE_CHECKING:
+    from tfclip.evaluation.embedding.from_features import FrozenParts
+    from tfclip.models.saving import TrainedModel
 
 QUERIES, HITS = 6, 4
 """The number of example captions on the report page, and of pictures for each."""
@@ -64,41 +61,54 @@ def evaluate_retrieval(
             is the measured split.
         FileNotFoundError: no records at the path.
     """
-    directory, split, content = _split_of(reference)
+    at = _split_of(reference)
     if query_bank is not None:
         bank = _split_of(query_bank)
-        if bank[2] == content:
+        if bank.content == at.content:
             raise ValueError(f"the query bank {query_bank} must be other records than {reference}")
-    every, counts, embedded = _embedded_split(model, directory, split, content, images, frozen)
-    pictures, texts = embedded["images"], embedded["texts"]
-    image_of_text = np.repeat(np.arange(len(counts)), counts)
-    text_id = caption_id(tf.constant(every, tf.string)).numpy()
+    part = "" if images is None else f" first {images}"
+    named = f"captioned pictures {at.content} {PIXELS_VERSION}{part}"
+    kept = _kept(model, named, _embedded(model, at, images, frozen))
+    pictures, texts, text_id = kept["images"], kept["texts"], kept["text_id"]
+    image_of_text = np.repeat(np.arange(len(pictures)), kept["counts"])
     figures = retrieval_metrics(pictures, texts, image_of_text, text_id, chunk=chunk)
-    _report_shared(_shared(image_of_text, text_id), len(every), content)
+    _report_shared(_shared(image_of_text, text_id), len(texts), at.content)
     if query_bank is not None:
-        *_, others = _embedded_split(model, *bank, kept=False)
+        others = _embedded(model, bank)()
         both = corrected(pictures, texts, others["images"], others["texts"])
         figures["query_bank"] = {
             **retrieval_metrics(*both, image_of_text, text_id, chunk=chunk),
-            "records": str(bank[0]),
-            "split": bank[1],
+            "records": str(bank.directory),
+            "split": bank.split,
             "sharpness": SHARPNESS,
             "weight": WEIGHT,
         }
     if examples is not None:
-        query_rows = np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int))
+        captions = np.split(kept["captions"], kept["caption_ends"][:-1])
         hits = []
-        for at in query_rows:
-            caption = every[at].decode("utf-8", "replace")
-            right = np.unique(image_of_text[text_id == text_id[at]])
-            hits += _hits(pictures, texts[at], right, caption)
-        write_examples(examples, _drawn(hits, directory, split))
-    return {**figures, "records": str(directory), "split": split, "compute": model.compute}
+        for row in np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int)):
+            caption = captions[row].tobytes().decode("utf-8", "replace")
+            right = np.unique(image_of_text[text_id == text_id[row]])
+            hits += _hits(pictures, texts[row], right, caption)
+        write_examples(examples, _drawn(model, hits, at))
+    return {
+        **figures,
+        "records": str(at.directory),
+        "split": at.split,
+        "compute": model.compute,
+    }
 
 
-def _split_of(reference: str) -> tuple[Path, str, str]:
-    """Return the folder and the split of "DIR:SPLIT", or of "DIR" with one split; and what names
-    their content, wherever the folder is."""
+class _Split(NamedTuple):
+    """A split of records, and what names its content, wherever the folder is."""
+
+    directory: Path
+    split: str
+    content: str
+
+
+def _split_of(reference: str) -> _Split:
+    """Return the split of "DIR:SPLIT", or of "DIR" with one split."""
     directory, split = records_reference(reference)
     manifest = load_manifest(directory)
     splits = manifest.splits
@@ -109,41 +119,30 @@ def _split_of(reference: str) -> tuple[Path, str, str]:
                 f"as {directory}:SPLIT"
             )
         (split,) = splits
-    return directory, split, f"{manifest.fingerprint()}:{split}"
+    return _Split(directory, split, f"{manifest.fingerprint()}:{split}")
 
 
-def _embedded_split(
+def _embedded(
     model: TrainedModel | RunEmbeddings,
-    directory: Path,
-    split: str,
-    content: str,
+    at: _Split,
     images: int | None = None,
     frozen: FrozenParts | None = None,
-    kept: bool = True,
-) -> tuple[list[bytes], np.ndarray, dict[str, np.ndarray]]:
-    """Return the M captions of N pictures, the number of each picture's, and `_embed`.
+) -> Callable[[], dict[str, np.ndarray]]:
+    """Return a function that embeds a split, see `captioned_split.embed_split`."""
 
-    Unless `kept`, the embeddings are not written to the cache of a run.
-    """
-    records = read_split(directory, split, features=(schema.CAPTION,)).take(_count(images))
-    captions = [record[schema.CAPTION] for record in records.as_numpy_iterator()]
-    counts = np.array([len(listed) for listed in captions])
-    if not counts.any():
-        raise ValueError(
-            f"{directory}:{split} has no captions, which retrieval needs; region phrases describe "
-            "a part of a picture"
-        )
-    every = [caption for listed in captions for caption in listed]
-    if isinstance(model, RunEmbeddings):
-        part = "" if images is None else f" first {images}"
-        named = f"retrieval {content} {PIXELS_VERSION}{part}"
-        embed = partial(_embed_run, model, directory, split, every, len(counts))
-        return every, counts, model.arrays(named, embed) if kept else embed()
-    return every, counts, _embed(model, directory, split, every, len(counts), frozen)
+    def embed() -> dict[str, np.ndarray]:
+        from tfclip.evaluation.embedding.captioned_split import embed_split
+
+        return embed_split(model, at.directory, at.split, images=images, frozen=frozen)
+
+    return embed
 
 
-def _count(images: int | None) -> int:
-    return -1 if images is None else images
+def _kept(
+    model: TrainedModel | RunEmbeddings, named: str, compute: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Return arrays; with a run they are computed once and cached in it."""
+    return model.arrays(named, compute) if isinstance(model, RunEmbeddings) else compute()
 
 
 def _report_shared(shared: int, captions: int, records: str) -> None:
@@ -162,39 +161,6 @@ def _shared(image_of_text: np.ndarray, text_id: np.ndarray) -> int:
     pairs = np.unique(np.stack([text_id, image_of_text], 1), axis=0)
     texts, pictures = np.unique(pairs[:, 0], return_counts=True)
     return int(np.isin(text_id, texts[pictures > 1]).sum())
-
-
-def _embed(
-    model: TrainedModel,
-    directory: Path,
-    split: str,
-    captions: Sequence[bytes],
-    total: int,
-    frozen: FrozenParts | None = None,
-) -> dict[str, np.ndarray]:
-    """Embed the `total` pictures and the captions of a split: `images` (N,D), `texts` (M,D)."""
-    images = None if frozen is None else frozen.pictures(total)
-    texts = None if frozen is None else frozen.captions(total, len(captions))
-    return {
-        "images": _embed_pictures(model, directory, split, total) if images is None else images,
-        "texts": embed_texts(model, captions) if texts is None else texts,
-    }
-
-
-def _embed_pictures(model: TrainedModel, directory: Path, split: str, total: int) -> np.ndarray:
-    views = record_views(directory, split, model.config.picture_size).take(total)
-    return embed_pictures(model, views, total=total)[1][:, 0]
-
-
-def _embed_run(
-    run: RunEmbeddings, directory: Path, split: str, captions: Sequence[bytes], total: int
-) -> dict[str, np.ndarray]:
-    """Embed like `_embed`; of frozen towers whose outputs are stored, only the heads run."""
-    images = run.heads.pictures([(directory, split)], total)
-    texts = run.heads.captions(directory, split, total, len(captions))
-    if images is None:
-        images = _embed_pictures(run.model, directory, split, total)
-    return {"images": images, "texts": embed_texts(run.model, captions) if texts is None else texts}
 
 
 def _hits(images: np.ndarray, text: np.ndarray, right: np.ndarray, caption: str) -> list[dict]:
@@ -220,14 +186,30 @@ def _hits(images: np.ndarray, text: np.ndarray, right: np.ndarray, caption: str)
     return hits
 
 
-def _drawn(hits: Sequence[dict], directory: Path, split: str) -> Iterator[dict]:
-    """Yield the examples with their pictures, which are read in one pass."""
-    wanted, pictures = {hit["row"] for hit in hits}, {}
-    records = read_split(directory, split, features=(schema.KEY, schema.IMAGE))
-    for row, record in enumerate(records.as_numpy_iterator()):
-        if row in wanted:
-            pixels = np.asarray(Image.open(BytesIO(record[schema.IMAGE])).convert("RGB"))
-            pictures[row] = record[schema.KEY].decode(), jpeg_of(pixels)
+def _drawn(model: TrainedModel | RunEmbeddings, hits: Sequence[dict], at: _Split) -> Iterator[dict]:
+    """Yield the examples with their pictures, which are read in one pass, or once for a run."""
+
+    def small() -> dict[str, np.ndarray]:
+        from tfclip.records import schema
+        from tfclip.records.reader import read_split
+
+        wanted, read = {hit["row"] for hit in hits}, []
+        records = read_split(at.directory, at.split, features=(schema.KEY, schema.IMAGE))
+        for row, record in enumerate(records.as_numpy_iterator()):
+            if row in wanted:
+                pixels = np.asarray(Image.open(BytesIO(record[schema.IMAGE])).convert("RGB"))
+                read.append((row, record[schema.KEY].decode(), jpeg_of(pixels)))
+        rows, keys, jpegs = zip(*read, strict=True)
+        return {
+            "rows": np.array(rows),
+            "keys": np.array(keys, str),
+            "jpegs": np.frombuffer(b"".join(jpegs), np.uint8),
+            "ends": np.cumsum([len(jpeg) for jpeg in jpegs]),
+        }
+
+    kept = _kept(model, f"retrieval examples {QUERIES} {HITS} {at.content}", small)
+    jpegs = np.split(kept["jpegs"], kept["ends"][:-1])
+    place = {int(row): number for number, row in enumerate(kept["rows"])}
     for hit in hits:
-        key, jpeg = pictures[hit.pop("row")]
-        yield {**hit, "key": key, "jpeg": jpeg}
+        number = place[hit.pop("row")]
+        yield {**hit, "key": str(kept["keys"][number]), "jpeg": jpegs[number].tobytes()}
