@@ -170,7 +170,7 @@ def _crops(embeddings: RunEmbeddings, pictures: LabelledPictures, side: float) -
     def embed() -> dict[str, np.ndarray]:
         from tfclip.evaluation.embedding.embed import embed_pictures
 
-        model = embeddings.model
+        model = embeddings.model.whole
         views = pictures.views(model.config.picture_size, np.minimum(boxes, 1))
         return {"crops": embed_pictures(model, views, total=len(pictures.keys))[1]}
 

@@ -377,7 +377,7 @@ def test_negatives_of_a_class_are_kept_with_its_thresholds(place, capsys, tmp_pa
     embeddings = RunEmbeddings(run)
     star, circle = embeddings.texts(["red star", "red circle"])
     expected = star - 0.25 * circle
-    model = ServedModel(embeddings.model, classifier)
+    model = ServedModel(embeddings.model.whole, classifier)
     served = np.asarray(model._class_embeddings)[classifier.labels.index("red star")]
     np.testing.assert_allclose(served, expected / np.linalg.norm(expected), atol=1e-5)
 

@@ -210,8 +210,8 @@ def query(flags: QueryFlags) -> dict:
     """Search, print the hits, and draw them."""
     opened = open_index(newest_index() if flags.index is None else flags.index)
     opened.check_model()
-    from tfclip.evaluation.embedding.cache import RunEmbeddings
     from tfclip.evaluation.embedding.embed import FEW_TEXTS
+    from tfclip.evaluation.embedding.run_model import RunModel
     from tfclip.evaluation.search.contents import open_model
     from tfclip.evaluation.search.search import answer, draw_answers
 
@@ -226,7 +226,7 @@ def query(flags: QueryFlags) -> dict:
     if pictures or count > FEW_TEXTS:
         model = open_model(opened.run, opened.compute, ("image", "text") if pictures else ("text",))
     else:
-        model = RunEmbeddings(opened.run).for_few("text")
+        model = RunModel(opened.run).for_few("text")
     answers = answer(
         opened, model, queries, top=flags.top, chunk=flags.chunk, cut_off=flags.cut_off
     )

@@ -132,7 +132,7 @@ def _open_run(path: Path, question: Question, few: bool) -> OpenedClassifier:
 
 def _image_model(embeddings: RunEmbeddings, path: Path, tiles: str, few: bool) -> TrainedModel:
     if few and tiles != DENSE:  # whose windows need the layers of the tower
-        return embeddings.for_few(names.IMAGE_MODALITY)
+        return embeddings.model.for_few(names.IMAGE_MODALITY)
     return load_model(path, modalities=(names.IMAGE_MODALITY,))
 
 

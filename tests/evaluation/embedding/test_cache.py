@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from tfclip.evaluation.datasets.multilabel_images import RecordPictures, labelled_records
-from tfclip.evaluation.embedding.cache import FOLDER, ModelEmbeddings, RunEmbeddings
+from tfclip.evaluation.embedding.cache import ModelEmbeddings, RunEmbeddings
+from tfclip.evaluation.embedding.kept_arrays import FOLDER
+from tfclip.evaluation.embedding.run_model import RunModel
 from tfclip.models.compute import instruction
 from tfclip.models.saving import load_model, save_model
 
@@ -18,11 +20,13 @@ def run(tiny_model, tmp_path):
 def without_model(run) -> RunEmbeddings:
     """Embeddings that fail as soon as something is not kept."""
 
-    class Kept(RunEmbeddings):
+    class Missing(RunModel):
         def _loaded(self, modalities):
             raise AssertionError("asked for the model")
 
-    return Kept(run)
+    kept = RunEmbeddings(run)
+    kept.model = Missing(run)
+    return kept
 
 
 def test_pictures_texts_and_labels_are_read_again(run, tiny_model, voc_records):

@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 from tfclip.evaluation.embedding import stored_encoder
-from tfclip.evaluation.embedding.cache import FOLDER, ModelEmbeddings, RunEmbeddings
+from tfclip.evaluation.embedding.cache import ModelEmbeddings, RunEmbeddings
+from tfclip.evaluation.embedding.kept_arrays import FOLDER
+from tfclip.evaluation.embedding.run_model import RunModel
 from tfclip.evaluation.embedding.stored_encoder import StoredEncoder, encoder_arrays
 from tfclip.models.saving import load_model, save_model
 
@@ -28,8 +30,8 @@ def run(tiny_model, tmp_path, monkeypatch):
 
 def stored(run, modality: str):
     """The model of the second call, which must not build layers."""
-    RunEmbeddings(run).for_few(modality)
-    model = RunEmbeddings(run).for_few(modality)
+    RunModel(run).for_few(modality)
+    model = RunModel(run).for_few(modality)
     assert isinstance(model.dual_encoder, StoredEncoder)
     return model
 
@@ -51,17 +53,17 @@ def test_texts_have_the_same_embeddings(run, tiny_model):
     # New texts of a run are embedded by it.
     again = RunEmbeddings(run)
     np.testing.assert_array_equal(again.texts(TEXTS), embedded)
-    assert "_text_model" not in vars(again)
+    assert "text_side" not in vars(again.model)
 
 
 def test_a_damaged_one_and_one_of_other_versions_are_made_again(run, monkeypatch):
     stored(run, "text")
     (kept,) = (run / FOLDER).rglob("encoder-*.npz")
     kept.write_bytes(kept.read_bytes()[:100])
-    assert not isinstance(RunEmbeddings(run).for_few("text").dual_encoder, StoredEncoder)
-    assert isinstance(RunEmbeddings(run).for_few("text").dual_encoder, StoredEncoder)
+    assert not isinstance(RunModel(run).for_few("text").dual_encoder, StoredEncoder)
+    assert isinstance(RunModel(run).for_few("text").dual_encoder, StoredEncoder)
     monkeypatch.setattr(stored_encoder, "VERSIONS", "others")
-    assert not isinstance(RunEmbeddings(run).for_few("text").dual_encoder, StoredEncoder)
+    assert not isinstance(RunModel(run).for_few("text").dual_encoder, StoredEncoder)
 
 
 def test_weights_that_are_not_in_the_files_are_not_stored(run, tiny_model):
@@ -75,12 +77,12 @@ def test_weights_that_are_not_in_the_files_are_not_stored(run, tiny_model):
 def test_small_ones_are_not_stored(run, monkeypatch):
     monkeypatch.setattr(stored_encoder, "FEWEST_WEIGHTS", 1000)
     for _ in range(2):
-        assert not isinstance(RunEmbeddings(run).for_few("text").dual_encoder, StoredEncoder)
+        assert not isinstance(RunModel(run).for_few("text").dual_encoder, StoredEncoder)
 
 
 def test_a_run_that_was_moved_keeps_it(run, tmp_path):
     expected = stored(run, "image").dual_encoder.encode_image(tf.constant(PIXELS))
     shutil.move(run, tmp_path / "moved")
-    model = RunEmbeddings(tmp_path / "moved").for_few("image").dual_encoder
+    model = RunModel(tmp_path / "moved").for_few("image").dual_encoder
     assert isinstance(model, StoredEncoder)
     np.testing.assert_array_equal(model.encode_image(tf.constant(PIXELS)), expected)

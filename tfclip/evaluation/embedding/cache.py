@@ -8,35 +8,27 @@ OpenVINO are in a folder of their own beside it.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 
-from tfclip import files
-from tfclip.console import say
 from tfclip.evaluation.datasets.multilabel_images import LabelledPictures, RecordPictures
 from tfclip.evaluation.embedding.class_words import combined_embeddings
+from tfclip.evaluation.embedding.kept_arrays import file_name, keep, read_kept
+from tfclip.evaluation.embedding.run_model import RunModel
 from tfclip.inputs.tiles import DENSE, group_boxes, tile_groups
 from tfclip.inputs.view_sets import PIXELS_VERSION
-from tfclip.models.compute import FLOAT32, run_compute
-from tfclip.models.model_directory import CONFIG_FILE, model_directory, model_fingerprint
+from tfclip.models.compute import FLOAT32
+from tfclip.models.model_directory import CONFIG_FILE, model_directory
 
 # TensorFlow is imported only when something is not cached: without it, results take seconds.
 if TYPE_CHECKING:
-    from tfclip.evaluation.embedding.from_features import Heads
     from tfclip.models.saving import TrainedModel
-
-FOLDER = "embeddings"
 
 
 class Embeddings(Protocol):
@@ -95,7 +87,9 @@ class ModelEmbeddings:
 class RunEmbeddings:
     """The embeddings of a run's model, cached; the model is loaded when one is missing.
 
-    `fingerprint` is that of `models.model_directory`.
+    Attributes:
+        model: what is loaded of it.
+        fingerprint, compute: those of `RunModel`.
 
     Args:
         run: a run directory or a model folder.
@@ -107,61 +101,15 @@ class RunEmbeddings:
     """
 
     def __init__(self, run: Path, compute: str = FLOAT32):
-        self._run = Path(run)
-        folder = self._run / FOLDER
-        self.fingerprint = model_fingerprint(run)
-        self.compute = run_compute(run, compute)
-        own = self.fingerprint[:16]
-        self._folder = folder / (own if self.compute == FLOAT32 else f"{own}-{self.compute}")
-        for other in folder.iterdir() if folder.is_dir() else ():
-            if other.name.partition("-")[0] != own:
+        self.model = RunModel(run, compute)
+        self.fingerprint, self.compute = self.model.fingerprint, self.model.compute
+        self._folder = self.model.folder
+        if self.compute != FLOAT32:
+            self._folder = self._folder.with_name(f"{self._folder.name}-{self.compute}")
+        kept = self._folder.parent
+        for other in kept.iterdir() if kept.is_dir() else ():
+            if other.name.partition("-")[0] != self.model.folder.name:
                 shutil.rmtree(other, ignore_errors=True)
-
-    @cached_property
-    def model(self) -> TrainedModel:
-        """The model itself."""
-        return self._loaded(("image", "text"))
-
-    @cached_property
-    def _image_model(self) -> TrainedModel:
-        return self.model if "model" in self.__dict__ else self._loaded(("image",))
-
-    @cached_property
-    def _text_model(self) -> TrainedModel:
-        return self.model if "model" in self.__dict__ else self._loaded(("text",))
-
-    def _loaded(self, modalities: Sequence[str]) -> TrainedModel:
-        from tfclip.models.saving import load_model
-
-        return replace(load_model(self._run, modalities, self.compute), is_fixed=True)
-
-    def for_few(self, modality: str) -> TrainedModel:
-        """Return a model that embeds a few pictures (in float32) or texts.
-
-        A stored graph computes them, which is ready seconds before the layers of the model. The
-        first time, the model is loaded, and the graph is made for the next time.
-        """
-        from tfclip.evaluation.embedding.stored_encoder import (
-            VERSIONS,
-            StoredEncoder,
-            encoder_arrays,
-        )
-        from tfclip.models.saving import load_around
-
-        own = self._run / FOLDER / self.fingerprint[:16]
-        path = own / f"{_name('encoder', modality, VERSIONS)}.npz"
-        arrays = _read(path)
-        if arrays:
-            kept = arrays
-            return load_around(
-                self._run, lambda directory, config, _: StoredEncoder(config, directory, kept)
-            )
-        model = self._loaded((modality,))
-        if arrays is None and os.access(self._run, os.W_OK):
-            made = encoder_arrays(model.dual_encoder, modality, model_directory(self._run))
-            # Nothing, where there is no graph, so that it is not tried again.
-            _write(path, made or {})
-        return model
 
     @cached_property
     def trained_on(self) -> Mapping:
@@ -175,20 +123,21 @@ class RunEmbeddings:
 
     @cached_property
     def _described(self) -> Mapping:
-        path = model_directory(self._run) / CONFIG_FILE
+        path = model_directory(self.model.run) / CONFIG_FILE
         return json.loads(path.read_text(encoding="utf-8"))
 
     @cached_property
     def logit_scale(self) -> float:
         """The model's learnt temperature."""
         kept = self._kept(
-            "logit_scale", lambda: {"scale": ModelEmbeddings(self.heads.model).logit_scale}
+            "logit_scale.npz",
+            lambda: {"scale": ModelEmbeddings(self.model.heads.model).logit_scale},
         )
         return float(kept["scale"])
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed M texts; those in the cache are read from it."""
-        kept = _read(self._folder / "texts.npz")
+        kept = read_kept(self._folder / "texts.npz")
         cached = () if kept is None else map(str, kept["texts"])
         place = {text: row for row, text in enumerate(cached)}
         missing = [text for text in dict.fromkeys(texts) if text not in place]
@@ -197,41 +146,34 @@ class RunEmbeddings:
             parts.append(self._new_texts(missing))
             place |= {text: row for row, text in enumerate(missing, len(place))}
             content = {"texts": list(place), "embeddings": np.concatenate(parts)}
-            _write(self._folder / "texts.npz", content)
+            keep(self._folder / "texts.npz", content)
         return np.concatenate(parts)[[place[text] for text in texts]]
 
     def _new_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts; an error is cached too, so that it is raised again without the model."""
-        path = self._folder / f"{_name('refused', *texts)}.npz"
-        if refused := _read(path):
+        path = self._folder / file_name("refused", *texts)
+        if refused := read_kept(path):
             raise ValueError(str(refused["reason"]))
         try:
-            return ModelEmbeddings(self._model_for(texts)).texts(texts)
+            return ModelEmbeddings(self.model.text_side_for(len(texts))).texts(texts)
         except ValueError as error:
-            _write(path, {"reason": str(error)})
+            keep(path, {"reason": str(error)})
             raise
-
-    def _model_for(self, texts: Sequence[str]) -> TrainedModel:
-        from tfclip.evaluation.embedding.embed import FEW_TEXTS
-
-        loaded = {"model", "_text_model"} & self.__dict__.keys()
-        few = len(texts) <= FEW_TEXTS and not loaded
-        return self.for_few("text") if few else self._text_model
 
     def views(self, pictures: LabelledPictures, tiles: str) -> tuple[np.ndarray, np.ndarray]:
         """Embed every view of every picture that decodes; cached groups are read."""
         if not pictures.reference:  # Without a reference they cannot be recognised in the cache.
-            return ModelEmbeddings(self._image_model).views(pictures, tiles)
+            return ModelEmbeddings(self.model.image_side).views(pictures, tiles)
         parts = []
         for group in _groups(tiles):
-            name = _name("pictures", pictures.reference, PIXELS_VERSION, group)
+            name = file_name("pictures", pictures.reference, PIXELS_VERSION, group)
 
             def embed(group=group) -> dict[str, np.ndarray]:
                 if group == 1 and isinstance(pictures.views, RecordPictures):
                     embedded = self._whole_pictures(pictures.views.parts)
                     if embedded is not None:
                         return {"rows": np.arange(len(embedded)), "embeddings": embedded[:, None]}
-                rows, embeddings = ModelEmbeddings(self._image_model).group(pictures, group)
+                rows, embeddings = ModelEmbeddings(self.model.image_side).group(pictures, group)
                 return {"rows": rows, "embeddings": embeddings}
 
             parts.append(self._kept(name, embed))
@@ -244,19 +186,12 @@ class RunEmbeddings:
             return None
         from tfclip.evaluation.embedding.from_features import stored_pictures
 
-        embedded = self.heads.pictures(parts)
+        embedded = self.model.heads.pictures(parts)
         if embedded is None:
             for records, split in parts:
-                stored_pictures(self._image_model, records, split, store=True)
-            embedded = self.heads.pictures(parts)
+                stored_pictures(self.model.image_side, records, split, store=True)
+            embedded = self.model.heads.pictures(parts)
         return embedded
-
-    @cached_property
-    def heads(self) -> Heads:
-        """The heads alone, for stored outputs of frozen towers."""
-        from tfclip.evaluation.embedding.from_features import Heads
-
-        return Heads(self._run, self.compute)
 
     def labels(
         self, reference: str, read: Callable[[], LabelledPictures], views: Callable
@@ -274,7 +209,7 @@ class RunEmbeddings:
             pictures = read()
             return {field: getattr(pictures, field) for field in fields}
 
-        kept = self._kept(_name("labels", reference), read_fields)
+        kept = self._kept(file_name("labels", reference), read_fields)
         return LabelledPictures(
             str(kept["split"]),
             tuple(map(str, kept["class_names"])),
@@ -288,16 +223,16 @@ class RunEmbeddings:
 
     def arrays(self, reference: str, compute: Callable[[], dict]) -> dict[str, np.ndarray]:
         """Return arrays that depend on the model and `reference`, computed once and cached."""
-        return self._kept(_name("other", reference), compute)
+        return self._kept(file_name("other", reference), compute)
 
     def _kept(self, name: str, compute: Callable[[], dict]) -> dict[str, np.ndarray]:
-        path = self._folder / f"{name}.npz"
-        arrays = _read(path)
+        path = self._folder / name
+        arrays = read_kept(path)
         if arrays is None:
             computed = compute()
-            _write(path, computed)
+            keep(path, computed)
             # As if read back: text and numbers become arrays too.
-            arrays = _read(path) or {name: np.asarray(value) for name, value in computed.items()}
+            arrays = read_kept(path) or {key: np.asarray(one) for key, one in computed.items()}
         return arrays
 
 
@@ -313,27 +248,3 @@ def class_embeddings_of(
 ) -> np.ndarray:
     """Embed each of C classes by its texts, see `combined_embeddings`: (C,D) float32."""
     return combined_embeddings(embeddings.texts, texts, negatives)
-
-
-def _name(kind: str, *parts: object) -> str:
-    return f"{kind}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
-
-
-def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """Return the cached arrays, or None when the file is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, BadZipFile):
-        return None
-
-
-def _write(path: Path, content: Mapping) -> None:
-    """Write arrays; where the directory may not be written, they are only not kept."""
-    try:
-        with files.new_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **content)
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        say(f"note: {path.parent} cannot be written, so that embeddings are not kept")

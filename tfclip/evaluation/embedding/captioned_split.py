@@ -86,11 +86,14 @@ def _by_model(
 def _by_run(
     run: RunEmbeddings, directory: Path, split: str, captions: Sequence[bytes], total: int
 ) -> dict[str, np.ndarray]:
-    images = run.heads.pictures([(directory, split)], total)
-    texts = run.heads.captions(directory, split, total, len(captions))
+    heads = run.model.heads
+    images = heads.pictures([(directory, split)], total)
+    texts = heads.captions(directory, split, total, len(captions))
     if images is None:
-        images = _pictures(run.model, directory, split, total)
-    return {"images": images, "texts": embed_texts(run.model, captions) if texts is None else texts}
+        images = _pictures(run.model.whole, directory, split, total)
+    if texts is None:
+        texts = embed_texts(run.model.whole, captions)
+    return {"images": images, "texts": texts}
 
 
 def _pictures(model: TrainedModel, directory: Path, split: str, total: int) -> np.ndarray:
