@@ -116,7 +116,7 @@ def _archive(kind: str, rows: int, folder: Path, picture: bytes) -> Path:
                 member = tarfile.TarInfo(f"class {n % 100}/{n}.jpg")
                 member.size = len(picture)
                 archive.addfile(member, io.BytesIO(picture))
-                archive.members.clear()
+                archive.members.clear()  # type: ignore[attr-defined]
     return path
 
 

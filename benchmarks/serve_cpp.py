@@ -137,7 +137,7 @@ def compare(program, version, pictures, texts, with_text_ops=True) -> dict[str, 
     served = load_signatures(version)
     largest = {"difference": 0.0, "share": 0.0}
     for signature in served:
-        wanted = served[signature].structured_input_signature[1]
+        wanted = served[signature].structured_input_signature[1]  # type: ignore[attr-defined]
         kinds = {"image_bytes": pictures, "text": texts}
         chosen = [path for name in wanted for path in kinds[name]]
         done = ask_program(program, version, signature, chosen, with_text_ops)
