@@ -232,8 +232,8 @@ def share_features(source: Path, target: Path) -> None:
 
     What a frozen tower gives for a picture depends on its bytes and key, for a text on its letters.
     """
-    from tfclip.evaluation.embedding.part_features import cut_features, pick_texts
-    from tfclip.evaluation.embedding.stored_arrays import stored_arrays
+    from tfclip.evaluation.embedding.features.part_features import cut_features, pick_texts
+    from tfclip.evaluation.embedding.features.stored_arrays import stored_arrays
     from tfclip.records import schema
     from tfclip.records.manifest import load_manifest
     from tfclip.records.reader import read_split

@@ -153,8 +153,8 @@ def _ids(records: Path, split: str) -> np.ndarray:
 def _counts_and_scores(run: Path, records: Path, split: str) -> tuple[np.ndarray, CaptionScores]:
     """Return the number of captions of each record, and their scores, from the stored outputs of
     the towers if the run has them."""
-    from tfclip.evaluation.embedding.feature_cache import Storage
-    from tfclip.evaluation.embedding.part_features import whole_of
+    from tfclip.evaluation.embedding.features.feature_cache import Storage
+    from tfclip.evaluation.embedding.features.part_features import whole_of
     from tfclip.evaluation.tasks.caption_cosines import caption_cosines
     from tfclip.models.saving import load_model
     from tfclip.records.reader import split_files

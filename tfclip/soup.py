@@ -154,8 +154,9 @@ def table(rows: list[dict], names: list[str], chosen: float) -> str:
 
 
 def _page(rows: list[dict], names: list[str], chosen: float) -> str:
-    from tfclip.evaluation.report.charts import Chart, Drawing
+    from tfclip.evaluation.report.charts import Chart
     from tfclip.evaluation.report.charts import Line as Curve
+    from tfclip.evaluation.report.drawing import Drawing
     from tfclip.evaluation.report.html_render import render
 
     alphas = [row["alpha"] for row in rows]

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfclip.console import say
-from tfclip.evaluation.embedding.feature_cache import (
+from tfclip.evaluation.embedding.features.feature_cache import (
     ImageFeatures,
     Storage,
     TextFeatures,
     image_features,
     text_features,
 )
-from tfclip.evaluation.embedding.joined_features import join_images, join_texts
+from tfclip.evaluation.embedding.features.joined_features import join_images, join_texts
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.input_shards import InputShard
 from tfclip.inputs.mixture import endless_examples

@@ -9,7 +9,11 @@ import pytest
 from tfclip.evaluation.datasets.multilabel_images import labelled_records
 from tfclip.evaluation.embedding import captioned_split, embed, from_features
 from tfclip.evaluation.embedding.cache import RunEmbeddings
-from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
+from tfclip.evaluation.embedding.features.feature_cache import (
+    Storage,
+    image_features,
+    text_features,
+)
 from tfclip.evaluation.tasks import map_during_training, retrieval
 from tfclip.evaluation.tasks.map_during_training import SplitScorer
 from tfclip.models.compute import BFLOAT16

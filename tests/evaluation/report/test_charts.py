@@ -10,8 +10,9 @@ from sklearn.metrics import average_precision_score
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
 from tfclip.evaluation.metrics.multilabel import confusion, micro
 from tfclip.evaluation.report import draw_charts
-from tfclip.evaluation.report.charts import SMALL, Chart, Drawing, Line
+from tfclip.evaluation.report.charts import SMALL, Chart, Line
 from tfclip.evaluation.report.draw_charts import COLOURS
+from tfclip.evaluation.report.drawing import Drawing, chart_key
 
 
 def draw(classes=20, pictures=200):
@@ -106,7 +107,7 @@ def test_axes_that_are_drawn_once_have_each_curve_where_it_would_be_drawn():
         drawn = draw_charts._element(
             draw_charts._drawn(draw_charts._figure(chart_of(curve, **labels))),
             chart_of(curve, **labels),
-            chart_of(curve, **labels).key(),
+            chart_key(chart_of(curve, **labels)),
         )
         for ours, theirs in zip(numbers(svg), numbers(drawn), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=0.011)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfclip.evaluation.embedding.feature_cache import Storage
+from tfclip.evaluation.embedding.features.feature_cache import Storage
 from tfclip.evaluation.tasks import caption_cosines as module
 from tfclip.evaluation.tasks.caption_cosines import caption_cosines
 from tfclip.inputs.images import decode_record_jpeg, picture_views

@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
+from tfclip.evaluation.embedding.features.feature_cache import (
+    Storage,
+    image_features,
+    text_features,
+)
 from tfclip.training.callbacks.retrieval_grid import RetrievalGrid, embed_stored
 
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
-from tfclip.evaluation.embedding.joined_features import join_images, join_texts
+from tfclip.evaluation.embedding.features.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.features.joined_features import join_images, join_texts
 from tfclip.inputs import words
 from tfclip.inputs.batches import caption_id, training_batches
 from tfclip.inputs.input_shards import InputShard

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfclip.evaluation.embedding.feature_cache import Storage
+from tfclip.evaluation.embedding.features.feature_cache import Storage
 from tfclip.inputs import words
 from tfclip.training.data import tagging_targets
 from tfclip.training.data.tagging_targets import make_tagging_loss

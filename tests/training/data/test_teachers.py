@@ -8,7 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tfclip.evaluation.embedding.embed import embed_texts
-from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
+from tfclip.evaluation.embedding.features.feature_cache import (
+    Storage,
+    image_features,
+    text_features,
+)
 from tfclip.fit import main as fit
 from tfclip.inputs.batches import training_batches
 from tfclip.inputs.sampling_options import SamplingOptions

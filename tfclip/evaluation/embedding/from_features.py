@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfclip.evaluation.embedding.feature_cache import (
+from tfclip.evaluation.embedding.features.feature_cache import (
     EIGHT_BITS,
     FOLDER,
     ImageFeatures,
@@ -23,7 +23,7 @@ from tfclip.evaluation.embedding.feature_cache import (
     text_description,
     text_features,
 )
-from tfclip.evaluation.embedding.stored_arrays import folder_of
+from tfclip.evaluation.embedding.features.stored_arrays import folder_of
 from tfclip.inputs.view_sets import VIEW_SETS
 from tfclip.models.dual_encoder import DualEncoder
 from tfclip.models.saving import TrainedModel, load_head, load_without_towers

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfclip import files
-from tfclip.evaluation.report.charts import Chart, Drawing, Line
+from tfclip.evaluation.report.charts import Chart, Line
+from tfclip.evaluation.report.drawing import Drawing
 from tfclip.evaluation.report.html_multilabel import multilabel_section
 from tfclip.evaluation.report.html_render import render
 from tfclip.evaluation.report.html_results import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.features.feature_cache import ImageFeatures, TextFeatures
 from tfclip.evaluation.embedding.from_features import text_rows
 from tfclip.graphs import as_written
 from tfclip.inputs.batches import TeacherEmbeddings, tokenized

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.features.feature_cache import ImageFeatures, TextFeatures
 from tfclip.evaluation.embedding.from_features import FeatureEmbedder
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.models.dual_encoder import DualEncoder

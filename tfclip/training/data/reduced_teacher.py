@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfclip.evaluation.embedding.stored_arrays import new_array
+from tfclip.evaluation.embedding.features.stored_arrays import new_array
 from tfclip.records.teachers import EMPTY, WORDS
 
 ROWS_AT_ONCE = 4096

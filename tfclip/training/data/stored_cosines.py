@@ -6,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfclip.evaluation.embedding.feature_cache import Storage, image_features, text_features
+from tfclip.evaluation.embedding.features.feature_cache import (
+    Storage,
+    image_features,
+    text_features,
+)
 from tfclip.evaluation.embedding.from_features import FeatureEmbedder
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema

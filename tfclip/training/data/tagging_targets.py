@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import say
-from tfclip.evaluation.embedding.feature_cache import FOLDER, Storage, text_description
-from tfclip.evaluation.embedding.stored_arrays import stored_arrays
+from tfclip.evaluation.embedding.features.feature_cache import FOLDER, Storage, text_description
+from tfclip.evaluation.embedding.features.stored_arrays import stored_arrays
 from tfclip.inputs.words import (
     LARGEST_SHARE,
     LEAST_PICTURES,

@@ -15,14 +15,14 @@ from tfclip import files
 from tfclip.config_file import read_config
 from tfclip.console import progress, say
 from tfclip.evaluation.embedding.embed import embed_texts
-from tfclip.evaluation.embedding.feature_cache import (
+from tfclip.evaluation.embedding.features.feature_cache import (
     PICTURES_AT_ONCE,
     Storage,
     image_features,
     text_features,
 )
+from tfclip.evaluation.embedding.features.stored_arrays import new_array
 from tfclip.evaluation.embedding.from_features import FeatureEmbedder
-from tfclip.evaluation.embedding.stored_arrays import new_array
 from tfclip.inputs.images import decode_record_jpeg, training_views
 from tfclip.inputs.view_sets import PIXELS_VERSION, view_set
 from tfclip.models.compute import FLOAT32

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tfclip.evaluation.embedding.eight_bits import EightBits
-from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
-from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
+from tfclip.evaluation.embedding.features.eight_bits import EightBits
+from tfclip.evaluation.embedding.features.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.features.joined_arrays import JoinedArrays
 from tfclip.evaluation.embedding.text_batches import embed_by_length
 from tfclip.inputs.images import decode_record_jpeg, resize_picture
 from tfclip.models.saving import TrainedModel

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
+from tfclip.evaluation.embedding.features.joined_arrays import JoinedArrays
 from tfclip.records.manifest import load_manifest
 from tfclip.records.scores.folds import PART_OF
 

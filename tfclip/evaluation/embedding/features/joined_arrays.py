@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfclip.evaluation.embedding.eight_bits import EightBits
+from tfclip.evaluation.embedding.features.eight_bits import EightBits
 
 
 class JoinedArrays:

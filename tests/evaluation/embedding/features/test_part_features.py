@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfclip.evaluation.embedding.part_features import cut_features, cut_texts
+from tfclip.evaluation.embedding.features.part_features import cut_features, cut_texts
 
 ROWS = np.array([4, 5, 1])
 COUNTS = np.array([2, 0, 1, 3, 1, 2])

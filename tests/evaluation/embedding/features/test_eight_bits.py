@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from tfclip.evaluation.embedding.eight_bits import CODES, LEVELS, EightBits, store_eight_bits
+from tfclip.evaluation.embedding.features.eight_bits import (
+    CODES,
+    LEVELS,
+    EightBits,
+    store_eight_bits,
+)
 
 
 @pytest.fixture

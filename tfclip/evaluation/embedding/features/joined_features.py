@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
-from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
+from tfclip.evaluation.embedding.features.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.features.joined_arrays import JoinedArrays
 
 
 def join_images(parts: Sequence[ImageFeatures]) -> ImageFeatures:

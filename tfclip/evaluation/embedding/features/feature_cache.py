@@ -16,10 +16,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfclip.console import progress
-from tfclip.evaluation.embedding.eight_bits import CODES, LEVELS, EightBits, store_eight_bits
-from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
-from tfclip.evaluation.embedding.part_features import cut_features, cut_texts, whole_of
-from tfclip.evaluation.embedding.stored_arrays import digest, new_array, stored_arrays
+from tfclip.evaluation.embedding.features.eight_bits import (
+    CODES,
+    LEVELS,
+    EightBits,
+    store_eight_bits,
+)
+from tfclip.evaluation.embedding.features.joined_arrays import JoinedArrays
+from tfclip.evaluation.embedding.features.part_features import cut_features, cut_texts, whole_of
+from tfclip.evaluation.embedding.features.stored_arrays import digest, new_array, stored_arrays
 from tfclip.evaluation.embedding.text_batches import batches_by_length, places_of_texts
 from tfclip.inputs.batches import caption_id
 from tfclip.inputs.images import decode_record_jpeg, training_views

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tfclip.evaluation.embedding.eight_bits import EightBits
-from tfclip.evaluation.embedding.feature_cache import ImageFeatures, TextFeatures
-from tfclip.evaluation.embedding.joined_arrays import JoinedArrays
-from tfclip.evaluation.embedding.joined_features import join_images, join_texts
+from tfclip.evaluation.embedding.features.eight_bits import EightBits
+from tfclip.evaluation.embedding.features.feature_cache import ImageFeatures, TextFeatures
+from tfclip.evaluation.embedding.features.joined_arrays import JoinedArrays
+from tfclip.evaluation.embedding.features.joined_features import join_images, join_texts
 
 SIZES = 3, 1, 5
 

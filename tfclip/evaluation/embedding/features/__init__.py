@@ -1,0 +1,1 @@
+"""Stored outputs of frozen towers."""
