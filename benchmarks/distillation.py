@@ -28,7 +28,7 @@ from tfclip.training.options.recipes import RECIPES
 
 NAME = "distilled"
 FIGURES = ("i2t R@10", "t2i R@10", "VOC mAP")
-BLOCKS, STEPS = 10, 4
+BLOCKS, STEPS = 40, 4
 
 
 def main(argv: list[str] | None = None) -> int:

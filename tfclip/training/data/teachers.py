@@ -107,7 +107,9 @@ def _texts_of(teacher: Teacher, shard: int, rows: np.ndarray, places: np.ndarray
         return np.broadcast_to(teacher.empty, (*places.shape, teacher.size))
     at = teacher.starts[shard][rows][:, None] + np.maximum(places, 0)
     found = stored[np.minimum(at, len(stored) - 1)]
-    return np.where(places[..., None] < 0, teacher.empty, found)
+    if (without := places < 0).any():
+        found[without] = teacher.empty
+    return found
 
 
 def open_teachers(records: Path, split: str, names: Sequence[str], views: str) -> Teachers:
@@ -137,7 +139,8 @@ def open_teachers(records: Path, split: str, names: Sequence[str], views: str) -
                     f"{path} is damaged or missing; run python -m tfclip.make_records embed "
                     f"{records} --teacher RUN --name {name} --overwrite"
                 )
-            arrays[file] = np.load(path, mmap_mode="r")
+            # Still mapped, without the time that np.memmap takes for each index.
+            arrays[file] = np.asarray(np.load(path, mmap_mode="r"))
         opened.append(
             Teacher(
                 name,
