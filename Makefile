@@ -8,11 +8,12 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.
 demo: $(VENV)/.installed
 	$(RUN) -m tfclip.quickstart
 
-# mypy runs beside the tests; what it says stands below theirs, and either fails the target. Three
-# workers of one thread each: some tests wait, and by TensorFlow's default each worker would start a
-# thread for every core. The slow tests keep that default.
-test: export TF_NUM_INTRAOP_THREADS := 1
-test: export OMP_NUM_THREADS := 1
+# Three workers of one thread each: some tests wait, and by TensorFlow's default each worker would
+# start a thread for every core.
+test test-slow: export TF_NUM_INTRAOP_THREADS := 1
+test test-slow: export OMP_NUM_THREADS := 1
+
+# mypy runs beside the tests; what it says stands below theirs, and either fails the target.
 test: $(VENV)/.installed-test ruff
 	@said=$$(mktemp); $(VENV)/bin/mypy >"$$said" 2>&1 & types=$$!; \
 	$(RUN) -m pytest -q -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder; tests=$$?; \
@@ -20,7 +21,7 @@ test: $(VENV)/.installed-test ruff
 	test $$tests -eq 0 && test $$types -eq 0
 
 test-slow: $(VENV)/.installed-test $(VENV)/.installed-browser
-	$(RUN) -m pytest -q -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -q -m slow -n 3 --dist loadfile --no-loadscope-reorder
 
 # Parity with transformers, open_clip and sentence-transformers, also at full size. They run in an
 # interpreter of their own: python -m venv peers && peers/bin/pip install -e '.[peers]' (torch as a

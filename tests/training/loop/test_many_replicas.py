@@ -8,7 +8,7 @@ import pytest
     ("replicas", "names"),
     [
         (2, ("sigmoid", "bfloat16")),
-        (4, ("softmax", "sigmoid", "uneven")),
+        (4, ("uneven",)),
         (8, ("softmax", "sigmoid")),
     ],
 )
