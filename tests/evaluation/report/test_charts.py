@@ -132,3 +132,5 @@ def test_a_chart_that_a_page_has_is_not_drawn_again(tmp_path, monkeypatch):
     ]
     assert [known(chart) for chart in others] == ["new"] * 4
     assert [known(chart) for chart in others] == ["new"] * 4 and len(drawn) == 4
+    page.write_bytes(b"\xff\xfe" + svgs[0].encode()[:-3])
+    assert [Drawing(page)(chart) for chart in charts] == ["new"] * 2

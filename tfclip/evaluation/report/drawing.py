@@ -25,7 +25,8 @@ class Drawing:
     """
 
     def __init__(self, page: Path | None = None):
-        text = page.read_text(encoding="utf-8") if page is not None and page.is_file() else ""
+        # Of a damaged page, some charts or none are known.
+        text = page.read_text("utf-8", "replace") if page is not None and page.is_file() else ""
         self._known = {match[1]: match[0] for match in _ELEMENT.finditer(text)}
 
     def __call__(self, chart: Chart) -> str:
