@@ -1,10 +1,12 @@
 """Charts show the values that they are given, as SVG; curves are the metrics'."""
 
+import io
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from tfclip.evaluation.metrics.curves import precision_recall_curve, threshold_curves
@@ -92,6 +94,17 @@ def test_the_area_under_the_precision_recall_curve_is_the_average_precision():
         area = (np.diff(recall, prepend=0) * precision).sum()
         assert area == pytest.approx(average_precision_score(truth[:, c], column), abs=1e-9)
         assert (np.diff(recall) > 0).all() and recall[-1] == 1
+
+
+def test_a_png_is_the_whole_chart():
+    lines = [Line(f"a class with the rather long name {c}", [0, 1], [0, c / 9]) for c in range(9)]
+    chart = Chart(tuple(lines), "", x_label="x of a chart", y_label="y of a chart")
+    picture = Image.open(io.BytesIO(draw_charts.to_png(chart))).convert("RGB")
+    pixels = np.asarray(picture)
+    assert min(picture.size) > 400 and (np.asarray(picture.convert("L")) < 128).sum() > 2000
+    # A label that reaches the edge of the picture is cut.
+    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert (edges == 255).all()
 
 
 def test_axes_that_are_drawn_once_have_each_curve_where_it_would_be_drawn():

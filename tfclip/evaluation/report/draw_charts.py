@@ -1,4 +1,4 @@
-"""Draws charts with matplotlib, as SVG elements for HTML."""
+"""Draws charts with matplotlib, as SVG elements for HTML or as PNG."""
 
 from __future__ import annotations
 
@@ -62,6 +62,14 @@ def draw(chart: Chart, key: str) -> str:
     path = " L ".join(f"{x:.2f} {chart.size[1] - y:.2f}" for x, y in points)
     body = re.sub(rf'(<g id="{_CURVE}0">\s*<path d=")[^"]*', rf"\g<1>M {path}", axes.drawn.body)
     return _element(axes.drawn._replace(body=body), chart, key)
+
+
+def to_png(chart: Chart, dots_per_inch: int = 160) -> bytes:
+    """Return a chart as a PNG file on white."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(_STYLE):
+        _figure(chart).savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white")
+    return buffer.getvalue()
 
 
 def _has_own_axes(chart: Chart) -> bool:

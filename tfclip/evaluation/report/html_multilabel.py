@@ -166,11 +166,12 @@ def _curves(figures: Mapping, arrays: Mapping[str, np.ndarray]) -> list[tuple[st
         name = str(arrays["class_names"][c])
         star = " *" if name in figures["never_trained"] else ""
         caption = f"{name}{star}, AP {figures['per_class'][name]['ap']:.3f}"
-        charts.append((caption, _precision_recall_chart(name, scores[:, c], present[:, c])))
+        charts.append((caption, precision_recall_chart(name, scores[:, c], present[:, c])))
     return charts
 
 
-def _precision_recall_chart(name: str, scores: np.ndarray, present: np.ndarray) -> Chart:
+def precision_recall_chart(name: str, scores: np.ndarray, present: np.ndarray) -> Chart:
+    """Return precision against recall of one class, whose scores and truth are (N,)."""
     recall, precision = precision_recall_curve(scores, present)
     # Steps: each precision extends back to the previous recall.
     line = Line("", np.repeat(np.append(0, recall), 2)[1:-1], np.repeat(precision, 2))
