@@ -117,11 +117,9 @@ def test_axes_that_are_drawn_once_have_each_curve_where_it_would_be_drawn():
 
     svgs = [Drawing()(chart_of(curve, **labels)) for curve in curves]
     for svg, curve in zip(svgs, curves, strict=True):
-        drawn = draw_charts._element(
-            draw_charts._drawn(draw_charts._figure(chart_of(curve, **labels))),
-            chart_of(curve, **labels),
-            chart_key(chart_of(curve, **labels)),
-        )
+        chart = chart_of(curve, **labels)
+        whole = draw_charts._drawn(draw_charts._figure(chart))
+        drawn = draw_charts._element(whole, chart, chart_key(chart))
         for ours, theirs in zip(numbers(svg), numbers(drawn), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=0.011)
         assert svg[: svg.index(">")] == drawn[: drawn.index(">")]

@@ -12,6 +12,7 @@ from tfclip.evaluation.datasets.views import record_views
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.embed import embed_pictures, embed_texts
 from tfclip.evaluation.embedding.from_features import FrozenParts
+from tfclip.evaluation.embedding.kept_arrays import joined_bytes
 from tfclip.inputs.batches import caption_id
 from tfclip.models.saving import TrainedModel
 from tfclip.records import schema
@@ -38,8 +39,8 @@ def embed_split(
 
     Returns:
         `images` (N,D) and `texts` (M,D) float32 of unit norm; `counts` (N,), the number of captions
-        of each picture, in order; `text_id` (M,) int64, equal for equal captions; `captions`, their
-        UTF-8 bytes one after the other, uint8, and `caption_ends` (M,).
+        of each picture, in order; `text_id` (M,) int64, equal for equal captions; `captions` and
+        `caption_ends`, their UTF-8 bytes, see `kept_arrays.joined_bytes`.
 
     Raises:
         ValueError: there are no captions.
@@ -58,12 +59,13 @@ def embed_split(
         sides = _by_run(model, directory, split, captions, len(listed))
     else:
         sides = _by_model(model, directory, split, captions, len(listed), frozen)
+    joined, ends = joined_bytes(captions)
     return {
         **sides,
         "counts": np.array([len(of_picture) for of_picture in listed]),
         "text_id": caption_id(tf.constant(captions, tf.string)).numpy(),
-        "captions": np.frombuffer(b"".join(captions), np.uint8),
-        "caption_ends": np.cumsum([len(caption) for caption in captions]),
+        "captions": joined,
+        "caption_ends": ends,
     }
 
 

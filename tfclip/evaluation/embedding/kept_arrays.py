@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -39,3 +39,13 @@ def keep(path: Path, content: Mapping) -> None:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         say(f"note: {path.parent} cannot be written, so that embeddings are not kept")
+
+
+def joined_bytes(parts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return N parts, one after the other, uint8, and where each ends, (N,)."""
+    return np.frombuffer(b"".join(parts), np.uint8), np.cumsum([len(part) for part in parts])
+
+
+def bytes_at(joined: np.ndarray, ends: np.ndarray, at: int) -> bytes:
+    """Return one part of the result of `joined_bytes`."""
+    return joined[ends[at - 1] if at else 0 : ends[at]].tobytes()

@@ -22,6 +22,7 @@ from tfclip.evaluation.datasets.multilabel_images import (
 from tfclip.evaluation.decisions.adapted_classes import read_adapted
 from tfclip.evaluation.embedding.cache import RunEmbeddings
 from tfclip.evaluation.embedding.class_words import OTHERS, OWN, ClassWords
+from tfclip.evaluation.embedding.kept_arrays import bytes_at, joined_bytes
 from tfclip.evaluation.embedding.prompts import readable_names
 from tfclip.evaluation.report.examples import (
     SIDE,
@@ -167,23 +168,20 @@ def _write_examples(
     def small() -> dict[str, np.ndarray]:
         views = test.views(SIDE, group_boxes(1)).take(EXAMPLES)
         read = [(row, jpeg_of(view[0])) for row, view in views.as_numpy_iterator()]
-        return {
-            "keys": np.array([test.keys[row] for row, _ in read], str),
-            "jpegs": np.frombuffer(b"".join(jpeg for _, jpeg in read), np.uint8),
-            "ends": np.cumsum([len(jpeg) for _, jpeg in read]),
-        }
+        jpegs, ends = joined_bytes([jpeg for _, jpeg in read])
+        keys = np.array([test.keys[row] for row, _ in read], str)
+        return {"keys": keys, "jpegs": jpegs, "ends": ends}
 
     kept = embeddings.arrays(f"examples {SIDE} {EXAMPLES} {test.reference}", small)
     scored, thresholds = result.test, result.fitted.thresholds.per_class
     place = {key: row for row, key in enumerate(scored.keys)}
     examples = []
-    jpegs = np.split(kept["jpegs"], kept["ends"][:-1])
-    for key, jpeg in zip(map(str, kept["keys"]), jpegs, strict=True):
+    for at, key in enumerate(map(str, kept["keys"])):
         row = place[key]
         examples.append(
             {
                 "key": key,
-                "jpeg": jpeg.tobytes(),
+                "jpeg": bytes_at(kept["jpegs"], kept["ends"], at),
                 **decisions_of(
                     scored.class_names,
                     scored.present[row],

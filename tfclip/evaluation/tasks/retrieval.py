@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ from PIL import Image
 
 from tfclip.console import say
 from tfclip.evaluation.embedding.cache import RunEmbeddings
+from tfclip.evaluation.embedding.kept_arrays import bytes_at, joined_bytes
 from tfclip.evaluation.metrics.query_bank import SHARPNESS, WEIGHT, corrected
 from tfclip.evaluation.metrics.retrieval import retrieval_metrics
 from tfclip.evaluation.report.examples import jpeg_of, write_examples
@@ -68,13 +70,13 @@ def evaluate_retrieval(
             raise ValueError(f"the query bank {query_bank} must be other records than {reference}")
     part = "" if images is None else f" first {images}"
     named = f"captioned pictures {at.content} {PIXELS_VERSION}{part}"
-    kept = _kept(model, named, _embedded(model, at, images, frozen))
+    kept = _kept(model, named, partial(_embedded, model, at, images, frozen))
     pictures, texts, text_id = kept["images"], kept["texts"], kept["text_id"]
     image_of_text = np.repeat(np.arange(len(pictures)), kept["counts"])
     figures = retrieval_metrics(pictures, texts, image_of_text, text_id, chunk=chunk)
     _report_shared(_shared(image_of_text, text_id), len(texts), at.content)
     if query_bank is not None:
-        others = _embedded(model, bank)()
+        others = _embedded(model, bank)
         both = corrected(pictures, texts, others["images"], others["texts"])
         figures["query_bank"] = {
             **retrieval_metrics(*both, image_of_text, text_id, chunk=chunk),
@@ -84,12 +86,11 @@ def evaluate_retrieval(
             "weight": WEIGHT,
         }
     if examples is not None:
-        captions = np.split(kept["captions"], kept["caption_ends"][:-1])
         hits = []
         for row in np.unique(np.linspace(0, len(texts) - 1, QUERIES).astype(int)):
-            caption = captions[row].tobytes().decode("utf-8", "replace")
+            caption = bytes_at(kept["captions"], kept["caption_ends"], row)
             right = np.unique(image_of_text[text_id == text_id[row]])
-            hits += _hits(pictures, texts[row], right, caption)
+            hits += _hits(pictures, texts[row], right, caption.decode("utf-8", "replace"))
         write_examples(examples, _drawn(model, hits, at))
     return {
         **figures,
@@ -127,15 +128,11 @@ def _embedded(
     at: _Split,
     images: int | None = None,
     frozen: FrozenParts | None = None,
-) -> Callable[[], dict[str, np.ndarray]]:
-    """Return a function that embeds a split, see `captioned_split.embed_split`."""
+) -> dict[str, np.ndarray]:
+    """Embed a split, see `captioned_split.embed_split`."""
+    from tfclip.evaluation.embedding.captioned_split import embed_split
 
-    def embed() -> dict[str, np.ndarray]:
-        from tfclip.evaluation.embedding.captioned_split import embed_split
-
-        return embed_split(model, at.directory, at.split, images=images, frozen=frozen)
-
-    return embed
+    return embed_split(model, at.directory, at.split, images=images, frozen=frozen)
 
 
 def _kept(
@@ -200,16 +197,16 @@ def _drawn(model: TrainedModel | RunEmbeddings, hits: Sequence[dict], at: _Split
                 pixels = np.asarray(Image.open(BytesIO(record[schema.IMAGE])).convert("RGB"))
                 read.append((row, record[schema.KEY].decode(), jpeg_of(pixels)))
         rows, keys, jpegs = zip(*read, strict=True)
-        return {
-            "rows": np.array(rows),
-            "keys": np.array(keys, str),
-            "jpegs": np.frombuffer(b"".join(jpegs), np.uint8),
-            "ends": np.cumsum([len(jpeg) for jpeg in jpegs]),
-        }
+        joined, ends = joined_bytes(jpegs)
+        keys = np.array(keys, str)
+        return {"rows": np.array(rows), "keys": keys, "jpegs": joined, "ends": ends}
 
     kept = _kept(model, f"retrieval examples {QUERIES} {HITS} {at.content}", small)
-    jpegs = np.split(kept["jpegs"], kept["ends"][:-1])
     place = {int(row): number for number, row in enumerate(kept["rows"])}
     for hit in hits:
         number = place[hit.pop("row")]
-        yield {**hit, "key": str(kept["keys"][number]), "jpeg": jpegs[number].tobytes()}
+        yield {
+            **hit,
+            "key": str(kept["keys"][number]),
+            "jpeg": bytes_at(kept["jpegs"], kept["ends"], number),
+        }
