@@ -198,8 +198,8 @@ def _drawn(model: TrainedModel | RunEmbeddings, hits: Sequence[dict], at: _Split
                 read.append((row, record[schema.KEY].decode(), jpeg_of(pixels)))
         rows, keys, jpegs = zip(*read, strict=True)
         joined, ends = joined_bytes(jpegs)
-        keys = np.array(keys, str)
-        return {"rows": np.array(rows), "keys": keys, "jpegs": joined, "ends": ends}
+        names = np.array(keys, str)
+        return {"rows": np.array(rows), "keys": names, "jpegs": joined, "ends": ends}
 
     kept = _kept(model, f"retrieval examples {QUERIES} {HITS} {at.content}", small)
     place = {int(row): number for number, row in enumerate(kept["rows"])}
